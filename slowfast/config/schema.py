@@ -1,0 +1,127 @@
+"""What a configuration key may hold: its default, type, choices, range and meaning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from slowfast.utils.registry import did_you_mean
+
+_TYPE_NAMES = {bool: "True or False", int: "a whole number", float: "a number", str: "a text"}
+
+
+class WrongType(ValueError):
+    """A value that cannot be read as the type of its key."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key: ``default``, ``help`` (shown by ``--explain``), limits.
+
+    ``type`` is inferred from the default; lists name the type of their ``item``.
+    ``optional`` allows None.
+    """
+
+    default: Any
+    help: str
+    choices: tuple[Any, ...] = ()
+    ge: float | None = None
+    gt: float | None = None
+    le: float | None = None
+    type: type | None = None
+    item: type | None = None
+    optional: bool = False
+
+    @property
+    def value_type(self) -> type:
+        return self.type or type(self.default)
+
+    def describe_type(self) -> str:
+        """The type in words."""
+        if self.value_type is list:
+            return "a list" + (f" of {self.item.__name__}" if self.item else "")
+        none = " or None" if self.optional else ""
+        return _TYPE_NAMES[self.value_type] + none
+
+    def coerce(self, value: Any) -> Any:
+        """``value`` as the key's type: 1 -> 1.0, "1e-6" -> 1e-06, tuple -> list; WrongType."""
+        if value is None and self.optional:
+            return None
+        if self.value_type is list:
+            if not isinstance(value, (list, tuple)):
+                raise WrongType(f"must be {self.describe_type()}, is {value!r}")
+            return [self._scalar(v, self.item) for v in value] if self.item else _as_lists(value)
+        return self._scalar(value, self.value_type)
+
+    def _scalar(self, value: Any, kind: type) -> Any:
+        if kind is float and isinstance(value, str):
+            try:  # YAML 1.1 reads 1e-6 as a text.
+                return float(value)
+            except ValueError:
+                pass
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        if kind is int and isinstance(value, float) and value.is_integer():
+            return int(value)
+        if kind is str and value is None:
+            return ""
+        if kind is str and isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+        if type(value) is not kind:
+            raise WrongType(f"must be {_TYPE_NAMES[kind]}, is {value!r}")
+        return value
+
+    def limits(self, value: Any) -> str:
+        """What is wrong with an otherwise well-typed ``value``; empty when nothing is."""
+        if value is None:
+            return ""
+        if self.choices and value not in self.choices:
+            near = did_you_mean(str(value), [str(c) for c in self.choices])
+            return f"{value!r} is not one of {', '.join(map(repr, self.choices))}" + (
+                f"; {near}" if near else ""
+            )
+        for name, bound, bad in (
+            ("at least", self.ge, self.ge is not None and value < self.ge),
+            ("more than", self.gt, self.gt is not None and value <= self.gt),
+            ("at most", self.le, self.le is not None and value > self.le),
+        ):
+            if bad:
+                return f"must be {name} {bound:g}, is {value!r}"
+        return ""
+
+
+def _as_lists(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_as_lists(v) for v in value]
+    return value
+
+
+@dataclass(frozen=True)
+class Section:
+    """A named group of keys; ``name`` is empty for the keys at the top of the tree."""
+
+    name: str
+    help: str
+    keys: dict[str, Key]
+
+
+
+    def dotted(self) -> dict[str, Key]:
+        """``{"SECTION.KEY": Key}``."""
+        prefix = f"{self.name}." if self.name else ""
+        return {prefix + name: key for name, key in self.keys.items()}
+
+
+SECTIONS: dict[str, Section] = {}
+
+
+def register_section(section: Section) -> Section:
+    """Add a section to the tree; called where the section is defined."""
+    assert SECTIONS.get(section.name, section).help == section.help, f"two {section.name}"
+    SECTIONS[section.name] = section
+    return section
+
+
+def all_keys() -> dict[str, Key]:
+    """Every key of the registered sections by dotted name."""
+    return {name: key for section in SECTIONS.values() for name, key in section.dotted().items()}

@@ -1,0 +1,5 @@
+"""The common sections, one small file each; importing this package registers them."""
+
+from slowfast.config.sections import data, logging, model, run, solver, test, train
+
+__all__ = ["data", "logging", "model", "run", "solver", "test", "train"]

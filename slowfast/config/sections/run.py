@@ -1,0 +1,21 @@
+"""Keys at the top of the tree: where and how a run takes place."""
+
+from slowfast.config.schema import Key, Section, register_section
+
+RUN = register_section(
+    Section(
+        "",
+        "The run as a whole",
+        {
+            "TASK": Key("", "Kind of task; empty means recognition.", choices=("", "recognition")),
+            "NUM_GPUS": Key(1, "GPUs on this machine; 0 runs on the CPU.", ge=0),
+            "NUM_SHARDS": Key(1, "Machines that take part.", ge=1),
+            "SHARD_ID": Key(0, "Number of this machine, from 0.", ge=0),
+            "DIST_BACKEND": Key("nccl", "Backend between GPUs; the CPU always uses gloo."),
+            "RNG_SEED": Key(1, "Seed of initialisation, data order and augmentation.", ge=0),
+            "OUTPUT_DIR": Key(".", "Folder for logs, statistics, checkpoints and results."),
+            "LOG_PERIOD": Key(10, "Steps between two iteration lines.", ge=1),
+            "LOG_MODEL_INFO": Key(True, "Log parameters, GFLOPs and activations at the start."),
+        },
+    )
+)

@@ -1,0 +1,109 @@
+"""Rules over a merged configuration; every violated one is reported, not just the first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from slowfast.config.node import CfgNode
+from slowfast.config.schema import all_keys
+from slowfast.utils.errors import Problem
+
+Rule = Callable[[CfgNode], Iterable[Problem]]
+_RULES: list[Rule] = []
+
+
+def register_rule(rule: Rule) -> Rule:
+    """Decorator: add a check ``cfg -> problems``; rooms above add theirs where they live."""
+    _RULES.append(rule)
+    return rule
+
+
+def find_problems(cfg: CfgNode) -> list[Problem]:
+    """All problems of a configuration: limits of single keys first, then combinations."""
+    problems = []
+    for dotted, key in all_keys().items():
+        text = key.limits(cfg.lookup(dotted))
+        if text:
+            problems.append(Problem(text, key.help, dotted, cfg.origins.get(dotted, "")))
+    if not problems:
+        problems = [problem for rule in _RULES for problem in rule(cfg)]
+    return problems
+
+
+@register_rule
+def _processes(cfg: CfgNode) -> Iterable[Problem]:
+    if cfg.SHARD_ID >= cfg.NUM_SHARDS:
+        yield Problem(
+            f"is {cfg.SHARD_ID} with NUM_SHARDS {cfg.NUM_SHARDS}", "number machines from 0", "SHARD_ID"
+        )
+    for part in ("TRAIN", "TEST"):
+        size = cfg[part].BATCH_SIZE
+        if cfg.NUM_GPUS > 1 and size % cfg.NUM_GPUS:
+            below = max(size // cfg.NUM_GPUS, 1) * cfg.NUM_GPUS
+            yield Problem(
+                f"{size} cannot be divided among NUM_GPUS {cfg.NUM_GPUS}",
+                f"use {below} or {below + cfg.NUM_GPUS}",
+                f"{part}.BATCH_SIZE",
+            )
+
+
+@register_rule
+def _learning_rate(cfg: CfgNode) -> Iterable[Problem]:
+    solver = cfg.SOLVER
+    if solver.LR_POLICY == "cosine" and solver.COSINE_END_LR >= solver.BASE_LR:
+        yield Problem(
+            f"{solver.COSINE_END_LR:g} is not below SOLVER.BASE_LR {solver.BASE_LR:g}",
+            "the cosine must fall",
+            "SOLVER.COSINE_END_LR",
+        )
+    if solver.LR_POLICY == "steps_with_relative_lrs":
+        if not solver.STEPS or solver.STEPS[0] != 0 or len(solver.STEPS) != len(solver.LRS):
+            yield Problem(
+                f"STEPS {solver.STEPS} and LRS {solver.LRS} do not fit together",
+                "give as many LRS as STEPS; the first step is 0",
+                "SOLVER.STEPS",
+            )
+    if solver.WARMUP_EPOCHS > solver.MAX_EPOCH:
+        yield Problem(
+            f"{solver.WARMUP_EPOCHS:g} is longer than SOLVER.MAX_EPOCH {solver.MAX_EPOCH}",
+            "shorten the warm-up",
+            "SOLVER.WARMUP_EPOCHS",
+        )
+
+
+@register_rule
+def _ranges(cfg: CfgNode) -> Iterable[Problem]:
+    for name in ("TRAIN_JITTER_SCALES_RELATIVE", "TRAIN_JITTER_ASPECT_RELATIVE", "TRAIN_JITTER_SCALES"):
+        pair = cfg.DATA[name]
+        if pair and (len(pair) != 2 or pair[0] > pair[1] or pair[0] <= 0):
+            yield Problem(f"{pair} is not a range", "give [lowest, highest]", f"DATA.{name}")
+    data = cfg.DATA
+    resized = data.TRAIN_JITTER_SCALES_RELATIVE or data.TRAIN_JITTER_ASPECT_RELATIVE
+    if cfg.TRAIN.ENABLE and not resized and data.TRAIN_JITTER_SCALES[0] < data.TRAIN_CROP_SIZE:
+        yield Problem(
+            f"{data.TRAIN_JITTER_SCALES} reaches below DATA.TRAIN_CROP_SIZE {data.TRAIN_CROP_SIZE}",
+            "a frame must be at least as large as its crop",
+            "DATA.TRAIN_JITTER_SCALES",
+        )
+    for name in ("MEAN", "STD"):
+        if len(data[name]) != 3:
+            yield Problem(f"{data[name]} must have three numbers", "one a channel", f"DATA.{name}")
+
+
+@register_rule
+def _mixing(cfg: CfgNode) -> Iterable[Problem]:
+    if not (cfg.TRAIN.ENABLE and cfg.MIXUP.ENABLE):
+        return
+    per_process = cfg.TRAIN.BATCH_SIZE // max(cfg.NUM_GPUS, 1) * cfg.AUG.NUM_SAMPLE
+    if per_process < 2:
+        yield Problem(
+            "mixup needs at least two clips in the batch of each process",
+            "raise TRAIN.BATCH_SIZE or AUG.NUM_SAMPLE, or set MIXUP.ENABLE False",
+            "MIXUP.ENABLE",
+        )
+    if cfg.MIXUP.ALPHA == 0 and cfg.MIXUP.CUTMIX_ALPHA == 0:
+        yield Problem("both MIXUP.ALPHA and MIXUP.CUTMIX_ALPHA are 0", "set one", "MIXUP.ENABLE")
+    if cfg.MODEL.LOSS_FUNC == "bce":
+        yield Problem(
+            "bce expects probabilities and hard labels", "use soft_cross_entropy", "MODEL.LOSS_FUNC"
+        )

@@ -1,0 +1,72 @@
+"""Files: atomic writing, hashing, and the path manager shared by the package."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from iopath.common.file_io import PathManager, PathManagerFactory
+
+from slowfast.utils.errors import UserError
+
+path_manager: PathManager = PathManagerFactory.get(defaults_setup=True)
+
+
+def make_dirs(path: str | Path, key: str = "") -> Path:
+    """Create the folder ``path``; UserError naming ``key`` when that cannot be done."""
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot create the folder {path}: {error.strerror}", key=key) from error
+    return path
+
+
+def write_atomic(path: str | Path, write: Callable[[str], None]) -> None:
+    """Let ``write(temporary path)`` write a file, sync it and rename it to ``path``.
+
+    A reader sees the old file or the complete new one; a failure leaves the old one.
+    """
+    path = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    os.close(handle)
+    try:
+        write(temporary)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}", "free space or check permissions"
+        ) from error
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def write_text_atomic(path: str | Path, text: str) -> None:
+    """:func:`write_atomic` for a text."""
+    write_atomic(path, lambda temporary: Path(temporary).write_text(text, encoding="utf-8"))
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself survive a power cut; not every file system allows it."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def short_hash(*parts: str | bytes) -> str:
+    """Twelve hexadecimal digits of the SHA-256 of ``parts``."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode() if isinstance(part, str) else part)
+    return digest.hexdigest()[:12]

@@ -1,0 +1,102 @@
+"""Logging: console and ``stdout.log`` for people, ``json_stats`` lines and ``stats.jsonl``."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import simplejson
+from tqdm import tqdm
+
+_FORMAT = "[%(asctime)s][%(levelname)s] %(filename)s: %(lineno)d: %(message)s"
+_DATE = "%m/%d %H:%M:%S"
+_PACKAGE = "slowfast"
+_EPOCH_TYPES = ("train_epoch", "val_epoch", "test_final")
+
+
+class _ConsoleHandler(logging.Handler):
+    """Writes through tqdm so that a progress bar stays the last line of a terminal."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        on_terminal = sys.stdout.isatty()
+        if on_terminal and getattr(record, "file_only_on_terminal", False):
+            return
+        tqdm.write(self.format(record), file=sys.stdout)
+        sys.stdout.flush()
+
+
+def get_logger(name: str) -> logging.Logger:
+    """The logger of a module: ``get_logger(__name__)``."""
+    return logging.getLogger(name)
+
+
+def setup_logging(output_dir: str | Path | None, is_main: bool = True, rank: int = 0) -> None:
+    """Send the package's messages to the console and to ``output_dir/stdout.log``.
+
+    Other ranks than the main one write warnings only, to ``stdout_rank<r>.log``.
+    """
+    logger = logging.getLogger(_PACKAGE)
+    close_logging()
+    logger.propagate = False
+    logger.setLevel(logging.INFO if is_main else logging.WARNING)
+    handlers: list[logging.Handler] = []
+    if is_main:
+        handlers.append(_ConsoleHandler())
+        handlers[0].setFormatter(logging.Formatter("%(message)s"))
+    if output_dir is not None:
+        name = "stdout.log" if is_main else f"stdout_rank{rank}.log"
+        file = logging.FileHandler(Path(output_dir) / name, encoding="utf-8", delay=not is_main)
+        file.setFormatter(logging.Formatter(_FORMAT, _DATE))
+        handlers.append(file)
+    for handler in handlers:
+        logger.addHandler(handler)
+    warnings.filterwarnings("ignore", message=".*epoch parameter in `scheduler.step.*")
+
+
+def close_logging() -> None:
+    """Detach and close every handler (between two runs of one process)."""
+    logger = logging.getLogger(_PACKAGE)
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        handler.close()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, float):
+        return decimal.Decimal(f"{value:.5f}") if value == value and abs(value) < 1e30 else str(value)
+    return value
+
+
+def format_json_stats(stats: dict[str, Any]) -> str:
+    """``json_stats: {...}`` as PySlowFast writes it: keys sorted, floats with five decimals."""
+    text = simplejson.dumps(
+        {k: _plain(v) for k, v in stats.items()}, sort_keys=True, use_decimal=True
+    )
+    return f"json_stats: {text}"
+
+
+def log_json_stats(stats: dict[str, Any], output_dir: str | Path | None = None) -> None:
+    """Log ``stats`` as one line; append it to ``stats.jsonl`` (epoch lines: ``json_stats.log``)."""
+    line = format_json_stats(stats)
+    is_epoch = stats.get("_type") in _EPOCH_TYPES
+    # An iteration line disturbs a terminal that shows a bar; parsers read the file.
+    logging.getLogger(_PACKAGE).info(line, extra={"file_only_on_terminal": not is_epoch})
+    if output_dir is None:
+        return
+    with open(Path(output_dir) / "stats.jsonl", "a", encoding="utf-8") as file:
+        file.write(line.removeprefix("json_stats: ") + "\n")
+    if is_epoch:
+        with open(Path(output_dir) / "json_stats.log", "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+
+def format_eta(seconds: float) -> str:
+    """Seconds as ``h:mm:ss``."""
+    return str(datetime.timedelta(seconds=int(max(seconds, 0))))

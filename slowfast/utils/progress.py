@@ -1,0 +1,88 @@
+"""One line a person reads during an epoch: a bar on a terminal, lines in a file."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections import deque
+
+from tqdm import tqdm
+
+from slowfast.utils.logging import format_eta, get_logger
+
+logger = get_logger(__name__)
+
+
+class StepTimer:
+    """Splits the time of each step into waiting for data and computing.
+
+    Call :meth:`data_ready` when a batch has arrived and :meth:`step_done` after the step.
+    Figures are means over the last ``window`` steps, in seconds.
+    """
+
+    def __init__(self, window: int = 20):
+        self._wait: deque[float] = deque(maxlen=window)
+        self._total: deque[float] = deque(maxlen=window)
+        self._clips: deque[int] = deque(maxlen=window)
+        self._mark = self._ready = time.perf_counter()
+
+    def data_ready(self) -> None:
+        self._ready = time.perf_counter()
+
+    def step_done(self, clips: int) -> None:
+        now = time.perf_counter()
+        self._wait.append(self._ready - self._mark)
+        self._total.append(now - self._mark)
+        self._clips.append(clips)
+        self._mark = now
+
+    @property
+    def step(self) -> float:
+        return sum(self._total) / max(len(self._total), 1)
+
+    @property
+    def wait(self) -> float:
+        return sum(self._wait) / max(len(self._wait), 1)
+
+    @property
+    def compute(self) -> float:
+        return self.step - self.wait
+
+    @property
+    def wait_share(self) -> float:
+        """Share of the time spent waiting for data, 0 to 1."""
+        return sum(self._wait) / max(sum(self._total), 1e-9)
+
+    @property
+    def clips_per_second(self) -> float:
+        return sum(self._clips) / max(sum(self._total), 1e-9)
+
+    def describe(self, memory_gb: float, steps_left: int) -> str:
+        """``12.3 clips/s  wait 4%  mem 1.2G  eta 0:01:02``."""
+        return (
+            f"{self.clips_per_second:.1f} clips/s  wait {100 * self.wait_share:.0f}%  "
+            f"mem {memory_gb:.1f}G  eta {format_eta(self.step * steps_left)}"
+        )
+
+
+class Progress:
+    """Shows ``text`` for each step: as a bar on a terminal, every ``period`` steps in a log."""
+
+    def __init__(self, title: str, total: int, period: int):
+        self.title, self.total, self.period = title, total, period
+        self._bar = None
+        if sys.stdout.isatty() and logging.getLogger("slowfast").isEnabledFor(logging.INFO):
+            self._bar = tqdm(total=total, desc=title, file=sys.stdout, leave=False)
+
+    def update(self, done: int, text: str) -> None:
+        """``done`` steps of the total are finished."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(text, refresh=False)
+            self._bar.update(done - self._bar.n)
+        elif done % self.period == 0 or done == self.total:
+            logger.info("%s %*d/%d  %s", self.title, len(str(self.total)), done, self.total, text)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,101 @@
+"""Where the program runs: device, precision, ranks, memory. The only file on torch.cuda."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from dataclasses import dataclass
+
+import torch
+
+from slowfast.utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Device and place of this process; chosen once and handed down."""
+
+    device: torch.device
+    rank: int = 0
+    world: int = 1
+    local_rank: int = 0
+
+    @property
+    def is_main(self) -> bool:
+        """True on the one process that writes logs and checkpoints."""
+        return self.rank == 0
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.device.type == "cuda"
+
+    def synchronize(self) -> None:
+        """Wait for the device; nothing to wait for on the CPU."""
+        if self.on_gpu:
+            torch.cuda.synchronize(self.device)
+
+    def amp_dtype(self, wanted: str) -> torch.dtype:
+        """``auto | float16 | bfloat16`` -> the type that autocast uses on this device."""
+        if wanted == "auto":
+            bf16 = not self.on_gpu or torch.cuda.is_bf16_supported(including_emulation=False)
+            return torch.bfloat16 if bf16 else torch.float16
+        return getattr(torch, wanted)
+
+    def reset_peak_memory(self) -> None:
+        if self.on_gpu:
+            torch.cuda.reset_peak_memory_stats(self.device)
+
+    def peak_memory_gb(self) -> float:
+        """Peak memory: of the device on a GPU (GiB), of the process on the CPU."""
+        if self.on_gpu:
+            return torch.cuda.max_memory_allocated(self.device) / 2**30
+        # Kilobytes on Linux, bytes on macOS.
+        unit = 2**30 if sys.platform == "darwin" else 2**20
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+    def gpu_memory_gb(self) -> float:
+        """Peak GPU memory in GiB, 0 on the CPU (what the log calls ``gpu_mem``)."""
+        return self.peak_memory_gb() if self.on_gpu else 0.0
+
+
+def gpu_count() -> int:
+    """Number of visible GPUs."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def choose_device(num_gpus: int, local_rank: int = 0) -> torch.device:
+    """CPU for ``NUM_GPUS 0``, else the GPU of this process; UserError if there are too few."""
+    if num_gpus == 0:
+        return torch.device("cpu")
+    if gpu_count() < num_gpus:
+        raise UserError(
+            f"{num_gpus} GPU(s) asked for, {gpu_count()} found on this machine",
+            "set NUM_GPUS 0 to run on the CPU, or to the number of GPUs you have",
+            "NUM_GPUS",
+        )
+    torch.cuda.set_device(local_rank)
+    return torch.device("cuda", local_rank)
+
+
+def seed_process(seed: int) -> None:
+    """Seed torch's global generator (initialisation, dropout); data has its own generators."""
+    torch.manual_seed(seed)
+
+
+def ram_usage_gb() -> tuple[float, float]:
+    """(used, total) memory of the machine in GiB; zeros where the system does not tell."""
+    try:
+        with open("/proc/meminfo") as file:
+            info = {line.split(":")[0]: int(line.split()[1]) for line in file}
+    except OSError:
+        return 0.0, 0.0
+    total, free = info["MemTotal"], info["MemAvailable"]
+    return (total - free) / 2**20, total / 2**20
+
+
+def cpu_count() -> int:
+    """CPU cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,56 @@
+"""Frame folders: one image a frame, as Something-Something and Jester are distributed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from slowfast.utils.errors import VideoError
+from slowfast.video.source import gather, wanted_indices
+
+FIRST_FRAME = 1  # published frame folders count from 1
+
+
+class FrameFolder:
+    """The images ``template.format(n, video=<folder name>)``, n from 1, of a folder.
+
+    ``num_frames`` is what the list says; without it the images of the folder are counted.
+    """
+
+    def __init__(
+        self, path: str, template: str, num_frames: int | None = None, fps: float = 30.0
+    ):
+        self.path, self.template, self.fps = path, template, fps
+        if not os.path.isdir(path):
+            raise VideoError(path, "there is no such folder of frames")
+        self.num_frames = num_frames if num_frames else self._count()
+        if self.num_frames == 0:
+            raise VideoError(path, f"no image {self._name(0)} in it (DATA.IMAGE_TEMPLATE)")
+
+    def _name(self, index: int) -> str:
+        video = os.path.basename(os.path.normpath(self.path))
+        return self.template.format(index + FIRST_FRAME, video=video)
+
+    def _count(self) -> int:
+        present = set(os.listdir(self.path))
+        count = 0
+        while self._name(count) in present:
+            count += 1
+        return count
+
+    def frames(self, index_lists: Sequence[Sequence[int]]) -> list[np.ndarray]:
+        """See :class:`slowfast.video.source.Source`."""
+        wanted = wanted_indices(index_lists, self.num_frames, self.path)
+        return gather({i: self._read(i) for i in wanted}, index_lists)
+
+    def _read(self, index: int) -> np.ndarray:
+        name = os.path.join(self.path, self._name(index))
+        if not os.path.exists(name):
+            raise VideoError(self.path, f"{self._name(index)} is missing")
+        image = cv2.imread(name, cv2.IMREAD_COLOR)
+        if image is None:
+            raise VideoError(self.path, f"{self._name(index)} is not a readable image")
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

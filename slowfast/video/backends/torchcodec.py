@@ -1,0 +1,57 @@
+"""torchcodec (extra ``[torchcodec]``): needs the FFmpeg libraries of the system."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from slowfast.utils.errors import VideoError
+from slowfast.video.source import gather, wanted_indices
+
+
+def why_missing() -> str:
+    """Empty if torchcodec can be used, else the reason in one line."""
+    try:
+        import torchcodec.decoders  # noqa: F401
+    except ImportError:
+        return 'not installed; pip install "slowfast[torchcodec]"'
+    except (RuntimeError, OSError) as error:
+        first = str(error).strip().splitlines()[0]
+        return f"{first} (it needs the system's FFmpeg libraries, e.g. apt install ffmpeg)"
+    return ""
+
+
+class TorchcodecSource:
+    """A video file read through torchcodec in its exact mode."""
+
+    def __init__(self, path: str, threads: bool = False):
+        from torchcodec.decoders import VideoDecoder
+
+        self.path = path
+        try:
+            self._decoder = VideoDecoder(
+                path,
+                dimension_order="NHWC",
+                num_ffmpeg_threads=0 if threads else 1,
+                seek_mode="exact",
+            )
+        except (RuntimeError, ValueError, OSError) as error:
+            raise VideoError(path, f"is not a readable video: {_first_line(error)}") from error
+        self.num_frames = self._decoder.metadata.num_frames or 0
+        if self.num_frames == 0:
+            raise VideoError(path, "holds no video frames")
+        self.fps = float(self._decoder.metadata.average_fps or 30.0)
+
+    def frames(self, index_lists: Sequence[Sequence[int]]) -> list[np.ndarray]:
+        """See :class:`slowfast.video.source.Source`."""
+        wanted = wanted_indices(index_lists, self.num_frames, self.path)
+        try:
+            batch = self._decoder.get_frames_at(wanted).data.numpy()
+        except (RuntimeError, ValueError) as error:
+            raise VideoError(self.path, f"decoding failed: {_first_line(error)}") from error
+        return gather(dict(zip(wanted, batch)), index_lists)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

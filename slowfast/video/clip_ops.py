@@ -1,0 +1,117 @@
+"""Resizing, cropping and flipping uint8 clips (``T H W 3``); the boxes they use are drawn here."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+Box = tuple[int, int, int, int]  # top, left, height, width
+
+
+def short_side_size(height: int, width: int, size: int) -> tuple[int, int]:
+    """(height, width) with the short side at ``size``, the long side rounded down."""
+    if min(height, width) == size:
+        return height, width
+    if width < height:
+        return math.floor(height / width * size), size
+    return size, math.floor(width / height * size)
+
+
+def resize(clip: np.ndarray, height: int, width: int, antialias: bool = False) -> np.ndarray:
+    """Bilinear resize to ``T height width 3`` (half-pixel centres), rounded to uint8."""
+    if clip.shape[1:3] == (height, width):
+        return clip
+    if antialias:
+        # As T 3 H W in channels-last memory: torch has a fast uint8 kernel for exactly that.
+        frames = torch.from_numpy(np.ascontiguousarray(clip)).permute(0, 3, 1, 2)
+        resized = F.interpolate(
+            frames, size=(height, width), mode="bilinear", align_corners=False, antialias=True
+        )
+        return resized.permute(0, 2, 3, 1).numpy()
+    out = np.empty((len(clip), height, width, 3), dtype=np.uint8)
+    for frame, target in zip(clip, out):
+        cv2.resize(frame, (width, height), dst=target, interpolation=cv2.INTER_LINEAR)
+    return out
+
+
+def resize_short_side(clip: np.ndarray, size: int, antialias: bool = False) -> np.ndarray:
+    """Resize so that the short side has ``size`` pixels."""
+    return resize(clip, *short_side_size(*clip.shape[1:3], size), antialias)
+
+
+def crop(clip: np.ndarray, box: Box) -> np.ndarray:
+    """The part of a clip inside ``box`` (a view)."""
+    top, left, height, width = box
+    return clip[:, top : top + height, left : left + width]
+
+
+def uniform_crop_box(height: int, width: int, size: int, which: int) -> Box:
+    """Crop 0 (left or top), 1 (centre) or 2 (right or bottom) along the longer side."""
+    top = math.ceil((height - size) / 2)
+    left = math.ceil((width - size) / 2)
+    if height > width:
+        top = (0, top, height - size)[which]
+    else:
+        left = (0, left, width - size)[which]
+    return top, left, size, size
+
+
+def random_crop_box(height: int, width: int, size: int, rng: np.random.Generator) -> Box:
+    """A square anywhere in the frame."""
+    top = int(rng.integers(0, height - size, endpoint=True))
+    left = int(rng.integers(0, width - size, endpoint=True))
+    return top, left, size, size
+
+
+def jitter_short_side(scales: list[int], inverse: bool, rng: np.random.Generator) -> int:
+    """A short side in ``[scales[0], scales[1]]``; ``inverse`` draws 1 / size uniformly."""
+    low, high = scales
+    if inverse:
+        return round(1.0 / rng.uniform(1.0 / high, 1.0 / low))
+    return round(rng.uniform(low, high))
+
+
+def random_resized_box(
+    height: int, width: int, scale: list[float], ratio: list[float], rng: np.random.Generator
+) -> Box:
+    """A box of area ``U(scale)`` of the frame and aspect ``exp U(log ratio)`` (Inception).
+
+    After ten boxes that do not fit: the largest central one within ``ratio``.
+    """
+    for _ in range(10):
+        area = rng.uniform(*scale) * height * width
+        aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            top = int(rng.integers(0, height - h, endpoint=True))
+            left = int(rng.integers(0, width - w, endpoint=True))
+            return top, left, h, w
+    return central_box(height, width, ratio)
+
+
+def central_box(height: int, width: int, ratio: list[float]) -> Box:
+    """The largest central box whose aspect ratio lies within ``ratio``."""
+    aspect = width / height
+    w, h = width, height
+    if aspect < min(ratio):
+        h = round(w / min(ratio))
+    elif aspect > max(ratio):
+        w = round(h * max(ratio))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def moving_boxes(first: Box, last: Box, frames: int) -> list[Box]:
+    """Boxes moving linearly from ``first`` to ``last``, one a frame, truncated to pixels."""
+    steps = np.linspace(np.array(first, float), np.array(last, float), frames)
+    return [tuple(int(v) for v in box) for box in steps]
+
+
+def resized_crop(
+    clip: np.ndarray, box: Box, size: int, antialias: bool = False
+) -> np.ndarray:
+    """``box`` resized to ``T size size 3``."""
+    return resize(crop(clip, box), size, size, antialias)

@@ -1,0 +1,50 @@
+"""The last step of the data path, on the device: uint8 batch -> normalised floats."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from slowfast.config.node import CfgNode
+from slowfast.video.erasing import erase
+
+
+@dataclass(frozen=True)
+class Normalizer:
+    """``(x / 255 - mean) / std`` by channel, then the channel order, then erasing."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    bgr: bool = False
+    erase_mode: str = "pixel"
+
+    def __call__(
+        self, video: torch.Tensor, device: torch.device, boxes: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """uint8 RGB ``B 3 T H W`` -> float32 ``B 3 T H W`` on ``device``."""
+        video = video.to(device, non_blocking=True).float()
+        shape = (1, 3, 1, 1, 1)
+        mean = torch.tensor(self.mean, device=device).view(shape)
+        std = torch.tensor(self.std, device=device).view(shape)
+        video = video.sub_(mean * 255).div_(std * 255)
+        if self.bgr:
+            # Reversed after normalisation, as the reference does: the mean of channel i
+            # belongs to the channel that was read as i.
+            video = video.flip(1)
+        if boxes is not None:
+            erase(video, boxes, self.erase_mode)
+        return video
+
+
+def build_normalizer(cfg: CfgNode, reads_bgr: bool) -> Normalizer:
+    """``reads_bgr``: the reference's loader of this data set gives BGR frames."""
+    return Normalizer(
+        tuple(cfg.DATA.MEAN), tuple(cfg.DATA.STD), input_is_bgr(cfg, reads_bgr), cfg.AUG.RE_MODE
+    )
+
+
+def input_is_bgr(cfg: CfgNode, reads_bgr: bool) -> bool:
+    """Whether the network is given BGR: INPUT_FORMAT, and REVERSE_INPUT_CHANNEL on top."""
+    chosen = {"auto": reads_bgr, "RGB": False, "BGR": True}[cfg.DATA.INPUT_FORMAT]
+    return chosen != cfg.DATA.REVERSE_INPUT_CHANNEL

@@ -1,0 +1,140 @@
+"""From decoded frames to the sample: which clip operations run, in which order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from slowfast.config.node import CfgNode
+from slowfast.video import clip_ops
+from slowfast.video.erasing import RandomErasing
+from slowfast.video.randaugment import RandAugment, parse_randaugment
+
+
+def to_tensor(clip: np.ndarray) -> torch.Tensor:
+    """``... T H W 3`` -> ``... 3 T H W`` uint8, the same memory (channels last)."""
+    return torch.from_numpy(np.ascontiguousarray(clip)).movedim(-1, -4)
+
+
+@dataclass(frozen=True)
+class TrainPipeline:
+    """Random augmentation of one training clip; every draw comes from the given generator."""
+
+    size: int
+    scales: list[int]
+    area: list[float]
+    aspect: list[float]
+    motion_shift: bool
+    inverse_scale: bool
+    flip: bool
+    antialias: bool
+    randaugment: RandAugment | None
+    erasing: RandomErasing | None
+
+    def __call__(
+        self, clip: np.ndarray, rng: np.random.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """``T H W 3`` -> video uint8 ``3 T S S`` and erasing boxes ``count 5``."""
+        clip = self._resized_crop(clip, rng) if self.area else self._jittered_crop(clip, rng)
+        if self.flip and rng.random() < 0.5:
+            clip = clip[:, :, ::-1]
+        boxes = np.zeros((1, 5), dtype=np.int64)
+        if self.erasing:
+            boxes = self.erasing.draw(self.size, self.size, rng)
+        return to_tensor(clip), torch.from_numpy(boxes)
+
+    def _augment(
+        self, clip: np.ndarray, rng: np.random.Generator, box: clip_ops.Box | None = None
+    ) -> np.ndarray:
+        """RandAugment on whole frames (as published), then the part inside ``box``."""
+        if self.randaugment:
+            return self.randaugment(clip, rng, box)
+        return clip_ops.crop(clip, box) if box else clip
+
+    def _resized_crop(self, clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        frame = clip.shape[1:3]
+        box = clip_ops.random_resized_box(*frame, self.area, self.aspect, rng)
+        if not self.motion_shift:
+            part = self._augment(clip, rng, box)
+            return clip_ops.resize(part, self.size, self.size, self.antialias)
+        last = clip_ops.random_resized_box(*frame, self.area, self.aspect, rng)
+        clip = self._augment(clip, rng)
+        boxes = clip_ops.moving_boxes(box, last, len(clip))
+        parts = [
+            clip_ops.resized_crop(clip[t : t + 1], b, self.size, self.antialias)
+            for t, b in enumerate(boxes)
+        ]
+        return np.concatenate(parts)
+
+    def _jittered_crop(self, clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        side = clip_ops.jitter_short_side(self.scales, self.inverse_scale, rng)
+        clip = clip_ops.resize_short_side(self._augment(clip, rng), side, self.antialias)
+        box = clip_ops.random_crop_box(*clip.shape[1:3], self.size, rng)
+        return clip_ops.crop(clip, box)
+
+
+@dataclass(frozen=True)
+class EvalPipeline:
+    """Short side, then uniform crops; nothing random."""
+
+    short_side: int
+    size: int
+    crops: tuple[int, ...]
+    antialias: bool
+
+    def __call__(self, clip: np.ndarray) -> torch.Tensor:
+        """``T H W 3`` -> uint8 ``crops 3 T S S``."""
+        clip = clip_ops.resize_short_side(clip, self.short_side, self.antialias)
+        height, width = clip.shape[1:3]
+        out = np.empty((len(self.crops), len(clip), self.size, self.size, 3), dtype=np.uint8)
+        for view, which in zip(out, self.crops):
+            box = clip_ops.uniform_crop_box(height, width, self.size, which)
+            view[:] = clip_ops.crop(clip, box)
+        return to_tensor(out)
+
+
+def build_train_pipeline(cfg: CfgNode) -> TrainPipeline:
+    """The training pipeline that DATA and AUG describe."""
+    data, aug = cfg.DATA, cfg.AUG
+    resized = bool(data.TRAIN_JITTER_SCALES_RELATIVE or data.TRAIN_JITTER_ASPECT_RELATIVE)
+    area = list(data.TRAIN_JITTER_SCALES_RELATIVE) or [0.08, 1.0]
+    policy = None
+    if aug.ENABLE and aug.AA_TYPE:
+        policy = parse_randaugment(aug.AA_TYPE, aug.INTERPOLATION)
+    erasing = None
+    if aug.ENABLE and aug.RE_PROB > 0:
+        erasing = RandomErasing(aug.RE_PROB, aug.RE_MODE, aug.RE_COUNT)
+    return TrainPipeline(
+        size=data.TRAIN_CROP_SIZE,
+        scales=list(data.TRAIN_JITTER_SCALES),
+        area=area if resized else [],
+        aspect=list(data.TRAIN_JITTER_ASPECT_RELATIVE) or [3 / 4, 4 / 3],
+        motion_shift=data.TRAIN_JITTER_MOTION_SHIFT,
+        inverse_scale=data.INV_UNIFORM_SAMPLE,
+        flip=data.RANDOM_FLIP,
+        antialias=data.ANTIALIAS,
+        randaugment=policy,
+        erasing=erasing,
+    )
+
+
+def build_val_pipeline(cfg: CfgNode) -> EvalPipeline:
+    """One central crop of the training size."""
+    data = cfg.DATA
+    side = max(data.TRAIN_JITTER_SCALES[0], data.TRAIN_CROP_SIZE)
+    return EvalPipeline(side, data.TRAIN_CROP_SIZE, (1,), data.ANTIALIAS)
+
+
+def build_test_pipeline(cfg: CfgNode, crops_fill_frame: bool) -> EvalPipeline:
+    """Test crops; ``crops_fill_frame``: the short side always equals the crop (Something)."""
+    data, test = cfg.DATA, cfg.TEST
+    count, size = test.NUM_SPATIAL_CROPS, data.TEST_CROP_SIZE
+    side = test.SHORT_SIDE
+    if not side:
+        side = size if count > 1 or crops_fill_frame else max(data.TRAIN_JITTER_SCALES[0], size)
+    crops = {1: (1,), 2: (0, 2), 3: (0, 1, 2)}[count]
+    if count == 1 and test.SINGLE_CROP == "left":
+        crops = (0,)
+    return EvalPipeline(side, size, crops, data.ANTIALIAS)
