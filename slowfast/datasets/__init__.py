@@ -1,0 +1,1 @@
+"""Data sets: lists, items, samples, loaders."""

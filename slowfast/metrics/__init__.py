@@ -1,0 +1,1 @@
+"""Metrics: top-k, views of a video, average precision."""

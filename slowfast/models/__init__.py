@@ -1,0 +1,7 @@
+"""Models; importing this package registers all of them and their configuration sections."""
+
+from slowfast.models import frame_average, uniformer  # noqa: F401
+from slowfast.models.base import MODEL_REGISTRY, VideoModel
+from slowfast.models.build import build_model
+
+__all__ = ["MODEL_REGISTRY", "VideoModel", "build_model"]

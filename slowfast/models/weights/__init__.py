@@ -1,0 +1,1 @@
+"""Released weights: reading, recognising, converting, reporting."""

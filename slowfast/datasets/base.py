@@ -1,0 +1,207 @@
+"""VideoDataset: item -> sample, for every data set of the framework.
+
+A data set differs from others only in how its list is read and in a few facts about its
+published loader; both are what a subclass states.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch.utils.data import Dataset
+
+from slowfast.config.node import CfgNode
+from slowfast.datasets import lists
+from slowfast.datasets.classnames import find_class_names
+from slowfast.datasets.lists import Item, ItemList
+from slowfast.utils.errors import Problem, UserError, VideoError
+from slowfast.utils.registry import Registry
+from slowfast.utils.seeding import sample_rng
+from slowfast.video import pipelines
+from slowfast.video.backends.frames import FrameFolder
+from slowfast.video.sampler import build_sampler
+from slowfast.video.source import Source, open_video, resolve_backend
+
+DATASET_REGISTRY: Registry[type[VideoDataset]] = Registry(
+    "data set", "TRAIN.DATASET / TEST.DATASET", ignore_case=True
+)
+
+Sample = dict[str, Any]
+
+
+class SampleKey(NamedTuple):
+    """What fixes a sample besides the seed."""
+
+    epoch: int
+    index: int
+
+
+@dataclass(frozen=True)
+class BadItem:
+    """A video that could not be read, in place of its sample."""
+
+    index: int
+    path: str
+    line: int
+    cause: str
+
+
+class VideoDataset(Dataset):
+    """A split (``train``, ``val`` or ``test``) of a data set.
+
+    ``dataset[SampleKey(epoch, index)]`` gives a sample:
+
+    - ``video``: uint8 RGB, ``C T H W`` (training: ``copies C T H W`` with AUG.NUM_SAMPLE > 1,
+      test: ``views C T H W`` with all clips x crops of the video from one decode);
+    - ``label``, ``index``: int; ``path``: str;
+    - ``boxes``: erasing boxes ``copies count 5`` (training).
+
+    An unreadable video gives a :class:`BadItem` (``DATA.ON_ERROR skip``) or a VideoError.
+    """
+
+    sampling: ClassVar[str] = "clip"  # how the published loader chooses frames
+    reads_bgr: ClassVar[bool] = False  # the published loader reads images through OpenCV
+    crops_fill_frame: ClassVar[bool] = False  # test: short side = crop, also with one crop
+
+    def __init__(self, cfg: CfgNode, split: str):
+        assert split in ("train", "val", "test"), split
+        self.split = split
+        self.data = cfg.DATA
+        self.seed = cfg.RNG_SEED
+        self.copies = cfg.AUG.NUM_SAMPLE
+        self.views = cfg.TEST.NUM_ENSEMBLE_VIEWS
+        self.crops = cfg.TEST.NUM_SPATIAL_CROPS
+        self.list = self._load_list(cfg)
+        self.sampler = build_sampler(cfg, self.sampling)
+        self.backend = resolve_backend(cfg.DATA.DECODING_BACKEND)
+        self._decode_threads = cfg.DATA_LOADER.ENABLE_MULTI_THREAD_DECODE
+        self._train = pipelines.build_train_pipeline(cfg)
+        self._val = pipelines.build_val_pipeline(cfg)
+        self._test = pipelines.build_test_pipeline(cfg, self.crops_fill_frame)
+
+    # -- what subclasses state -----------------------------------------------------------------
+
+    def read_list(self, cfg: CfgNode) -> ItemList:
+        """The items of ``self.split``; UserError if the list cannot be read."""
+        raise NotImplementedError
+
+    # ------------------------------------------------------------------------------------------
+
+    def _load_list(self, cfg: CfgNode) -> ItemList:
+        found = self.read_list(cfg)
+        names = found.class_names or find_class_names(
+            cfg.DATA.CLASS_NAMES_PATH, cfg.DATA.PATH_TO_DATA_DIR
+        )
+        classes = cfg.MODEL.NUM_CLASSES
+        problems = lists.check_labels(found.items, classes, found.source)
+        if names and len(names) != classes:
+            problems.append(
+                Problem(
+                    f"is {classes}, but {found.source} has {len(names)} class names",
+                    f"set MODEL.NUM_CLASSES {len(names)}",
+                    "MODEL.NUM_CLASSES",
+                )
+            )
+        problems += lists.check_paths(found.items, found.source)
+        if problems:
+            raise UserError(problems)
+        return ItemList(found.items, found.source, names)
+
+    @property
+    def items(self) -> list[Item]:
+        return self.list.items
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names in label order, empty if unknown."""
+        return self.list.class_names
+
+    @property
+    def views_per_video(self) -> int:
+        """Views of a test video (1 in other splits)."""
+        return self.views * self.crops if self.split == "test" else 1
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, key: SampleKey | int) -> Sample | BadItem:
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        item = self.items[index]
+        try:
+            sample = self._build(item, epoch, index)
+        except VideoError as error:
+            if self.data.ON_ERROR == "raise":
+                raise
+            return BadItem(index, item.path, item.line, error.cause)
+        return sample | {"label": item.label, "index": index, "path": item.path}
+
+    def open(self, item: Item) -> Source:
+        """The source of an item: a frame folder or a video file."""
+        if os.path.isdir(item.path):
+            return FrameFolder(item.path, self.data.IMAGE_TEMPLATE, item.num_frames or None)
+        return open_video(item.path, self.backend, self._decode_threads)
+
+    def _build(self, item: Item, epoch: int, index: int) -> Sample:
+        source = self.open(item)
+        make: dict[str, Callable[[], Sample]] = {
+            "train": lambda: self._train_sample(source, epoch, index),
+            "val": lambda: self._val_sample(source),
+            "test": lambda: self._test_sample(source),
+        }
+        return make[self.split]()
+
+    def _train_sample(self, source: Source, epoch: int, index: int) -> Sample:
+        rng = sample_rng(self.seed, epoch, index)
+        indices = self.sampler.train(source.num_frames, source.fps, rng)
+        (clip,) = source.frames([indices])
+        copies = [self._train(clip, rng) for _ in range(self.copies)]
+        videos, boxes = zip(*copies)
+        if self.copies == 1:
+            return {"video": videos[0], "boxes": boxes[0][None]}
+        return {"video": _stack_channels_last(videos), "boxes": torch.stack(boxes)}
+
+    def _val_sample(self, source: Source) -> Sample:
+        indices = self.sampler.validation(source.num_frames, source.fps)
+        (clip,) = source.frames([indices])
+        return {"video": self._val(clip)[0]}
+
+    def _test_sample(self, source: Source) -> Sample:
+        """All views from one decode, in the reference's order: crops within clips."""
+        index_lists = self.sampler.test(source.num_frames, source.fps, self.views)
+        views = [self._test(clip) for clip in source.frames(index_lists)]
+        return {"video": _cat_channels_last(views)}
+
+
+def _stack_channels_last(videos: tuple[torch.Tensor, ...] | list[torch.Tensor]) -> torch.Tensor:
+    """Stack ``... C T H W`` tensors in channels-last memory without reordering them."""
+    return torch.stack([v.movedim(-4, -1) for v in videos]).movedim(-1, -4)
+
+
+def _cat_channels_last(videos: list[torch.Tensor]) -> torch.Tensor:
+    return torch.cat([v.movedim(-4, -1) for v in videos]).movedim(-1, -4)
+
+
+class ListDataset(VideoDataset):
+    """A data set whose splits are ``<PATH_TO_DATA_DIR>/{train,val,test}.csv`` (Kinetics form)."""
+
+    def list_file(self, cfg: CfgNode) -> Path:
+        """The list file of the split."""
+        return Path(cfg.DATA.PATH_TO_DATA_DIR) / f"{self.split}.csv"
+
+    def read_list(self, cfg: CfgNode) -> ItemList:
+        if not cfg.DATA.PATH_TO_DATA_DIR:
+            raise UserError(
+                "is not set",
+                f"name the folder that holds {self.list_file(cfg).name}",
+                "DATA.PATH_TO_DATA_DIR",
+            )
+        file = self.list_file(cfg)
+        items = lists.read_path_list(
+            file, cfg.DATA.PATH_LABEL_SEPARATOR, cfg.DATA.PATH_PREFIX, "DATA.PATH_TO_DATA_DIR"
+        )
+        return ItemList(items, str(file))

@@ -1,0 +1,38 @@
+"""Data set by name; importing this module registers all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from slowfast.config.node import CfgNode
+from slowfast.config.validate import register_rule
+from slowfast.datasets import kinetics, moving_shapes, official_splits, something  # noqa: F401
+from slowfast.datasets.base import DATASET_REGISTRY, VideoDataset
+from slowfast.utils.errors import Problem, UserError
+from slowfast.video.randaugment import parse_randaugment
+
+
+def build_dataset(cfg: CfgNode, split: str) -> VideoDataset:
+    """The data set of ``train``, ``val`` or ``test``; UserError for an unknown name."""
+    name = cfg.TEST.DATASET if split == "test" else cfg.TRAIN.DATASET
+    return DATASET_REGISTRY.get(name)(cfg, split)
+
+
+@register_rule
+def _known_names(cfg: CfgNode) -> Iterable[Problem]:
+    for part in ("TRAIN", "TEST"):
+        if cfg[part].ENABLE and cfg[part].DATASET not in DATASET_REGISTRY:
+            try:
+                DATASET_REGISTRY.get(cfg[part].DATASET)
+            except UserError as error:
+                problem = error.problems[0]
+                yield Problem(problem.message, problem.remedy, f"{part}.DATASET")
+
+
+@register_rule
+def _known_policy(cfg: CfgNode) -> Iterable[Problem]:
+    if cfg.TRAIN.ENABLE and cfg.AUG.ENABLE and cfg.AUG.AA_TYPE:
+        try:
+            parse_randaugment(cfg.AUG.AA_TYPE)
+        except UserError as error:
+            yield from error.problems

@@ -1,0 +1,309 @@
+"""Reading lists: every published format becomes a list of :class:`Item`.
+
+A line that cannot be understood is an error naming file and line; nothing is guessed silently.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from slowfast.utils.errors import Problem, UserError
+from slowfast.utils.files import path_manager, short_hash
+from slowfast.utils.logging import get_logger
+
+logger = get_logger(__name__)
+
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv")
+_SEPARATORS = (" ", ",", "\t", ";")
+_SHOWN = 5  # problems of one list that are shown
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One video: ``path`` of a file or frame folder, ``label``, ``num_frames`` (0: unknown)."""
+
+    path: str
+    label: int
+    num_frames: int = 0
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class ItemList:
+    """The items of a split, the file they come from, and class names in label order if known."""
+
+    items: list[Item]
+    source: str
+    class_names: list[str] = field(default_factory=list)
+
+    @property
+    def fingerprint(self) -> str:
+        """Count and hash of paths' ends and labels: the same for equal copies of a set."""
+        rows = (f"{os.path.basename(i.path)} {i.label}\n" for i in self.items)
+        return f"{len(self.items)} videos, {short_hash(*rows)}"
+
+
+def read_lines(path: str | Path, key: str, remedy: str = "") -> list[tuple[int, str]]:
+    """Numbered, stripped, non-empty lines of a file; UserError naming ``key`` if absent."""
+    try:
+        with path_manager.open(str(path), encoding="utf-8") as file:
+            lines = [(number, line.strip()) for number, line in enumerate(file, 1)]
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"there is no file {path}", remedy or f"check {key}", key) from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not a text file", "lists are UTF-8 text", key) from None
+    lines = [(number, line) for number, line in lines if line]
+    if not lines:
+        raise UserError(f"{path} is empty", "a list needs a line a video", key)
+    return lines
+
+
+def raise_line_problems(path: str | Path, problems: list[Problem]) -> None:
+    """UserError with the first few problems of a list, if there are any."""
+    if problems:
+        more = len(problems) - _SHOWN
+        tail = [Problem(f"and {more} more lines of {path}")] if more > 0 else []
+        raise UserError(problems[:_SHOWN] + tail)
+
+
+# -- "path [frames] label" lists ----------------------------------------------------------------
+
+
+def _split(line: str, separator: str) -> list[str]:
+    if line.startswith('"'):
+        return next(csv.reader([line], delimiter=separator))
+    parts = line.rsplit(separator, 2)
+    return [p.strip() for p in parts if p.strip()]
+
+
+def _is_int(text: str) -> bool:
+    return re.fullmatch(r"-?\d+", text) is not None
+
+
+def _parses(lines: Sequence[tuple[int, str]], separator: str) -> bool:
+    rows = [_split(line, separator) for _, line in lines]
+    return all(len(row) >= 2 and _is_int(row[-1]) for row in rows)
+
+
+def find_separator(lines: Sequence[tuple[int, str]], configured: str, path: str) -> str:
+    """The configured separator if the first lines parse with it, else one that works."""
+    head = lines[:20]
+    candidates = [configured] + [s for s in _SEPARATORS if s != configured]
+    for separator in candidates:
+        if _parses(head, separator) or (len(head) > 1 and _parses(head[1:], separator)):
+            if separator != configured:
+                logger.warning(
+                    "%s is separated by %r, not by DATA.PATH_LABEL_SEPARATOR %r: using %r",
+                    path, separator, configured, separator,
+                )
+            return separator
+    return configured
+
+
+def read_path_list(path: str | Path, separator: str, prefix: str, key: str) -> list[Item]:
+    """``path label`` or ``path frames label`` lines; paths may hold the separator."""
+    lines = read_lines(path, key)
+    separator = find_separator(lines, separator, str(path))
+    rows = [(number, _split(line, separator)) for number, line in lines]
+    if len(rows) > 1 and not _is_int(rows[0][1][-1]) and _is_int(rows[1][1][-1]):
+        logger.info("%s: the first line is taken for a header", path)
+        rows = rows[1:]
+    # Three columns only if all lines have a number in the middle: a path may end in a number.
+    counted = all(len(row) == 3 and _is_int(row[1]) for _, row in rows)
+    items, problems = [], []
+    for number, row in rows:
+        if len(row) < 2 or not _is_int(row[-1]):
+            problems.append(
+                Problem(
+                    f"cannot be read as path and label: {separator.join(row)!r}",
+                    "a line is 'path label' or 'path frames label' (DATASET.md); "
+                    "set DATA.PATH_LABEL_SEPARATOR",
+                    f"{path}:{number}",
+                )
+            )
+            continue
+        name = row[0] if counted or len(row) == 2 else separator.join(row[:-1])
+        frames = int(row[1]) if counted else 0
+        items.append(Item(os.path.join(prefix, name), int(row[-1]), frames, number))
+    raise_line_problems(path, problems)
+    return items
+
+
+# -- class per folder ----------------------------------------------------------------------------
+
+
+def read_class_folders(root: str | Path, key: str) -> tuple[list[Item], list[str]]:
+    """``root/<class>/<video>``: items and class names; classes in alphabetical order."""
+    root = Path(root)
+    if not root.is_dir():
+        raise UserError(f"there is no folder {root}", "it should hold one folder a class", key)
+    classes = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    items = []
+    for label, name in enumerate(classes):
+        for path in sorted((root / name).iterdir()):
+            if path.suffix.lower() in VIDEO_SUFFIXES or path.is_dir():
+                items.append(Item(str(path), label))
+    if not items:
+        raise UserError(f"{root} holds no <class>/<video> files", "see DATASET.md", key)
+    return items, classes
+
+
+# -- official split files ------------------------------------------------------------------------
+
+
+def read_ucf101(folder: Path, split: str, number: int, prefix: str) -> tuple[list[Item], list[str]]:
+    """UCF101: ``classInd.txt`` and ``{train,test}list0N.txt`` (labels from 1, or by folder)."""
+    key = "DATA.PATH_TO_DATA_DIR"
+    names = [line.split(maxsplit=1)[1] for _, line in read_lines(folder / "classInd.txt", key)]
+    labels = {name: label for label, name in enumerate(names)}
+    file = folder / f"{'train' if split == 'train' else 'test'}list{number:02d}.txt"
+    items, problems = [], []
+    for line_number, line in read_lines(file, key):
+        path = re.sub(r"\s+\d+$", "", line)
+        class_name = path.split("/")[0]
+        if class_name not in labels:
+            problems.append(
+                Problem(f"class {class_name!r} is not in classInd.txt", "", f"{file}:{line_number}")
+            )
+            continue
+        items.append(Item(os.path.join(prefix, path), labels[class_name], 0, line_number))
+    raise_line_problems(file, problems)
+    return items, names
+
+
+def read_hmdb51(folder: Path, split: str, number: int, prefix: str) -> tuple[list[Item], list[str]]:
+    """HMDB51: ``<class>_test_splitN.txt`` with ``name 0|1|2`` (1: training, 2: test)."""
+    suffix = f"_test_split{number}.txt"
+    files = sorted(folder.glob(f"*{suffix}"))
+    if not files:
+        raise UserError(
+            f"{folder} holds no *{suffix}", "unpack the official split files there",
+            "DATA.PATH_TO_DATA_DIR",
+        )
+    names = [file.name[: -len(suffix)] for file in files]
+    wanted = "1" if split == "train" else "2"
+    items, problems = [], []
+    for label, (name, file) in enumerate(zip(names, files)):
+        for line_number, line in read_lines(file, "DATA.PATH_TO_DATA_DIR"):
+            video, _, use = line.rpartition(" ")
+            if use not in ("0", "1", "2") or not video:
+                problems.append(Problem(f"not 'name 0|1|2': {line!r}", "", f"{file}:{line_number}"))
+            elif use == wanted:
+                path = os.path.join(prefix, name, video.strip())
+                items.append(Item(path, label, 0, line_number))
+    raise_line_problems(folder, problems)
+    return items, names
+
+
+def read_json(path: Path, key: str) -> object:
+    """A JSON file; UserError naming ``key`` if absent or malformed."""
+    try:
+        with path_manager.open(str(path), encoding="utf-8") as file:
+            return json.load(file)
+    except FileNotFoundError:
+        raise UserError(f"there is no file {path}", f"check {key}", key) from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"is not valid JSON: {error}", "", str(path)) from error
+
+
+def read_ssv2(folder: Path, split: str, prefix: str) -> tuple[list[Item], list[str]]:
+    """Something-Something v2 json lists; frame folders ``prefix/id`` or videos ``prefix/id.webm``.
+
+    PySlowFast's ``train.csv``/``val.csv``, a line a frame, give frame counts if present.
+    """
+    key = "DATA.PATH_TO_DATA_DIR"
+    labels = read_json(folder / "something-something-v2-labels.json", key)
+    names = [name for name, _ in sorted(labels.items(), key=lambda pair: int(pair[1]))]
+    part = "train" if split == "train" else "validation"
+    file = folder / f"something-something-v2-{part}.json"
+    counts = _frame_counts(folder / f"{'train' if split == 'train' else 'val'}.csv")
+    items, problems = [], []
+    for number, record in enumerate(read_json(file, key), 1):
+        template = record["template"].replace("[", "").replace("]", "")
+        if template not in labels:
+            problems.append(Problem(f"template {template!r} has no label", "", f"{file} ({number})"))
+            continue
+        path = _folder_or_video(os.path.join(prefix, record["id"]))
+        items.append(Item(path, int(labels[template]), counts.get(record["id"], 0), number))
+    raise_line_problems(file, problems)
+    return items, names
+
+
+def _frame_counts(file: Path) -> dict[str, int]:
+    if not file.exists():
+        return {}
+    counts: dict[str, int] = {}
+    for _, line in read_lines(file, "DATA.PATH_TO_DATA_DIR")[1:]:
+        video = line.split()[0]
+        counts[video] = counts.get(video, 0) + 1
+    return counts
+
+
+def _folder_or_video(stem: str) -> str:
+    if os.path.isdir(stem):
+        return stem
+    present = (stem + suffix for suffix in (".webm", ".mp4") if os.path.exists(stem + suffix))
+    return next(present, stem)
+
+
+def read_jester(folder: Path, split: str, prefix: str) -> tuple[list[Item], list[str]]:
+    """Jester: ``jester-v1-labels.csv`` and ``jester-v1-{train,validation}.csv``, ``id;label``."""
+    key = "DATA.PATH_TO_DATA_DIR"
+    names = [line for _, line in read_lines(folder / "jester-v1-labels.csv", key)]
+    labels = {name: label for label, name in enumerate(names)}
+    file = folder / f"jester-v1-{'train' if split == 'train' else 'validation'}.csv"
+    items, problems = [], []
+    for number, line in read_lines(file, key):
+        video, _, name = line.partition(";")
+        if name not in labels:
+            problems.append(
+                Problem(f"{name!r} is not in jester-v1-labels.csv", "", f"{file}:{number}")
+            )
+            continue
+        items.append(Item(_folder_or_video(os.path.join(prefix, video)), labels[name], 0, number))
+    raise_line_problems(file, problems)
+    return items, names
+
+
+# -- checks over any list ------------------------------------------------------------------------
+
+
+def check_labels(items: Iterable[Item], classes: int, source: str) -> list[Problem]:
+    """Labels outside ``[0, classes)``, the first few of them."""
+    wrong = [item for item in items if not 0 <= item.label < classes]
+    problems = [
+        Problem(
+            f"label {item.label} is outside 0..{classes - 1}",
+            f"MODEL.NUM_CLASSES is {classes}",
+            f"{source}:{item.line}",
+        )
+        for item in wrong[:_SHOWN]
+    ]
+    if len(wrong) > _SHOWN:
+        problems.append(Problem(f"and {len(wrong) - _SHOWN} more labels of {source}"))
+    return problems
+
+
+def check_paths(items: Sequence[Item], source: str, sampled: int = 20) -> list[Problem]:
+    """A problem if none of some evenly sampled paths exists; a warning if some do not."""
+    step = max(len(items) // sampled, 1)
+    sample = items[::step][:sampled]
+    missing = [item for item in sample if not os.path.exists(item.path)]
+    if missing and len(missing) == len(sample):
+        return [
+            Problem(
+                f"none of {len(sample)} sampled videos of {source} exists, "
+                f"e.g. {missing[0].path} (line {missing[0].line})",
+                "set DATA.PATH_PREFIX to the folder that the paths of the list begin in",
+                "DATA.PATH_PREFIX",
+            )
+        ]
+    for item in missing[:_SHOWN]:
+        logger.warning("%s:%d: there is no %s", source, item.line, item.path)
+    return []

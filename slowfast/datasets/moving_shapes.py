@@ -1,0 +1,120 @@
+"""``moving_shapes``: the embedded data set, real H.264 files made from a seed."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+from tqdm import tqdm
+
+from slowfast.config.node import CfgNode
+from slowfast.datasets import lists
+from slowfast.datasets.base import DATASET_REGISTRY, ListDataset
+from slowfast.datasets.classnames import DEFAULT_NAME
+from slowfast.datasets.lists import ItemList
+from slowfast.datasets.shapes_render import CLASSES, render_clip
+from slowfast.utils.errors import UserError
+from slowfast.utils.files import make_dirs, write_text_atomic
+from slowfast.utils.runtime import cpu_count
+from slowfast.utils.seeding import sample_rng
+from slowfast.video.writer import write_mp4
+
+_MARKER = "moving_shapes.json"
+_SPLITS = ("train", "val", "test")
+_VERSION = 1
+
+
+@DATASET_REGISTRY.register("moving_shapes")
+class MovingShapes(ListDataset):
+    """Kinetics lists whose paths begin in the data folder itself."""
+
+    def read_list(self, cfg: CfgNode) -> ItemList:
+        folder = cfg.DATA.PATH_TO_DATA_DIR
+        if not (Path(folder) / _MARKER).is_file():
+            raise UserError(
+                f"{folder or 'empty'!r} holds no moving_shapes set",
+                "make it with: python tools/make_moving_shapes.py data/moving_shapes",
+                "DATA.PATH_TO_DATA_DIR",
+            )
+        file = self.list_file(cfg)
+        prefix = cfg.DATA.PATH_PREFIX or folder
+        items = lists.read_path_list(
+            file, cfg.DATA.PATH_LABEL_SEPARATOR, prefix, "DATA.PATH_TO_DATA_DIR"
+        )
+        return ItemList(items, str(file))
+
+
+@dataclass(frozen=True)
+class ShapesSpec:
+    """What to generate; ``classes`` is even, the counts are clips of each class."""
+
+    classes: int = 16
+    train: int = 40
+    val: int = 8
+    test: int = 15
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.classes not in range(2, len(CLASSES) + 1, 2):
+            raise UserError(f"{self.classes} classes wanted", "an even number, 2 to 16", "--classes")
+
+    @property
+    def class_names(self) -> list[str]:
+        return CLASSES[: self.classes]
+
+
+def is_complete(folder: str | Path, spec: ShapesSpec) -> bool:
+    """True if ``folder`` holds exactly this set."""
+    marker = Path(folder) / _MARKER
+    if not marker.is_file():
+        return False
+    return json.loads(marker.read_text()) == {"version": _VERSION} | asdict(spec)
+
+
+def generate(
+    folder: str | Path, spec: ShapesSpec, workers: int | None = None, progress: bool = True
+) -> bool:
+    """Write videos, lists and class names; False if they were there already.
+
+    The marker file comes last, so an interrupted generation is done again.
+    """
+    folder = make_dirs(folder)
+    if is_complete(folder, spec):
+        return False
+    (folder / _MARKER).unlink(missing_ok=True)
+    jobs = []
+    for number, split in enumerate(_SPLITS):
+        rows = []
+        for pair in range(0, spec.classes, 2):
+            for clip in range(getattr(spec, split)):
+                names = [f"videos/{split}/{CLASSES[pair + k]}_{clip:04d}.mp4" for k in (0, 1)]
+                rows += [f"{name} {pair + k}" for k, name in enumerate(names)]
+                jobs.append((str(folder), names, pair, (spec.seed, number, clip)))
+        make_dirs(folder / "videos" / split)
+        write_text_atomic(folder / f"{split}.csv", "\n".join(rows) + "\n")
+    write_text_atomic(folder / DEFAULT_NAME, "\n".join(spec.class_names) + "\n")
+    pause = 0.1 if sys.stderr.isatty() else 5.0  # a bar on a terminal, a few lines in a log
+    with ProcessPoolExecutor(workers or cpu_count(), initializer=_start_worker) as pool:
+        done = pool.map(_write_pair, jobs, chunksize=8)
+        for _ in tqdm(done, total=len(jobs), desc="moving_shapes", unit="pair", disable=not progress, mininterval=pause):
+            pass
+    write_text_atomic(folder / _MARKER, json.dumps({"version": _VERSION} | asdict(spec)))
+    return True
+
+
+def _start_worker() -> None:
+    cv2.setNumThreads(0)
+
+
+def _write_pair(job: tuple[str, list[str], int, tuple[int, int, int]]) -> None:
+    """One clip forwards as class ``pair``, the same frames backwards as ``pair + 1``."""
+    folder, names, pair, (seed, split, number) = job
+    rng = sample_rng(seed, split, number, f"shapes {CLASSES[pair]}")
+    clip = render_clip(CLASSES[pair], rng)
+    for name, frames in zip(names, (clip, clip[::-1])):
+        write_mp4(os.path.join(folder, name), frames)

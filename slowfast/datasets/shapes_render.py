@@ -1,0 +1,186 @@
+"""Rendering of ``moving_shapes`` clips: one textured shape moves over moving noise.
+
+Member 2 of a pair of classes is member 1 played backwards, frame by frame: whoever ignores the
+order of frames cannot tell them apart. Position, size, angle, colour and speed vary, so that
+even the pair does not show in single frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+# Pairs (forwards, backwards) in label order; the first four pairs make the eight-class set.
+PAIRS = (
+    ("left", "right"),
+    ("up", "down"),
+    ("clockwise", "counterclockwise"),
+    ("grow", "shrink"),
+    ("up_right", "down_left"),
+    ("up_left", "down_right"),
+    ("appear", "vanish"),
+    ("widen", "narrow"),
+)
+CLASSES = [name for pair in PAIRS for name in pair]
+
+FRAMES, HEIGHT, WIDTH = 24, 96, 128
+_PATCH = 64  # side of the drawn shape before scaling
+_DIRECTIONS = {
+    "left": (-1.0, 0.0),
+    "up": (0.0, -1.0),
+    "up_right": (0.75, -0.75),
+    "up_left": (-0.75, -0.75),
+}
+
+
+@dataclass
+class _Pose:
+    """Where the shape is in each frame: arrays of length FRAMES."""
+
+    x: np.ndarray
+    y: np.ndarray
+    angle: np.ndarray
+    scale_x: np.ndarray
+    scale_y: np.ndarray
+    opacity: np.ndarray
+
+
+def _texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Colour noise with a 1/f spectrum around a random colour: ``H W 3`` float32, 0..255."""
+    out = np.zeros((height, width, 3), np.float32)
+    for octave in range(4):
+        cells = 2 ** (octave + 1)
+        shape = (max(height * cells // width, 2), cells, 3)
+        layer = rng.normal(size=shape).astype(np.float32)
+        out += cv2.resize(layer, (width, height), interpolation=cv2.INTER_CUBIC) / cells**0.7
+    base = rng.uniform(50, 205, size=3).astype(np.float32)
+    return np.clip(base + 38 * out, 0, 255)
+
+
+def _silhouette(rng: np.random.Generator) -> np.ndarray:
+    """A filled shape without rotational symmetry: ``PATCH PATCH`` float32, 0..1."""
+    mask = np.zeros((_PATCH, _PATCH), np.uint8)
+    centre, radius = _PATCH // 2, _PATCH // 2 - 3
+    kind = rng.integers(3)
+    if kind == 0:  # irregular polygon
+        corners = int(rng.integers(3, 7))
+        angles = np.sort(rng.uniform(0, 2 * np.pi / corners, corners)) * 0.5
+        angles += np.arange(corners) * 2 * np.pi / corners
+        radii = radius * rng.uniform(0.55, 1.0, corners)
+        points = np.stack([centre + radii * np.cos(angles), centre + radii * np.sin(angles)], -1)
+        cv2.fillPoly(mask, [points.round().astype(np.int32)], 255)
+    elif kind == 1:  # ellipse with a knob
+        axes = (radius, int(radius * rng.uniform(0.4, 0.7)))
+        cv2.ellipse(mask, (centre, centre), axes, 0, 0, 360, 255, -1)
+        cv2.circle(mask, (centre + radius // 2, centre - radius // 2), radius // 3, 255, -1)
+    else:  # three arms of different length
+        for arm in range(3):
+            angle = arm * 2 * np.pi / 3 + rng.uniform(-0.3, 0.3)
+            length = radius * (1.0, 0.8, 0.6)[arm]
+            tip = (int(centre + length * np.cos(angle)), int(centre + length * np.sin(angle)))
+            cv2.line(mask, (centre, centre), tip, 255, int(rng.integers(10, 17)))
+    return cv2.GaussianBlur(mask, (3, 3), 0).astype(np.float32) / 255
+
+
+def _constant(value: float) -> np.ndarray:
+    return np.full(FRAMES, value, np.float32)
+
+
+def _still(rng: np.random.Generator, size: float) -> _Pose:
+    """A shape at rest at a random place."""
+    margin = 0.3 * _PATCH * size
+    return _Pose(
+        _constant(rng.uniform(margin, WIDTH - margin)),
+        _constant(rng.uniform(margin, HEIGHT - margin)),
+        _constant(rng.uniform(0, 360)),
+        _constant(size),
+        _constant(size),
+        _constant(1.0),
+    )
+
+
+def _motion(name: str, rng: np.random.Generator) -> _Pose:
+    """The motion of class ``name`` (the first member of a pair)."""
+    pose = _still(rng, rng.uniform(0.55, 0.85))
+    curve = np.linspace(0, 1, FRAMES, dtype=np.float32) ** rng.uniform(0.7, 1.4)
+    if name in _DIRECTIONS:
+        dx, dy = _DIRECTIONS[name]
+        travel = rng.uniform(0.35, 0.6)
+        pose.x, pose.y = (
+            _travel(curve, d * travel * side, side, rng)
+            for d, side in ((dx, WIDTH), (dy, HEIGHT))
+        )
+        return pose
+    changes: dict[str, Callable[[], None]] = {
+        "clockwise": lambda: _set(pose, angle=pose.angle + curve * rng.uniform(90, 170)),
+        "grow": lambda: _grow(pose, curve, rng, both=True),
+        "widen": lambda: _grow(pose, curve, rng, both=False),
+        "appear": lambda: _set(pose, opacity=0.05 + 0.95 * curve),
+    }
+    changes[name]()
+    return pose
+
+
+def _travel(
+    curve: np.ndarray, distance: float, side: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Positions along one axis, the whole path inside the frame where possible."""
+    low = 0.15 * side + max(-distance, 0)
+    high = 0.85 * side - max(distance, 0)
+    start = rng.uniform(min(low, high), max(low, high))
+    return (start + curve * distance).astype(np.float32)
+
+
+def _grow(pose: _Pose, curve: np.ndarray, rng: np.random.Generator, both: bool) -> None:
+    low, high = rng.uniform(0.5, 0.7), rng.uniform(1.3, 1.6)
+    factor = low * (high / low) ** curve
+    pose.scale_x = pose.scale_x * factor
+    if both:
+        pose.scale_y = pose.scale_y * factor
+    else:  # the long axis lies along x, so that only the width changes
+        pose.angle = _constant(0.0)
+
+
+def _set(pose: _Pose, **values: np.ndarray) -> None:
+    for name, value in values.items():
+        setattr(pose, name, value)
+
+
+def _paste(
+    frame: np.ndarray, texture: np.ndarray, mask: np.ndarray, pose: _Pose, t: int
+) -> None:
+    """Draw the shape at its pose of frame ``t`` onto ``frame`` (float32 ``H W 3``) in place."""
+    angle = np.deg2rad(pose.angle[t])
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    linear = np.diag([pose.scale_x[t], pose.scale_y[t]]) @ turn
+    offset = np.array([pose.x[t], pose.y[t]]) - linear @ np.full(2, _PATCH / 2)
+    matrix = np.concatenate([linear, offset[:, None]], axis=1)
+    alpha = cv2.warpAffine(mask, matrix, (WIDTH, HEIGHT)) * float(pose.opacity[t])
+    colour = cv2.warpAffine(texture, matrix, (WIDTH, HEIGHT), borderMode=cv2.BORDER_REPLICATE)
+    frame += alpha[..., None] * (colour - frame)
+
+
+def render_clip(name: str, rng: np.random.Generator) -> np.ndarray:
+    """A clip of class ``name``, the first member of a pair: uint8 ``24 96 128 3``."""
+    margin = 24
+    background = _texture(rng, HEIGHT + 2 * margin, WIDTH + 2 * margin)
+    drift = rng.uniform(-0.6, 0.6, size=2)
+    shapes = [
+        (_texture(rng, _PATCH, _PATCH), _silhouette(rng), _still(rng, rng.uniform(0.3, 0.5)))
+        for _ in range(int(rng.integers(0, 3)))
+    ]
+    shapes.append((_texture(rng, _PATCH, _PATCH), _silhouette(rng), _motion(name, rng)))
+    shake = rng.normal(0, 0.35, size=(FRAMES, 2))
+    clip = np.empty((FRAMES, HEIGHT, WIDTH, 3), np.uint8)
+    for t in range(FRAMES):
+        shift = margin + drift * (t - FRAMES / 2) + shake[t]
+        view = np.array([[1.0, 0.0, -shift[0]], [0.0, 1.0, -shift[1]]])
+        frame = cv2.warpAffine(background, view, (WIDTH, HEIGHT))
+        for texture, mask, pose in shapes:
+            _paste(frame, texture, mask, pose, t)
+        noise = rng.normal(0, 2.0, size=(HEIGHT, WIDTH, 1)).astype(np.float32)
+        clip[t] = np.clip(frame + noise, 0, 255).astype(np.uint8)
+    return clip

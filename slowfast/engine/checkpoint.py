@@ -1,0 +1,95 @@
+"""Checkpoints: tensors, numbers and texts only; written atomically; the newest valid one found."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from slowfast.models.weights.read import read_checkpoint
+from slowfast.utils.errors import UserError
+from slowfast.utils.files import make_dirs, write_atomic
+from slowfast.utils.logging import get_logger
+
+logger = get_logger(__name__)
+
+FOLDER = "checkpoints"
+BEST = "checkpoint_best.pyth"
+
+
+def checkpoint_folder(output_dir: str | Path) -> Path:
+    """Where a run keeps its checkpoints."""
+    return Path(output_dir) / FOLDER
+
+
+def checkpoint_path(output_dir: str | Path, finished_epochs: int, task: str = "") -> Path:
+    """``OUTPUT_DIR/checkpoints/[<task>_]checkpoint_epoch_00012.pyth``."""
+    prefix = f"{task}_" if task else ""
+    name = f"{prefix}checkpoint_epoch_{finished_epochs:05d}.pyth"
+    return checkpoint_folder(output_dir) / name
+
+
+def sorted_checkpoints(names: list[str], task: str = "") -> list[str]:
+    """Names of epoch checkpoints of ``task`` among ``names``, the newest first."""
+    prefix = re.escape(f"{task}_") if task else ""
+    pattern = re.compile(rf"{prefix}checkpoint_epoch_\d+\.pyth")
+    return sorted((n for n in names if pattern.fullmatch(n)), reverse=True)
+
+
+def epoch_checkpoints(output_dir: str | Path, task: str = "") -> list[Path]:
+    """Epoch checkpoints of a run, the newest first."""
+    folder = checkpoint_folder(output_dir)
+    names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
+    return [folder / name for name in sorted_checkpoints(names, task)]
+
+
+def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write a checkpoint; UserError if the disk is full or the folder cannot be written."""
+    make_dirs(path.parent, "OUTPUT_DIR")
+
+    def write(temporary: str) -> None:
+        try:
+            torch.save(content, temporary)
+        except RuntimeError as error:  # what torch makes of a full disk
+            raise OSError(str(error)) from error
+
+    write_atomic(path, write)
+
+
+def prune_checkpoints(output_dir: str | Path, keep: int, task: str = "") -> None:
+    """Remove all but the ``keep`` newest epoch checkpoints; 0 keeps all."""
+    if keep > 0:
+        for path in epoch_checkpoints(output_dir, task)[keep:]:
+            path.unlink()
+
+
+def read_newest(output_dir: str | Path, task: str = "") -> tuple[Path, dict[str, Any]] | None:
+    """The newest checkpoint that can be read; damaged ones are skipped with a warning."""
+    for path, content in _readable(epoch_checkpoints(output_dir, task)):
+        return path, content
+    return None
+
+
+def _readable(paths: list[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
+    for path in paths:
+        try:
+            content = read_checkpoint(path)
+        except UserError as error:
+            logger.warning("skipping a damaged checkpoint: %s", error.problems[0].message)
+            continue
+        if "model_state" not in content:
+            logger.warning("skipping %s: it holds no model_state", path)
+            continue
+        yield path, content
+
+
+def find_tested(output_dir: str | Path, which: str, task: str = "") -> Path | None:
+    """The checkpoint of a run to test: ``best`` if there is one, else the newest valid one."""
+    best = checkpoint_folder(output_dir) / BEST
+    if which == "best" and best.is_file():
+        return best
+    newest = read_newest(output_dir, task)
+    return newest[0] if newest else None

@@ -1,0 +1,96 @@
+"""``--dry-run``: everything a run needs, tried once, with estimates of time and memory."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+
+import torch
+from yacs.config import CfgNode as YacsNode
+
+from slowfast.config.node import CfgNode
+from slowfast.engine.initial import load_initial_weights
+from slowfast.engine.optim import build_optimizer
+from slowfast.engine.schedule import learning_rate
+from slowfast.engine.step import OptimizerStep
+from slowfast.engine.tasks import build_task
+from slowfast.engine.tasks.base import Task
+from slowfast.models.summary import measure_model
+from slowfast.utils.errors import UserError
+from slowfast.utils.files import make_dirs
+from slowfast.utils.logging import format_eta, get_logger
+from slowfast.utils.runtime import Runtime, seed_process
+
+logger = get_logger(__name__)
+
+
+def dry_run(cfg: CfgNode, runtime: Runtime) -> None:
+    """Build all, load one batch, train one step, test one batch; nothing is saved."""
+    seed_process(cfg.RNG_SEED)
+    _check_output(cfg)
+    task = build_task(cfg, runtime)
+    model = task.build_model()
+    logger.info("%s: %s", cfg.MODEL.MODEL_NAME, measure_model(model, cfg))
+    if cfg.TRAIN.ENABLE:
+        load_initial_weights(cfg, model, task)
+        _try_training(cfg, runtime, task, model)
+    if cfg.TEST.ENABLE:
+        _try_test(cfg, runtime, task, model)
+    logger.info("dry run: all is in place; nothing was written but this log")
+
+
+def _check_output(cfg: YacsNode) -> None:
+    make_dirs(cfg.OUTPUT_DIR, "OUTPUT_DIR")
+    try:
+        with tempfile.TemporaryFile(dir=cfg.OUTPUT_DIR):
+            pass
+    except OSError as error:
+        raise UserError(f"{cfg.OUTPUT_DIR} cannot be written to: {error.strerror}",
+                        key="OUTPUT_DIR") from error  # fmt: skip
+
+
+def _try_training(cfg: CfgNode, runtime: Runtime, task: Task, model: torch.nn.Module) -> None:
+    loader = task.loader("train")
+    task.loader("val")
+    start = time.perf_counter()
+    batch = next(iter(loader))
+    load_s = time.perf_counter() - start
+    if "video" not in batch:
+        raise UserError(f"none of the first videos can be read: {batch['bad'][0].cause}",
+                        "see --help of tools/check_data.py", batch["bad"][0].path)  # fmt: skip
+    shape = " ".join(map(str, batch["video"].shape))
+    logger.info("first batch: %s %s, labels %s", shape, batch["video"].dtype,
+                batch["label"][:8].tolist())  # fmt: skip
+    step = OptimizerStep(cfg, model, build_optimizer(cfg, model), runtime)
+    model.train()
+    runtime.reset_peak_memory()
+    runtime.synchronize()
+    start = time.perf_counter()
+    output = step([batch], lambda b: task.loss(model, b, 0), learning_rate(cfg.SOLVER, 0), 0)
+    runtime.synchronize()
+    step_s = time.perf_counter() - start
+    workers = max(loader.num_workers, 1)
+    per_batch = max(step_s, load_s / workers)
+    total = per_batch * len(loader) * cfg.SOLVER.MAX_EPOCH
+    logger.info(
+        "one step: loss %.3f, %.2f s (data %.2f s in one worker), %.2f GiB; "
+        "%d epochs of %d batches take about %s",
+        output.loss, step_s, load_s, runtime.peak_memory_gb(), cfg.SOLVER.MAX_EPOCH, len(loader),
+        format_eta(total),
+    )  # fmt: skip
+
+
+def _try_test(cfg: CfgNode, runtime: Runtime, task: Task, model: torch.nn.Module) -> None:
+    for name, loader, evaluator in task.testers()[:1]:
+        batch = next(iter(loader))
+        model.eval()
+        start = time.perf_counter()
+        with torch.inference_mode():
+            if "video" in batch:
+                evaluator.add(model, batch)
+        seconds = time.perf_counter() - start
+        logger.info(
+            "test of %s: first batch %s, %.2f s; %d batches take about %s",
+            name, " ".join(map(str, batch["video"].shape)) if "video" in batch else "unreadable",
+            seconds, len(loader), format_eta(seconds * len(loader)),
+        )  # fmt: skip

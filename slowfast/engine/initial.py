@@ -1,0 +1,77 @@
+"""Weights a run begins with, and weights that are tested."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from slowfast.config.node import CfgNode
+from slowfast.engine import checkpoint
+from slowfast.engine.tasks.base import Task
+from slowfast.models.base import MODEL_REGISTRY
+from slowfast.models.weights.loader import find_pretrained, load_weights
+from slowfast.models.weights.read import read_checkpoint, state_dict_of
+from slowfast.utils.errors import UserError
+from slowfast.utils.logging import get_logger
+
+logger = get_logger(__name__)
+
+
+def load_initial_weights(cfg: CfgNode, network: nn.Module, task: Task) -> None:
+    """TRAIN.CHECKPOINT_FILE_PATH, else what the model's recipe names, else random weights."""
+    path, key = cfg.TRAIN.CHECKPOINT_FILE_PATH, "TRAIN.CHECKPOINT_FILE_PATH"
+    if not path:
+        name = MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME).initial_weights(cfg)
+        if not name:
+            logger.info("training starts from random weights")
+            return
+        key = "the model's PRETRAIN_NAME"
+        path = str(find_pretrained(name, cfg.MODEL.PRETRAINED_DIR, key))
+    load_weights(network, path, cfg, key)
+
+
+def load_tested_weights(cfg: CfgNode, network: nn.Module, task: Task) -> None:
+    """Weights to test: TEST.CHECKPOINT_FILE_PATH, the run's own, or the training's initial ones.
+
+    UserError if there are none: random weights are never tested.
+    """
+    path: Any = cfg.TEST.CHECKPOINT_FILE_PATH
+    key = "TEST.CHECKPOINT_FILE_PATH"
+    if not path:
+        path = checkpoint.find_tested(cfg.OUTPUT_DIR, cfg.TEST.USE_CHECKPOINT, cfg.TASK)
+    if not path:
+        path, key = cfg.TRAIN.CHECKPOINT_FILE_PATH, "TRAIN.CHECKPOINT_FILE_PATH"
+    if not path:
+        raise UserError(
+            f"there are no weights to test: none is named and {cfg.OUTPUT_DIR} holds none",
+            "train first, or name a checkpoint",
+            "TEST.CHECKPOINT_FILE_PATH",
+        )
+    content = read_checkpoint(path, key)
+    if content.get("ema_state") and cfg.EMA.ENABLE:
+        network.load_state_dict(content["ema_state"])
+        logger.info("testing the averaged weights of %s", path)
+    elif "sampler_state" in content:  # our own: nothing to convert
+        network.load_state_dict(_own_state(network, content, path))
+        logger.info("testing %s", path)
+    else:
+        load_weights(network, path, cfg, key)
+    names = content.get("class_names") or []
+    task.accept_class_names(list(names))
+
+
+def _own_state(network: nn.Module, content: dict[str, Any], path: Any) -> dict[str, Any]:
+    state = state_dict_of(content, path)
+    expected = network.state_dict()
+    wrong = [n for n, v in expected.items() if n not in state or state[n].shape != v.shape]
+    if wrong or len(state) != len(expected):
+        extra = sorted(set(state) - set(expected))
+        raise UserError(
+            f"{path} is of another architecture: {len(wrong)} parameters do not fit "
+            f"(e.g. {', '.join(wrong[:3]) or 'none'}), {len(extra)} are unknown "
+            f"(e.g. {', '.join(extra[:3]) or 'none'})",
+            "test with the configuration it was trained with (see config.yaml beside it)",
+            "TEST.CHECKPOINT_FILE_PATH",
+        )
+    return state

@@ -1,0 +1,99 @@
+"""The main command: configuration files and KEY VALUE words -> training and testing."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from slowfast.config.load import explain_key, load_config, render_config
+from slowfast.config.node import CfgNode
+from slowfast.config.schema import all_keys
+from slowfast.engine.dry_run import dry_run
+from slowfast.engine.launch import launch
+from slowfast.engine.tasks import build_task
+from slowfast.engine.test import test
+from slowfast.engine.train import train
+from slowfast.utils.errors import UserError
+from slowfast.utils.runtime import Runtime
+
+EXAMPLE = "example: python tools/run_net.py --cfg configs/quickstart/stfm.yaml NUM_GPUS 0"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The options of ``tools/run_net.py``."""
+    parser = argparse.ArgumentParser(
+        description="Train and test a video model: --cfg FILE … [--opts] KEY VALUE …",
+        epilog=EXAMPLE,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--cfg", nargs="+", default=[], metavar="FILE",
+                        help="YAML files; each is a run of its own")  # fmt: skip
+    parser.add_argument("--opts", nargs="*", default=[], metavar="KEY VALUE",
+                        help="overrides (the word --opts may be left out)")  # fmt: skip
+    parser.add_argument("--print-config", action="store_true",
+                        help="show every key, its value and where it was set")  # fmt: skip
+    parser.add_argument("--explain", metavar="KEY", help="explain a key or a section")
+    parser.add_argument("--dry-run", action="store_true",
+                        help="check configuration and data, one training step, one test batch")  # fmt: skip
+    parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
+    parser.add_argument("--num_shards", type=int, help="machines (NUM_SHARDS)")
+    parser.add_argument("--shard_id", type=int, help="number of this machine (SHARD_ID)")
+    parser.add_argument("--init_method", help="where the machines meet: tcp://host:port")
+    return parser
+
+
+def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Words after ``--cfg`` -> (configuration files, KEY VALUE words).
+
+    The first word that is no file begins the overrides (old commands write them bare).
+    """
+    files: list[str] = []
+    for place, word in enumerate(words):
+        is_file = Path(word).is_file() or word.endswith((".yaml", ".yml"))
+        if place and (word in all_keys() or not is_file):
+            return files, list(words[place:])
+        files.append(word)
+    return files, []
+
+
+def parse_command(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[str]]:
+    """(options, configuration files, KEY VALUE words) of a command line."""
+    args, bare = build_parser().parse_known_args(argv)
+    unknown = [word for word in bare if word.startswith("--")]
+    if unknown:
+        raise UserError(f"unknown option {unknown[0]}", "see --help", unknown[0])
+    files, words = split_words(args.cfg)
+    return args, files, words + bare + list(args.opts)
+
+
+def run_job(cfg: CfgNode, runtime: Runtime) -> None:
+    """Train, then test, as the configuration asks."""
+    task = build_task(cfg, runtime)
+    if cfg.TRAIN.ENABLE:
+        train(cfg, runtime, task)
+    if cfg.TEST.ENABLE:
+        test(cfg, runtime, task)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; UserError for anything a person has to change."""
+    args, files, words = parse_command(sys.argv[1:] if argv is None else argv)
+    if args.explain:
+        load_config()  # all sections are registered
+        sys.stdout.write(explain_key(args.explain) + "\n")
+        return 0
+    for file in files or [None]:
+        cfg = load_config(
+            [file] if file else [], words, num_shards=args.num_shards, shard_id=args.shard_id
+        )
+        if args.print_config:
+            sys.stdout.write(render_config(cfg) + "\n")
+        elif args.dry_run:
+            launch(cfg, dry_run, args.init_method)
+        elif not file:
+            raise UserError("no configuration file is given", EXAMPLE, "--cfg")
+        else:
+            launch(cfg, run_job, args.init_method)
+    return 0

@@ -1,0 +1,60 @@
+"""What the train and test loops ask of a task; they know nothing else about it."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from torch import nn
+from torch.utils.data import DataLoader
+
+from slowfast.engine.step import LossOutput
+from slowfast.utils.registry import Registry
+
+Batch = dict[str, Any]
+TASK_REGISTRY: Registry[type[Task]] = Registry("task", "TASK")
+
+
+class Evaluator(Protocol):
+    """Collects the results of one pass over a loader."""
+
+    def add(self, model: nn.Module, batch: Batch) -> None:
+        """Evaluate one batch."""
+        ...
+
+    def merge_ranks(self) -> None:
+        """Take the results of all processes together, each item once."""
+        ...
+
+    def stats(self) -> dict[str, Any]:
+        """Figures so far (of one process before :meth:`merge_ranks`)."""
+        ...
+
+
+class Task(Protocol):
+    """A kind of problem: what a batch is, how the loss arises, what is evaluated."""
+
+    class_names: list[str]
+
+    def build_model(self) -> nn.Module:
+        """The network with its initial weights, on the device."""
+        ...
+
+    def loader(self, split: str) -> DataLoader:
+        """The loader of ``train``, ``val`` or ``test``."""
+        ...
+
+    def loss(self, model: nn.Module, batch: Batch, step: int) -> LossOutput:
+        """The loss of a training batch at a global step."""
+        ...
+
+    def validator(self) -> Evaluator:
+        """A fresh evaluator for validation; its figures hold ``score``, higher is better."""
+        ...
+
+    def testers(self) -> list[tuple[str, DataLoader, Evaluator]]:
+        """The tests to run: (name, loader, evaluator)."""
+        ...
+
+    def save_results(self, name: str, evaluator: Evaluator) -> None:
+        """Write what a person or a script wants to have of a finished test."""
+        ...

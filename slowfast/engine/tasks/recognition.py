@@ -1,0 +1,198 @@
+"""Supervised recognition: a clip has one label out of a fixed set."""
+
+from __future__ import annotations
+
+import csv
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from slowfast.config.node import CfgNode
+from slowfast.datasets.base import VideoDataset
+from slowfast.datasets.classnames import check_order
+from slowfast.datasets.loader import construct_loader
+from slowfast.engine.losses import build_loss
+from slowfast.engine.step import LossOutput, build_autocast
+from slowfast.engine.tasks.base import TASK_REGISTRY, Batch
+from slowfast.metrics.topk import topk_errors, unmix
+from slowfast.metrics.views import VideoScores
+from slowfast.models.build import build_model
+from slowfast.utils.distributed import gather_objects
+from slowfast.utils.errors import UserError
+from slowfast.utils.files import write_atomic
+from slowfast.utils.logging import get_logger
+from slowfast.utils.runtime import Runtime
+from slowfast.utils.seeding import sample_rng
+from slowfast.video.device import Normalizer, build_normalizer
+from slowfast.video.mixup import Mixup
+
+logger = get_logger(__name__)
+
+_KS = (1, 5)
+
+
+@TASK_REGISTRY.register("recognition")
+class RecognitionTask:
+    """See :class:`slowfast.engine.tasks.base.Task`."""
+
+    def __init__(self, cfg: CfgNode, runtime: Runtime):
+        self.cfg, self.runtime = cfg, runtime
+        self.class_names: list[str] = []
+        self.output_order: list[int] | None = None
+        classes = cfg.MODEL.NUM_CLASSES
+        self._loss = build_loss(cfg.MODEL.LOSS_FUNC, classes, cfg.MODEL.LABEL_SMOOTHING)
+        mix = cfg.MIXUP
+        self._mixup = (
+            Mixup(mix.ALPHA, mix.CUTMIX_ALPHA, mix.PROB, mix.SWITCH_PROB, mix.LABEL_SMOOTH_VALUE,
+                  classes)
+            if mix.ENABLE
+            else None
+        )  # fmt: skip
+        self._normalizers: dict[str, Normalizer] = {}
+
+    def build_model(self) -> nn.Module:
+        return build_model(self.cfg, self.runtime.device)
+
+    def loader(self, split: str) -> DataLoader:
+        loader = construct_loader(self.cfg, split, self.runtime)
+        dataset: VideoDataset = loader.dataset
+        self.class_names = dataset.class_names or self.class_names
+        normalizer = self._normalizers[split] = build_normalizer(self.cfg, dataset.reads_bgr)
+        logger.info(
+            "%s: %s (%s), decoded by %s, %s input, %d batches",
+            split, dataset.list.source, dataset.list.fingerprint, dataset.backend,
+            "BGR" if normalizer.bgr else "RGB", len(loader),
+        )  # fmt: skip
+        return loader
+
+    def accept_class_names(self, checkpoint_names: list[str]) -> None:
+        """Compare the list's classes with the checkpoint's; UserError if the order differs."""
+        self.output_order = check_order(
+            self.class_names, checkpoint_names, self.cfg.DATA.CLASS_ORDER
+        )
+        if self.output_order:
+            logger.warning("outputs are reordered by class name: %s", self.output_order)
+
+    def to_device(self, batch: Batch, split: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """(normalised video, labels) of a batch on the device."""
+        device = self.runtime.device
+        video = batch["video"]
+        views = video.shape[1] if split == "test" else 0
+        video = video.flatten(0, 1) if views else video
+        normalizer = self._normalizers[split]
+        video = normalizer(video, device, batch.get("boxes"))
+        return video, batch["label"].to(device, non_blocking=True)
+
+    def loss(self, model: nn.Module, batch: Batch, step: int) -> LossOutput:
+        with torch.autocast(self.runtime.device.type, enabled=False):
+            video, labels = self.to_device(batch, "train")
+        targets = labels
+        if self._mixup:
+            rng = sample_rng(self.cfg.RNG_SEED, step, int(batch["index"][0]), "mixup")
+            video, targets = self._mixup(video, labels, rng)
+        logits, extra = model(video, with_losses=True)
+        loss = self._loss(logits, targets) + sum(extra.values())
+        stats = {f"{name}": float(value.detach()) for name, value in extra.items()}
+        return LossOutput(loss, len(labels), stats | _errors(logits.detach(), targets))
+
+    def validator(self) -> ViewEvaluator:
+        return ViewEvaluator(self, "val", "sum")
+
+    def testers(self) -> list[tuple[str, DataLoader, ViewEvaluator]]:
+        counts = list(self.cfg.TEST.NUM_TEMPORAL_CLIPS) or [self.cfg.TEST.NUM_ENSEMBLE_VIEWS]
+        tests = []
+        for count in counts:
+            loader = self.loader("test")
+            loader.dataset.views = count
+            name = f"{count}x{self.cfg.TEST.NUM_SPATIAL_CROPS} views"
+            evaluator = ViewEvaluator(self, "test", self.cfg.DATA.ENSEMBLE_METHOD)
+            tests.append((name, loader, evaluator))
+        return tests
+
+    def save_results(self, name: str, evaluator: ViewEvaluator) -> None:
+        folder = Path(self.cfg.OUTPUT_DIR)
+        tag = "" if not self.cfg.TEST.NUM_TEMPORAL_CLIPS else "_" + name.split()[0]
+        evaluator.write_predictions(folder / f"predictions{tag}.csv")
+        if self.cfg.TEST.SAVE_RESULTS_PATH:
+            evaluator.write_scores(folder / self.cfg.TEST.SAVE_RESULTS_PATH)
+
+
+def _errors(logits: torch.Tensor, targets: torch.Tensor) -> dict[str, float]:
+    if targets.ndim == 2:
+        logits, targets = unmix(logits, targets)
+    top1, top5 = topk_errors(logits, targets, _KS)
+    return {"top1_err": top1, "top5_err": top5}
+
+
+class ViewEvaluator:
+    """Scores of every view of every video, merged by video."""
+
+    def __init__(self, task: RecognitionTask, split: str, method: str):
+        self.task, self.split = task, split
+        self.scores = VideoScores(method)
+        self.paths: dict[int, str] = {}
+        cfg = task.cfg
+        self._activation = {
+            "softmax": lambda x: x.softmax(-1), "sigmoid": torch.sigmoid, "none": lambda x: x,
+        }[cfg.MODEL.HEAD_ACT]  # fmt: skip
+        self._chunk = max(cfg.TEST.BATCH_SIZE // max(cfg.NUM_GPUS, 1), 1)
+        self._autocast = build_autocast(cfg, task.runtime)
+
+    def add(self, model: nn.Module, batch: Batch) -> None:
+        videos = len(batch["label"])
+        video, _ = self.task.to_device(batch, self.split)
+        # Validation goes through whole; a test video may have more views than fit at once.
+        parts = video.split(self._chunk) if self.split == "test" else [video]
+        with self._autocast():
+            logits = torch.cat([model(part) for part in parts]).float()
+        if self.task.output_order:
+            logits = logits[:, self.task.output_order]
+        scores = self._activation(logits).unflatten(0, (videos, -1)).cpu()
+        for row, index, label, path in zip(
+            scores, batch["index"].tolist(), batch["label"].tolist(), batch["path"]
+        ):
+            self.scores.add(index, label, row)
+            self.paths[index] = path
+
+    def merge_ranks(self) -> None:
+        for scores, paths in gather_objects((self.scores, self.paths)):
+            self.scores.update(scores)
+            self.paths.update(paths)
+
+    def stats(self) -> dict[str, Any]:
+        """``top1_err``, ``top5_err``, ``score`` (top-1 accuracy) and ``videos``."""
+        if not len(self.scores):
+            raise UserError(
+                "no video could be read", "see the warnings above", f"{self.split} list"
+            )
+        top1, top5 = self.scores.accuracies(_KS)
+        stats = {"top1_err": 100 - top1, "top5_err": 100 - top5, "score": top1}
+        return stats | {"videos": len(self.scores)}
+
+    def write_predictions(self, path: Path) -> None:
+        """A line a video: path, label, prediction, its score, and the names if known."""
+        names = self.task.class_names
+        order, scores, labels = self.scores.tensors()
+        best = scores.max(1)
+
+        def write(temporary: str) -> None:
+            with open(temporary, "w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file)
+                writer.writerow(["path", "label", "prediction", "score", "label_name", "name"])
+                for row, video in enumerate(order):
+                    label, guess = int(labels[row]), int(best.indices[row])
+                    words = [names[label], names[guess]] if names else ["", ""]
+                    score = f"{best.values[row]:.5f}"
+                    writer.writerow([self.paths[video], label, guess, score, *words])
+
+        write_atomic(path, write)
+
+    def write_scores(self, path: Path) -> None:
+        """Merged scores ``N classes`` and labels ``N`` of all videos in list order."""
+        _, scores, labels = self.scores.tensors()
+        content = {"scores": scores, "labels": labels}
+        write_atomic(path, lambda temporary: torch.save(content, temporary))

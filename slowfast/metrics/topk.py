@@ -1,0 +1,37 @@
+"""Top-k accuracy, plain and under mixup."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+
+def topk_correct(scores: torch.Tensor, labels: torch.Tensor, ks: Sequence[int]) -> list[int]:
+    """Numbers of rows of ``B classes`` whose label is among the k best; k is capped."""
+    top = scores.topk(min(max(ks), scores.shape[1]), dim=1).indices
+    hits = top == labels.unsqueeze(1)
+    return [int(hits[:, :k].any(1).sum()) for k in ks]
+
+
+def topk_errors(scores: torch.Tensor, labels: torch.Tensor, ks: Sequence[int]) -> list[float]:
+    """Top-k errors in percent."""
+    return [100.0 * (1 - c / len(labels)) for c in topk_correct(scores, labels, ks)]
+
+
+def topk_accuracies(scores: torch.Tensor, labels: torch.Tensor, ks: Sequence[int]) -> list[float]:
+    """Top-k accuracies in percent."""
+    return [100.0 * c / len(labels) for c in topk_correct(scores, labels, ks)]
+
+
+def unmix(scores: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scores and labels under mixup: the second class counts as a hit of the first.
+
+    The score of the target's second class is added to the first's and removed (PySlowFast).
+    """
+    first, second = target.topk(2, dim=1).indices.unbind(1)
+    rows = torch.arange(len(scores), device=scores.device)
+    scores = scores.clone()
+    scores[rows, first] += scores[rows, second]
+    scores[rows, second] = 0.0
+    return scores, first

@@ -1,0 +1,53 @@
+"""What every model of the registry offers, and the registry itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from slowfast.config.node import CfgNode
+from slowfast.utils.errors import Problem
+from slowfast.utils.registry import Registry
+
+MODEL_REGISTRY: Registry[type[VideoModel]] = Registry("model", "MODEL.MODEL_NAME", ignore_case=True)
+
+
+class VideoModel(nn.Module):
+    """A network over clips: ``model(video)`` gives logits, in training and evaluation alike.
+
+    ``model(video, with_losses=True)`` gives ``(logits, {name: loss})``: losses of the model's
+    own, added to the task's by name.
+    """
+
+    # KEY VALUE words of a tiny variant, for tests over the whole registry.
+    tiny: ClassVar[dict[str, Any]] = {}
+    # Texts in names of parameters that fine-tuning with MODEL.FINETUNNING trains.
+    finetuned: ClassVar[tuple[str, ...]] = ("stfm", "normF", "blocks40", "head")
+
+    @classmethod
+    def check(cls, cfg: CfgNode) -> Iterable[Problem]:
+        """Problems of a configuration that selects this model."""
+        return ()
+
+    @classmethod
+    def initial_weights(cls, cfg: CfgNode) -> str:
+        """Name below MODEL.PRETRAINED_DIR of the weights a recipe starts from, or empty."""
+        return ""
+
+    def no_weight_decay(self) -> set[str]:
+        """(Parts of) names of parameters that are not decayed."""
+        return set()
+
+    def forward_features(self, video: torch.Tensor) -> torch.Tensor:
+        """Features before the head: ``B C``."""
+        raise NotImplementedError
+
+    def forward(
+        self, video: torch.Tensor, with_losses: bool = False
+    ) -> torch.Tensor | tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """``B 3 T H W`` -> logits ``B classes``."""
+        logits = self.head(self.forward_features(video))
+        return (logits, {}) if with_losses else logits

@@ -1,0 +1,53 @@
+"""FrameAverage: a small 2-D network on each frame, averaged: blind to the order of frames.
+
+The baseline that a data set with motion classes must defeat.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from slowfast.config.node import CfgNode
+from slowfast.config.schema import Key, Section, register_section
+from slowfast.models.base import MODEL_REGISTRY, VideoModel
+
+FRAME_AVERAGE = register_section(
+    Section(
+        "FRAME_AVERAGE",
+        "Order-blind baseline: a 2-D network on each frame, averaged",
+        {"WIDTHS": Key([16, 32, 64, 128], "Channels of its convolutions.", item=int)},
+    )
+)
+
+
+@MODEL_REGISTRY.register("FrameAverage")
+class FrameAverage(VideoModel):
+    """Strided 3x3 convolutions with batch normalisation, mean over space, then over time."""
+
+    tiny = {
+        "FRAME_AVERAGE.WIDTHS": [8, 16],
+        "DATA.NUM_FRAMES": 4,
+        "DATA.TRAIN_CROP_SIZE": 32,
+        "DATA.TEST_CROP_SIZE": 32,
+    }
+
+    def __init__(self, cfg: CfgNode):
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels = 3
+        for width in cfg.FRAME_AVERAGE.WIDTHS:
+            layers += [
+                nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(inplace=True),
+            ]
+            channels = width
+        self.body = nn.Sequential(*layers)
+        self.head = nn.Linear(channels, cfg.MODEL.NUM_CLASSES)
+
+    def forward_features(self, video: torch.Tensor) -> torch.Tensor:
+        frames = video.transpose(1, 2)
+        b, t = frames.shape[:2]
+        features = self.body(frames.flatten(0, 1)).mean((2, 3))
+        return features.unflatten(0, (b, t)).mean(1)

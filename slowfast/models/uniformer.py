@@ -1,0 +1,281 @@
+"""UniFormer (arXiv 2201.09450), with or without STFM in place of its last stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from timm.layers import DropPath
+from torch import nn
+
+from slowfast.config.node import CfgNode
+from slowfast.config.schema import Key, Section, register_section
+from slowfast.layers.attention import Attention, TransformerBlock
+from slowfast.layers.checkpointing import recomputed_blocks, run_blocks
+from slowfast.layers.mlp import ConvMlp
+from slowfast.layers.patch_embed import ConvPatchEmbed
+from slowfast.layers.stfm import PATCH, FocusBlock, Stfm, StfmShape, similarity_loss
+from slowfast.models.base import MODEL_REGISTRY, VideoModel
+from slowfast.utils.errors import Problem
+
+UNIFORMER = register_section(
+    Section(
+        "UNIFORMER",
+        "UniFormer",
+        {
+            "DEPTH": Key([3, 4, 8, 3], "Blocks of the four stages (S; B: 5, 8, 20, 7).", item=int),
+            "EMBED_DIM": Key([64, 128, 320, 512], "Channels of the four stages.", item=int),
+            "HEAD_DIM": Key(64, "Channels of an attention head.", ge=1),
+            "MLP_RATIO": Key(4.0, "Width of the MLPs relative to the channels.", gt=0.0),
+            "QKV_BIAS": Key(True, "Bias of queries, keys and values."),
+            "QKV_SCALE": Key(
+                None, "Scale of the attention scores; None: HEAD_DIM ** -0.5.",
+                type=float, optional=True,
+            ),
+            "REPRESENTATION_SIZE": Key(
+                None, "Width of an extra layer before the head.", type=int, optional=True
+            ),
+            "DROPOUT_RATE": Key(0.0, "Dropout after projections.", ge=0.0, le=1.0),
+            "ATTENTION_DROPOUT_RATE": Key(0.0, "Dropout of attention weights.", ge=0.0, le=1.0),
+            "DROP_DEPTH_RATE": Key(0.1, "Drop path of the last block, linear from 0.", ge=0.0, le=1.0),
+            "SPLIT": Key(False, "Attention over time, then over space, instead of jointly."),
+            "STD": Key(False, "Patch embeddings of later stages see three frames."),
+            "PRETRAIN_NAME": Key(
+                "", "Weights to start from: a file of MODEL.PRETRAINED_DIR without '.pth' "
+                "(pretrained/index.yaml), or empty."
+            ),
+        },
+    )
+)  # fmt: skip
+
+
+class ConvBlock(nn.Module):
+    """Local block on ``B C T H W``: depthwise 5x5x5 affinity, then a convolutional MLP."""
+
+    def __init__(self, dim: int, mlp_ratio: float, drop: float, drop_path: float):
+        super().__init__()
+        self.pos_embed = nn.Conv3d(dim, dim, 3, padding=1, groups=dim)
+        self.norm1 = nn.BatchNorm3d(dim)
+        self.conv1 = nn.Conv3d(dim, dim, 1)
+        self.conv2 = nn.Conv3d(dim, dim, 1)
+        self.attn = nn.Conv3d(dim, dim, 5, padding=2, groups=dim)
+        self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+        self.norm2 = nn.BatchNorm3d(dim)
+        self.mlp = ConvMlp(dim, int(dim * mlp_ratio), drop)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.pos_embed(x)
+        x = x + self.drop_path(self.conv2(self.attn(self.conv1(self.norm1(x)))))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class JointBlock(TransformerBlock):
+    """Global block on ``B C T H W``: joint attention over all T H W tokens."""
+
+    def __init__(self, dim: int, heads: int, **options: object):
+        super().__init__(dim, heads, norm_eps=1e-6, **options)
+        self.pos_embed = nn.Conv3d(dim, dim, 3, padding=1, groups=dim)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.pos_embed(x)
+        tokens = super().forward(x.flatten(2).transpose(1, 2))
+        return tokens.transpose(1, 2).reshape(x.shape)
+
+
+class SplitBlock(TransformerBlock):
+    """Global block on ``B C T H W``: attention over time, then over space."""
+
+    def __init__(self, dim: int, heads: int, **options: object):
+        super().__init__(dim, heads, norm_eps=1e-6, **options)
+        self.pos_embed = nn.Conv3d(dim, dim, 3, padding=1, groups=dim)
+        self.t_norm = nn.LayerNorm(dim, eps=1e-6)
+        attention = {k: options[k] for k in ("qkv_bias", "scale", "attn_drop") if k in options}
+        self.t_attn = Attention(dim, heads, proj_drop=options.get("drop", 0.0), **attention)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        b, c, t, h, w = x.shape
+        x = x + self.pos_embed(x)
+        over_time = x.permute(0, 3, 4, 2, 1).reshape(b * h * w, t, c)
+        over_time = over_time + self.drop_path(self.t_attn(self.t_norm(over_time)))
+        frames = over_time.reshape(b, h, w, t, c).permute(0, 3, 1, 2, 4).reshape(b * t, h * w, c)
+        # As released: the residual is what entered the block, not the temporal branch.
+        entered = x.permute(0, 2, 3, 4, 1).reshape(b * t, h * w, c)
+        y = entered + self.drop_path(self.attn(self.norm1(frames)))
+        y = y + self.drop_path(self.mlp(self.norm2(y)))
+        return y.reshape(b, t, h, w, c).permute(0, 4, 1, 2, 3)
+
+
+@MODEL_REGISTRY.register("Uniformer")
+class Uniformer(VideoModel):
+    """Two convolutional and two attention stages; ``STFM.ENABLE`` replaces the last one."""
+
+    tiny = {
+        "UNIFORMER.DEPTH": [1, 1, 1, 1],
+        "UNIFORMER.EMBED_DIM": [8, 16, 32, 32],
+        "UNIFORMER.HEAD_DIM": 16,
+        "DATA.NUM_FRAMES": 4,
+        "DATA.TRAIN_CROP_SIZE": 32,
+        "DATA.TEST_CROP_SIZE": 32,
+        "STFM.NUM_TOKENS": 3,
+    }
+
+    def __init__(self, cfg: CfgNode):
+        super().__init__()
+        options = cfg.UNIFORMER
+        self.with_stfm = cfg.STFM.ENABLE
+        self.add_similar_loss = cfg.STFM.ENABLE and cfg.STFM.SIMILAR_LOSS
+        self.recomputed = recomputed_blocks(cfg.MODEL, 4)
+        dims, depth = list(options.EMBED_DIM), list(options.DEPTH)
+        rates = torch.linspace(0, options.DROP_DEPTH_RATE, sum(depth)).split(depth)
+        rates = [r.tolist() for r in rates]
+
+        self.patch_embed1 = ConvPatchEmbed(3, dims[0], (3, 4, 4), (2, 4, 4), (1, 0, 0))
+        for stage in range(2, 4 if self.with_stfm else 5):
+            embed = _later_embed(dims[stage - 2], dims[stage - 1], options.STD)
+            setattr(self, f"patch_embed{stage}", embed)
+        for stage in (1, 2):
+            blocks = [
+                ConvBlock(dims[stage - 1], options.MLP_RATIO, options.DROPOUT_RATE, rate)
+                for rate in rates[stage - 1]
+            ]
+            setattr(self, f"blocks{stage}", nn.ModuleList(blocks))
+        block = SplitBlock if options.SPLIT else JointBlock
+        self.blocks3 = _attention_blocks(block, dims[2], rates[2], options)
+        if self.with_stfm:
+            shape = StfmShape(dims[2], dims[3], cfg.DATA.TRAIN_CROP_SIZE)
+            self.stfm = Stfm(cfg, shape)
+            self.blocks40 = _attention_blocks(FocusBlock, dims[3], rates[3], options)
+            self.normF = nn.LayerNorm(dims[3])
+        else:
+            self.blocks4 = _attention_blocks(block, dims[3], rates[3], options)
+            self.norm = nn.BatchNorm3d(dims[3])
+        width = options.REPRESENTATION_SIZE
+        self.pre_logits = nn.Identity()
+        if width:
+            self.pre_logits = nn.Sequential()
+            self.pre_logits.add_module("fc", nn.Linear(dims[3], width))
+            self.pre_logits.add_module("act", nn.Tanh())
+        self.head = nn.Linear(width or dims[3], cfg.MODEL.NUM_CLASSES)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for module in self.modules():
+            if isinstance(module, SplitBlock):
+                # The temporal branch begins as the identity (UniFormer).
+                nn.init.zeros_(module.t_attn.qkv.weight)
+                if module.t_attn.qkv.bias is not None:
+                    nn.init.zeros_(module.t_attn.qkv.bias)
+                nn.init.ones_(module.t_attn.proj.weight)
+                nn.init.zeros_(module.t_attn.proj.bias)
+
+    @classmethod
+    def check(cls, cfg: CfgNode) -> Iterable[Problem]:
+        options = cfg.UNIFORMER
+        for name in ("DEPTH", "EMBED_DIM"):
+            if len(options[name]) != 4:
+                yield Problem("must have four entries", "one a stage", f"UNIFORMER.{name}")
+                return
+        for dim in options.EMBED_DIM[2:]:
+            if dim % options.HEAD_DIM:
+                yield Problem(
+                    f"{dim} channels cannot be divided into heads of {options.HEAD_DIM}",
+                    "change UNIFORMER.EMBED_DIM or UNIFORMER.HEAD_DIM",
+                    "UNIFORMER.HEAD_DIM",
+                )
+        yield from _check_crops(cfg)
+        if cfg.STFM.ENABLE:
+            yield from _check_stfm(cfg)
+
+    @classmethod
+    def initial_weights(cls, cfg: CfgNode) -> str:
+        return cfg.UNIFORMER.PRETRAIN_NAME
+
+    def no_weight_decay(self) -> set[str]:
+        return {"pos_embed", "cls_token"}
+
+    def _stages(self, video: torch.Tensor) -> torch.Tensor:
+        x = video
+        for stage in (1, 2, 3):
+            x = getattr(self, f"patch_embed{stage}")(x)
+            x = run_blocks(getattr(self, f"blocks{stage}"), x, self.recomputed[stage - 1])
+        return x
+
+    def _features(self, video: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        x = self._stages(video)
+        if self.with_stfm:
+            tokens, positions = self.stfm(x, video)
+            losses = {"similar_loss": similarity_loss(tokens)} if self.add_similar_loss else {}
+            x, positions = tokens.flatten(1, 2), positions.flatten(1, 2)
+            x = self.normF(run_blocks(self.blocks40, x, self.recomputed[3], positions))
+            return x.mean(1), losses
+        x = run_blocks(self.blocks4, self.patch_embed4(x), self.recomputed[3])
+        return self.norm(x).mean((2, 3, 4)), {}
+
+    def forward_features(self, video: torch.Tensor) -> torch.Tensor:
+        return self.pre_logits(self._features(video)[0])
+
+    def forward(
+        self, video: torch.Tensor, with_losses: bool = False
+    ) -> torch.Tensor | tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        features, losses = self._features(video)
+        logits = self.head(self.pre_logits(features))
+        return (logits, losses) if with_losses else logits
+
+
+def _later_embed(in_channels: int, dim: int, three_frames: bool) -> ConvPatchEmbed:
+    if three_frames:
+        return ConvPatchEmbed(in_channels, dim, (3, 2, 2), (1, 2, 2), (1, 0, 0))
+    return ConvPatchEmbed(in_channels, dim, (1, 2, 2), (1, 2, 2))
+
+
+def _attention_blocks(
+    block: type[nn.Module], dim: int, rates: list[float], options: CfgNode
+) -> nn.ModuleList:
+    return nn.ModuleList(
+        block(
+            dim,
+            dim // options.HEAD_DIM,
+            mlp_ratio=options.MLP_RATIO,
+            drop=options.DROPOUT_RATE,
+            drop_path=rate,
+            qkv_bias=options.QKV_BIAS,
+            scale=options.QKV_SCALE,
+            attn_drop=options.ATTENTION_DROPOUT_RATE,
+        )
+        for rate in rates
+    )
+
+
+def _check_crops(cfg: CfgNode) -> Iterable[Problem]:
+    multiple = PATCH if cfg.STFM.ENABLE else 32
+    for key, used in (("TRAIN_CROP_SIZE", True), ("TEST_CROP_SIZE", cfg.TEST.ENABLE)):
+        size = cfg.DATA[key]
+        # Without STFM the strided convolutions just leave a remainder out.
+        if used and (size < multiple or (cfg.STFM.ENABLE and size % multiple)):
+            yield Problem(
+                f"{size} does not suit this network",
+                f"use a multiple of {multiple}",
+                f"DATA.{key}",
+            )
+
+
+def _check_stfm(cfg: CfgNode) -> Iterable[Problem]:
+    if cfg.DATA.NUM_FRAMES % 2:
+        yield Problem(
+            f"STFM needs an even number of frames, not {cfg.DATA.NUM_FRAMES}",
+            "the network halves time and STFM doubles it again",
+            "DATA.NUM_FRAMES",
+        )
+    if cfg.TEST.ENABLE and cfg.DATA.TEST_CROP_SIZE != cfg.DATA.TRAIN_CROP_SIZE:
+        yield Problem(
+            f"is {cfg.DATA.TEST_CROP_SIZE}, DATA.TRAIN_CROP_SIZE is {cfg.DATA.TRAIN_CROP_SIZE}",
+            "STFM's weights fit one number of patches: set both to the same size",
+            "DATA.TEST_CROP_SIZE",
+        )
+    if cfg.STFM.POS_KERNEL % 2 == 0:
+        yield Problem(f"{cfg.STFM.POS_KERNEL} is even", "use an odd kernel", "STFM.POS_KERNEL")

@@ -1,0 +1,69 @@
+"""What a tensor of one shape becomes in a network that wants another shape."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+
+
+def inflate(weight: torch.Tensor, frames: int) -> torch.Tensor:
+    """2-D convolution ``O I H W`` -> ``O I frames H W``: repeated over time, divided by it."""
+    return repeat_over_time(weight, frames) / frames
+
+
+def repeat_over_time(weight: torch.Tensor, frames: int) -> torch.Tensor:
+    """``O I H W`` -> ``O I frames H W`` without dividing (image -> video MViT)."""
+    return weight.unsqueeze(2).repeat(1, 1, frames, 1, 1)
+
+
+def resize_rel_pos(weight: torch.Tensor, length: int) -> torch.Tensor:
+    """Relative positions ``L C`` -> ``length C``, linear along the length."""
+    resized = F.interpolate(weight.t()[None].float(), size=length, mode="linear")
+    return resized[0].t().to(weight.dtype)
+
+
+def resize_pos_temporal(weight: torch.Tensor, frames: int) -> torch.Tensor:
+    """Temporal position embedding ``1 T C`` -> ``1 frames C``, linear."""
+    resized = F.interpolate(weight.transpose(1, 2).float(), size=frames, mode="linear")
+    return resized.transpose(1, 2).to(weight.dtype)
+
+
+def resize_pos_spatial(weight: torch.Tensor, positions: int) -> torch.Tensor:
+    """Spatial position embedding ``1 N C`` of a square grid -> ``1 positions C``, bicubic."""
+    side, new_side = math.isqrt(weight.shape[1]), math.isqrt(positions)
+    grid = weight.reshape(1, side, side, -1).permute(0, 3, 1, 2).float()
+    size = (new_side, new_side)
+    resized = F.interpolate(grid, size=size, mode="bicubic", align_corners=False)
+    return resized.permute(0, 2, 3, 1).reshape(1, positions, -1).to(weight.dtype)
+
+
+def fit_tensor(
+    name: str, given: torch.Tensor, shape: Sequence[int], *, image_init: bool = False
+) -> torch.Tensor | None:
+    """``given`` as a tensor of ``shape``, or None if there is no rule for that.
+
+    ``image_init``: an image network starts a video network (MViT), whose patch embedding and
+    pooling are repeated without dividing.
+    """
+    want = tuple(shape)
+    if tuple(given.shape) == want:
+        return given
+    fitted = None
+    if given.ndim == 4 and len(want) == 5:
+        frames = want[2]
+        plain = image_init and ("patch_embed" in name or ".pool_" in name)
+        fitted = repeat_over_time(given, frames) if plain else inflate(given, frames)
+    elif given.ndim == 5 and len(want) == 4 and image_init:
+        fitted = given.sum(2)
+    elif given.ndim == 5 and len(want) == 5 and given.shape[2] == 1:
+        fitted = inflate(given.squeeze(2), want[2])
+    elif "rel_pos" in name and given.ndim == 2 and given.shape[1] == want[1]:
+        fitted = resize_rel_pos(given, want[0])
+    elif name.endswith("pos_embed_temporal") and given.shape[2] == want[2]:
+        fitted = resize_pos_temporal(given, want[1])
+    elif name.endswith("pos_embed_spatial") and given.shape[2] == want[2]:
+        fitted = resize_pos_spatial(given, want[1])
+    return fitted if fitted is not None and tuple(fitted.shape) == want else None
