@@ -48,16 +48,27 @@ class _Pose:
     opacity: np.ndarray
 
 
-def _texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Colour noise with a 1/f spectrum around a random colour: ``H W 3`` float32, 0..255."""
+def _texture(
+    rng: np.random.Generator, height: int, width: int, base: np.ndarray, contrast: float
+) -> np.ndarray:
+    """Colour noise with a 1/f spectrum around the colour ``base``: ``H W 3`` float32, 0..255."""
     out = np.zeros((height, width, 3), np.float32)
-    for octave in range(4):
+    for octave in range(5):
         cells = 2 ** (octave + 1)
         shape = (max(height * cells // width, 2), cells, 3)
         layer = rng.normal(size=shape).astype(np.float32)
-        out += cv2.resize(layer, (width, height), interpolation=cv2.INTER_CUBIC) / cells**0.7
-    base = rng.uniform(50, 205, size=3).astype(np.float32)
-    return np.clip(base + 38 * out, 0, 255)
+        out += cv2.resize(layer, (width, height), interpolation=cv2.INTER_CUBIC) / cells**0.4
+    return np.clip(base.astype(np.float32) + contrast * out, 0, 255)
+
+
+def _colour(rng: np.random.Generator, unlike: np.ndarray | None = None) -> np.ndarray:
+    """A muted random colour, or a strong one that stands out from ``unlike``."""
+    if unlike is None:
+        return rng.uniform(90, 165, size=3)
+    while True:
+        colour = rng.uniform(20, 235, size=3)
+        if np.abs(colour.mean() - unlike.mean()) > 45:
+            return colour
 
 
 def _silhouette(rng: np.random.Generator) -> np.ndarray:
@@ -69,7 +80,7 @@ def _silhouette(rng: np.random.Generator) -> np.ndarray:
         corners = int(rng.integers(3, 7))
         angles = np.sort(rng.uniform(0, 2 * np.pi / corners, corners)) * 0.5
         angles += np.arange(corners) * 2 * np.pi / corners
-        radii = radius * rng.uniform(0.55, 1.0, corners)
+        radii = radius * rng.uniform(0.7, 1.0, corners)
         points = np.stack([centre + radii * np.cos(angles), centre + radii * np.sin(angles)], -1)
         cv2.fillPoly(mask, [points.round().astype(np.int32)], 255)
     elif kind == 1:  # ellipse with a knob
@@ -81,7 +92,7 @@ def _silhouette(rng: np.random.Generator) -> np.ndarray:
             angle = arm * 2 * np.pi / 3 + rng.uniform(-0.3, 0.3)
             length = radius * (1.0, 0.8, 0.6)[arm]
             tip = (int(centre + length * np.cos(angle)), int(centre + length * np.sin(angle)))
-            cv2.line(mask, (centre, centre), tip, 255, int(rng.integers(10, 17)))
+            cv2.line(mask, (centre, centre), tip, 255, int(rng.integers(14, 21)))
     return cv2.GaussianBlur(mask, (3, 3), 0).astype(np.float32) / 255
 
 
@@ -104,7 +115,7 @@ def _still(rng: np.random.Generator, size: float) -> _Pose:
 
 def _motion(name: str, rng: np.random.Generator) -> _Pose:
     """The motion of class ``name`` (the first member of a pair)."""
-    pose = _still(rng, rng.uniform(0.55, 0.85))
+    pose = _still(rng, rng.uniform(0.75, 1.05))
     curve = np.linspace(0, 1, FRAMES, dtype=np.float32) ** rng.uniform(0.7, 1.4)
     if name in _DIRECTIONS:
         dx, dy = _DIRECTIONS[name]
@@ -166,13 +177,15 @@ def _paste(
 def render_clip(name: str, rng: np.random.Generator) -> np.ndarray:
     """A clip of class ``name``, the first member of a pair: uint8 ``24 96 128 3``."""
     margin = 24
-    background = _texture(rng, HEIGHT + 2 * margin, WIDTH + 2 * margin)
-    drift = rng.uniform(-0.6, 0.6, size=2)
+    ground = _colour(rng)
+    background = _texture(rng, HEIGHT + 2 * margin, WIDTH + 2 * margin, ground, 18.0)
+    drift = rng.uniform(-0.35, 0.35, size=2)
+    poses = [_still(rng, rng.uniform(0.3, 0.5)) for _ in range(int(rng.integers(0, 3)))]
+    poses.append(_motion(name, rng))
     shapes = [
-        (_texture(rng, _PATCH, _PATCH), _silhouette(rng), _still(rng, rng.uniform(0.3, 0.5)))
-        for _ in range(int(rng.integers(0, 3)))
+        (_texture(rng, _PATCH, _PATCH, _colour(rng, unlike=ground), 38.0), _silhouette(rng), pose)
+        for pose in poses
     ]
-    shapes.append((_texture(rng, _PATCH, _PATCH), _silhouette(rng), _motion(name, rng)))
     shake = rng.normal(0, 0.35, size=(FRAMES, 2))
     clip = np.empty((FRAMES, HEIGHT, WIDTH, 3), np.uint8)
     for t in range(FRAMES):

@@ -52,14 +52,12 @@ def fit_tensor(
     if tuple(given.shape) == want:
         return given
     fitted = None
-    if given.ndim == 4 and len(want) == 5:
-        frames = want[2]
-        plain = image_init and ("patch_embed" in name or ".pool_" in name)
-        fitted = repeat_over_time(given, frames) if plain else inflate(given, frames)
-    elif given.ndim == 5 and len(want) == 4 and image_init:
+    if given.ndim == 5 and len(want) == 4 and image_init:
         fitted = given.sum(2)
-    elif given.ndim == 5 and len(want) == 5 and given.shape[2] == 1:
-        fitted = inflate(given.squeeze(2), want[2])
+    elif len(want) == 5 and (given.ndim == 4 or (given.ndim == 5 and given.shape[2] == 1)):
+        flat = given[:, :, 0] if given.ndim == 5 else given
+        plain = image_init and ("patch_embed" in name or ".pool_" in name)
+        fitted = repeat_over_time(flat, want[2]) if plain else inflate(flat, want[2])
     elif "rel_pos" in name and given.ndim == 2 and given.shape[1] == want[1]:
         fitted = resize_rel_pos(given, want[0])
     elif name.endswith("pos_embed_temporal") and given.shape[2] == want[2]:
