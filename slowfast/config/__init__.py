@@ -1,0 +1,1 @@
+"""Configuration: sections, files, KEY VALUE words, validation."""

@@ -43,15 +43,15 @@ def _read(path: Path, parents: tuple[Path, ...]) -> list[Entry]:
         return []
     if not isinstance(root, yaml.MappingNode):
         raise UserError(f"{path} must hold KEY: VALUE lines", key="--cfg")
-    entries: list[Entry] = []
+    inherited: list[Entry] = []
+    own: list[Entry] = []
     for entry in _flatten(root, "", str(path)):
-        if entry.key == BASE_KEY:
-            bases = entry.value if isinstance(entry.value, list) else [entry.value]
-            for base in bases:
-                entries = _read(path.parent / base, (*parents, path)) + entries
-        else:
-            entries.append(entry)
-    return entries
+        if entry.key != BASE_KEY:
+            own.append(entry)
+            continue
+        for base in entry.value if isinstance(entry.value, list) else [entry.value]:
+            inherited += _read(path.parent / base, (*parents, path))
+    return inherited + own
 
 
 def _flatten(node: yaml.MappingNode, prefix: str, path: str) -> list[Entry]:

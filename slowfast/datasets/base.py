@@ -190,8 +190,13 @@ class ListDataset(VideoDataset):
     """A data set whose splits are ``<PATH_TO_DATA_DIR>/{train,val,test}.csv`` (Kinetics form)."""
 
     def list_file(self, cfg: CfgNode) -> Path:
-        """The list file of the split."""
-        return Path(cfg.DATA.PATH_TO_DATA_DIR) / f"{self.split}.csv"
+        """The list file of the split: the one that DATA names, else the set's own."""
+        named = cfg.DATA[f"{self.split.upper()}_LIST"]
+        return Path(cfg.DATA.PATH_TO_DATA_DIR) / (named or self.list_name(cfg))
+
+    def list_name(self, cfg: CfgNode) -> str:
+        """Name of the list of the split in this set."""
+        return f"{self.split}.csv"
 
     def read_list(self, cfg: CfgNode) -> ItemList:
         if not cfg.DATA.PATH_TO_DATA_DIR:

@@ -17,9 +17,9 @@ class TemplateList(ListDataset):
     crops_fill_frame = True
     held_out = "val"
 
-    def list_file(self, cfg: CfgNode) -> Path:
+    def list_name(self, cfg: CfgNode) -> str:
         part = "train" if self.split == "train" else self.held_out
-        return Path(cfg.DATA.PATH_TO_DATA_DIR) / cfg.DATA.LABEL_PATH_TEMPLATE.format(part)
+        return cfg.DATA.LABEL_PATH_TEMPLATE.format(part)
 
 
 @DATASET_REGISTRY.register("sth")

@@ -1,0 +1,1 @@
+"""Registry, errors, logging, files, devices, processes."""

@@ -1,0 +1,1 @@
+"""A clip as data: decoding, sampling, augmentation, normalisation."""

@@ -38,9 +38,12 @@ def resize(clip: np.ndarray, height: int, width: int, antialias: bool = False) -
     return out
 
 
-def resize_short_side(clip: np.ndarray, size: int, antialias: bool = False) -> np.ndarray:
-    """Resize so that the short side has ``size`` pixels."""
-    return resize(clip, *short_side_size(*clip.shape[1:3], size), antialias)
+def resize_short_side(
+    clip: np.ndarray, size: int, antialias: bool = False, keep_aspect: bool = True
+) -> np.ndarray:
+    """Resize so that the short side (without ``keep_aspect``: both) has ``size`` pixels."""
+    target = short_side_size(*clip.shape[1:3], size) if keep_aspect else (size, size)
+    return resize(clip, *target, antialias)
 
 
 def crop(clip: np.ndarray, box: Box) -> np.ndarray:

@@ -30,6 +30,7 @@ class TrainPipeline:
     inverse_scale: bool
     flip: bool
     antialias: bool
+    keep_aspect: bool
     randaugment: RandAugment | None
     erasing: RandomErasing | None
 
@@ -70,7 +71,8 @@ class TrainPipeline:
 
     def _jittered_crop(self, clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         side = clip_ops.jitter_short_side(self.scales, self.inverse_scale, rng)
-        clip = clip_ops.resize_short_side(self._augment(clip, rng), side, self.antialias)
+        clip = self._augment(clip, rng)
+        clip = clip_ops.resize_short_side(clip, side, self.antialias, self.keep_aspect)
         box = clip_ops.random_crop_box(*clip.shape[1:3], self.size, rng)
         return clip_ops.crop(clip, box)
 
@@ -83,10 +85,13 @@ class EvalPipeline:
     size: int
     crops: tuple[int, ...]
     antialias: bool
+    keep_aspect: bool = True
 
     def __call__(self, clip: np.ndarray) -> torch.Tensor:
         """``T H W 3`` -> uint8 ``crops 3 T S S``."""
-        clip = clip_ops.resize_short_side(clip, self.short_side, self.antialias)
+        clip = clip_ops.resize_short_side(
+            clip, self.short_side, self.antialias, self.keep_aspect
+        )
         height, width = clip.shape[1:3]
         out = np.empty((len(self.crops), len(clip), self.size, self.size, 3), dtype=np.uint8)
         for view, which in zip(out, self.crops):
@@ -115,6 +120,7 @@ def build_train_pipeline(cfg: CfgNode) -> TrainPipeline:
         inverse_scale=data.INV_UNIFORM_SAMPLE,
         flip=data.RANDOM_FLIP,
         antialias=data.ANTIALIAS,
+        keep_aspect=data.KEEP_ASPECT,
         randaugment=policy,
         erasing=erasing,
     )
@@ -124,7 +130,7 @@ def build_val_pipeline(cfg: CfgNode) -> EvalPipeline:
     """One central crop of the training size."""
     data = cfg.DATA
     side = max(data.TRAIN_JITTER_SCALES[0], data.TRAIN_CROP_SIZE)
-    return EvalPipeline(side, data.TRAIN_CROP_SIZE, (1,), data.ANTIALIAS)
+    return EvalPipeline(side, data.TRAIN_CROP_SIZE, (1,), data.ANTIALIAS, data.KEEP_ASPECT)
 
 
 def build_test_pipeline(cfg: CfgNode, crops_fill_frame: bool) -> EvalPipeline:
@@ -137,4 +143,4 @@ def build_test_pipeline(cfg: CfgNode, crops_fill_frame: bool) -> EvalPipeline:
     crops = {1: (1,), 2: (0, 2), 3: (0, 1, 2)}[count]
     if count == 1 and test.SINGLE_CROP == "left":
         crops = (0,)
-    return EvalPipeline(side, size, crops, data.ANTIALIAS)
+    return EvalPipeline(side, size, crops, data.ANTIALIAS, data.KEEP_ASPECT)

@@ -4,6 +4,9 @@ from slowfast.config.schema import Key, Section, register_section
 
 _LISTS = {
     "PATH_TO_DATA_DIR": Key("", "Folder that holds the lists (or, for 'folder', the classes)."),
+    "TRAIN_LIST": Key("", "File name of the training list in that folder; empty: the set's own."),
+    "VAL_LIST": Key("", "The same for validation."),
+    "TEST_LIST": Key("", "The same for testing."),
     "PATH_PREFIX": Key("", "Joined in front of every path of a list."),
     "PATH_LABEL_SEPARATOR": Key(" ", "Separator in lists; another one is found and reported."),
     "LABEL_PATH_TEMPLATE": Key(
@@ -62,9 +65,8 @@ _PIXELS = {
         "Something-Something (read through OpenCV by the reference).", choices=("auto", "RGB", "BGR"),
     ),
     "REVERSE_INPUT_CHANNEL": Key(False, "Reverse that order (old files); see INPUT_FORMAT."),
-    "ANTIALIAS": Key(
-        False, "Antialiased resizing; released weights were trained without it."
-    ),
+    "ANTIALIAS": Key(False, "Antialiased resizing; released weights were trained without it."),
+    "KEEP_ASPECT": Key(True, "False squeezes frames to squares instead of cropping long sides."),
     "TRAIN_JITTER_SCALES": Key([256, 320], "Range of the short side in training.", item=int),
     "TRAIN_JITTER_SCALES_RELATIVE": Key(
         [], "Range of the crop's area relative to the frame: random resized crop.", item=float

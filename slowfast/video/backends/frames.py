@@ -26,13 +26,22 @@ class FrameFolder:
         self.path, self.template, self.fps = path, template, fps
         if not os.path.isdir(path):
             raise VideoError(path, "there is no such folder of frames")
+        doubled = "{video}_" + template
+        if not self._exists(template) and self._exists(doubled):
+            self.template = doubled  # STFM's frames repeat the folder's name
         self.num_frames = num_frames if num_frames else self._count()
         if self.num_frames == 0:
             raise VideoError(path, f"no image {self._name(0)} in it (DATA.IMAGE_TEMPLATE)")
 
     def _name(self, index: int) -> str:
+        return self._format(self.template, index)
+
+    def _format(self, template: str, index: int) -> str:
         video = os.path.basename(os.path.normpath(self.path))
-        return self.template.format(index + FIRST_FRAME, video=video)
+        return template.format(index + FIRST_FRAME, video=video)
+
+    def _exists(self, template: str) -> bool:
+        return os.path.exists(os.path.join(self.path, self._format(template, 0)))
 
     def _count(self) -> int:
         present = set(os.listdir(self.path))

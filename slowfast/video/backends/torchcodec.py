@@ -13,13 +13,22 @@ from slowfast.video.source import gather, wanted_indices
 def why_missing() -> str:
     """Empty if torchcodec can be used, else the reason in one line."""
     try:
-        import torchcodec.decoders  # noqa: F401
+        from torchcodec.decoders import VideoDecoder
     except ImportError:
         return 'not installed; pip install "slowfast[torchcodec]"'
     except (RuntimeError, OSError) as error:
-        first = str(error).strip().splitlines()[0]
-        return f"{first} (it needs the system's FFmpeg libraries, e.g. apt install ffmpeg)"
+        return _no_ffmpeg(error)
+    try:
+        VideoDecoder(b"\0")  # no video; what matters is whether its library can be loaded
+    except (RuntimeError, ValueError, OSError) as error:
+        if "libtorchcodec" in str(error):
+            return _no_ffmpeg(error)
     return ""
+
+
+def _no_ffmpeg(error: Exception) -> str:
+    first = _first_line(error)
+    return f"{first} (it needs the system's FFmpeg libraries, e.g. apt install ffmpeg)"
 
 
 class TorchcodecSource:

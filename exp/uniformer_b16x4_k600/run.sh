@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# UniFormer-B + STFM, Kinetics-600, 16 frames x 4: training, from pretrained/uniformer_base_in1k.pth, then test.
+# DATA_DIR=lists DATA_PREFIX=videos bash exp/uniformer_b16x4_k600/run.sh [KEY VALUE …]
+. "$(dirname "${BASH_SOURCE[0]}")/../_common.sh"
+run_net config.yaml "$@"

@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# UniFormer-S + STFM, Something-Something v2, 16 frames, from Kinetics-400 weights: test of the run's checkpoint, or of CHECKPOINT.
+# CHECKPOINT=weights.pyth DATA_DIR=lists DATA_PREFIX=videos bash exp/uniformer_s16_sthv2_prek400/test.sh [KEY VALUE …]
+. "$(dirname "${BASH_SOURCE[0]}")/../_common.sh"
+test_net test.yaml "$@"

@@ -1,0 +1,1 @@
+"""Speed: of reading data against its floor, of networks, of training steps."""

@@ -1,0 +1,118 @@
+"""Speed of samples against the decoding floor, one process, one thread."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from slowfast.analysis.speed.floor import DecodeFloor
+from slowfast.analysis.speed.timing import alternate, median_ms, ratio
+from slowfast.config.load import load_config
+from slowfast.datasets.base import SampleKey, VideoDataset
+from slowfast.datasets.build import build_dataset
+from slowfast.utils.seeding import sample_rng
+from slowfast.video.writer import write_mp4
+
+_RECIPE = {
+    "TRAIN.DATASET": "kinetics", "TEST.DATASET": "kinetics",
+    "DATA.NUM_FRAMES": 16, "DATA.SAMPLING_RATE": 4, "DATA.FRAME_RATE": "native",
+    "DATA.TRAIN_JITTER_SCALES_RELATIVE": [0.08, 1.0],
+    "DATA.TRAIN_JITTER_ASPECT_RELATIVE": [0.75, 1.3333],
+    "DATA.TRAIN_CROP_SIZE": 224, "DATA.TEST_CROP_SIZE": 224, "DATA.ON_ERROR": "raise",
+    "DATA.USE_OFFSET_SAMPLING": True, "TEST.NUM_ENSEMBLE_VIEWS": 4, "TEST.NUM_SPATIAL_CROPS": 3,
+}  # fmt: skip
+_RANDAUGMENT = {
+    "AUG.ENABLE": True, "AUG.NUM_SAMPLE": 2, "AUG.AA_TYPE": "rand-m7-n4-mstd0.5-inc1",
+}  # fmt: skip
+
+
+def make_clip(path: Path, height: int, width: int, seconds: int = 10, fps: int = 25) -> None:
+    """A textured moving scene, H.264 at the encoder's default distance of keyframes."""
+    rng = sample_rng(0, 0, 0, "benchmark clip")
+    margin = 64
+    size = (height + 2 * margin, width + 2 * margin, 3)
+    scene = np.zeros(size, np.float32)
+    for cells in (4, 8, 16, 32, 64, 128):
+        layer = rng.normal(size=(cells * height // width + 1, cells, 3)).astype(np.float32)
+        scene += cv2.resize(layer, size[1::-1], interpolation=cv2.INTER_CUBIC) * 60 / cells**0.5
+    scene = np.clip(scene + 128, 0, 255).astype(np.uint8)
+    frames = np.empty((seconds * fps, height, width, 3), np.uint8)
+    for t, frame in enumerate(frames):
+        x, y = (int(margin * (1 + np.sin(t / speed))) for speed in (23.0, 31.0))
+        frame[:] = scene[y : y + height, x : x + width]
+        centre = (int(width * (0.5 + 0.4 * np.sin(t / 17))), int(height * (0.5 + 0.3 * np.cos(t / 13))))
+        cv2.circle(frame, centre, height // 6, (230, 60, 40), -1)
+        noise = rng.integers(-3, 4, size=(height // 2, width // 2, 1), dtype=np.int16)
+        noise = cv2.resize(noise, (width, height), interpolation=cv2.INTER_NEAREST)[..., None]
+        frame[:] = np.clip(frame.astype(np.int16) + noise, 0, 255)
+    write_mp4(path, frames, fps, crf=23, gop=250, preset="medium")
+
+
+def _dataset(video: Path, split: str, extra: dict[str, Any]) -> VideoDataset:
+    folder = video.parent
+    for name in ("train", "val", "test"):
+        (folder / f"{name}.csv").write_text(f"{video.name} 0\n")
+    words = {"DATA.PATH_TO_DATA_DIR": str(folder), "DATA.PATH_PREFIX": str(folder)}
+    pairs = (_RECIPE | extra | words).items()
+    cfg = load_config(overrides=[word for key, value in pairs for word in (key, str(value))])
+    return build_dataset(cfg, split)
+
+
+def _compare(
+    dataset: VideoDataset, floor: DecodeFloor, indices: Callable[[int], list[int]], rounds: int
+) -> dict[str, float]:
+    ours, best = alternate(
+        [lambda n: dataset[SampleKey(n, 0)], lambda n: floor(indices(n))], rounds
+    )
+    return {"ms": median_ms(ours), "floor_ms": median_ms(best), "ratio": ratio(ours, best)}
+
+
+def benchmark_file(video: Path, rounds: int) -> dict[str, Any]:
+    """Ratios to the floor for a training sample, RandAugment x 2 and a 4 x 3 view test video."""
+    floor = DecodeFloor(str(video))
+    frames = len(floor.pts)
+
+    def of_training(dataset: VideoDataset) -> Callable[[int], list[int]]:
+        # The frames that this very sample draws.
+        def indices(epoch: int) -> list[int]:
+            rng = sample_rng(dataset.seed, epoch, 0)
+            return dataset.sampler.train(frames, floor.fps, rng).tolist()
+
+        return indices
+
+    results: dict[str, Any] = {"frames": frames, "megabytes": video.stat().st_size / 1e6}
+    for name, extra in (("train", {}), ("train_randaugment_x2", _RANDAUGMENT)):
+        dataset = _dataset(video, "train", extra)
+        results[name] = _compare(dataset, floor, of_training(dataset), rounds)
+    dataset = _dataset(video, "test", {})
+    views = dataset.sampler.test(frames, floor.fps, dataset.views)
+    wanted = sorted({int(i) for view in views for i in view})
+    results["test_4x3"] = _compare(dataset, floor, lambda n: wanted, max(rounds // 3, 3))
+    return results
+
+
+def benchmark_data(videos: list[str], rounds: int) -> dict[str, Any]:
+    """:func:`benchmark_file` for the given videos, else for a made 340x256 and a 1080p clip."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    results: dict[str, Any] = {"rounds": rounds}
+    with tempfile.TemporaryDirectory() as folder:
+        if not videos:
+            for name, height, width in (("340x256", 256, 340), ("1920x1080", 1080, 1920)):
+                path = Path(folder) / name / "clip.mp4"
+                path.parent.mkdir()
+                make_clip(path, height, width)
+                results[name] = benchmark_file(path, rounds if height < 720 else max(rounds // 4, 4))
+        for number, video in enumerate(videos):
+            # A link, so that the lists can stand beside it.
+            link = Path(folder) / str(number) / Path(video).name
+            link.parent.mkdir()
+            link.symlink_to(Path(video).resolve())
+            results[video] = benchmark_file(link, rounds)
+    return results

@@ -1,0 +1,37 @@
+"""Timing by alternation: what is compared is measured in turn, in one process."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+from slowfast.utils.runtime import Runtime
+
+
+def alternate(
+    functions: Sequence[Callable[[int], object]], rounds: int, runtime: Runtime | None = None
+) -> list[list[float]]:
+    """Seconds of each function in each round; ``function(round)`` is called once unmeasured."""
+    seconds: list[list[float]] = [[] for _ in functions]
+    for number in range(-1, rounds):
+        for function, times in zip(functions, seconds):
+            if runtime:
+                runtime.synchronize()
+            start = time.perf_counter()
+            function(max(number, 0))
+            if runtime:
+                runtime.synchronize()
+            if number >= 0:
+                times.append(time.perf_counter() - start)
+    return seconds
+
+
+def median_ms(seconds: Sequence[float]) -> float:
+    """Median in milliseconds, two decimals."""
+    return round(1000 * statistics.median(seconds), 2)
+
+
+def ratio(ours: Sequence[float], floor: Sequence[float]) -> float:
+    """Ratio of the total times: rounds that draw little work count little."""
+    return round(sum(ours) / sum(floor), 3)

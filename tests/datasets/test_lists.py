@@ -1,0 +1,136 @@
+"""Every list format, and what is said about lines that cannot be read."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from slowfast.datasets import lists
+from slowfast.utils.errors import UserError
+
+
+def write(path, text):
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    "text, separator, expected",
+    [
+        ("a/b.mp4 3\nc.mp4 0\n", " ", [("a/b.mp4", 3, 0), ("c.mp4", 0, 0)]),
+        ("a b/c d.mp4 3\n", " ", [("a b/c d.mp4", 3, 0)]),
+        ("v1 120 4\nv2 33 0\n", " ", [("v1", 4, 120), ("v2", 0, 33)]),
+        ("a.mp4,3\nb,c.mp4,1\n", ",", [("a.mp4", 3, 0), ("b,c.mp4", 1, 0)]),
+        ("a.mp4,3\nb.mp4,1\n", " ", [("a.mp4", 3, 0), ("b.mp4", 1, 0)]),  # found by itself
+        ('"x, y.mp4",2\n', ",", [("x, y.mp4", 2, 0)]),
+        ("path,label\na.mp4,2\nb.mp4,1\n", ",", [("a.mp4", 2, 0), ("b.mp4", 1, 0)]),
+        ("dir 1 2\nother.mp4 1\n", " ", [("dir 1", 2, 0), ("other.mp4", 1, 0)]),
+    ],
+)
+def test_path_lists(tmp_path, text, separator, expected):
+    items = lists.read_path_list(write(tmp_path / "l.csv", text), separator, "", "K")
+    assert [(i.path, i.label, i.num_frames) for i in items] == expected
+
+
+def test_prefix_and_line_numbers(tmp_path):
+    items = lists.read_path_list(write(tmp_path / "l.csv", "\na.mp4 1\n"), " ", "/videos", "K")
+    assert items[0].path == "/videos/a.mp4" and items[0].line == 2
+
+
+def test_bad_lines_are_named(tmp_path):
+    path = write(tmp_path / "l.csv", "a.mp4 1\nb.mp4\nc.mp4 x\nd.mp4 2\n")
+    with pytest.raises(UserError) as caught:
+        lists.read_path_list(path, " ", "", "K")
+    text = str(caught.value)
+    assert f"{path}:2" in text and f"{path}:3" in text and f"{path}:4" not in text
+
+
+def test_many_bad_lines_are_summed_up(tmp_path):
+    path = write(tmp_path / "l.csv", "ok 1\n" * 30 + "bad\n" * 20)
+    with pytest.raises(UserError, match="and 15 more lines"):
+        lists.read_path_list(path, " ", "", "K")
+
+
+def test_missing_and_empty(tmp_path):
+    with pytest.raises(UserError, match="DATA.X: there is no file"):
+        lists.read_path_list(tmp_path / "absent.csv", " ", "", "DATA.X")
+    with pytest.raises(UserError, match="is empty"):
+        lists.read_path_list(write(tmp_path / "e.csv", "\n"), " ", "", "DATA.X")
+
+
+def test_class_folders(tmp_path):
+    for name in ("run/a.mp4", "run/b.avi", "jump/c.webm", "jump/notes.txt", "run/frames/1.jpg"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.touch()
+    items, names = lists.read_class_folders(tmp_path, "K")
+    assert names == ["jump", "run"]
+    ends = [(i.path.removeprefix(str(tmp_path) + "/"), i.label) for i in items]
+    assert ends == [("jump/c.webm", 0), ("run/a.mp4", 1), ("run/b.avi", 1), ("run/frames", 1)]
+
+
+def test_ucf101(tmp_path):
+    write(tmp_path / "classInd.txt", "1 ApplyEyeMakeup\n2 Archery\n")
+    write(tmp_path / "trainlist01.txt", "Archery/v_Archery_g01_c01.avi 2\n")
+    write(tmp_path / "testlist01.txt", "ApplyEyeMakeup/v_x.avi\nArchery/v_y.avi\n")
+    items, names = lists.read_ucf101(tmp_path, "train", 1, "/ucf")
+    assert names == ["ApplyEyeMakeup", "Archery"]
+    assert [(i.path, i.label) for i in items] == [("/ucf/Archery/v_Archery_g01_c01.avi", 1)]
+    items, _ = lists.read_ucf101(tmp_path, "test", 1, "")
+    assert [i.label for i in items] == [0, 1]
+    write(tmp_path / "testlist01.txt", "Boxing/v_x.avi\n")
+    with pytest.raises(UserError, match="'Boxing' is not in classInd.txt"):
+        lists.read_ucf101(tmp_path, "val", 1, "")
+
+
+def test_hmdb51(tmp_path):
+    write(tmp_path / "wave_test_split1.txt", "a b.avi 1 \nc.avi 2 \nd.avi 0 \n")
+    write(tmp_path / "clap_test_split1.txt", "e.avi 1\n")
+    items, names = lists.read_hmdb51(tmp_path, "train", 1, "/h")
+    assert names == ["clap", "wave"]
+    assert [(i.path, i.label) for i in items] == [("/h/clap/e.avi", 0), ("/h/wave/a b.avi", 1)]
+    items, _ = lists.read_hmdb51(tmp_path, "test", 1, "")
+    assert [i.path for i in items] == ["wave/c.avi"]
+
+
+def test_ssv2(tmp_path):
+    labels = {"Holding something": "1", "Approaching something": "0"}
+    write(tmp_path / "something-something-v2-labels.json", json.dumps(labels))
+    rows = [{"id": "7", "template": "Holding [something]"}]
+    write(tmp_path / "something-something-v2-train.json", json.dumps(rows))
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "7.webm").touch()
+    items, names = lists.read_ssv2(tmp_path, "train", str(tmp_path / "videos"))
+    assert names == ["Approaching something", "Holding something"]
+    assert items[0].label == 1 and items[0].path.endswith("7.webm")
+    (tmp_path / "frames" / "7").mkdir(parents=True)
+    header = "original_vido_id video_id frame_id path labels\n"
+    write(tmp_path / "train.csv", header + '7 0 0 7/7_1.jpg ""\n7 0 1 7/7_2.jpg ""\n')
+    items, _ = lists.read_ssv2(tmp_path, "train", str(tmp_path / "frames"))
+    assert items[0].num_frames == 2 and items[0].path.endswith("frames/7")
+
+
+def test_jester(tmp_path):
+    write(tmp_path / "jester-v1-labels.csv", "Doing other things\nSwiping Left\n")
+    write(tmp_path / "jester-v1-train.csv", "34870;Swiping Left\n")
+    write(tmp_path / "jester-v1-validation.csv", "1;Swiping Up\n")
+    items, _ = lists.read_jester(tmp_path, "train", "/j")
+    assert (items[0].path, items[0].label) == ("/j/34870", 1)
+    with pytest.raises(UserError, match="jester-v1-validation.csv:1"):
+        lists.read_jester(tmp_path, "val", "/j")
+
+
+def test_labels_and_paths_are_checked(tmp_path):
+    items = [lists.Item("/nowhere/a.mp4", 5, 0, 7), lists.Item("/nowhere/b.mp4", 1, 0, 8)]
+    (problem,) = lists.check_labels(items, 4, "l.csv")
+    assert "label 5 is outside 0..3" in str(problem) and "l.csv:7" in str(problem)
+    (problem,) = lists.check_paths(items, "l.csv")
+    assert problem.key == "DATA.PATH_PREFIX" and "/nowhere/a.mp4" in problem.message
+
+
+def test_fingerprint_names_the_copy():
+    one = lists.ItemList([lists.Item("/a/x.mp4", 1)], "s")
+    moved = lists.ItemList([lists.Item("/b/x.mp4", 1)], "s")
+    other = lists.ItemList([lists.Item("/b/x.mp4", 2)], "s")
+    assert one.fingerprint == moved.fingerprint != other.fingerprint
