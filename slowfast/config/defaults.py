@@ -12,9 +12,10 @@ from slowfast.config.schema import SECTIONS
 
 def get_cfg() -> CfgNode:
     """A fresh, unfrozen configuration with every section, those of the models included."""
-    # Models stand above this room; they register their sections when they are imported, so
-    # that removing a model's file removes its keys. Named by text: nothing else here knows them.
-    importlib.import_module("slowfast.models")
+    # These rooms stand above this one; what they register when they are imported (a model's
+    # section, a rule about data sets) belongs to them: removing a model's file removes its keys.
+    for room in ("slowfast.models", "slowfast.datasets.build"):
+        importlib.import_module(room)
     cfg = CfgNode()
     for section in SECTIONS.values():
         node = cfg
