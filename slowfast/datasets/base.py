@@ -7,7 +7,7 @@ published loader; both are what a subclass states.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -158,7 +158,7 @@ class VideoDataset(Dataset):
     def _train_sample(self, source: Source, epoch: int, index: int) -> Sample:
         rng = sample_rng(self.seed, epoch, index)
         indices = self.sampler.train(source.num_frames, source.fps, rng)
-        (clip,) = source.frames([indices])
+        (clip,) = source.clips([indices])
         copies = [self._train(clip, rng) for _ in range(self.copies)]
         videos, boxes = zip(*copies)
         if self.copies == 1:
@@ -167,23 +167,17 @@ class VideoDataset(Dataset):
 
     def _val_sample(self, source: Source) -> Sample:
         indices = self.sampler.validation(source.num_frames, source.fps)
-        (clip,) = source.frames([indices])
-        return {"video": self._val(clip)[0]}
+        return {"video": self._val(source.clips([indices]))[0]}
 
     def _test_sample(self, source: Source) -> Sample:
         """All views from one decode, in the reference's order: crops within clips."""
         index_lists = self.sampler.test(source.num_frames, source.fps, self.views)
-        views = [self._test(clip) for clip in source.frames(index_lists)]
-        return {"video": _cat_channels_last(views)}
+        return {"video": self._test(source.clips(index_lists))}
 
 
-def _stack_channels_last(videos: tuple[torch.Tensor, ...] | list[torch.Tensor]) -> torch.Tensor:
-    """Stack ``... C T H W`` tensors in channels-last memory without reordering them."""
+def _stack_channels_last(videos: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Stack ``C T H W`` tensors in channels-last memory without reordering them."""
     return torch.stack([v.movedim(-4, -1) for v in videos]).movedim(-1, -4)
-
-
-def _cat_channels_last(videos: list[torch.Tensor]) -> torch.Tensor:
-    return torch.cat([v.movedim(-4, -1) for v in videos]).movedim(-1, -4)
 
 
 class ListDataset(VideoDataset):

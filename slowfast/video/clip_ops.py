@@ -1,4 +1,8 @@
-"""Resizing, cropping and flipping uint8 clips (``T H W 3``); the boxes they use are drawn here."""
+"""Resizing and cropping uint8 clips, and the boxes used for it.
+
+A clip is a sequence of frames ``H W 3`` (a list, or an array ``T H W 3``): large frames are
+handed on as they were decoded, and copied only once, into the small result.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,8 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+
+from slowfast.video.source import Clip
 
 Box = tuple[int, int, int, int]  # top, left, height, width
 
@@ -21,9 +27,14 @@ def short_side_size(height: int, width: int, size: int) -> tuple[int, int]:
     return size, math.floor(width / height * size)
 
 
-def resize(clip: np.ndarray, height: int, width: int, antialias: bool = False) -> np.ndarray:
+def frame_size(clip: Clip) -> tuple[int, int]:
+    """(height, width) of the frames."""
+    return clip[0].shape[:2]
+
+
+def resize(clip: Clip, height: int, width: int, antialias: bool = False) -> Clip:
     """Bilinear resize to ``T height width 3`` (half-pixel centres), rounded to uint8."""
-    if clip.shape[1:3] == (height, width):
+    if frame_size(clip) == (height, width):
         return clip
     if antialias:
         # As T 3 H W in channels-last memory: torch has a fast uint8 kernel for exactly that.
@@ -39,17 +50,19 @@ def resize(clip: np.ndarray, height: int, width: int, antialias: bool = False) -
 
 
 def resize_short_side(
-    clip: np.ndarray, size: int, antialias: bool = False, keep_aspect: bool = True
-) -> np.ndarray:
+    clip: Clip, size: int, antialias: bool = False, keep_aspect: bool = True
+) -> Clip:
     """Resize so that the short side (without ``keep_aspect``: both) has ``size`` pixels."""
-    target = short_side_size(*clip.shape[1:3], size) if keep_aspect else (size, size)
+    target = short_side_size(*frame_size(clip), size) if keep_aspect else (size, size)
     return resize(clip, *target, antialias)
 
 
-def crop(clip: np.ndarray, box: Box) -> np.ndarray:
-    """The part of a clip inside ``box`` (a view)."""
+def crop(clip: Clip, box: Box) -> Clip:
+    """The part of a clip inside ``box`` (views, nothing is copied)."""
     top, left, height, width = box
-    return clip[:, top : top + height, left : left + width]
+    if isinstance(clip, np.ndarray):
+        return clip[:, top : top + height, left : left + width]
+    return [frame[top : top + height, left : left + width] for frame in clip]
 
 
 def uniform_crop_box(height: int, width: int, size: int, which: int) -> Box:
@@ -111,10 +124,3 @@ def moving_boxes(first: Box, last: Box, frames: int) -> list[Box]:
     """Boxes moving linearly from ``first`` to ``last``, one a frame, truncated to pixels."""
     steps = np.linspace(np.array(first, float), np.array(last, float), frames)
     return [tuple(int(v) for v in box) for box in steps]
-
-
-def resized_crop(
-    clip: np.ndarray, box: Box, size: int, antialias: bool = False
-) -> np.ndarray:
-    """``box`` resized to ``T size size 3``."""
-    return resize(crop(clip, box), size, size, antialias)

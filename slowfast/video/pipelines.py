@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +12,10 @@ from slowfast.config.node import CfgNode
 from slowfast.video import clip_ops
 from slowfast.video.erasing import RandomErasing
 from slowfast.video.randaugment import RandAugment, parse_randaugment
+from slowfast.video.source import Clip
 
 
-def to_tensor(clip: np.ndarray) -> torch.Tensor:
+def to_tensor(clip: Clip) -> torch.Tensor:
     """``... T H W 3`` -> ``... 3 T H W`` uint8, the same memory (channels last)."""
     return torch.from_numpy(np.ascontiguousarray(clip)).movedim(-1, -4)
 
@@ -35,10 +37,11 @@ class TrainPipeline:
     erasing: RandomErasing | None
 
     def __call__(
-        self, clip: np.ndarray, rng: np.random.Generator
+        self, clip: Clip, rng: np.random.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """``T H W 3`` -> video uint8 ``3 T S S`` and erasing boxes ``count 5``."""
+        """Frames -> video uint8 ``3 T S S`` and erasing boxes ``count 5``."""
         clip = self._resized_crop(clip, rng) if self.area else self._jittered_crop(clip, rng)
+        clip = np.asarray(clip)
         if self.flip and rng.random() < 0.5:
             clip = clip[:, :, ::-1]
         boxes = np.zeros((1, 5), dtype=np.int64)
@@ -47,15 +50,15 @@ class TrainPipeline:
         return to_tensor(clip), torch.from_numpy(boxes)
 
     def _augment(
-        self, clip: np.ndarray, rng: np.random.Generator, box: clip_ops.Box | None = None
-    ) -> np.ndarray:
+        self, clip: Clip, rng: np.random.Generator, box: clip_ops.Box | None = None
+    ) -> Clip:
         """RandAugment on whole frames (as published), then the part inside ``box``."""
         if self.randaugment:
             return self.randaugment(clip, rng, box)
         return clip_ops.crop(clip, box) if box else clip
 
-    def _resized_crop(self, clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        frame = clip.shape[1:3]
+    def _resized_crop(self, clip: Clip, rng: np.random.Generator) -> Clip:
+        frame = clip_ops.frame_size(clip)
         box = clip_ops.random_resized_box(*frame, self.area, self.aspect, rng)
         if not self.motion_shift:
             part = self._augment(clip, rng, box)
@@ -64,16 +67,16 @@ class TrainPipeline:
         clip = self._augment(clip, rng)
         boxes = clip_ops.moving_boxes(box, last, len(clip))
         parts = [
-            clip_ops.resized_crop(clip[t : t + 1], b, self.size, self.antialias)
-            for t, b in enumerate(boxes)
+            clip_ops.resize(clip_ops.crop([frame], b), self.size, self.size, self.antialias)
+            for frame, b in zip(clip, boxes)
         ]
         return np.concatenate(parts)
 
-    def _jittered_crop(self, clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _jittered_crop(self, clip: Clip, rng: np.random.Generator) -> Clip:
         side = clip_ops.jitter_short_side(self.scales, self.inverse_scale, rng)
         clip = self._augment(clip, rng)
         clip = clip_ops.resize_short_side(clip, side, self.antialias, self.keep_aspect)
-        box = clip_ops.random_crop_box(*clip.shape[1:3], self.size, rng)
+        box = clip_ops.random_crop_box(*clip_ops.frame_size(clip), self.size, rng)
         return clip_ops.crop(clip, box)
 
 
@@ -87,17 +90,26 @@ class EvalPipeline:
     antialias: bool
     keep_aspect: bool = True
 
-    def __call__(self, clip: np.ndarray) -> torch.Tensor:
-        """``T H W 3`` -> uint8 ``crops 3 T S S``."""
-        clip = clip_ops.resize_short_side(
-            clip, self.short_side, self.antialias, self.keep_aspect
-        )
-        height, width = clip.shape[1:3]
-        out = np.empty((len(self.crops), len(clip), self.size, self.size, 3), dtype=np.uint8)
-        for view, which in zip(out, self.crops):
-            box = clip_ops.uniform_crop_box(height, width, self.size, which)
-            view[:] = clip_ops.crop(clip, box)
-        return to_tensor(out)
+    def __call__(self, clips: Sequence[Clip]) -> torch.Tensor:
+        """Clips of one video -> uint8 ``clips*crops 3 T S S``, the crops of a clip together.
+
+        A frame that several clips share is resized once.
+        """
+        resized: dict[int, np.ndarray] = {}
+        shape = (len(clips), len(self.crops), len(clips[0]), self.size, self.size, 3)
+        out = np.empty(shape, dtype=np.uint8)
+        for clip, views in zip(clips, out):
+            for t, frame in enumerate(clip):
+                small = resized.get(id(frame))
+                if small is None:
+                    (small,) = clip_ops.resize_short_side(
+                        [frame], self.short_side, self.antialias, self.keep_aspect
+                    )
+                    resized[id(frame)] = small
+                for view, which in zip(views, self.crops):
+                    box = clip_ops.uniform_crop_box(*small.shape[:2], self.size, which)
+                    (view[t],) = clip_ops.crop([small], box)
+        return to_tensor(out.reshape(-1, *shape[2:]))
 
 
 def build_train_pipeline(cfg: CfgNode) -> TrainPipeline:

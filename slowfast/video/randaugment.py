@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 
 from slowfast.utils.errors import UserError
-from slowfast.video.clip_ops import Box, crop
+from slowfast.video.clip_ops import Box, crop, frame_size
+from slowfast.video.source import Clip
 
 _MAX_LEVEL = 10.0
 _APPLY_PROBABILITY = 0.5
@@ -175,52 +176,45 @@ def inverse_affine(op: str, argument: float, height: int, width: int) -> np.ndar
 
 
 def apply_op(
-    op: str, clip: np.ndarray, args: list, box: Box | None = None, interpolation: str = "bicubic"
-) -> np.ndarray:
-    """Part ``box`` (default: all) of ``op`` applied to the frames ``T H W 3``."""
+    op: str, clip: Clip, args: list, box: Box | None = None, interpolation: str = "bicubic"
+) -> Clip:
+    """Part ``box`` (default: all) of ``op`` applied to the frames of a clip."""
     name = _plain_name(op)
-    box = box or (0, 0, *clip.shape[1:3])
+    box = box or (0, 0, *frame_size(clip))
     if name in _GEOMETRIC:
         return _warp(name, clip, args[0], box, interpolation)
     if name == "Sharpness":
         return _sharpen_part(clip, args[0], box)
     part = crop(clip, box)
+    if name == "Color":
+        return [_color(frame, *args) for frame in part]
     if name in _FIXED_TABLES:
-        # One long image: the table is the same for all frames.
-        flat = np.ascontiguousarray(part).reshape(-1, part.shape[2], 3)
-        return cv2.LUT(flat, _FIXED_TABLES[name](*args)).reshape(part.shape)
-    out = np.empty(part.shape, dtype=np.uint8)
-    for frame, source, target in zip(clip, part, out):
-        if name == "Color":
-            target[:] = _color(source, *args)
-        else:  # the table comes from the whole frame, also where only a part is needed
-            table = _FRAME_TABLES[name](frame, *args)
-            cv2.LUT(source, table.reshape(256, 1, -1), dst=target)
-    return out
+        table = _FIXED_TABLES[name](*args)
+        return [cv2.LUT(frame, table) for frame in part]
+    # The table comes from the whole frame, also where only a part is needed.
+    tables = (_FRAME_TABLES[name](frame, *args).reshape(256, 1, -1) for frame in clip)
+    return [cv2.LUT(frame, table) for frame, table in zip(part, tables)]
 
 
 def _plain_name(op: str) -> str:
     return op.removesuffix("Increasing").removesuffix("Original")
 
 
-def _warp(
-    name: str, clip: np.ndarray, argument: float, box: Box, interpolation: str
-) -> np.ndarray:
+def _warp(name: str, clip: Clip, argument: float, box: Box, interpolation: str) -> Clip:
     top, left, height, width = box
-    matrix = inverse_affine(name, argument, *clip.shape[1:3])
+    matrix = inverse_affine(name, argument, *frame_size(clip))
     matrix[:, 2] += matrix[:, 0] * left + matrix[:, 1] * top
     flags = _INTERPOLATION[interpolation] | cv2.WARP_INVERSE_MAP
-    out = np.empty((len(clip), height, width, 3), dtype=np.uint8)
-    for frame, target in zip(clip, out):
-        cv2.warpAffine(frame, matrix, (width, height), dst=target, flags=flags, borderValue=_FILL)
-    return out
+    return [
+        cv2.warpAffine(frame, matrix, (width, height), flags=flags, borderValue=_FILL)
+        for frame in clip
+    ]
 
 
-def _sharpen_part(clip: np.ndarray, factor: float, box: Box) -> np.ndarray:
-    grown = _grow(box, *clip.shape[1:3])
+def _sharpen_part(clip: Clip, factor: float, box: Box) -> Clip:
+    grown = _grow(box, *frame_size(clip))
     inner = (box[0] - grown[0], box[1] - grown[1], *box[2:])
-    parts = [_sharpness(frame, factor) for frame in crop(clip, grown)]
-    return crop(np.stack(parts), inner)
+    return crop([_sharpness(frame, factor) for frame in crop(clip, grown)], inner)
 
 
 def _grow(box: Box, height: int, width: int) -> Box:
@@ -262,15 +256,15 @@ class RandAugment:
         return drawn
 
     def __call__(
-        self, clip: np.ndarray, rng: np.random.Generator, box: Box | None = None
-    ) -> np.ndarray:
-        """Augment a clip ``T H W 3`` and give the part inside ``box`` (default: all of it).
+        self, clip: Clip, rng: np.random.Generator, box: Box | None = None
+    ) -> Clip:
+        """Augment a clip and give the part inside ``box`` (default: all of it).
 
         The same pixels as augmenting whole frames and cropping, but only those are computed:
         going back from ``box``, each operation asks for the part of its input that it needs.
         """
         drawn = self.draw(rng)
-        height, width = clip.shape[1:3]
+        height, width = frame_size(clip)
         full = (0, 0, height, width)
         needed = [box or full]
         for op, _ in reversed(drawn):

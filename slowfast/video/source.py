@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 
@@ -14,22 +13,46 @@ from slowfast.utils.logging import get_logger
 
 logger = get_logger(__name__)
 
+# Codecs whose packets and frames correspond one to one, with exact time stamps, and in which
+# a frame that no other refers to can be left out. Others (MPEG-4 part 2 with its packed frames,
+# as in UCF101) are decoded from the start, by PyAV.
+EXACT_CODECS = {"h264", "hevc", "vp8", "vp9", "av1", "mpeg2video", "mjpeg"}
 
-class Source(Protocol):
+
+Clip = Sequence[np.ndarray]  # frames ``H W 3``, uint8 RGB; a list or an array ``T H W 3``
+
+
+class Source:
     """An opened video or frame folder.
 
-    ``num_frames`` counts what can be read, ``fps`` is the average rate.
+    ``path``, ``num_frames`` (what can be read) and ``fps`` (average rate) are set by backends,
+    which implement :meth:`decode`.
     """
 
+    path: str
     num_frames: int
     fps: float
 
-    def frames(self, index_lists: Sequence[Sequence[int]]) -> list[np.ndarray]:
-        """Frames of several index lists in one pass: uint8 RGB, ``T H W 3`` each.
+    def decode(self, wanted: list[int]) -> dict[int, np.ndarray]:
+        """Frames ``H W 3`` by index, in one pass; ``wanted`` is sorted and without repeats.
 
         Raises VideoError if one of them cannot be decoded.
         """
-        ...
+        raise NotImplementedError
+
+    def clips(self, index_lists: Sequence[Sequence[int]]) -> list[list[np.ndarray]]:
+        """Frames of several index lists from one pass; lists share frames, nothing is copied."""
+        wanted = sorted({int(i) for indices in index_lists for i in indices})
+        if wanted and (wanted[0] < 0 or wanted[-1] >= self.num_frames):
+            raise VideoError(
+                self.path, f"frames {wanted[0]}..{wanted[-1]} wanted, it has {self.num_frames}"
+            )
+        decoded = self.decode(wanted)
+        return [[decoded[int(i)] for i in indices] for indices in index_lists]
+
+    def frames(self, index_lists: Sequence[Sequence[int]]) -> list[np.ndarray]:
+        """The same as one array ``T H W 3`` for each list."""
+        return [np.stack(clip) for clip in self.clips(index_lists)]
 
 
 @functools.cache
@@ -62,22 +85,9 @@ def open_video(path: str, backend: str = "pyav", threads: bool = False) -> Sourc
     if backend == "torchcodec":
         from slowfast.video.backends.torchcodec import TorchcodecSource
 
-        return TorchcodecSource(path, threads)
+        opened = TorchcodecSource(path, threads)
+        if opened.codec in EXACT_CODECS:
+            return opened
     from slowfast.video.backends.pyav import PyAVSource
 
     return PyAVSource(path, threads)
-
-
-def gather(
-    decoded: dict[int, np.ndarray], index_lists: Sequence[Sequence[int]]
-) -> list[np.ndarray]:
-    """Frames by index -> one ``T H W 3`` array for each list."""
-    return [np.stack([decoded[int(i)] for i in indices]) for indices in index_lists]
-
-
-def wanted_indices(index_lists: Sequence[Sequence[int]], num_frames: int, path: str) -> list[int]:
-    """All indices of the lists once, sorted; VideoError outside ``[0, num_frames)``."""
-    wanted = sorted({int(i) for indices in index_lists for i in indices})
-    if wanted and (wanted[0] < 0 or wanted[-1] >= num_frames):
-        raise VideoError(path, f"frames {wanted[0]}..{wanted[-1]} wanted, it has {num_frames}")
-    return wanted

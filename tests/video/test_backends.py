@@ -140,6 +140,8 @@ def test_torchcodec_gives_the_same(video):
     if reason:
         pytest.skip(f"torchcodec cannot be used here: {reason}")
     check_same(video, "torchcodec")
+    for path in SHARED_CLIPS.glob("*_320x*") if SHARED_CLIPS.is_dir() else ():
+        check_same(path, "torchcodec", rounds=1)
 
 
 def test_missing_torchcodec_falls_back_with_one_line(monkeypatch, caplog):

@@ -40,15 +40,23 @@ def make_clip(path: Path, height: int, width: int, seconds: int = 10, fps: int =
     scene = np.zeros(size, np.float32)
     for cells in (4, 8, 16, 32, 64, 128):
         layer = rng.normal(size=(cells * height // width + 1, cells, 3)).astype(np.float32)
-        scene += cv2.resize(layer, size[1::-1], interpolation=cv2.INTER_CUBIC) * 60 / cells**0.5
+        scene += cv2.resize(layer, size[1::-1], interpolation=cv2.INTER_CUBIC) * 60 / cells**0.4
     scene = np.clip(scene + 128, 0, 255).astype(np.uint8)
+    # A shaking camera, several things that move on their own, and sensor noise: about the
+    # size of a real video of this quality.
+    things = rng.uniform(0.2, 1.0, size=(6, 4))
     frames = np.empty((seconds * fps, height, width, 3), np.uint8)
     for t, frame in enumerate(frames):
-        x, y = (int(margin * (1 + np.sin(t / speed))) for speed in (23.0, 31.0))
-        frame[:] = scene[y : y + height, x : x + width]
-        centre = (int(width * (0.5 + 0.4 * np.sin(t / 17))), int(height * (0.5 + 0.3 * np.cos(t / 13))))
-        cv2.circle(frame, centre, height // 6, (230, 60, 40), -1)
-        noise = rng.integers(-3, 4, size=(height // 2, width // 2, 1), dtype=np.int16)
+        shake = rng.normal(0, 0.7, size=2)
+        x, y = (margin * (1 + np.sin(t / speed)) + s for speed, s in zip((23.0, 31.0), shake))
+        view = np.array([[1.0, 0.0, -x], [0.0, 1.0, -y]])
+        cv2.warpAffine(scene, view, (width, height), dst=frame)
+        for speed, place, size_share, colour in things:
+            centre = (int(width * (0.5 + 0.45 * np.sin(t * speed / 9 + 7 * place))),
+                      int(height * (0.5 + 0.4 * np.cos(t * speed / 7 + 9 * colour))))  # fmt: skip
+            shade = (int(250 * colour), int(250 * place), int(250 * size_share))
+            cv2.circle(frame, centre, int(height * size_share / 8), shade, -1)
+        noise = rng.integers(-5, 6, size=(height // 2, width // 2, 1), dtype=np.int16)
         noise = cv2.resize(noise, (width, height), interpolation=cv2.INTER_NEAREST)[..., None]
         frame[:] = np.clip(frame.astype(np.int16) + noise, 0, 255)
     write_mp4(path, frames, fps, crf=23, gop=250, preset="medium")

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
 from slowfast.utils.errors import VideoError
-from slowfast.video.source import gather, wanted_indices
+from slowfast.video.source import Source
 
 FIRST_FRAME = 1  # published frame folders count from 1
 
 
-class FrameFolder:
+class FrameFolder(Source):
     """The images ``template.format(n, video=<folder name>)``, n from 1, of a folder.
 
     ``num_frames`` is what the list says; without it the images of the folder are counted.
@@ -50,10 +49,8 @@ class FrameFolder:
             count += 1
         return count
 
-    def frames(self, index_lists: Sequence[Sequence[int]]) -> list[np.ndarray]:
-        """See :class:`slowfast.video.source.Source`."""
-        wanted = wanted_indices(index_lists, self.num_frames, self.path)
-        return gather({i: self._read(i) for i in wanted}, index_lists)
+    def decode(self, wanted: list[int]) -> dict[int, np.ndarray]:
+        return {index: self._read(index) for index in wanted}
 
     def _read(self, index: int) -> np.ndarray:
         name = os.path.join(self.path, self._name(index))

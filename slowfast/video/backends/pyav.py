@@ -9,7 +9,7 @@ referred to by others, convert only wanted frames to RGB. Files whose packets do
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import av
@@ -17,11 +17,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from slowfast.utils.errors import VideoError
-from slowfast.video.source import gather, wanted_indices
-
-# Codecs whose packets and frames correspond one to one, with exact time stamps, and in which
-# a frame that no other refers to can be left out. Others are decoded from the start.
-_SEEKABLE_CODECS = {"h264", "hevc", "vp8", "vp9", "av1", "mpeg2video", "mjpeg"}
+from slowfast.video.source import EXACT_CODECS, Source
 
 # Frames before the next keyframe that must be skippable for a seek to pay.
 _WORTH_A_SEEK = 2
@@ -37,7 +33,7 @@ class _PacketIndex:
     count: int
 
 
-class PyAVSource:
+class PyAVSource(Source):
     """A video file read through PyAV (the default backend)."""
 
     def __init__(self, path: str, threads: bool = False):
@@ -74,7 +70,7 @@ class PyAVSource:
     def _read_packets(self) -> _PacketIndex:
         pts: list[int] = []
         keyframes: list[tuple[int, int]] = []
-        count, regular = 0, self._stream.codec_context.name in _SEEKABLE_CODECS
+        count, regular = 0, self._stream.codec_context.name in EXACT_CODECS
         for packet in self._container.demux(self._stream):
             if packet.size == 0 or packet.is_discard:
                 continue
@@ -91,16 +87,12 @@ class PyAVSource:
         regular = regular and min(keyframes)[0] == pts[0]
         return _PacketIndex(pts, sorted(keyframes), regular, count)
 
-    def frames(self, index_lists: Sequence[Sequence[int]]) -> list[np.ndarray]:
-        """See :class:`slowfast.video.source.Source`."""
-        wanted = wanted_indices(index_lists, self.num_frames, self.path)
+    def decode(self, wanted: list[int]) -> dict[int, np.ndarray]:
         try:
             decoded = self._seek_and_decode(wanted) if self._index.regular else None
-            if decoded is None:
-                decoded = self._decode_from_start(wanted)
+            return self._decode_from_start(wanted) if decoded is None else decoded
         except av.error.FFmpegError as error:
             raise VideoError(self.path, f"decoding failed: {error.strerror}") from error
-        return gather(decoded, index_lists)
 
     # -- fast path ---------------------------------------------------------------------------
 

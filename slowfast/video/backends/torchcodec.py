@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from slowfast.utils.errors import VideoError
-from slowfast.video.source import gather, wanted_indices
+from slowfast.video.source import Source
 
 
 def why_missing() -> str:
@@ -31,7 +29,7 @@ def _no_ffmpeg(error: Exception) -> str:
     return f"{first} (it needs the system's FFmpeg libraries, e.g. apt install ffmpeg)"
 
 
-class TorchcodecSource:
+class TorchcodecSource(Source):
     """A video file read through torchcodec in its exact mode."""
 
     def __init__(self, path: str, threads: bool = False):
@@ -47,19 +45,18 @@ class TorchcodecSource:
             )
         except (RuntimeError, ValueError, OSError) as error:
             raise VideoError(path, f"is not a readable video: {_first_line(error)}") from error
+        self.codec = self._decoder.metadata.codec or ""
         self.num_frames = self._decoder.metadata.num_frames or 0
         if self.num_frames == 0:
             raise VideoError(path, "holds no video frames")
         self.fps = float(self._decoder.metadata.average_fps or 30.0)
 
-    def frames(self, index_lists: Sequence[Sequence[int]]) -> list[np.ndarray]:
-        """See :class:`slowfast.video.source.Source`."""
-        wanted = wanted_indices(index_lists, self.num_frames, self.path)
+    def decode(self, wanted: list[int]) -> dict[int, np.ndarray]:
         try:
             batch = self._decoder.get_frames_at(wanted).data.numpy()
         except (RuntimeError, ValueError) as error:
             raise VideoError(self.path, f"decoding failed: {_first_line(error)}") from error
-        return gather(dict(zip(wanted, batch)), index_lists)
+        return dict(zip(wanted, batch))
 
 
 def _first_line(error: Exception) -> str:

@@ -1,0 +1,112 @@
+"""Every registered model: build, run, learn, save, load. New models are tested by being there."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from slowfast.config.load import load_config
+from slowfast.models import MODEL_REGISTRY, build_model
+from slowfast.models.summary import measure_model
+from tests.conftest import words
+
+NAMES = sorted(MODEL_REGISTRY)
+VARIANTS = [(name, {}) for name in NAMES] + [
+    ("Uniformer", {"STFM.ENABLE": True, "STFM.SELECTION": "hard"}),
+    ("Uniformer", {"STFM.ENABLE": True, "STFM.SELECTION": "straight_through", "STFM.DENSE": False}),
+    ("Uniformer", {"UNIFORMER.SPLIT": True, "UNIFORMER.REPRESENTATION_SIZE": 24}),
+    ("Uniformer", {"UNIFORMER.STD": True, "UNIFORMER.QKV_SCALE": 0.2, "UNIFORMER.QKV_BIAS": False}),
+]
+
+
+def build(name, extra=None, seed=0):
+    tiny = {"NUM_GPUS": 0, "MODEL.NUM_CLASSES": 5, "MODEL.MODEL_NAME": name}
+    cfg = load_config(overrides=words(tiny | MODEL_REGISTRY.get(name).tiny | (extra or {})))
+    torch.manual_seed(seed)
+    return cfg, build_model(cfg)
+
+
+def clips(cfg, batch=2, seed=1):
+    size = cfg.DATA.TRAIN_CROP_SIZE
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(batch, 3, cfg.DATA.NUM_FRAMES, size, size, generator=generator)
+
+
+@pytest.mark.parametrize("name, extra", VARIANTS)
+def test_builds_runs_and_learns(name, extra):
+    cfg, model = build(name, extra | {"UNIFORMER.DROP_DEPTH_RATE": 0.0})
+    video, labels = clips(cfg, 4), torch.tensor([0, 1, 2, 3])
+    logits, losses = model(video, with_losses=True)
+    assert logits.shape == (4, 5) and torch.isfinite(logits).all()
+    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
+    history = []
+    for _ in range(30):
+        loss = torch.nn.functional.cross_entropy(model(video), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        history.append(loss.item())
+    assert history[-1] < 0.7 * history[0]
+
+
+@pytest.mark.parametrize("name, extra", VARIANTS)
+def test_clips_do_not_see_each_other(name, extra):
+    cfg, model = build(name, extra)
+    model.eval()
+    video = clips(cfg, 3)
+    with torch.no_grad():
+        together, alone = model(video), model(video[1:2])
+    assert torch.allclose(together[1:2], alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("name, extra", VARIANTS)
+def test_save_and_load(name, extra, tmp_path):
+    cfg, model = build(name, extra)
+    torch.save(model.state_dict(), tmp_path / "w.pth")
+    _, other = build(name, extra, seed=7)
+    video = clips(cfg)
+    model.eval(), other.eval()
+    with torch.no_grad():
+        assert not torch.equal(model(video), other(video))
+        other.load_state_dict(torch.load(tmp_path / "w.pth", weights_only=True))
+        assert torch.equal(model(video), other(video))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_train_without_noise_is_eval(name):
+    """With batch norm at its running statistics nothing else differs between the modes."""
+    cfg, model = build(name, {"UNIFORMER.DROP_DEPTH_RATE": 0.0})
+    video = clips(cfg)
+    model.train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.eval()
+    with torch.no_grad():
+        trained = model(video)
+        model.eval()
+        assert torch.allclose(trained, model(video), atol=1e-6)
+
+
+@pytest.mark.parametrize("name, extra", VARIANTS)
+def test_features_lead_to_logits(name, extra):
+    cfg, model = build(name, extra)
+    model.eval()
+    with torch.no_grad():
+        features = model.forward_features(clips(cfg))
+        assert torch.allclose(model.head(features), model(clips(cfg)), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_size_is_measured(name):
+    cfg, model = build(name)
+    size = measure_model(model, cfg)
+    assert size.parameters == sum(p.numel() for p in model.parameters())
+    assert size.gflops > 0 and size.mega_activations > 0
+    assert model.training  # left as it was
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_weight_decay_names_exist(name):
+    _, model = build(name)
+    for part in model.no_weight_decay() - {"cls_token"}:
+        assert any(part in parameter for parameter, _ in model.named_parameters())

@@ -1,0 +1,127 @@
+"""UniFormer and STFM: sizes, options, gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from slowfast.config.load import load_config
+from slowfast.layers.stfm import Adapt, StfmShape, select_tokens
+from slowfast.models import build_model
+from slowfast.models.summary import measure_model
+from tests.models.test_registry import build, clips
+
+S = ["UNIFORMER.DEPTH", "[3, 4, 8, 3]"]
+B = ["UNIFORMER.DEPTH", "[5, 8, 20, 7]"]
+STFM = ["STFM.ENABLE", "True", "DATA.TEST_CROP_SIZE", "224"]
+
+
+@pytest.mark.parametrize(
+    "words, frames, parameters, gflops",
+    [
+        (S, 16, 21.4, 41.8),
+        (B, 32, 49.8, 258.6),
+        (S + STFM + ["STFM.NUM_TOKENS", "16"], 16, 38.3, 123.8),
+        (B + STFM, 16, 67.1, 188.2),
+    ],
+)
+def test_published_sizes(words, frames, parameters, gflops):
+    cfg = load_config(overrides=[*words, "NUM_GPUS", "0", "DATA.NUM_FRAMES", str(frames)])
+    size = measure_model(build_model(cfg), cfg)
+    assert round(size.parameters / 1e6, 1) == parameters
+    assert size.gflops == pytest.approx(gflops, rel=0.01)
+
+
+def test_drop_path_grows_to_its_rate():
+    _, model = build("Uniformer", {"UNIFORMER.DROP_DEPTH_RATE": 0.3})
+    rates = [getattr(b.drop_path, "drop_prob", 0.0) for s in range(1, 5)
+             for b in getattr(model, f"blocks{s}")]  # fmt: skip
+    assert rates == pytest.approx([0.0, 0.1, 0.2, 0.3])
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"MODEL.ACT_CHECKPOINT": True},
+        {"MODEL.USE_CHECKPOINT": True, "MODEL.CHECKPOINT_NUM": [1, 0, 1, 1]},
+    ],
+)
+@pytest.mark.parametrize("stfm", [False, True])
+def test_recomputing_changes_nothing(extra, stfm):
+    shared = {"UNIFORMER.DROP_DEPTH_RATE": 0.0, "STFM.ENABLE": stfm}
+    gradients = []
+    for more in ({}, extra):
+        cfg, model = build("Uniformer", shared | more)
+        model(clips(cfg)).square().mean().backward()
+        gradients.append([p.grad for p in model.parameters() if p.grad is not None])
+    assert len(gradients[0]) == len(gradients[1])
+    for a, b in zip(*gradients):
+        assert torch.allclose(a, b, atol=1e-6)
+
+
+def test_split_block_starts_as_identity_over_time():
+    _, model = build("Uniformer", {"UNIFORMER.SPLIT": True})
+    attention = model.blocks3[0].t_attn
+    assert attention.qkv.weight.abs().sum() == 0
+    assert (attention.proj.weight == 1).all() and attention.proj.bias.abs().sum() == 0
+
+
+def test_hard_selection_trains_no_selector_and_soft_does():
+    for selection, trained in (("hard", False), ("straight_through", True)):
+        cfg, model = build("Uniformer", {"STFM.ENABLE": True, "STFM.SELECTION": selection})
+        model(clips(cfg)).square().mean().backward()
+        parameters = dict(model.named_parameters())
+        for name in ("stfm.tokenselector.select.0.weight", "stfm.chain.proj.fc1.weight"):
+            gradient = parameters[name].grad
+            assert (gradient is not None and gradient.abs().sum() > 0) == trained, name
+
+
+def test_both_selections_see_the_same():
+    outputs = []
+    for selection in ("hard", "straight_through"):
+        cfg, model = build("Uniformer", {"STFM.ENABLE": True, "STFM.SELECTION": selection})
+        model.eval()
+        outputs += [model(clips(cfg)).detach()]  # with gradients on: the trained path
+    assert torch.allclose(*outputs, atol=1e-5)
+
+
+def test_select_tokens_by_hand():
+    scores = torch.tensor([[[0.0, 2.0, 1.0], [5.0, 0.0, 0.0]]], requires_grad=True)
+    values = torch.tensor([[[1.0, 10.0], [2.0, 20.0], [3.0, 30.0]]])
+    picked = select_tokens(scores, values, 1.0)
+    assert picked[0].tolist() == [[2.0, 20.0], [1.0, 10.0]]
+    picked[0, 0, 0].backward()
+    soft = scores.detach()[0, 0].softmax(0)
+    expected = soft * (values[0, :, 0] - (soft * values[0, :, 0]).sum())
+    assert torch.allclose(scores.grad[0, 0], expected)
+
+
+def test_adapt_is_the_transposed_convolution():
+    torch.manual_seed(0)
+    adapt = Adapt(StfmShape(channels=6, dim=8, crop=32)).eval()
+    x = torch.randn(2, 6, 2, 2, 2)
+    with torch.no_grad():
+        expected = adapt.act(adapt.transconv(adapt.norm(x)))
+        assert torch.allclose(adapt(x), expected, atol=1e-5)
+        assert expected.shape == (2, 3, 4, 32, 32)
+
+
+def test_similarity_loss_is_added_only_when_asked():
+    cfg, model = build("Uniformer", {"STFM.ENABLE": True})
+    assert model(clips(cfg), with_losses=True)[1] == {}
+    cfg, model = build("Uniformer", {"STFM.ENABLE": True, "STFM.SIMILAR_LOSS": True})
+    assert model(clips(cfg), with_losses=True)[1]["similar_loss"] > 0
+
+
+def test_finetuning_trains_the_published_parts():
+    _, model = build("Uniformer", {"STFM.ENABLE": True, "MODEL.FINETUNNING": True})
+    trained = {n.split(".")[0] for n, p in model.named_parameters() if p.requires_grad}
+    assert trained == {"stfm", "blocks40", "normF", "head"}
+
+
+def test_frame_average_is_blind_to_order():
+    cfg, model = build("FrameAverage")
+    model.eval()
+    video = clips(cfg)
+    with torch.no_grad():
+        assert torch.allclose(model(video), model(video.flip(2)), atol=1e-6)
