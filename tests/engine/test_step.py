@@ -1,0 +1,162 @@
+"""One optimizer step: accumulation, clipping, mixed precision, numbers that are not finite."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+from timm.utils import ModelEmaV3
+from torch import nn
+
+from slowfast.engine.optim import build_optimizer
+from slowfast.engine.step import LossOutput, OptimizerStep
+from slowfast.models import build_model
+from slowfast.utils.errors import UserError
+from slowfast.utils.runtime import Runtime
+
+CPU = Runtime(torch.device("cpu"))
+
+
+class Line(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.body(x)
+
+    def no_weight_decay(self):
+        return set()
+
+
+def make_step(cfg, model, ema=None):
+    return OptimizerStep(cfg, model, build_optimizer(cfg, model), CPU, ema)
+
+
+def loss_for(model):
+    def loss(batch):
+        out = model(batch["video"])
+        value = nn.functional.cross_entropy(out, batch["label"])
+        return LossOutput(value, len(batch["label"]), {"err": float(value.detach())})
+
+    return loss
+
+
+def batches(sizes, seed=0):
+    torch.manual_seed(seed)
+    x, y = torch.randn(sum(sizes), 6), torch.randint(0, 3, (sum(sizes),))
+    parts = zip(x.split(sizes), y.split(sizes))
+    return [{"video": a, "label": b, "path": [f"v{i}" for i in range(len(b))]} for a, b in parts]
+
+
+@pytest.mark.parametrize("sizes", [[4, 4, 4], [4, 4, 1]])
+def test_accumulated_step_is_the_large_batch(make_cfg, sizes):
+    cfg = make_cfg({"SOLVER.CLIP_GRAD_L2NORM": 0.5, "SOLVER.OPTIMIZING_METHOD": "sgd"})
+    results = []
+    for parts in (sizes, [sum(sizes)]):
+        model = Line()
+        output = make_step(cfg, model)(batches(sizes) if parts is sizes else _joined(sizes),
+                                       loss_for(model), 0.1, 0)  # fmt: skip
+        results.append((output, copy.deepcopy(model.state_dict())))
+    (a, weights_a), (b, weights_b) = results
+    assert a.loss == pytest.approx(b.loss, rel=1e-6) and a.size == b.size == sum(sizes)
+    assert a.grad_norm == pytest.approx(b.grad_norm, rel=1e-5)
+    assert a.stats["err"] == pytest.approx(b.stats["err"], rel=1e-6)
+    for name in weights_a:
+        assert torch.allclose(weights_a[name], weights_b[name], atol=1e-7)
+
+
+def _joined(sizes):
+    parts = batches(sizes)
+    return [{"video": torch.cat([p["video"] for p in parts]),
+             "label": torch.cat([p["label"] for p in parts]), "path": ["x"] * sum(sizes)}]  # fmt: skip
+
+
+def test_norm_is_measured_before_clipping(make_cfg):
+    free, tight = Line(), Line()
+    out = make_step(make_cfg(), free)(batches([8]), loss_for(free), 0.1, 0)
+    cfg = make_cfg({"SOLVER.CLIP_GRAD_L2NORM": out.grad_norm / 10})
+    clipped = make_step(cfg, tight)(batches([8]), loss_for(tight), 0.1, 0)
+    assert clipped.grad_norm == pytest.approx(out.grad_norm)
+    left = math.sqrt(sum(p.grad.square().sum() for p in tight.parameters()))
+    assert left == pytest.approx(out.grad_norm / 10, rel=1e-3)
+
+
+def test_clipping_by_value(make_cfg):
+    model = Line()
+    make_step(make_cfg({"SOLVER.CLIP_GRAD_VAL": 0.001}), model)(batches([8]), loss_for(model), 0.1, 0)
+    assert max(p.grad.abs().max() for p in model.parameters()) <= 0.001
+
+
+def test_not_finite_stops_and_names_the_videos(make_cfg):
+    model = Line()
+    before = copy.deepcopy(model.state_dict())
+    bad = batches([4])
+    bad[0]["video"][2, 0] = float("inf")
+    with pytest.raises(UserError) as caught:
+        make_step(make_cfg(), model)(bad, loss_for(model), 0.1, 17)
+    text = str(caught.value)
+    assert "step 17" in text and "v0, v1, v2, v3" in text and "body.weight" in text
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+
+
+def test_not_finite_can_be_skipped_a_few_times(make_cfg):
+    model = Line()
+    cfg = make_cfg({"TRAIN.NAN_POLICY": "skip", "TRAIN.NAN_SKIP_LIMIT": 2})
+    step = make_step(cfg, model)
+    before = copy.deepcopy(model.state_dict())
+    bad = batches([4])
+    bad[0]["video"][:] = float("nan")
+    for _ in range(2):
+        assert step(bad, loss_for(model), 0.1, 0).skipped
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+    assert not step(batches([4]), loss_for(model), 0.1, 0).skipped  # a good one starts anew
+    for _ in range(2):
+        step(bad, loss_for(model), 0.1, 0)
+    with pytest.raises(UserError, match="non-finite"):
+        step(bad, loss_for(model), 0.1, 0)
+
+
+def test_bfloat16_is_close_to_float32(make_cfg):
+    outputs = []
+    for amp in (False, True):
+        model = Line()
+        seen = []
+        handle = model.body.register_forward_hook(lambda m, i, o, seen=seen: seen.append(o.dtype))
+        step = make_step(make_cfg({"TRAIN.MIXED_PRECISION": amp}), model)
+        outputs.append(step(batches([8]), loss_for(model), 0.1, 0).loss)
+        handle.remove()
+        assert seen == [torch.bfloat16 if amp else torch.float32]
+    assert outputs[0] == pytest.approx(outputs[1], rel=0.02) and outputs[0] != outputs[1]
+
+
+def test_ema_follows(make_cfg):
+    model = Line()
+    ema = ModelEmaV3(model, decay=0.5)
+    start = model.body.weight.detach().clone()
+    make_step(make_cfg(), model, ema)(batches([8]), loss_for(model), 0.1, 5)
+    expected = 0.5 * start + 0.5 * model.body.weight
+    assert torch.allclose(ema.module.body.weight, expected, atol=1e-6)
+
+
+def test_groups_of_a_real_model(make_cfg):
+    cfg = make_cfg({"SOLVER.ZERO_WD_1D_PARAM": True, "SOLVER.WEIGHT_DECAY": 0.05})
+    optimizer = build_optimizer(cfg, build_model(cfg))
+    decay = {n: g["weight_decay"] for g, names in
+             zip(optimizer.param_groups, optimizer.group_names) for n in names}  # fmt: skip
+    assert decay["blocks1.0.norm1.weight"] == 0 and decay["head.bias"] == 0
+    assert decay["blocks3.0.pos_embed.weight"] == 0 and decay["head.weight"] == 0.05
+    as_released = make_cfg({"SOLVER.NO_DECAY_BY_NAME": False, "SOLVER.WEIGHT_DECAY": 0.05})
+    optimizer = build_optimizer(as_released, build_model(as_released))
+    names = [n for g, ns in zip(optimizer.param_groups, optimizer.group_names)
+             if g["weight_decay"] == 0.05 for n in ns]  # fmt: skip
+    assert "blocks3.0.pos_embed.weight" in names
+
+
+def test_layer_decay_refuses_batch_norm(make_cfg):
+    cfg = make_cfg({"SOLVER.LAYER_DECAY": 0.7})
+    with pytest.raises(UserError, match="SOLVER.LAYER_DECAY"):
+        build_optimizer(cfg, build_model(cfg))
