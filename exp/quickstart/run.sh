@@ -6,6 +6,7 @@
 #   bash exp/quickstart/run.sh SOLVER.MAX_EPOCH 2    any KEY VALUE words win
 #   CONFIG=uniformer bash exp/quickstart/run.sh      another network: uniformer, stfm_hard,
 #                                                    frame_average (blind to order)
+#   EMBEDDED=0 bash exp/quickstart/run.sh …          data of your own: do not generate
 #
 # The same recipe on real video, with nothing but KEY VALUE words: MIRACL-VC1, ten spoken
 # phrases, people of the test list never seen in training; M is the folder of its lists
@@ -16,7 +17,8 @@
 #     TRAIN.DATASET kinetics TEST.DATASET kinetics DATA.PATH_PREFIX $M \
 #     DATA.TRAIN_LIST phrases_train.csv DATA.VAL_LIST phrases_test.csv \
 #     DATA.TEST_LIST phrases_test.csv DATA.CLASS_NAMES_PATH $M/phrases_classes.txt \
-#     MODEL.NUM_CLASSES 10 DATA.RANDOM_FLIP True DATA.KEEP_ASPECT False
+#     MODEL.NUM_CLASSES 10 DATA.RANDOM_FLIP True DATA.KEEP_ASPECT False \
+#     DATA.SAMPLING segment
 set -euo pipefail
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 . "$ROOT/tools/_setup.sh"
@@ -24,7 +26,9 @@ ensure_environment "" "$ROOT"
 cd "$ROOT"
 DATA="${DATA_DIR:-data/moving_shapes_8}"
 if [ "${EMBEDDED:-1}" = 1 ]; then
-  "$PYTHON" tools/make_moving_shapes.py "$DATA" --classes 8 --train 100 --val 12 --test 25
+  # shellcheck disable=SC2086
+  "$PYTHON" tools/make_moving_shapes.py "$DATA" --classes 8 \
+    ${SHAPES:---train 100 --val 12 --test 25}
 fi
 CONFIG="${CONFIG:-stfm}"
 OUTPUT_DIR="${OUTPUT_DIR:-output/quickstart_$CONFIG}"

@@ -1,0 +1,116 @@
+"""Every command that the documents show is run, in order, in a copy of the project."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from slowfast.datasets.moving_shapes import ShapesSpec, generate
+from tests.conftest import ROOT, TINY, words
+
+DOCUMENTS = ("README.md", "INSTALL.md", "DATASET.md", "CONTRIBUTING.md", "docs/benchmarks.md")
+# Makes a training of the documents a matter of seconds.
+QUICK = {k: v for k, v in TINY.items() if k.startswith(("SOLVER", "UNIFORMER", "LOG_", "DATA_L"))}
+QUICK |= {"SOLVER.MAX_EPOCH": 1, "TRAIN.BATCH_SIZE": 2, "STFM.NUM_TOKENS": 2}
+# Not run here: they install packages, or they are this very suite, or need an absent device.
+ELSEWHERE = (
+    "bash tools/run_tests.sh", "pip install", "python3 -m venv", ". .venv/bin/activate",
+    "bash exp/quickstart/run.sh",
+)  # fmt: skip
+
+
+def commands(document: str) -> list[str]:
+    """The lines of the document's bash blocks, continued lines joined."""
+    text = (ROOT / document).read_text()
+    blocks = re.findall(r"```bash\n(.*?)```", text, re.S)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [line.split("  #")[0].strip() for line in lines if line.strip()]
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of the project with a tiny embedded set where the documents expect one."""
+    project = tmp_path / "project"
+    project.mkdir()
+    for name in ("slowfast", "tools", "configs", "exp", "pretrained", "docs", "pyproject.toml"):
+        source = ROOT / name
+        if source.is_dir():
+            ignored = shutil.ignore_patterns("__pycache__", "*.pth", "*.pyth")
+            shutil.copytree(source, project / name, ignore=ignored)
+        else:
+            shutil.copy(source, project / name)
+    (project / "tests" / "parity").mkdir(parents=True)
+    (project / "tests" / "parity" / "cases").symlink_to(ROOT / "tests" / "parity" / "cases")
+    spec = ShapesSpec(classes=8, train=1, val=1, test=1)
+    generate(project / "data" / "moving_shapes_8", spec, workers=1, progress=False)
+    return project
+
+
+def is_training(command: str) -> bool:
+    return "run_net.py" in command and not re.search(r"--(help|explain|print-config)", command)
+
+
+def run(command: str, project: Path) -> subprocess.CompletedProcess:
+    # The interpreter of the tests, wherever a command says python.
+    folder = project / "bin"
+    folder.mkdir(exist_ok=True)
+    link = folder / "python"
+    if not link.exists():
+        link.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+        link.chmod(0o755)
+    env = os.environ | {"PATH": f"{folder}:{os.environ['PATH']}", "PYTHON": str(link)}
+    return subprocess.run(
+        ["bash", "-ec", command], cwd=project, env=env, capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize("document", [d for d in DOCUMENTS if d != "docs/benchmarks.md"])
+def test_commands_of(document, copy):
+    done_here = 0
+    for command in commands(document):
+        if command.startswith(ELSEWHERE):
+            continue
+        if is_training(command):
+            command += " " + " ".join(f"'{w}'" for w in words(QUICK))
+        if "make_moving_shapes" in command:
+            command = re.sub(r"--(train|val|test) \d+", "", command)
+            command = command.replace("data/", "made/") + " --train 1 --val 1 --test 1"
+        if "parity.py" in command:  # all of them run in tests/parity
+            command = command.replace("cases/framework", "cases").replace(
+                "tests/parity/cases", "tests/parity/cases/framework/topk.json"
+            )
+        result = run(command, copy)
+        assert result.returncode == 0, f"{command}\n{result.stdout[-2000:]}\n{result.stderr[-2000:]}"
+        done_here += 1
+    assert done_here or document == "CONTRIBUTING.md"
+
+
+def test_files_that_documents_name_exist():
+    for document in (*DOCUMENTS, "docs/differences.md"):
+        text = (ROOT / document).read_text()
+        for link in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+            assert ((ROOT / document).parent / link).exists(), f"{document} -> {link}"
+        for name in re.findall(r"`((?:tools|exp|configs|tests|slowfast)/[\w./-]+\.\w+)`", text):
+            if "/test" not in name and "/run" not in name:
+                assert (ROOT / name).exists(), f"{document} names {name}"
+
+
+def test_models_and_sets_of_the_documents_are_registered():
+    from slowfast.datasets.base import DATASET_REGISTRY
+
+    table = (ROOT / "DATASET.md").read_text()
+    for name in DATASET_REGISTRY:
+        assert f"| `{name}` |" in table, name
+
+
+def test_every_tool_explains_itself():
+    for tool in sorted((ROOT / "tools").glob("[a-z]*.py")):
+        done = subprocess.run([sys.executable, tool, "--help"], capture_output=True, text=True)
+        assert done.returncode == 0, tool
+        assert "example" in done.stdout, f"{tool.name} --help shows no example"

@@ -1,0 +1,149 @@
+"""The scripts under exp/ and the main command, as people run them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT, TINY, run_tool, words
+
+EXPERIMENTS = sorted(p.name for p in (ROOT / "exp").glob("uniformer_*"))
+
+
+def script(name: str, *arguments: str, **env: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        ["bash", str(ROOT / "exp" / name), *arguments],
+        env=os.environ | {"PYTHON": sys.executable} | env,
+        capture_output=True, text=True, cwd="/",
+    )  # fmt: skip
+
+
+TINY_EXPERIMENT = {
+    k: v for k, v in TINY.items() if not k.startswith(("DATA.SAMPLING", "MODEL"))
+} | {
+    "MODEL.NUM_CLASSES": 4, "UNIFORMER.PRETRAIN_NAME": "''", "STFM.NUM_TOKENS": 2,
+    "STFM.DENSE": False, "TRAIN.DATASET": "moving_shapes", "TEST.DATASET": "moving_shapes",
+    "DATA.PATH_PREFIX": "''", "TRAIN.BATCH_SIZE": 8, "SOLVER.MAX_EPOCH": 1,
+    "SOLVER.WARMUP_EPOCHS": 0, "TENSORBOARD.ENABLE": False, "TEST.NUM_ENSEMBLE_VIEWS": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["uniformer_s8x8_k400", "uniformer_b16_sthv2_prek400"])
+def test_published_recipe_trains_and_tests(name, shapes, tmp_path):
+    """The published recipe itself, two iterations of a tiny network on real video."""
+    env = {"DATA_DIR": str(shapes), "OUTPUT_DIR": str(tmp_path / "out")}
+    done = script(f"{name}/run.sh", *words(TINY_EXPERIMENT), "TEST.ENABLE", "False", **env)
+    assert done.returncode == 0, done.stderr[-2000:]
+    log = (tmp_path / "out" / "stdout.log").read_text()
+    assert '"_type": "train_epoch"' in log
+    env = {"DATA_DIR": str(shapes), "OUTPUT_DIR": str(tmp_path / "test")}
+    env["CHECKPOINT"] = str(tmp_path / "out" / "checkpoints" / "checkpoint_epoch_00001.pyth")
+    done = script(f"{name}/test.sh", *words(TINY_EXPERIMENT), **env)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert '"split": "test_final"' in done.stdout.splitlines()[-1]
+
+
+def test_all_scripts_share_their_lines():
+    for name in EXPERIMENTS:
+        for part, call in (("run.sh", "run_net"), ("test.sh", "test_net")):
+            text = (ROOT / "exp" / name / part).read_text()
+            assert "/../_common.sh" in text and f"\n{call} " in text
+            assert len(text.splitlines()) <= 6 and os.access(ROOT / "exp" / name / part, os.X_OK)
+
+
+def test_words_after_the_script_win(tmp_path):
+    done = script("uniformer_s8x8_k400/test.sh", "--print-config", "NUM_GPUS", "0",
+                  "OUTPUT_DIR", str(tmp_path), DATA_DIR="/lists", DATA_PREFIX="/videos")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    shown = {line.split()[0]: line.split()[1] for line in done.stdout.splitlines()}
+    assert shown["OUTPUT_DIR"] == f"'{tmp_path}'" and shown["NUM_GPUS"] == "0"
+    assert shown["DATA.PATH_TO_DATA_DIR"] == "'/lists'" and shown["TRAIN.ENABLE"] == "False"
+    assert shown["DATA.PATH_PREFIX"] == "'/videos'" and shown["STFM.NUM_TOKENS"] == "16"
+
+
+def test_quickstart_runs_in_an_active_environment(tmp_path):
+    """The whole script but for the installation: small set, one epoch, twice."""
+    active = tmp_path / "env" / "bin"
+    active.mkdir(parents=True)
+    (active / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    (active / "python").chmod(0o755)
+    sums = subprocess.run(
+        "cat pyproject.toml constraints.txt | cksum", shell=True, cwd=ROOT, capture_output=True
+    ).stdout.decode()
+    (tmp_path / "env" / ".slowfast-installed").write_text(f"{ROOT} {sums.strip()}\n")
+    env = {"VIRTUAL_ENV": str(tmp_path / "env"), "DATA_DIR": str(tmp_path / "data"),
+           "OUTPUT_DIR": str(tmp_path / "out"), "SHAPES": "--train 2 --val 1 --test 1"}  # fmt: skip
+    quick = ["SOLVER.MAX_EPOCH", "1", "LOG_MODEL_INFO", "False"]
+    first = script("quickstart/run.sh", *quick, **env)
+    assert first.returncode == 0, first.stderr[-2000:]
+    assert "installing" not in first.stdout and ": made" in first.stdout
+    last = [line for line in first.stdout.splitlines() if line.startswith("json_stats")][-1]
+    final = json.loads(last.removeprefix("json_stats: "))
+    assert final["split"] == final["_type"] == "test_final" and "top1_acc" in final
+    second = script("quickstart/run.sh", *quick, **env)
+    assert "already complete" in second.stdout and '"test_final"' in second.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--cfg", "no.yaml"], "--cfg: there is no configuration file no.yaml"),
+        (["--cfg", "configs/quickstart/stfm.yaml", "DATA.NUM_FRAMS", "8"], "did you mean DATA.NUM_FRAMES"),
+        (["--cfg", "configs/quickstart/stfm.yaml", "TRAIN.BATCH_SIZE", "x"], "must be a whole number"),
+        (["--cfg", "configs/quickstart/stfm.yaml", "DATA.NUM_FRAMES", "7"], "an even number of frames"),
+        (["--cfg", "configs/quickstart/stfm.yaml", "DATA.PATH_TO_DATA_DIR", "/no"], "holds no moving_shapes set"),
+        (["--cfg", "configs/quickstart/stfm.yaml", "TRAIN.DATASET", "kinetics", "DATA.PATH_TO_DATA_DIR", "/no"],
+         "DATA.PATH_TO_DATA_DIR: there is no file /no/train.csv"),
+    ],
+)  # fmt: skip
+def test_mistakes_give_one_message_and_exit_2(arguments, message, tmp_path):
+    out = ["OUTPUT_DIR", str(tmp_path)] if len(arguments) > 2 else []
+    done = run_tool("run_net.py", *arguments, *out)
+    assert done.returncode == 2
+    assert message in done.stderr and "Traceback" not in done.stderr
+    assert done.stderr.startswith("error: ")
+
+
+def test_debug_shows_the_traceback():
+    done = run_tool("run_net.py", "--cfg", "no.yaml", "--debug")
+    assert done.returncode != 0 and "Traceback" in done.stderr
+
+
+def test_runs_from_the_clone_without_installation(tmp_path):
+    """Old scripts put ./slowfast itself on the path; neither that nor another folder harms."""
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", "print()"], capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    env = os.environ | {"PYTHONPATH": f"{ROOT}/slowfast"}
+    done = run_tool("run_net.py", "--explain", "STFM.ENABLE", cwd=tmp_path, env=env)
+    assert done.returncode == 0 and "Put the module into the network" in done.stdout
+
+
+def test_benchmarks_print_json(tmp_path):
+    quick = ["NUM_GPUS", "0", "STFM.NUM_TOKENS", "2"]
+    for what in ("model", "train"):
+        done = run_tool("benchmark.py", what, "--cfg", "configs/quickstart/stfm.yaml",
+                        "--rounds", "1", "--batch", "2", *quick)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        result = json.loads(done.stdout)
+        assert result["model"] == "Uniformer" and result["clips_per_s"] > 0
+
+
+def test_data_benchmark(video):
+    done = run_tool("benchmark.py", "data", "--rounds", "3", "--video", str(video))
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)[str(video)]
+    assert result["frames"] == 50
+    for part in ("train", "train_randaugment_x2", "test_4x3"):
+        assert result[part]["ratio"] > 0
+
+
+def test_model_table():
+    done = run_tool("model_table.py", "configs/quickstart/uniformer.yaml", "DATA.NUM_FRAMES", "4")
+    row = done.stdout.splitlines()[-1]
+    assert row.startswith("| configs/quickstart/uniformer.yaml | 4 x 64² | 0.75 |")

@@ -1,0 +1,36 @@
+#!/usr/bin/env python3
+"""Parameters and GFLOPs of the networks of configuration files, as a Markdown table."""
+
+import argparse
+
+import _path
+
+from slowfast.utils.cli import run_command
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="example: python tools/model_table.py configs/Kinetics/*.yaml DATA.NUM_FRAMES 16",
+    )
+    parser.add_argument("words", nargs="*", metavar="FILE or KEY VALUE",
+                        help="files (default: all of configs/), then overrides")  # fmt: skip
+    parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    from slowfast.analysis.table import as_markdown, model_rows
+
+    files = [word for word in args.words if word.endswith((".yaml", ".yml"))]
+    overrides = [word for word in args.words if word not in files]
+    if not files:
+        folders = ("Kinetics", "SSv1", "SSv2", "quickstart")
+        found = (p for f in folders for p in sorted((_path.ROOT / "configs" / f).glob("*.yaml")))
+        files = [str(p.relative_to(_path.ROOT)) for p in found if p.name != "data.yaml"]
+    print(as_markdown(model_rows(files, overrides)))
+
+
+if __name__ == "__main__":
+    run_command(main)
