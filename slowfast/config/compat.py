@@ -55,8 +55,12 @@ def translate(entries: Iterable[Entry], problems: list[Problem]) -> list[Entry]:
             value = new
         if key == "TRAIN.CHECKPOINT_TYPE" and value == "caffe2":
             problems.append(
-                Problem("Caffe2 weights are not supported", "convert them with PySlowFast", key,
-                        entry.origin)
+                Problem(
+                    "Caffe2 weights are not supported",
+                    "convert them with PySlowFast",
+                    key,
+                    entry.origin,
+                )
             )
             continue
         result.append(Entry(key, value, entry.origin))

@@ -75,7 +75,7 @@ def parse_overrides(words: list[str]) -> list[Entry]:
     if len(words) % 2:
         raise UserError(
             f"KEY VALUE words must come in pairs; {words[-1]!r} is left over",
-            "quote values that hold spaces, e.g. \"[256, 320]\"",
+            'quote values that hold spaces, e.g. "[256, 320]"',
         )
     entries = []
     for key, text in zip(words[::2], words[1::2]):

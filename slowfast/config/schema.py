@@ -104,8 +104,6 @@ class Section:
     help: str
     keys: dict[str, Key]
 
-
-
     def dotted(self) -> dict[str, Key]:
         """``{"SECTION.KEY": Key}``."""
         prefix = f"{self.name}." if self.name else ""

@@ -34,7 +34,9 @@ def find_problems(cfg: CfgNode) -> list[Problem]:
 def _processes(cfg: CfgNode) -> Iterable[Problem]:
     if cfg.SHARD_ID >= cfg.NUM_SHARDS:
         yield Problem(
-            f"is {cfg.SHARD_ID} with NUM_SHARDS {cfg.NUM_SHARDS}", "number machines from 0", "SHARD_ID"
+            f"is {cfg.SHARD_ID} with NUM_SHARDS {cfg.NUM_SHARDS}",
+            "number machines from 0",
+            "SHARD_ID",
         )
     for part in ("TRAIN", "TEST"):
         size = cfg[part].BATCH_SIZE
@@ -56,13 +58,13 @@ def _learning_rate(cfg: CfgNode) -> Iterable[Problem]:
             "the cosine must fall",
             "SOLVER.COSINE_END_LR",
         )
-    if solver.LR_POLICY == "steps_with_relative_lrs":
-        if not solver.STEPS or solver.STEPS[0] != 0 or len(solver.STEPS) != len(solver.LRS):
-            yield Problem(
-                f"STEPS {solver.STEPS} and LRS {solver.LRS} do not fit together",
-                "give as many LRS as STEPS; the first step is 0",
-                "SOLVER.STEPS",
-            )
+    fitting = solver.STEPS and solver.STEPS[0] == 0 and len(solver.STEPS) == len(solver.LRS)
+    if solver.LR_POLICY == "steps_with_relative_lrs" and not fitting:
+        yield Problem(
+            f"STEPS {solver.STEPS} and LRS {solver.LRS} do not fit together",
+            "give as many LRS as STEPS; the first step is 0",
+            "SOLVER.STEPS",
+        )
     if solver.WARMUP_EPOCHS > solver.MAX_EPOCH:
         yield Problem(
             f"{solver.WARMUP_EPOCHS:g} is longer than SOLVER.MAX_EPOCH {solver.MAX_EPOCH}",
@@ -73,7 +75,11 @@ def _learning_rate(cfg: CfgNode) -> Iterable[Problem]:
 
 @register_rule
 def _ranges(cfg: CfgNode) -> Iterable[Problem]:
-    for name in ("TRAIN_JITTER_SCALES_RELATIVE", "TRAIN_JITTER_ASPECT_RELATIVE", "TRAIN_JITTER_SCALES"):
+    for name in (
+        "TRAIN_JITTER_SCALES_RELATIVE",
+        "TRAIN_JITTER_ASPECT_RELATIVE",
+        "TRAIN_JITTER_SCALES",
+    ):
         pair = cfg.DATA[name]
         if pair and (len(pair) != 2 or pair[0] > pair[1] or pair[0] <= 0):
             yield Problem(f"{pair} is not a range", "give [lowest, highest]", f"DATA.{name}")

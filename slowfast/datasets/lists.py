@@ -100,7 +100,10 @@ def find_separator(lines: Sequence[tuple[int, str]], configured: str, path: str)
             if separator != configured:
                 logger.warning(
                     "%s is separated by %r, not by DATA.PATH_LABEL_SEPARATOR %r: using %r",
-                    path, separator, configured, separator,
+                    path,
+                    separator,
+                    configured,
+                    separator,
                 )
             return separator
     return configured
@@ -183,7 +186,8 @@ def read_hmdb51(folder: Path, split: str, number: int, prefix: str) -> tuple[lis
     files = sorted(folder.glob(f"*{suffix}"))
     if not files:
         raise UserError(
-            f"{folder} holds no *{suffix}", "unpack the official split files there",
+            f"{folder} holds no *{suffix}",
+            "unpack the official split files there",
             "DATA.PATH_TO_DATA_DIR",
         )
     names = [file.name[: -len(suffix)] for file in files]
@@ -227,7 +231,9 @@ def read_ssv2(folder: Path, split: str, prefix: str) -> tuple[list[Item], list[s
     for number, record in enumerate(read_json(file, key), 1):
         template = record["template"].replace("[", "").replace("]", "")
         if template not in labels:
-            problems.append(Problem(f"template {template!r} has no label", "", f"{file} ({number})"))
+            problems.append(
+                Problem(f"template {template!r} has no label", "", f"{file} ({number})")
+            )
             continue
         path = _folder_or_video(os.path.join(prefix, record["id"]))
         items.append(Item(path, int(labels[template]), counts.get(record["id"], 0), number))

@@ -61,7 +61,9 @@ class ShapesSpec:
 
     def __post_init__(self) -> None:
         if self.classes not in range(2, len(CLASSES) + 1, 2):
-            raise UserError(f"{self.classes} classes wanted", "an even number, 2 to 16", "--classes")
+            raise UserError(
+                f"{self.classes} classes wanted", "an even number, 2 to 16", "--classes"
+            )
 
     @property
     def class_names(self) -> list[str]:
@@ -101,7 +103,14 @@ def generate(
     pause = 0.1 if sys.stderr.isatty() else 5.0  # a bar on a terminal, a few lines in a log
     with ProcessPoolExecutor(workers or cpu_count(), initializer=_start_worker) as pool:
         done = pool.map(_write_pair, jobs, chunksize=8)
-        for _ in tqdm(done, total=len(jobs), desc="moving_shapes", unit="pair", disable=not progress, mininterval=pause):
+        for _ in tqdm(
+            done,
+            total=len(jobs),
+            desc="moving_shapes",
+            unit="pair",
+            disable=not progress,
+            mininterval=pause,
+        ):
             pass
     write_text_atomic(folder / _MARKER, json.dumps({"version": _VERSION} | asdict(spec)))
     return True

@@ -121,8 +121,7 @@ def _motion(name: str, rng: np.random.Generator) -> _Pose:
         dx, dy = _DIRECTIONS[name]
         travel = rng.uniform(0.35, 0.6)
         pose.x, pose.y = (
-            _travel(curve, d * travel * side, side, rng)
-            for d, side in ((dx, WIDTH), (dy, HEIGHT))
+            _travel(curve, d * travel * side, side, rng) for d, side in ((dx, WIDTH), (dy, HEIGHT))
         )
         return pose
     changes: dict[str, Callable[[], None]] = {
@@ -135,9 +134,7 @@ def _motion(name: str, rng: np.random.Generator) -> _Pose:
     return pose
 
 
-def _travel(
-    curve: np.ndarray, distance: float, side: int, rng: np.random.Generator
-) -> np.ndarray:
+def _travel(curve: np.ndarray, distance: float, side: int, rng: np.random.Generator) -> np.ndarray:
     """Positions along one axis, the whole path inside the frame where possible."""
     low = 0.15 * side + max(-distance, 0)
     high = 0.85 * side - max(distance, 0)
@@ -160,9 +157,7 @@ def _set(pose: _Pose, **values: np.ndarray) -> None:
         setattr(pose, name, value)
 
 
-def _paste(
-    frame: np.ndarray, texture: np.ndarray, mask: np.ndarray, pose: _Pose, t: int
-) -> None:
+def _paste(frame: np.ndarray, texture: np.ndarray, mask: np.ndarray, pose: _Pose, t: int) -> None:
     """Draw the shape at its pose of frame ``t`` onto ``frame`` (float32 ``H W 3``) in place."""
     angle = np.deg2rad(pose.angle[t])
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])

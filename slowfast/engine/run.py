@@ -36,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
                         help="show every key, its value and where it was set")  # fmt: skip
     parser.add_argument("--explain", metavar="KEY", help="explain a key or a section")
     parser.add_argument("--dry-run", action="store_true",
-                        help="check configuration and data, one training step, one test batch")  # fmt: skip
+                        help="try configuration, data, one step, one test batch")  # fmt: skip
     parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
     parser.add_argument("--num_shards", type=int, help="machines (NUM_SHARDS)")
     parser.add_argument("--shard_id", type=int, help="number of this machine (SHARD_ID)")

@@ -30,9 +30,7 @@ def test(cfg: CfgNode, runtime: Runtime, task: Task) -> dict[str, Any]:
                 logger.info("%s: %s", cfg.MODEL.MODEL_NAME, size)
             loaded = True
         dataset = loader.dataset
-        bad = BadItems(
-            cfg.OUTPUT_DIR, dataset.list.source, len(dataset), cfg.DATA.MAX_ERROR_SHARE
-        )
+        bad = BadItems(cfg.OUTPUT_DIR, dataset.list.source, len(dataset), cfg.DATA.MAX_ERROR_SHARE)
 
         def on_step(
             step: int, batch: Batch, videos: int, timer: StepTimer, steps: int = len(loader)

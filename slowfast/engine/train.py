@@ -119,8 +119,11 @@ class Trainer:
             self._record(meter, bar, timer, output, number, lr)
         bar.close()
         if meter.size == 0:
-            raise UserError("no video could be read in a whole epoch", "see bad_items.tsv",
-                            self.train_loader.dataset.list.source)
+            raise UserError(
+                "no video could be read in a whole epoch",
+                "see bad_items.tsv",
+                self.train_loader.dataset.list.source,
+            )
         self._log(meter.epoch_stats(
             self.runtime.gpu_memory_gb(), dt=timer.step, dt_data=timer.wait, dt_net=timer.compute,
             bad_items=self.bad.count, clips_per_second=timer.clips_per_second,
@@ -179,9 +182,7 @@ class Trainer:
     def validate(self, epoch: int) -> bool:
         """Validate (the average if there is one); True if it is the best so far."""
         cfg = self.cfg
-        meter = EpochMeter(
-            "val", epoch, cfg.SOLVER.MAX_EPOCH, len(self.val_loader), cfg.LOG_PERIOD
-        )
+        meter = EpochMeter("val", epoch, cfg.SOLVER.MAX_EPOCH, len(self.val_loader), cfg.LOG_PERIOD)
 
         def on_step(step: int, batch: Batch, videos: int, timer: StepTimer) -> None:
             if videos:
@@ -216,7 +217,9 @@ class Trainer:
     def _precise_statistics(self) -> None:
         count = min(self.cfg.BN.NUM_BATCHES_PRECISE, len(self.train_loader))
         videos = (
-            self.task.to_device(batch, "train")[0] for batch in self.train_loader if "video" in batch
+            self.task.to_device(batch, "train")[0]
+            for batch in self.train_loader
+            if "video" in batch
         )
         with torch.no_grad():
             update_statistics(self.model, videos, count)

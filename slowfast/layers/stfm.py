@@ -29,7 +29,8 @@ STFM_SECTION = register_section(
             "POS_KERNEL": Key(3, "Kernel of the position convolution (odd).", ge=1),
             "SIMILAR_LOSS": Key(False, "Add the similarity of the tokens over time to the loss."),
             "SELECTION": Key(
-                "hard", "hard: the released arg-max, which trains neither selector; "
+                "hard",
+                "hard: the released arg-max, which trains neither selector; "
                 "straight_through: arg-max forward, soft-max backward.",
                 choices=("hard", "straight_through"),
             ),

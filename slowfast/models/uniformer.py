@@ -37,7 +37,9 @@ UNIFORMER = register_section(
             ),
             "DROPOUT_RATE": Key(0.0, "Dropout after projections.", ge=0.0, le=1.0),
             "ATTENTION_DROPOUT_RATE": Key(0.0, "Dropout of attention weights.", ge=0.0, le=1.0),
-            "DROP_DEPTH_RATE": Key(0.1, "Drop path of the last block, linear from 0.", ge=0.0, le=1.0),
+            "DROP_DEPTH_RATE": Key(
+                0.1, "Drop path of the last block, linear from 0.", ge=0.0, le=1.0
+            ),
             "SPLIT": Key(False, "Attention over time, then over space, instead of jointly."),
             "STD": Key(False, "Patch embeddings of later stages see three frames."),
             "PRETRAIN_NAME": Key(

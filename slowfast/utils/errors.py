@@ -30,7 +30,9 @@ class Problem:
 class UserError(Exception):
     """Raised for bad input; a command prints it without traceback and exits with code 2."""
 
-    def __init__(self, problems: Problem | Iterable[Problem] | str, remedy: str = "", key: str = ""):
+    def __init__(
+        self, problems: Problem | Iterable[Problem] | str, remedy: str = "", key: str = ""
+    ):
         if isinstance(problems, str):
             problems = Problem(problems, remedy, key)
         self.problems = [problems] if isinstance(problems, Problem) else list(problems)

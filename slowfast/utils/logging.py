@@ -70,7 +70,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bool) or value is None:
         return value
     if isinstance(value, float):
-        return decimal.Decimal(f"{value:.5f}") if value == value and abs(value) < 1e30 else str(value)
+        return (
+            decimal.Decimal(f"{value:.5f}") if value == value and abs(value) < 1e30 else str(value)
+        )
     return value
 
 

@@ -23,9 +23,7 @@ def smooth_one_hot(labels: torch.Tensor, classes: int, smoothing: float) -> torc
     return F.one_hot(labels, classes).float() * (1.0 - smoothing) + off
 
 
-def mix_targets(
-    labels: torch.Tensor, classes: int, lam: float, smoothing: float
-) -> torch.Tensor:
+def mix_targets(labels: torch.Tensor, classes: int, lam: float, smoothing: float) -> torch.Tensor:
     """Targets ``B classes`` of a batch mixed with its reverse."""
     target = smooth_one_hot(labels, classes, smoothing)
     return target * lam + target.flip(0) * (1.0 - lam)

@@ -36,9 +36,7 @@ class TrainPipeline:
     randaugment: RandAugment | None
     erasing: RandomErasing | None
 
-    def __call__(
-        self, clip: Clip, rng: np.random.Generator
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def __call__(self, clip: Clip, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Frames -> video uint8 ``3 T S S`` and erasing boxes ``count 5``."""
         clip = self._resized_crop(clip, rng) if self.area else self._jittered_crop(clip, rng)
         clip = np.asarray(clip)

@@ -29,10 +29,23 @@ _INTERPOLATION = {
     "nearest": cv2.INTER_NEAREST,
 }
 
-BASIC = (
-    "AutoContrast Equalize Invert Rotate Posterize Solarize SolarizeAdd Color Contrast "
-    "Brightness Sharpness ShearX ShearY TranslateXRel TranslateYRel"
-).split()
+BASIC = [
+    "AutoContrast",
+    "Equalize",
+    "Invert",
+    "Rotate",
+    "Posterize",
+    "Solarize",
+    "SolarizeAdd",
+    "Color",
+    "Contrast",
+    "Brightness",
+    "Sharpness",
+    "ShearX",
+    "ShearY",
+    "TranslateXRel",
+    "TranslateYRel",
+]
 _HAS_INCREASING = {"Posterize", "Solarize", "Color", "Contrast", "Brightness", "Sharpness"}
 INCREASING = [op + "Increasing" if op in _HAS_INCREASING else op for op in BASIC]
 # Weight set 0 of the published policy (then operations are drawn without replacement).
@@ -255,9 +268,7 @@ class RandAugment:
             drawn.append((op, level_argument(op, magnitude, bool(rng.random() > 0.5))))
         return drawn
 
-    def __call__(
-        self, clip: Clip, rng: np.random.Generator, box: Box | None = None
-    ) -> Clip:
+    def __call__(self, clip: Clip, rng: np.random.Generator, box: Box | None = None) -> Clip:
         """Augment a clip and give the part inside ``box`` (default: all of it).
 
         The same pixels as augmenting whole frames and cropping, but only those are computed:
@@ -289,14 +300,18 @@ def parse_randaugment(spec: str, interpolation: str = "bicubic") -> RandAugment:
     """``rand-m7-n4-mstd0.5-inc1`` -> a policy; UserError for a text that is not one."""
     head, *parts = spec.split("-")
     if head != "rand":
-        raise UserError(f"{spec!r} does not begin with 'rand'", "e.g. rand-m7-n4-mstd0.5-inc1",
-                        "AUG.AA_TYPE")
+        raise UserError(
+            f"{spec!r} does not begin with 'rand'", "e.g. rand-m7-n4-mstd0.5-inc1", "AUG.AA_TYPE"
+        )
     values: dict[str, str] = {}
     for part in parts:
         match = re.fullmatch(r"(mstd|inc|m|n|w)(\d+(?:\.\d+)?)", part)
         if not match:
-            raise UserError(f"{part!r} in {spec!r} is not understood",
-                            "parts are m, n, mstd, inc and w with a number", "AUG.AA_TYPE")
+            raise UserError(
+                f"{part!r} in {spec!r} is not understood",
+                "parts are m, n, mstd, inc and w with a number",
+                "AUG.AA_TYPE",
+            )
         values[match[1]] = match[2]
     # As published: any inc, even inc0, selects the increasing set.
     ops = INCREASING if "inc" in values else BASIC

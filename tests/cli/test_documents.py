@@ -86,7 +86,9 @@ def test_commands_of(document, copy):
                 "tests/parity/cases", "tests/parity/cases/framework/topk.json"
             )
         result = run(command, copy)
-        assert result.returncode == 0, f"{command}\n{result.stdout[-2000:]}\n{result.stderr[-2000:]}"
+        assert result.returncode == 0, (
+            f"{command}\n{result.stdout[-2000:]}\n{result.stderr[-2000:]}"
+        )
         done_here += 1
     assert done_here or document == "CONTRIBUTING.md"
 

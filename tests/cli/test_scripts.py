@@ -115,9 +115,7 @@ def test_debug_shows_the_traceback():
 
 def test_runs_from_the_clone_without_installation(tmp_path):
     """Old scripts put ./slowfast itself on the path; neither that nor another folder harms."""
-    done = subprocess.run(
-        [sys.executable, "-S", "-c", "print()"], capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-S", "-c", "print()"], capture_output=True, text=True)
     assert done.returncode == 0
     env = os.environ | {"PYTHONPATH": f"{ROOT}/slowfast"}
     done = run_tool("run_net.py", "--explain", "STFM.ENABLE", cwd=tmp_path, env=env)

@@ -22,7 +22,9 @@ def write(path, text):
 
 
 def test_order_and_origins(tmp_path):
-    base = write(tmp_path / "base.yaml", "DATA:\n  NUM_FRAMES: 4\n  SAMPLING_RATE: 2\nNUM_GPUS: 0\n")
+    base = write(
+        tmp_path / "base.yaml", "DATA:\n  NUM_FRAMES: 4\n  SAMPLING_RATE: 2\nNUM_GPUS: 0\n"
+    )
     file = write(tmp_path / "c.yaml", "_BASE_: base.yaml\nDATA:\n  NUM_FRAMES: 6\n")
     cfg = load_config([file], ["DATA.TARGET_FPS", "25"])
     assert (cfg.DATA.NUM_FRAMES, cfg.DATA.SAMPLING_RATE, cfg.DATA.TARGET_FPS) == (6, 2, 25)
@@ -114,7 +116,7 @@ def test_pairs_of_words():
 def test_learning_rates_scale_with_shards():
     words = ["SOLVER.BASE_LR_SCALE_NUM_SHARDS", "True", "SOLVER.BASE_LR", "0.1"]
     cfg = load_config(overrides=words, num_shards=4, shard_id=1)
-    assert cfg.SOLVER.BASE_LR == pytest.approx(0.4)
+    assert pytest.approx(0.4) == cfg.SOLVER.BASE_LR
     assert (cfg.NUM_SHARDS, cfg.SHARD_ID) == (4, 1)
     assert cfg.origins["SOLVER.BASE_LR"] == "command line x NUM_SHARDS"
 

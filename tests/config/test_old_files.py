@@ -74,7 +74,7 @@ def test_released_yaml_loads(name, tmp_path):
             file = tmp_path / kind
             file.write_text(yaml.safe_dump(nested(RECIPES[name][kind])))
             cfg = load_config([file])
-            assert cfg.UNIFORMER.DEPTH == RECIPES[name][kind]["UNIFORMER.DEPTH"]
+            assert RECIPES[name][kind]["UNIFORMER.DEPTH"] == cfg.UNIFORMER.DEPTH
 
 
 def test_pyslowfast_mvit_yaml_fails_only_for_its_model(tmp_path):

@@ -229,7 +229,9 @@ def test_broken_videos_are_counted(make_cfg, tmp_path, shapes):
     assert [s["bad_items"] for s in stats if s["_type"] == "train_epoch"] == [1, 1]
     final = stats[-1]
     assert final["videos"] == 8 and final["bad_items"] == 1
-    assert float(final["top1_acc_with_bad"]) == pytest.approx(float(final["top1_acc"]) * 8 / 9, abs=0.01)
+    assert float(final["top1_acc_with_bad"]) == pytest.approx(
+        float(final["top1_acc"]) * 8 / 9, abs=0.01
+    )
     rows = [line.split("\t") for line in (out / "bad_items.tsv").read_text().splitlines()]
     assert [Path(r[2]).name for r in rows] == ["train0.mp4", "val0.mp4", "test0.mp4"]
     assert rows[0][:2] == [str(tmp_path / "train.csv"), "17"]  # named once in two epochs

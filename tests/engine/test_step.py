@@ -87,7 +87,9 @@ def test_norm_is_measured_before_clipping(make_cfg):
 
 def test_clipping_by_value(make_cfg):
     model = Line()
-    make_step(make_cfg({"SOLVER.CLIP_GRAD_VAL": 0.001}), model)(batches([8]), loss_for(model), 0.1, 0)
+    make_step(make_cfg({"SOLVER.CLIP_GRAD_VAL": 0.001}), model)(
+        batches([8]), loss_for(model), 0.1, 0
+    )
     assert max(p.grad.abs().max() for p in model.parameters()) <= 0.001
 
 

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from slowfast.config.load import derive
 from slowfast.config.defaults import get_cfg
+from slowfast.config.load import derive
 from slowfast.engine import checkpoint, losses, optim, precise_bn
 from slowfast.engine.meters import EpochMeter
 from slowfast.engine.schedule import is_due, learning_rate
@@ -203,7 +203,7 @@ def _mixup_seeded(row: Row) -> list[tuple[Any, Any]]:
         # A box that is not cut off by the frame gives lam back from its centre and its draw.
         centre = ((top + bottom) // 2, (left + right) // 2)
         found, area_lam = mixup.cutmix_box(height, width, row["lam_drawn"], *centre)
-        inside = 0 < top and 0 < left and bottom < height and right < width
+        inside = top > 0 and left > 0 and bottom < height and right < width
         pairs += [(list(found), list(box)), (area_lam, lam)] if inside else []
         pairs += [(1 - (bottom - top) * (right - left) / (height * width), lam)]
     ours = mixup.apply_mix(_tensor(row["x"]), mixup.Mix(lam, box))

@@ -116,7 +116,9 @@ def benchmark_data(videos: list[str], rounds: int) -> dict[str, Any]:
                 path = Path(folder) / name / "clip.mp4"
                 path.parent.mkdir()
                 make_clip(path, height, width)
-                results[name] = benchmark_file(path, rounds if height < 720 else max(rounds // 4, 4))
+                results[name] = benchmark_file(
+                    path, rounds if height < 720 else max(rounds // 4, 4)
+                )
         for number, video in enumerate(videos):
             # A link, so that the lists can stand beside it.
             link = Path(folder) / str(number) / Path(video).name

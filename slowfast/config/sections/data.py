@@ -19,12 +19,15 @@ _LISTS = {
         "", "Class names (txt: one a line; json); empty: classes.txt beside the lists, if there."
     ),
     "CLASS_ORDER": Key(
-        "strict", "A class order other than the checkpoint's is an error (strict), or the "
-        "network's outputs are reordered by name (permute).", choices=("strict", "permute"),
+        "strict",
+        "A class order other than the checkpoint's is an error (strict), or the "
+        "network's outputs are reordered by name (permute).",
+        choices=("strict", "permute"),
     ),
     "SPLIT_NUMBER": Key(1, "Official split of UCF101 and HMDB51.", choices=(1, 2, 3)),
     "ON_ERROR": Key(
-        "skip", "A video that cannot be read: raise stops, skip leaves it out (and counts it).",
+        "skip",
+        "A video that cannot be read: raise stops, skip leaves it out (and counts it).",
         choices=("raise", "skip"),
     ),
     "MAX_ERROR_SHARE": Key(
@@ -38,19 +41,23 @@ _FRAMES = {
     "SAMPLING_RATE": Key(8, "Frames from one frame of a clip to the next.", ge=1),
     "TARGET_FPS": Key(30, "Frame rate to which SAMPLING_RATE refers.", ge=1),
     "FRAME_RATE": Key(
-        "auto", "resample: SAMPLING_RATE counts frames at TARGET_FPS; native: frames of the file "
+        "auto",
+        "resample: SAMPLING_RATE counts frames at TARGET_FPS; native: frames of the file "
         "(as decord did for every published UniFormer and STFM Kinetics number); auto: native "
-        "for DECODING_BACKEND decord, else resample.", choices=("auto", "resample", "native"),
+        "for DECODING_BACKEND decord, else resample.",
+        choices=("auto", "resample", "native"),
     ),
     "SAMPLING": Key(
-        "auto", "How frames are chosen; auto: as the data set's published loader does.",
+        "auto",
+        "How frames are chosen; auto: as the data set's published loader does.",
         choices=("auto", "clip", "segment", "tsn", "linspace"),
     ),
     "USE_OFFSET_SAMPLING": Key(
         False, "Test clips reach from the start to the end of the video; a single one is central."
     ),
     "DECODING_BACKEND": Key(
-        "pyav", "pyav or torchcodec (extra); decord and torchvision of old files mean pyav.",
+        "pyav",
+        "pyav or torchcodec (extra); decord and torchvision of old files mean pyav.",
         choices=("pyav", "torchcodec", "decord", "torchvision"),
     ),
     "ENSEMBLE_METHOD": Key("sum", "How the views of a video are merged.", choices=("sum", "max")),
@@ -61,8 +68,10 @@ _PIXELS = {
     "STD": Key([0.225, 0.225, 0.225], "Standard deviation of each channel.", item=float),
     "INPUT_CHANNEL_NUM": Key([3, 3], "Channels of the input, an entry a pathway.", item=int),
     "INPUT_FORMAT": Key(
-        "auto", "Channel order of the input; auto: RGB for videos, BGR for frame folders of "
-        "Something-Something (read through OpenCV by the reference).", choices=("auto", "RGB", "BGR"),
+        "auto",
+        "Channel order of the input; auto: RGB for videos, BGR for frame folders of "
+        "Something-Something (read through OpenCV by the reference).",
+        choices=("auto", "RGB", "BGR"),
     ),
     "REVERSE_INPUT_CHANNEL": Key(False, "Reverse that order (old files); see INPUT_FORMAT."),
     "ANTIALIAS": Key(False, "Antialiased resizing; released weights were trained without it."),
@@ -90,12 +99,14 @@ AUG = register_section(
             "NUM_SAMPLE": Key(1, "Augmented copies of each decoded clip; the batch grows.", ge=1),
             "AA_TYPE": Key("rand-m9-mstd0.5-inc1", "RandAugment in timm's notation; '' for none."),
             "INTERPOLATION": Key(
-                "bicubic", "Interpolation of its geometric operations.",
+                "bicubic",
+                "Interpolation of its geometric operations.",
                 choices=("bicubic", "bilinear", "nearest"),
             ),
             "RE_PROB": Key(0.25, "Probability of random erasing.", ge=0.0, le=1.0),
             "RE_MODE": Key(
-                "pixel", "Filling: noise a pixel, noise a channel, or zero.",
+                "pixel",
+                "Filling: noise a pixel, noise a channel, or zero.",
                 choices=("pixel", "rand", "const"),
             ),
             "RE_COUNT": Key(1, "Erased boxes.", ge=1),

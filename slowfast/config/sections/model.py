@@ -11,12 +11,14 @@ MODEL = register_section(
             "ARCH": Key("uniformer", "Kept for old files; MODEL_NAME decides."),
             "NUM_CLASSES": Key(400, "Outputs of the network.", ge=1),
             "LOSS_FUNC": Key(
-                "cross_entropy", "Loss.",
+                "cross_entropy",
+                "Loss.",
                 choices=("cross_entropy", "soft_cross_entropy", "bce", "bce_logit"),
             ),
             "LABEL_SMOOTHING": Key(0.0, "Label smoothing without mixup.", ge=0.0, le=1.0),
             "HEAD_ACT": Key(
-                "softmax", "Applied to the outputs before the views of a video are merged.",
+                "softmax",
+                "Applied to the outputs before the views of a video are merged.",
                 choices=("softmax", "sigmoid", "none"),
             ),
             "DROPOUT_RATE": Key(0.5, "Dropout before the head, for models without their own key."),
@@ -26,8 +28,9 @@ MODEL = register_section(
             "CHECKPOINT_NUM": Key([0, 0, 0, 0], "Blocks a stage that are recomputed.", item=int),
             "ACT_CHECKPOINT": Key(False, "Recompute activations of all blocks (less memory)."),
             "FINETUNNING": Key(
-                False, "Train only parameters whose names hold stfm, normF, blocks40 or head "
-                "(spelt as in STFM; MODEL.FINETUNING means the same)."
+                False,
+                "Train only parameters whose names hold stfm, normF, blocks40 or head "
+                "(spelt as in STFM; MODEL.FINETUNING means the same).",
             ),
             "FROZEN_BN": Key(False, "Keep batch normalisation in evaluation mode."),
             "PRETRAINED_DIR": Key("pretrained", "Folder of released weights named by recipes."),

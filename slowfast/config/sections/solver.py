@@ -8,9 +8,7 @@ SOLVER = register_section(
         "Optimisation",
         {
             "BASE_LR": Key(0.1, "Learning rate.", gt=0.0),
-            "LR_POLICY": Key(
-                "cosine", "Schedule.", choices=("cosine", "steps_with_relative_lrs")
-            ),
+            "LR_POLICY": Key("cosine", "Schedule.", choices=("cosine", "steps_with_relative_lrs")),
             "MAX_EPOCH": Key(300, "Epochs.", ge=1),
             "COSINE_END_LR": Key(0.0, "Learning rate at the end of the cosine.", ge=0.0),
             "COSINE_AFTER_WARMUP": Key(False, "Start the cosine after the warm-up."),
@@ -32,10 +30,13 @@ SOLVER = register_section(
             "WEIGHT_DECAY": Key(1e-4, "Weight decay.", ge=0.0),
             "ZERO_WD_1D_PARAM": Key(False, "No decay for biases and one-dimensional weights."),
             "NO_DECAY_BY_NAME": Key(
-                True, "No decay for the names a model lists; UniFormer's and STFM's own training "
-                "decayed them after all (False repeats that)."
+                True,
+                "No decay for the names a model lists; UniFormer's and STFM's own training "
+                "decayed them after all (False repeats that).",
             ),
-            "LAYER_DECAY": Key(1.0, "< 1: learning rate falls by this factor a layer.", gt=0.0, le=1.0),
+            "LAYER_DECAY": Key(
+                1.0, "< 1: learning rate falls by this factor a layer.", gt=0.0, le=1.0
+            ),
             "CLIP_GRAD_VAL": Key(
                 None, "Clip each gradient to this value.", type=float, optional=True, gt=0.0
             ),

@@ -18,9 +18,7 @@ TEST = register_section(
                 "last", "Which checkpoint of OUTPUT_DIR is tested.", choices=("last", "best")
             ),
             "NUM_ENSEMBLE_VIEWS": Key(10, "Clips over the length of a video.", ge=1),
-            "NUM_SPATIAL_CROPS": Key(
-                3, "Crops along the longer side.", choices=(1, 2, 3)
-            ),
+            "NUM_SPATIAL_CROPS": Key(3, "Crops along the longer side.", choices=(1, 2, 3)),
             "NUM_TEMPORAL_CLIPS": Key(
                 [], "Several values of NUM_ENSEMBLE_VIEWS, tested one after the other.", item=int
             ),
@@ -28,12 +26,15 @@ TEST = register_section(
                 0, "Short side before cropping; 0: the rule of the data set (DATASET.md).", ge=0
             ),
             "SINGLE_CROP": Key(
-                "centre", "Where the crop is when there is one ('left' repeats the reference's "
-                "Something-Something loader).", choices=("centre", "left"),
+                "centre",
+                "Where the crop is when there is one ('left' repeats the reference's "
+                "Something-Something loader).",
+                choices=("centre", "left"),
             ),
             "SAVE_RESULTS_PATH": Key(
-                "", "File below OUTPUT_DIR for merged scores and labels (.pt or .npz); "
-                "predictions.csv is always written."
+                "",
+                "File below OUTPUT_DIR for merged scores and labels (.pt or .npz); "
+                "predictions.csv is always written.",
             ),
         },
     )

@@ -29,25 +29,30 @@ TRAIN = register_section(
                 [], "Texts removed from parameter names of the file (first occurrence).", item=str
             ),
             "CHECKPOINT_MIN_MATCH": Key(
-                0.9, "Share of the model's parameters that a file must fill; below: error.",
-                ge=0.0, le=1.0,
+                0.9,
+                "Share of the model's parameters that a file must fill; below: error.",
+                ge=0.0,
+                le=1.0,
             ),
             "KEEP_CHECKPOINTS": Key(
                 0, "Newest checkpoints kept beside the best one; 0 keeps all.", ge=0
             ),
             "MIXED_PRECISION": Key(False, "Autocast the forward pass to TRAIN.AMP_DTYPE."),
             "AMP_DTYPE": Key(
-                "auto", "auto takes bfloat16 where the device has it, else float16.",
+                "auto",
+                "auto takes bfloat16 where the device has it, else float16.",
                 choices=("auto", "float16", "bfloat16"),
             ),
             "COMPILE": Key(False, "Run the model through torch.compile."),
             "NAN_POLICY": Key(
-                "stop", "A non-finite loss or gradient stops the run or skips the step.",
+                "stop",
+                "A non-finite loss or gradient stops the run or skips the step.",
                 choices=("stop", "skip"),
             ),
             "NAN_SKIP_LIMIT": Key(10, "Skipped steps in a row after which the run stops.", ge=1),
             "KILL_LOSS_EXPLOSION_FACTOR": Key(
-                0.0, "> 0: stop when the loss exceeds this factor times the mean of the last five.",
+                0.0,
+                "> 0: stop when the loss exceeds this factor times the mean of the last five.",
                 ge=0.0,
             ),
         },
@@ -92,7 +97,8 @@ BN = register_section(
             "NUM_BATCHES_PRECISE": Key(200, "Batches used for that.", ge=1),
             "WEIGHT_DECAY": Key(0.0, "Weight decay of batch-norm parameters.", ge=0.0),
             "NORM_TYPE": Key(
-                "batchnorm", "sync_batchnorm shares statistics between processes.",
+                "batchnorm",
+                "sync_batchnorm shares statistics between processes.",
                 choices=("batchnorm", "sync_batchnorm"),
             ),
         },

@@ -154,7 +154,7 @@ def find_pretrained(name: str, folder: str, key: str) -> Path:
     raise UserError(
         f"there is no {Path(folder) / (stem + '.pth')}",
         (f"get it from {where}; " if where else "")
-        + f"or start at random with {key} \"\"; MODEL.PRETRAINED_DIR names the folder",
+        + f'or start at random with {key} ""; MODEL.PRETRAINED_DIR names the folder',
         key,
     )
 

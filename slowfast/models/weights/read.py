@@ -42,12 +42,14 @@ def read_checkpoint(path: str | Path, key: str = "TRAIN.CHECKPOINT_FILE_PATH") -
     except (RuntimeError, EOFError, ValueError, KeyError, SafetensorError) as error:
         raise UserError(
             f"{path} cannot be read, it may be truncated: {str(error).splitlines()[0]}",
-            "copy or download it again", key,
+            "copy or download it again",
+            key,
         ) from error
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path} holds more than tensors: {str(error).splitlines()[0]}",
-            "such files can run code when they are read; save its state dict alone", key,
+            "such files can run code when they are read; save its state dict alone",
+            key,
         ) from error
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}, not weights", "", key)

@@ -19,9 +19,7 @@ class FrameFolder(Source):
     ``num_frames`` is what the list says; without it the images of the folder are counted.
     """
 
-    def __init__(
-        self, path: str, template: str, num_frames: int | None = None, fps: float = 30.0
-    ):
+    def __init__(self, path: str, template: str, num_frames: int | None = None, fps: float = 30.0):
         self.path, self.template, self.fps = path, template, fps
         if not os.path.isdir(path):
             raise VideoError(path, "there is no such folder of frames")
