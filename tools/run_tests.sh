@@ -9,4 +9,6 @@ cd "$ROOT"
 ensure_environment test "$ROOT"
 "$PYTHON" -m ruff check slowfast tools tests
 "$PYTHON" -m ruff format --check slowfast tools tests
-exec "$PYTHON" -m pytest "$@"
+# One thread each: the tests themselves run on all cores.
+export OMP_NUM_THREADS=1
+exec "$PYTHON" -m pytest -n auto "$@"

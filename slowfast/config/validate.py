@@ -65,12 +65,6 @@ def _learning_rate(cfg: CfgNode) -> Iterable[Problem]:
             "give as many LRS as STEPS; the first step is 0",
             "SOLVER.STEPS",
         )
-    if solver.WARMUP_EPOCHS > solver.MAX_EPOCH:
-        yield Problem(
-            f"{solver.WARMUP_EPOCHS:g} is longer than SOLVER.MAX_EPOCH {solver.MAX_EPOCH}",
-            "shorten the warm-up",
-            "SOLVER.WARMUP_EPOCHS",
-        )
 
 
 @register_rule

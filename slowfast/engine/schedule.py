@@ -9,7 +9,9 @@ from slowfast.config.node import CfgNode
 
 def _cosine(solver: CfgNode, epoch: float) -> float:
     offset = solver.WARMUP_EPOCHS if solver.COSINE_AFTER_WARMUP else 0.0
-    progress = (epoch - offset) / (solver.MAX_EPOCH - offset)
+    # A trial of few epochs may end within the warm-up: the cosine then stays at its start.
+    span = solver.MAX_EPOCH - offset
+    progress = (epoch - offset) / span if span > 0 else 0.0
     if solver.COSINE_RESTART_EPOCH > 0:
         period = solver.COSINE_RESTART_EPOCH
         progress = ((epoch - offset) % period) / period

@@ -17,6 +17,7 @@ from torch import nn
 from slowfast.config.node import CfgNode
 from slowfast.config.schema import Key, Section, register_section
 from slowfast.layers.attention import TransformerBlock
+from slowfast.layers.conv import DepthwiseConv3d
 
 STFM_SECTION = register_section(
     Section(
@@ -94,9 +95,7 @@ class FocusPatchEmbed(nn.Module):
         self.proj = nn.Conv3d(
             3, shape.dim, (3, PATCH, PATCH), (shape.stride_t, step, step), (1, 0, 0)
         )
-        self.pos_embed = nn.Conv3d(
-            shape.dim, shape.dim, pos_kernel, padding=pos_kernel // 2, groups=shape.dim
-        )
+        self.pos_embed = DepthwiseConv3d(shape.dim, pos_kernel)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         x = self.proj(self.norm(x))

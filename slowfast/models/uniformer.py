@@ -12,6 +12,7 @@ from slowfast.config.node import CfgNode
 from slowfast.config.schema import Key, Section, register_section
 from slowfast.layers.attention import Attention, TransformerBlock
 from slowfast.layers.checkpointing import recomputed_blocks, run_blocks
+from slowfast.layers.conv import DepthwiseConv3d
 from slowfast.layers.mlp import ConvMlp
 from slowfast.layers.patch_embed import ConvPatchEmbed
 from slowfast.layers.stfm import PATCH, FocusBlock, Stfm, StfmShape, similarity_loss
@@ -56,11 +57,11 @@ class ConvBlock(nn.Module):
 
     def __init__(self, dim: int, mlp_ratio: float, drop: float, drop_path: float):
         super().__init__()
-        self.pos_embed = nn.Conv3d(dim, dim, 3, padding=1, groups=dim)
+        self.pos_embed = DepthwiseConv3d(dim, 3)
         self.norm1 = nn.BatchNorm3d(dim)
         self.conv1 = nn.Conv3d(dim, dim, 1)
         self.conv2 = nn.Conv3d(dim, dim, 1)
-        self.attn = nn.Conv3d(dim, dim, 5, padding=2, groups=dim)
+        self.attn = DepthwiseConv3d(dim, 5)
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
         self.norm2 = nn.BatchNorm3d(dim)
         self.mlp = ConvMlp(dim, int(dim * mlp_ratio), drop)
@@ -76,7 +77,7 @@ class JointBlock(TransformerBlock):
 
     def __init__(self, dim: int, heads: int, **options: object):
         super().__init__(dim, heads, norm_eps=1e-6, **options)
-        self.pos_embed = nn.Conv3d(dim, dim, 3, padding=1, groups=dim)
+        self.pos_embed = DepthwiseConv3d(dim, 3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x + self.pos_embed(x)
@@ -89,7 +90,7 @@ class SplitBlock(TransformerBlock):
 
     def __init__(self, dim: int, heads: int, **options: object):
         super().__init__(dim, heads, norm_eps=1e-6, **options)
-        self.pos_embed = nn.Conv3d(dim, dim, 3, padding=1, groups=dim)
+        self.pos_embed = DepthwiseConv3d(dim, 3)
         self.t_norm = nn.LayerNorm(dim, eps=1e-6)
         attention = {k: options[k] for k in ("qkv_bias", "scale", "attn_drop") if k in options}
         self.t_attn = Attention(dim, heads, proj_drop=options.get("drop", 0.0), **attention)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
 
 from slowfast.utils.errors import EXIT_USER_ERROR, UserError, VideoError
@@ -10,6 +11,8 @@ from slowfast.utils.errors import EXIT_USER_ERROR, UserError, VideoError
 
 def run_command(main: Callable[[], int | None], debug: bool | None = None) -> None:
     """Call ``main`` and exit with its code; ``--debug`` on the command line shows tracebacks."""
+    # A dependency's own business; a person reading an error should see the error.
+    warnings.filterwarnings("ignore", message=".*torch.jit.script.* is deprecated")
     if debug is None:
         debug = "--debug" in sys.argv
     try:

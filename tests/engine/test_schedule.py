@@ -30,3 +30,9 @@ def test_steps():
 
 def test_last_epoch_is_always_due():
     assert [e for e in range(7) if is_due(e, 3, 7)] == [2, 5, 6]
+
+
+def test_a_trial_shorter_than_the_warm_up():
+    s = solver("SOLVER.WARMUP_EPOCHS", "5", "SOLVER.MAX_EPOCH", "2", "SOLVER.BASE_LR", "0.2",
+               "SOLVER.COSINE_AFTER_WARMUP", "True")  # fmt: skip
+    assert learning_rate(s, 1) == pytest.approx(s.WARMUP_START_LR + (0.2 - s.WARMUP_START_LR) / 5)
