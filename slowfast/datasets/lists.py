@@ -216,7 +216,7 @@ def read_json(path: Path, key: str) -> object:
         raise UserError(f"is not valid JSON: {error}", "", str(path)) from error
 
 
-def read_ssv2(folder: Path, split: str, prefix: str) -> tuple[list[Item], list[str]]:
+def read_ssv2(folder: Path, split: str, _: int, prefix: str) -> tuple[list[Item], list[str]]:
     """Something-Something v2 json lists; frame folders ``prefix/id`` or videos ``prefix/id.webm``.
 
     PySlowFast's ``train.csv``/``val.csv``, a line a frame, give frame counts if present.
@@ -258,7 +258,7 @@ def _folder_or_video(stem: str) -> str:
     return next(present, stem)
 
 
-def read_jester(folder: Path, split: str, prefix: str) -> tuple[list[Item], list[str]]:
+def read_jester(folder: Path, split: str, _: int, prefix: str) -> tuple[list[Item], list[str]]:
     """Jester: ``jester-v1-labels.csv`` and ``jester-v1-{train,validation}.csv``, ``id;label``."""
     key = "DATA.PATH_TO_DATA_DIR"
     names = [line for _, line in read_lines(folder / "jester-v1-labels.csv", key)]

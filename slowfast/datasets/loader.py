@@ -89,11 +89,10 @@ def _start_worker(_: int) -> None:
     torch.set_num_threads(1)
 
 
-def batch_size_per_process(cfg: CfgNode, split: str, views: int = 1) -> int:
-    """Videos that one process reads for a batch; TEST.BATCH_SIZE counts views."""
+def batch_size_per_process(cfg: CfgNode, split: str, processes: int = 1, views: int = 1) -> int:
+    """Videos that one of a machine's ``processes`` reads for a batch; TEST counts views."""
     part = cfg.TEST if split == "test" else cfg.TRAIN
-    size = part.BATCH_SIZE // max(cfg.NUM_GPUS, 1)
-    return max(size // views, 1)
+    return max(part.BATCH_SIZE // processes // views, 1)
 
 
 def construct_loader(
@@ -106,7 +105,7 @@ def construct_loader(
     """
     runtime = runtime or Runtime(torch.device("cpu"))
     dataset = dataset or build_dataset(cfg, split)
-    size = batch_size_per_process(cfg, split, dataset.views_per_video)
+    size = batch_size_per_process(cfg, split, runtime.local_world, dataset.views_per_video)
     batches = EpochBatches(
         len(dataset),
         size,
@@ -130,5 +129,8 @@ def construct_loader(
         pin_memory=cfg.DATA_LOADER.PIN_MEMORY and runtime.on_gpu,
         worker_init_fn=_start_worker,
         persistent_workers=workers > 0,
+        # Of its own: torch's global generator, which dropout draws from, must not depend on
+        # how often workers were started.
+        generator=torch.Generator().manual_seed(cfg.RNG_SEED),
         prefetch_factor=cfg.DATA_LOADER.PREFETCH_FACTOR if workers else None,
     )

@@ -1,47 +1,62 @@
-"""Sets read from their official files: UCF101, HMDB51, Jester, and class-per-folder trees."""
+"""Sets read from their official files (UCF101, HMDB51, Jester, SSv2) and class folders."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 from slowfast.config.node import CfgNode
 from slowfast.datasets import lists
 from slowfast.datasets.base import DATASET_REGISTRY, VideoDataset
-from slowfast.datasets.lists import ItemList
+from slowfast.datasets.lists import Item, ItemList
+
+Reader = Callable[[Path, str, int, str], tuple[list[Item], list[str]]]
+
+
+class OfficialSplits(VideoDataset):
+    """A set read by ``reader(folder, split, split number, prefix)``; its test part validates."""
+
+    reader: ClassVar[Reader]
+
+    def read_list(self, cfg: CfgNode) -> ItemList:
+        data = cfg.DATA
+        folder = Path(data.PATH_TO_DATA_DIR)
+        read = type(self).reader
+        items, names = read(folder, self.split, data.SPLIT_NUMBER, data.PATH_PREFIX)
+        return ItemList(items, str(folder), names)
 
 
 @DATASET_REGISTRY.register("ucf101")
-class Ucf101(VideoDataset):
-    """``classInd.txt``, ``trainlist01.txt``, ``testlist01.txt``; the test list validates too."""
+class Ucf101(OfficialSplits):
+    """``classInd.txt``, ``trainlist01.txt``, ``testlist01.txt``."""
 
-    def read_list(self, cfg: CfgNode) -> ItemList:
-        data = cfg.DATA
-        folder = Path(data.PATH_TO_DATA_DIR)
-        items, names = lists.read_ucf101(folder, self.split, data.SPLIT_NUMBER, data.PATH_PREFIX)
-        return ItemList(items, str(folder), names)
+    reader = staticmethod(lists.read_ucf101)
 
 
 @DATASET_REGISTRY.register("hmdb51")
-class Hmdb51(VideoDataset):
-    """``<class>_test_split1.txt`` files; the test part validates too."""
+class Hmdb51(OfficialSplits):
+    """``<class>_test_split1.txt`` files."""
 
-    def read_list(self, cfg: CfgNode) -> ItemList:
-        data = cfg.DATA
-        folder = Path(data.PATH_TO_DATA_DIR)
-        items, names = lists.read_hmdb51(folder, self.split, data.SPLIT_NUMBER, data.PATH_PREFIX)
-        return ItemList(items, str(folder), names)
+    reader = staticmethod(lists.read_hmdb51)
 
 
 @DATASET_REGISTRY.register("jester")
-class Jester(VideoDataset):
+class Jester(OfficialSplits):
     """``jester-v1-{labels,train,validation}.csv`` over frame folders."""
 
     sampling = "segment"
+    reader = staticmethod(lists.read_jester)
 
-    def read_list(self, cfg: CfgNode) -> ItemList:
-        folder = Path(cfg.DATA.PATH_TO_DATA_DIR)
-        items, names = lists.read_jester(folder, self.split, cfg.DATA.PATH_PREFIX)
-        return ItemList(items, str(folder), names)
+
+@DATASET_REGISTRY.register("ssv2")
+class Ssv2(OfficialSplits):
+    """Something-Something v2: official json lists over frame folders or videos (PySlowFast)."""
+
+    sampling = "segment"
+    reads_bgr = True
+    crops_fill_frame = True
+    reader = staticmethod(lists.read_ssv2)
 
 
 @DATASET_REGISTRY.register("folder")

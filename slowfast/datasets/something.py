@@ -1,13 +1,9 @@
-"""Something-Something: the lists of UniFormer and STFM (``sth``), the official json (``ssv2``)."""
+"""Lists by template: Something-Something (``sth``) and videos (``hmdb``) of UniFormer and STFM."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from slowfast.config.node import CfgNode
-from slowfast.datasets import lists
-from slowfast.datasets.base import DATASET_REGISTRY, ListDataset, VideoDataset
-from slowfast.datasets.lists import ItemList
+from slowfast.datasets.base import DATASET_REGISTRY, ListDataset
 
 
 class TemplateList(ListDataset):
@@ -33,17 +29,3 @@ class Something(TemplateList):
 @DATASET_REGISTRY.register("hmdb")
 class SparseVideoList(TemplateList):
     """Video files, ``path frames label`` lists (UniFormer's HMDB51 and UCF101 loader)."""
-
-
-@DATASET_REGISTRY.register("ssv2")
-class Ssv2(VideoDataset):
-    """Official json lists over frame folders or videos (PySlowFast's set)."""
-
-    sampling = "segment"
-    reads_bgr = True
-    crops_fill_frame = True
-
-    def read_list(self, cfg: CfgNode) -> ItemList:
-        folder = Path(cfg.DATA.PATH_TO_DATA_DIR)
-        items, names = lists.read_ssv2(folder, self.split, cfg.DATA.PATH_PREFIX)
-        return ItemList(items, str(folder), names)

@@ -26,6 +26,7 @@ from slowfast.engine.tasks.base import Batch, Task
 from slowfast.engine.writer import ScalarWriter
 from slowfast.models.build import set_train_mode
 from slowfast.models.summary import measure_model
+from slowfast.utils import distributed
 from slowfast.utils.errors import UserError
 from slowfast.utils.logging import get_logger, log_json_stats
 from slowfast.utils.progress import Progress, StepTimer
@@ -96,6 +97,7 @@ class Trainer:
             is_best = evaluated and self.validate(epoch)
             if saved or is_best:
                 self._save(saved, is_best)
+                distributed.barrier()  # nobody reads a checkpoint that is being written
         self.writer.close()
 
     def train_epoch(self, epoch: int) -> None:
@@ -249,9 +251,10 @@ def wrap_model(cfg: CfgNode, runtime: Runtime, network: nn.Module) -> nn.Module:
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
     if runtime.world > 1:
         devices = [runtime.device] if runtime.on_gpu else None
-        # Released STFM selects by arg-max, which leaves some parameters without gradient.
         network = nn.parallel.DistributedDataParallel(
-            network, device_ids=devices, find_unused_parameters=True
+            network,
+            device_ids=devices,
+            find_unused_parameters=network.has_unused_parameters,
         )
     return torch.compile(network) if cfg.TRAIN.COMPILE else network
 

@@ -24,6 +24,8 @@ class VideoModel(nn.Module):
 
     # KEY VALUE words of a tiny variant, for tests over the whole registry.
     tiny: ClassVar[dict[str, Any]] = {}
+    # True where a training step leaves parameters without gradient (several processes must know).
+    has_unused_parameters: bool = False
     # Texts in names of parameters that fine-tuning with MODEL.FINETUNNING trains.
     finetuned: ClassVar[tuple[str, ...]] = ("stfm", "normF", "blocks40", "head")
 

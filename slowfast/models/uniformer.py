@@ -126,6 +126,7 @@ class Uniformer(VideoModel):
         super().__init__()
         options = cfg.UNIFORMER
         self.with_stfm = cfg.STFM.ENABLE
+        self.has_unused_parameters = cfg.STFM.ENABLE and cfg.STFM.SELECTION == "hard"
         self.add_similar_loss = cfg.STFM.ENABLE and cfg.STFM.SIMILAR_LOSS
         self.recomputed = recomputed_blocks(cfg.MODEL, 4)
         dims, depth = list(options.EMBED_DIM), list(options.DEPTH)

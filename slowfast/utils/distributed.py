@@ -29,6 +29,7 @@ def start_process(
     rank: int = 0,
     world: int = 1,
     local_rank: int = 0,
+    local_world: int = 1,
     init_method: str = "env://",
     timeout_s: float = 1800,
 ) -> Runtime:
@@ -42,7 +43,7 @@ def start_process(
             world_size=world,
             timeout=datetime.timedelta(seconds=timeout_s),
         )
-    return Runtime(device, rank, world, local_rank)
+    return Runtime(device, rank, world, local_rank, local_world)
 
 
 def stop_process() -> None:

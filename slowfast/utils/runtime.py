@@ -20,6 +20,7 @@ class Runtime:
     rank: int = 0
     world: int = 1
     local_rank: int = 0
+    local_world: int = 1  # processes on this machine
 
     @property
     def is_main(self) -> bool:

@@ -108,6 +108,34 @@ def test_mistakes_give_one_message_and_exit_2(arguments, message, tmp_path):
     assert done.stderr.startswith("error: ")
 
 
+def test_two_processes_are_one_with_the_same_batch(shapes, tmp_path):
+    """torchrun on the CPU: the weights of one process, every test video counted once."""
+    import torch
+
+    values = TINY | {
+        "TRAIN.DATASET": "moving_shapes", "TEST.DATASET": "moving_shapes",
+        "DATA.PATH_TO_DATA_DIR": str(shapes), "SOLVER.OPTIMIZING_METHOD": "sgd",
+        "UNIFORMER.DROP_DEPTH_RATE": 0, "SOLVER.MAX_EPOCH": 1, "MODEL.FROZEN_BN": True,
+        "TEST.BATCH_SIZE": 18, "TRAIN.BATCH_SIZE": 8,
+    }  # fmt: skip
+    states = []
+    for processes in (1, 2):
+        out = tmp_path / str(processes)
+        done = subprocess.run(
+            [sys.executable, "-m", "torch.distributed.run", "--standalone",
+             f"--nproc_per_node={processes}", "tools/run_net.py", "--cfg",
+             "configs/quickstart/uniformer.yaml", *words(values | {"OUTPUT_DIR": str(out)})],
+            cwd=ROOT, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
+        final = json.loads((out / "stats.jsonl").read_text().splitlines()[-1])
+        assert final["videos"] == 8
+        path = out / "checkpoints" / "checkpoint_epoch_00001.pyth"
+        states.append(torch.load(path, weights_only=True)["model_state"])
+    for name, value in states[0].items():
+        assert torch.allclose(value, states[1][name], atol=1e-4), name
+
+
 def test_debug_shows_the_traceback():
     done = run_tool("run_net.py", "--cfg", "no.yaml", "--debug")
     assert done.returncode != 0 and "Traceback" in done.stderr

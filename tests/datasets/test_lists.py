@@ -101,13 +101,13 @@ def test_ssv2(tmp_path):
     write(tmp_path / "something-something-v2-train.json", json.dumps(rows))
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos" / "7.webm").touch()
-    items, names = lists.read_ssv2(tmp_path, "train", str(tmp_path / "videos"))
+    items, names = lists.read_ssv2(tmp_path, "train", 1, str(tmp_path / "videos"))
     assert names == ["Approaching something", "Holding something"]
     assert items[0].label == 1 and items[0].path.endswith("7.webm")
     (tmp_path / "frames" / "7").mkdir(parents=True)
     header = "original_vido_id video_id frame_id path labels\n"
     write(tmp_path / "train.csv", header + '7 0 0 7/7_1.jpg ""\n7 0 1 7/7_2.jpg ""\n')
-    items, _ = lists.read_ssv2(tmp_path, "train", str(tmp_path / "frames"))
+    items, _ = lists.read_ssv2(tmp_path, "train", 1, str(tmp_path / "frames"))
     assert items[0].num_frames == 2 and items[0].path.endswith("frames/7")
 
 
@@ -115,10 +115,10 @@ def test_jester(tmp_path):
     write(tmp_path / "jester-v1-labels.csv", "Doing other things\nSwiping Left\n")
     write(tmp_path / "jester-v1-train.csv", "34870;Swiping Left\n")
     write(tmp_path / "jester-v1-validation.csv", "1;Swiping Up\n")
-    items, _ = lists.read_jester(tmp_path, "train", "/j")
+    items, _ = lists.read_jester(tmp_path, "train", 1, "/j")
     assert (items[0].path, items[0].label) == ("/j/34870", 1)
     with pytest.raises(UserError, match="jester-v1-validation.csv:1"):
-        lists.read_jester(tmp_path, "val", "/j")
+        lists.read_jester(tmp_path, "val", 1, "/j")
 
 
 def test_labels_and_paths_are_checked(tmp_path):

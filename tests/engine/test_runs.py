@@ -124,8 +124,10 @@ def test_tensorboard_scalars(finished):
     assert [e.step for e in events.Scalars("Train/loss")] == list(range(1, 7))
 
 
-def test_resume_is_bit_for_bit(make_cfg, tmp_path):
+@pytest.mark.parametrize("workers", [0, 1])
+def test_resume_is_bit_for_bit(make_cfg, tmp_path, workers):
     shared = AUGMENTED | {"TEST.ENABLE": False, "EMA.ENABLE": True}
+    shared |= {"DATA_LOADER.NUM_WORKERS": workers}
     whole = run(make_cfg(shared | {"SOLVER.MAX_EPOCH": 3, "OUTPUT_DIR": str(tmp_path / "a")}))
     # The same run, its last checkpoint gone, goes on from the one before.
     parts = tmp_path / "b"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -41,6 +42,14 @@ class Task(Protocol):
 
     def loader(self, split: str) -> DataLoader:
         """The loader of ``train``, ``val`` or ``test``."""
+        ...
+
+    def to_device(self, batch: Batch, split: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """(input of the network, labels) of a batch, on the device."""
+        ...
+
+    def accept_class_names(self, checkpoint_names: list[str]) -> None:
+        """Compare the data's classes with a checkpoint's; UserError if they do not fit."""
         ...
 
     def loss(self, model: nn.Module, batch: Batch, step: int) -> LossOutput:

@@ -138,7 +138,7 @@ class ViewEvaluator:
         self._activation = {
             "softmax": lambda x: x.softmax(-1), "sigmoid": torch.sigmoid, "none": lambda x: x,
         }[cfg.MODEL.HEAD_ACT]  # fmt: skip
-        self._chunk = max(cfg.TEST.BATCH_SIZE // max(cfg.NUM_GPUS, 1), 1)
+        self._chunk = max(cfg.TEST.BATCH_SIZE // task.runtime.local_world, 1)
         self._autocast = build_autocast(cfg, task.runtime)
 
     def add(self, model: nn.Module, batch: Batch) -> None:
