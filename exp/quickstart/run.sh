@@ -18,7 +18,7 @@
 #     DATA.TRAIN_LIST phrases_train.csv DATA.VAL_LIST phrases_test.csv \
 #     DATA.TEST_LIST phrases_test.csv DATA.CLASS_NAMES_PATH $M/phrases_classes.txt \
 #     MODEL.NUM_CLASSES 10 DATA.RANDOM_FLIP True DATA.KEEP_ASPECT False \
-#     DATA.SAMPLING segment
+#     DATA.SAMPLING segment SOLVER.MAX_EPOCH 16
 set -euo pipefail
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 . "$ROOT/tools/_setup.sh"
@@ -28,7 +28,7 @@ DATA="${DATA_DIR:-data/moving_shapes_8}"
 if [ "${EMBEDDED:-1}" = 1 ]; then
   # shellcheck disable=SC2086
   "$PYTHON" tools/make_moving_shapes.py "$DATA" --classes 8 \
-    ${SHAPES:---train 100 --val 12 --test 25}
+    ${SHAPES:---train 200 --val 12 --test 25}
 fi
 CONFIG="${CONFIG:-stfm}"
 OUTPUT_DIR="${OUTPUT_DIR:-output/quickstart_$CONFIG}"
