@@ -53,6 +53,8 @@ def translate(entries: Iterable[Entry], problems: list[Problem]) -> list[Entry]:
             new, why = _REPLACED[key, value]
             logger.warning("%s: %r now means %r: %s (%s)", key, value, new, why, entry.origin)
             value = new
+        if key == "TEST.NUM_ENSEMBLE_VIEWS" and value == -1:  # PySlowFast: five tests in a row
+            key, value = "TEST.NUM_TEMPORAL_CLIPS", [1, 3, 5, 7, 10]
         if key == "TRAIN.CHECKPOINT_TYPE" and value == "caffe2":
             problems.append(
                 Problem(

@@ -104,6 +104,7 @@ def test_keys_left_out():
     [
         (["DATA.DECODING_BACKEND", "torchvision"], "DATA.DECODING_BACKEND", "pyav"),
         (["SOLVER.OPTIMIZING_METHOD", "mt_adamw"], "SOLVER.OPTIMIZING_METHOD", "adamw"),
+        (["TEST.NUM_ENSEMBLE_VIEWS", "-1"], "TEST.NUM_TEMPORAL_CLIPS", [1, 3, 5, 7, 10]),
         (["SOLVER.CLIP_GRADIENT", "20"], "SOLVER.CLIP_GRAD_L2NORM", 20.0),
         (["MODEL.FINETUNING", "True"], "MODEL.FINETUNNING", True),
         (["MODEL.FINETUNNING", "True"], "MODEL.FINETUNNING", True),

@@ -72,6 +72,19 @@ def test_save_and_load(name, extra, tmp_path):
         assert torch.equal(model(video), other(video))
 
 
+@pytest.mark.parametrize("name, extra", VARIANTS)
+def test_compiles_without_graph_breaks(name, extra):
+    cfg, model = build(name, extra)
+    model.eval()
+    torch.compiler.reset()  # each variant anew
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    with torch.no_grad():
+        assert torch.allclose(compiled(clips(cfg)), model(clips(cfg)), atol=1e-5)
+    model.train()
+    loss = torch.compile(model, backend="eager", fullgraph=True)(clips(cfg)).square().mean()
+    loss.backward()
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_train_without_noise_is_eval(name):
     """With batch norm at its running statistics nothing else differs between the modes."""
