@@ -16,6 +16,7 @@ from slowfast.analysis.parity.tables import TABLES, run_table
 from slowfast.utils.errors import UserError
 
 GRADIENT_TOLERANCE = 1e-2
+_NO_FUNCTION = "no function for this table"
 _REQUIRED = {
     "logits", "zero_shot_logits", "text_aug_logits", "global_logits_mean", "episode_scores",
     "episode_scores_mean", "similarity", "loss", "loss_global", "loss_episode", "similar_loss",
@@ -34,7 +35,8 @@ class CaseResult:
 
     def __str__(self) -> str:
         word = "PASS" if self.passed else "FAIL"
-        word = word if self.required else f"({word.lower()}, not required)"
+        if not self.required:
+            word = f"({'not run' if self.detail == _NO_FUNCTION else word.lower()}, not required)"
         return f"{word} {self.name}  {self.detail}".rstrip()
 
 
@@ -55,19 +57,21 @@ def run_file(path: Path) -> CaseResult:
     """Run one case; an exception in our code is a failure with its message."""
     content = json.loads(path.read_text())
     name = f"{path.parent.name}/{path.stem}"
-    if "table" in content:
-        return _run_table(name, content)
+    required = content.get("required", True)
     try:
+        if "table" in content:
+            return _run_table(name, content)
         detail, passed = _run_network(path)
-    except UserError as error:
-        return CaseResult(name, False, detail=str(error).splitlines()[0])
-    return CaseResult(name, passed, detail=detail)
+        return CaseResult(name, passed, detail=detail)
+    except Exception as error:  # noqa: BLE001  (a case that crashes is a failed case)
+        first = (str(error).splitlines() or [""])[0]
+        return CaseResult(name, False, required, f"{type(error).__name__}: {first}")
 
 
 def _run_table(name: str, content: dict) -> CaseResult:
     required = content.get("required", True)
     if content["table"] not in TABLES:
-        return CaseResult(name, False, required, "no function for this table")
+        return CaseResult(name, False, required, _NO_FUNCTION)
     wrong, rows = run_table(content)
     detail = f"{rows} rows" if not wrong else f"{len(wrong)} of {rows} rows differ: {wrong[0]}"
     return CaseResult(name, not wrong, required, detail)

@@ -257,7 +257,7 @@ def _precise_batchnorm(row: Row) -> list[tuple[Any, Any]]:
 @table("weight_conversion")
 def _weight_conversion(row: Row) -> list[tuple[Any, Any]]:
     image_init = row["kind"].startswith("image_init")
-    ours = fitas_tensor(
+    ours = fit_tensor(
         row["name"], as_tensor(row["given"]), row["want_shape"], image_init=image_init
     )
     # A head of another size is left out: the network keeps its own, which the row shows.
