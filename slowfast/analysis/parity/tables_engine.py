@@ -19,6 +19,7 @@ from slowfast.engine.schedule import is_due, learning_rate
 from slowfast.metrics.average_precision import mean_average_precision
 from slowfast.metrics.topk import topk_accuracies, topk_errors, unmix
 from slowfast.metrics.views import VideoScores, merge_views
+from slowfast.models.weights.convert import fit_tensor
 from slowfast.models.weights.read import clear_names
 from slowfast.video import mixup
 
