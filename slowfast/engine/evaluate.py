@@ -14,7 +14,7 @@ from slowfast.engine.tasks.base import Evaluator
 from slowfast.utils.progress import Progress, StepTimer
 from slowfast.utils.runtime import Runtime
 
-OnStep = Callable[[int, dict[str, Any], int, StepTimer], None]
+OnStep = Callable[[int, dict[str, float], int, StepTimer], None]
 
 
 def evaluate(
@@ -29,7 +29,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Run ``model`` in evaluation mode over all batches; the figures over all ranks.
 
-    ``on_step(step, batch, videos, timer)`` is called after each batch.
+    ``on_step(step, figures, videos, timer)`` is called after each batch with its figures.
     """
     model.eval()
     bad.start_pass()
@@ -40,10 +40,9 @@ def evaluate(
             timer.data_ready()
             bad.add(batch["bad"])
             videos = len(batch.get("label", ()))
-            if videos:
-                evaluator.add(model, batch)
+            figures = evaluator.add(model, batch) if videos else {}
             timer.step_done(videos)
-            on_step(step, batch, videos, timer)
+            on_step(step, figures, videos, timer)
             left = len(loader) - step - 1
             bar.update(step + 1, timer.describe(runtime.peak_memory_gb(), left))
     bar.close()

@@ -8,7 +8,7 @@ from slowfast.config.node import CfgNode
 from slowfast.engine.bad_items import BadItems
 from slowfast.engine.evaluate import evaluate
 from slowfast.engine.initial import load_tested_weights
-from slowfast.engine.tasks.base import Batch, Task
+from slowfast.engine.tasks.base import Task
 from slowfast.models.summary import measure_model
 from slowfast.utils.logging import format_eta, get_logger, log_json_stats
 from slowfast.utils.progress import StepTimer
@@ -33,7 +33,7 @@ def test(cfg: CfgNode, runtime: Runtime, task: Task) -> dict[str, Any]:
         bad = BadItems(cfg.OUTPUT_DIR, dataset.list.source, len(dataset), cfg.DATA.MAX_ERROR_SHARE)
 
         def on_step(
-            step: int, batch: Batch, videos: int, timer: StepTimer, steps: int = len(loader)
+            step: int, figures: dict, videos: int, timer: StepTimer, steps: int = len(loader)
         ) -> None:
             if runtime.is_main and (step + 1) % cfg.LOG_PERIOD == 0:
                 eta = format_eta(timer.step * (steps - step - 1))

@@ -186,10 +186,9 @@ class Trainer:
         cfg = self.cfg
         meter = EpochMeter("val", epoch, cfg.SOLVER.MAX_EPOCH, len(self.val_loader), cfg.LOG_PERIOD)
 
-        def on_step(step: int, batch: Batch, videos: int, timer: StepTimer) -> None:
+        def on_step(step: int, figures: dict, videos: int, timer: StepTimer) -> None:
             if videos:
-                part = evaluator.stats()
-                meter.add(videos, {k: part[k] for k in ("top1_err", "top5_err")})
+                meter.add(videos, figures)
             if meter.is_due(step) and meter.size:
                 memory = self.runtime.gpu_memory_gb()
                 self._log(meter.step_stats(step, timer.step, memory, time_diff=timer.step))

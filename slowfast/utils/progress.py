@@ -67,7 +67,7 @@ class StepTimer:
 
 
 class Progress:
-    """Shows ``text`` for each step: as a bar on a terminal, every ``period`` steps in a log."""
+    """Shows ``text`` for each step: as a bar on a terminal, as a line every ``period`` steps in logs."""
 
     def __init__(self, title: str, total: int, period: int):
         self.title, self.total, self.period = title, total, period
@@ -80,8 +80,10 @@ class Progress:
         if self._bar is not None:
             self._bar.set_postfix_str(text, refresh=False)
             self._bar.update(done - self._bar.n)
-        elif done % self.period == 0 or done == self.total:
-            logger.info("%s %*d/%d  %s", self.title, len(str(self.total)), done, self.total, text)
+        if done % self.period == 0 or done == self.total:
+            width = len(str(self.total))
+            on_file = {"file_only_on_terminal": True}  # there the bar says it
+            logger.info("%s %*d/%d  %s", self.title, width, done, self.total, text, extra=on_file)
 
     def close(self) -> None:
         if self._bar is not None:

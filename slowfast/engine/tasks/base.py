@@ -18,8 +18,8 @@ TASK_REGISTRY: Registry[type[Task]] = Registry("task", "TASK")
 class Evaluator(Protocol):
     """Collects the results of one pass over a loader."""
 
-    def add(self, model: nn.Module, batch: Batch) -> None:
-        """Evaluate one batch."""
+    def add(self, model: nn.Module, batch: Batch) -> dict[str, float]:
+        """Evaluate one batch; gives its figures."""
         ...
 
     def merge_ranks(self) -> None:
@@ -27,7 +27,7 @@ class Evaluator(Protocol):
         ...
 
     def stats(self) -> dict[str, Any]:
-        """Figures so far (of one process before :meth:`merge_ranks`)."""
+        """Figures over everything (of one process before :meth:`merge_ranks`)."""
         ...
 
 

@@ -18,7 +18,7 @@ from slowfast.engine.losses import build_loss
 from slowfast.engine.step import LossOutput, build_autocast
 from slowfast.engine.tasks.base import TASK_REGISTRY, Batch
 from slowfast.metrics.topk import topk_errors, unmix
-from slowfast.metrics.views import VideoScores
+from slowfast.metrics.views import VideoScores, merge_views
 from slowfast.models.build import build_model
 from slowfast.utils.distributed import gather_objects
 from slowfast.utils.errors import UserError
@@ -141,7 +141,7 @@ class ViewEvaluator:
         self._chunk = max(cfg.TEST.BATCH_SIZE // task.runtime.local_world, 1)
         self._autocast = build_autocast(cfg, task.runtime)
 
-    def add(self, model: nn.Module, batch: Batch) -> None:
+    def add(self, model: nn.Module, batch: Batch) -> dict[str, float]:
         videos = len(batch["label"])
         video, _ = self.task.to_device(batch, self.split)
         # Validation goes through whole; a test video may have more views than fit at once.
@@ -156,6 +156,8 @@ class ViewEvaluator:
         ):
             self.scores.add(index, label, row)
             self.paths[index] = path
+        merged = merge_views(scores, self.scores.method)
+        return _errors(merged, batch["label"])
 
     def merge_ranks(self) -> None:
         for scores, paths in gather_objects((self.scores, self.paths)):
