@@ -67,7 +67,7 @@ class StepTimer:
 
 
 class Progress:
-    """Shows ``text`` for each step: as a bar on a terminal, as a line every ``period`` steps in logs."""
+    """Shows ``text`` for each step: a bar on a terminal, a line every ``period`` steps in logs."""
 
     def __init__(self, title: str, total: int, period: int):
         self.title, self.total, self.period = title, total, period
