@@ -126,6 +126,7 @@ class OptimizerStep:
     ) -> None:
         result.skipped = True
         self.skipped_in_row += 1
+        self.scaler.update()  # it has unscaled; the next step must be allowed to
         paths = [path for batch in batches for path in batch["path"]]
         text = (
             f"step {step}: loss {result.loss}, gradient norm {result.grad_norm}, lr {lr:.3g}, "
