@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from timm.utils import ModelEmaV3
 from torch import nn
 
@@ -48,7 +47,7 @@ def to_checkpoint(
         "optimizer_state": step.optimizer.state_dict(),
         "scaler_state": step.scaler.state_dict(),
         "ema_state": ema.module.state_dict() if ema else None,
-        "rng_state": {"torch": torch.get_rng_state()},
+        "rng_state": step.runtime.rng_state(),
         # Batches depend on (seed, epoch) alone; the position is all there is to keep.
         "sampler_state": {"epoch": progress.epoch, "batch": 0},
         "cfg": cfg.dump(),
@@ -67,7 +66,7 @@ def from_checkpoint(
     if ema is not None and content.get("ema_state"):
         ema.module.load_state_dict(content["ema_state"])
     if "rng_state" in content:
-        torch.set_rng_state(content["rng_state"]["torch"])
+        step.runtime.set_rng_state(content["rng_state"])
     saved = content.get("progress", {})
     progress = Progress(epoch=content["epoch"] + 1, step=content.get("iteration", 0))
     for name in ("best_top1_err", "best_top5_err", "best_score"):

@@ -43,6 +43,19 @@ class Runtime:
             return torch.bfloat16 if bf16 else torch.float16
         return getattr(torch, wanted)
 
+    def rng_state(self) -> dict[str, torch.Tensor]:
+        """State of torch's global generators: of the CPU, and of the device if it has its own."""
+        state = {"torch": torch.get_rng_state()}
+        if self.on_gpu:
+            state["device"] = torch.cuda.get_rng_state(self.device)
+        return state
+
+    def set_rng_state(self, state: dict[str, torch.Tensor]) -> None:
+        """Put :meth:`rng_state` back, as far as this device has those generators."""
+        torch.set_rng_state(state["torch"])
+        if self.on_gpu and "device" in state:
+            torch.cuda.set_rng_state(state["device"], self.device)
+
     def reset_peak_memory(self) -> None:
         if self.on_gpu:
             torch.cuda.reset_peak_memory_stats(self.device)
