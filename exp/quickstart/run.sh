@@ -18,7 +18,7 @@
 #     DATA.TRAIN_LIST phrases_train.csv DATA.VAL_LIST phrases_test.csv \
 #     DATA.TEST_LIST phrases_test.csv DATA.CLASS_NAMES_PATH $M/phrases_classes.txt \
 #     MODEL.NUM_CLASSES 10 DATA.RANDOM_FLIP True DATA.KEEP_ASPECT False \
-#     DATA.SAMPLING segment SOLVER.MAX_EPOCH 16
+#     DATA.SAMPLING segment SOLVER.MAX_EPOCH 10
 set -euo pipefail
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 . "$ROOT/tools/_setup.sh"
