@@ -36,7 +36,7 @@ def dry_run(cfg: CfgNode, runtime: Runtime) -> None:
         _try_training(cfg, runtime, task, model)
     if cfg.TEST.ENABLE:
         _try_test(cfg, runtime, task, model)
-    logger.info("dry run: all is in place; nothing was written but this log")
+    logger.info("dry run: all is in place; no checkpoint was written")
 
 
 def _check_output(cfg: YacsNode) -> None:
@@ -57,7 +57,7 @@ def _try_training(cfg: CfgNode, runtime: Runtime, task: Task, model: torch.nn.Mo
     load_s = time.perf_counter() - start
     if "video" not in batch:
         raise UserError(f"none of the first videos can be read: {batch['bad'][0].cause}",
-                        "see --help of tools/check_data.py", batch["bad"][0].path)  # fmt: skip
+                        "check DATA.PATH_PREFIX and the files", batch["bad"][0].path)  # fmt: skip
     shape = " ".join(map(str, batch["video"].shape))
     logger.info("first batch: %s %s, labels %s", shape, batch["video"].dtype,
                 batch["label"][:8].tolist())  # fmt: skip

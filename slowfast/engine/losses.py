@@ -20,14 +20,6 @@ def soft_cross_entropy(
     return loss.mean() if reduction == "mean" else loss
 
 
-def label_smoothing_cross_entropy(
-    logits: torch.Tensor, labels: torch.Tensor, smoothing: float, reduction: str = "mean"
-) -> torch.Tensor:
-    """Cross entropy with off value s/K and on value 1 - s + s/K."""
-    target = smooth_one_hot(labels, logits.shape[-1], smoothing)
-    return soft_cross_entropy(logits, target, reduction)
-
-
 def build_loss(name: str, classes: int, smoothing: float = 0.0) -> Loss:
     """``(logits B classes, labels B or targets B classes) -> loss``.
 

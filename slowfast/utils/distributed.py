@@ -6,7 +6,6 @@ import datetime
 import os
 from typing import Any
 
-import torch
 import torch.distributed as dist
 
 from slowfast.utils.runtime import Runtime, choose_device
@@ -50,15 +49,6 @@ def stop_process() -> None:
     """Leave the process group, if there is one."""
     if is_active():
         dist.destroy_process_group()
-
-
-def sum_over_ranks(values: list[float], device: torch.device) -> list[float]:
-    """Element-wise sum of ``values`` over all ranks."""
-    if not is_active():
-        return list(values)
-    total = torch.tensor(values, dtype=torch.float64, device=device)
-    dist.all_reduce(total)
-    return total.tolist()
 
 
 def gather_objects(value: Any) -> list[Any]:

@@ -6,7 +6,6 @@ import datetime
 import decimal
 import logging
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +54,6 @@ def setup_logging(output_dir: str | Path | None, is_main: bool = True, rank: int
         handlers.append(file)
     for handler in handlers:
         logger.addHandler(handler)
-    warnings.filterwarnings("ignore", message=".*epoch parameter in `scheduler.step.*")
 
 
 def close_logging() -> None:

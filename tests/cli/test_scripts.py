@@ -141,10 +141,8 @@ def test_debug_shows_the_traceback():
     assert done.returncode != 0 and "Traceback" in done.stderr
 
 
-def test_runs_from_the_clone_without_installation(tmp_path):
+def test_old_path_lines_do_no_harm(tmp_path):
     """Old scripts put ./slowfast itself on the path; neither that nor another folder harms."""
-    done = subprocess.run([sys.executable, "-S", "-c", "print()"], capture_output=True, text=True)
-    assert done.returncode == 0
     env = os.environ | {"PYTHONPATH": f"{ROOT}/slowfast"}
     done = run_tool("run_net.py", "--explain", "STFM.ENABLE", cwd=tmp_path, env=env)
     assert done.returncode == 0 and "Put the module into the network" in done.stdout
