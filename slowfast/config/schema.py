@@ -19,7 +19,8 @@ class Key:
     """One key: ``default``, ``help`` (shown by ``--explain``), limits.
 
     ``type`` is inferred from the default; lists name the type of their ``item``.
-    ``optional`` allows None.
+    ``optional`` allows None. ``affects_result`` is False where a stopped training may go on
+    with another value and still end with the same weights.
     """
 
     default: Any
@@ -31,6 +32,7 @@ class Key:
     type: type | None = None
     item: type | None = None
     optional: bool = False
+    affects_result: bool = True
 
     @property
     def value_type(self) -> type:
@@ -98,11 +100,15 @@ def _as_lists(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Section:
-    """A named group of keys; ``name`` is empty for the keys at the top of the tree."""
+    """A named group of keys; ``name`` is empty for the keys at the top of the tree.
+
+    ``affects_result`` False says of all keys what :class:`Key` says of one.
+    """
 
     name: str
     help: str
     keys: dict[str, Key]
+    affects_result: bool = True
 
     def dotted(self) -> dict[str, Key]:
         """``{"SECTION.KEY": Key}``."""
@@ -118,6 +124,16 @@ def register_section(section: Section) -> Section:
     assert SECTIONS.get(section.name, section).help == section.help, f"two {section.name}"
     SECTIONS[section.name] = section
     return section
+
+
+def keys_without_effect() -> set[str]:
+    """Dotted names of the keys that may change between the parts of one training."""
+    return {
+        name
+        for section in SECTIONS.values()
+        for name, key in section.dotted().items()
+        if not (section.affects_result and key.affects_result)
+    }
 
 
 def all_keys() -> dict[str, Key]:

@@ -59,6 +59,12 @@ def _learning_rate(cfg: CfgNode) -> Iterable[Problem]:
             "SOLVER.COSINE_END_LR",
         )
     fitting = solver.STEPS and solver.STEPS[0] == 0 and len(solver.STEPS) == len(solver.LRS)
+    if solver.LR_BATCH_SIZE and solver.BASE_LR_SCALE_NUM_SHARDS:
+        yield Problem(
+            "both this and SOLVER.BASE_LR_SCALE_NUM_SHARDS scale the learning rate",
+            "set one of them",
+            "SOLVER.LR_BATCH_SIZE",
+        )
     if solver.LR_POLICY == "steps_with_relative_lrs" and not fitting:
         yield Problem(
             f"STEPS {solver.STEPS} and LRS {solver.LRS} do not fit together",

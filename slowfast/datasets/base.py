@@ -7,7 +7,7 @@ published loader; both are what a subclass states.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -17,9 +17,10 @@ from torch.utils.data import Dataset
 
 from slowfast.config.node import CfgNode
 from slowfast.datasets import lists
+from slowfast.datasets.checks import check_list
 from slowfast.datasets.classnames import find_class_names
 from slowfast.datasets.lists import Item, ItemList
-from slowfast.utils.errors import Problem, UserError, VideoError
+from slowfast.utils.errors import UserError, VideoError
 from slowfast.utils.registry import Registry
 from slowfast.utils.seeding import sample_rng
 from slowfast.video import pipelines
@@ -30,6 +31,8 @@ from slowfast.video.source import Source, open_video, resolve_backend
 DATASET_REGISTRY: Registry[type[VideoDataset]] = Registry(
     "data set", "TRAIN.DATASET / TEST.DATASET", ignore_case=True
 )
+
+_REPLACEMENTS = 5  # videos that are tried in place of an unreadable one
 
 Sample = dict[str, Any]
 
@@ -61,7 +64,8 @@ class VideoDataset(Dataset):
     - ``label``, ``index``: int; ``path``: str;
     - ``boxes``: erasing boxes ``copies count 5`` (training).
 
-    An unreadable video gives a :class:`BadItem` (``DATA.ON_ERROR skip``) or a VideoError.
+    An unreadable video gives a :class:`BadItem` (``DATA.ON_ERROR skip``), a VideoError
+    (``raise``), or in training another video's sample with the BadItems in ``replaced``.
     """
 
     sampling: ClassVar[str] = "clip"  # how the published loader chooses frames
@@ -97,20 +101,11 @@ class VideoDataset(Dataset):
         names = found.class_names or find_class_names(
             cfg.DATA.CLASS_NAMES_PATH, cfg.DATA.PATH_TO_DATA_DIR
         )
-        classes = cfg.MODEL.NUM_CLASSES
-        problems = lists.check_labels(found.items, classes, found.source)
-        if names and len(names) != classes:
-            problems.append(
-                Problem(
-                    f"is {classes}, but {found.source} has {len(names)} class names",
-                    f"set MODEL.NUM_CLASSES {len(names)}",
-                    "MODEL.NUM_CLASSES",
-                )
-            )
-        problems += lists.check_paths(found.items, found.source)
+        found = ItemList(found.items, found.source, names)
+        problems = check_list(found, self.split, cfg.MODEL.NUM_CLASSES, cfg.DATA.ALLOW_SINGLE_LABEL)
         if problems:
             raise UserError(problems)
-        return ItemList(found.items, found.source, names)
+        return found
 
     @property
     def items(self) -> list[Item]:
@@ -131,14 +126,26 @@ class VideoDataset(Dataset):
 
     def __getitem__(self, key: SampleKey | int) -> Sample | BadItem:
         epoch, index = key if isinstance(key, tuple) else (0, key)
-        item = self.items[index]
-        try:
-            sample = self._build(item, epoch, index)
-        except VideoError as error:
-            if self.data.ON_ERROR == "raise":
-                raise
-            return BadItem(index, item.path, item.line, error.cause)
-        return sample | {"label": item.label, "index": index, "path": item.path}
+        bad: list[BadItem] = []
+        for candidate in self._candidates(epoch, index):
+            item = self.items[candidate]
+            try:
+                sample = self._build(item, epoch, candidate)
+            except VideoError as error:
+                if self.data.ON_ERROR == "raise":
+                    raise
+                bad.append(BadItem(candidate, item.path, item.line, error.cause))
+                continue
+            sample |= {"label": item.label, "index": candidate, "path": item.path}
+            return sample | {"replaced": bad} if bad else sample
+        return bad[0]
+
+    def _candidates(self, epoch: int, index: int) -> Iterator[int]:
+        """The video itself, then those that may take its place: the same in every run."""
+        yield index
+        if self.data.ON_ERROR == "replace" and self.split == "train":
+            rng = sample_rng(self.seed, epoch, index, "replacement")
+            yield from rng.integers(len(self.items), size=_REPLACEMENTS).tolist()
 
     def open(self, item: Item) -> Source:
         """The source of an item: a frame folder or a video file."""
@@ -148,6 +155,11 @@ class VideoDataset(Dataset):
 
     def _build(self, item: Item, epoch: int, index: int) -> Sample:
         source = self.open(item)
+        if source.num_frames < self.data.MIN_FRAMES:
+            raise VideoError(
+                item.path,
+                f"has {source.num_frames} frames, DATA.MIN_FRAMES is {self.data.MIN_FRAMES}",
+            )
         make: dict[str, Callable[[], Sample]] = {
             "train": lambda: self._train_sample(source, epoch, index),
             "val": lambda: self._val_sample(source),

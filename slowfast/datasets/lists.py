@@ -9,7 +9,7 @@ import csv
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -275,41 +275,3 @@ def read_jester(folder: Path, split: str, _: int, prefix: str) -> tuple[list[Ite
         items.append(Item(_folder_or_video(os.path.join(prefix, video)), labels[name], 0, number))
     raise_line_problems(file, problems)
     return items, names
-
-
-# -- checks over any list ------------------------------------------------------------------------
-
-
-def check_labels(items: Iterable[Item], classes: int, source: str) -> list[Problem]:
-    """Labels outside ``[0, classes)``, the first few of them."""
-    wrong = [item for item in items if not 0 <= item.label < classes]
-    problems = [
-        Problem(
-            f"label {item.label} is outside 0..{classes - 1}",
-            f"MODEL.NUM_CLASSES is {classes}",
-            f"{source}:{item.line}",
-        )
-        for item in wrong[:_SHOWN]
-    ]
-    if len(wrong) > _SHOWN:
-        problems.append(Problem(f"and {len(wrong) - _SHOWN} more labels of {source}"))
-    return problems
-
-
-def check_paths(items: Sequence[Item], source: str, sampled: int = 20) -> list[Problem]:
-    """A problem if none of some evenly sampled paths exists; a warning if some do not."""
-    step = max(len(items) // sampled, 1)
-    sample = items[::step][:sampled]
-    missing = [item for item in sample if not os.path.exists(item.path)]
-    if missing and len(missing) == len(sample):
-        return [
-            Problem(
-                f"none of {len(sample)} sampled videos of {source} exists, "
-                f"e.g. {missing[0].path} (line {missing[0].line})",
-                "set DATA.PATH_PREFIX to the folder that the paths of the list begin in",
-                "DATA.PATH_PREFIX",
-            )
-        ]
-    for item in missing[:_SHOWN]:
-        logger.warning("%s:%d: there is no %s", source, item.line, item.path)
-    return []

@@ -15,6 +15,7 @@ from slowfast.datasets.build import build_dataset
 from slowfast.utils.errors import UserError
 from slowfast.utils.runtime import Runtime
 from slowfast.utils.seeding import sample_rng
+from slowfast.utils.signals import ignore_signals
 
 Batch = dict[str, Any]
 
@@ -67,7 +68,8 @@ def collate(samples: list[Sample | BadItem]) -> Batch:
     ``video`` is ``B C T H W`` (test: ``videos views C T H W``), or absent if all were bad.
     """
     good = [s for s in samples if not isinstance(s, BadItem)]
-    batch: Batch = {"bad": [s for s in samples if isinstance(s, BadItem)]}
+    bad = [s for s in samples if isinstance(s, BadItem)]
+    batch: Batch = {"bad": bad + [item for s in good for item in s.get("replaced", ())]}
     if not good:
         return batch
     copies = good[0]["boxes"].shape[0] if "boxes" in good[0] else 1
@@ -85,6 +87,7 @@ def collate(samples: list[Sample | BadItem]) -> Batch:
 
 def _start_worker(_: int) -> None:
     # One thread a worker: the workers themselves are the parallelism.
+    ignore_signals()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
 

@@ -18,6 +18,7 @@ logger = get_logger(__name__)
 
 FOLDER = "checkpoints"
 BEST = "checkpoint_best.pyth"
+_KEPT_INSIDE = 2
 
 
 def checkpoint_folder(output_dir: str | Path) -> Path:
@@ -32,18 +33,30 @@ def checkpoint_path(output_dir: str | Path, finished_epochs: int, task: str = ""
     return checkpoint_folder(output_dir) / name
 
 
+def inside_path(output_dir: str | Path, epochs: int, iteration: int, task: str = "") -> Path:
+    """``…/checkpoint_epoch_00012_iter_000300.pyth``: 12 epochs and 300 iterations are done."""
+    path = checkpoint_path(output_dir, epochs, task)
+    return path.with_name(f"{path.stem}_iter_{iteration:06d}{path.suffix}")
+
+
 def sorted_checkpoints(names: list[str], task: str = "") -> list[str]:
-    """Names of epoch checkpoints of ``task`` among ``names``, the newest first."""
+    """Names of checkpoints of ``task`` among ``names``, the newest first."""
     prefix = re.escape(f"{task}_") if task else ""
-    pattern = re.compile(rf"{prefix}checkpoint_epoch_\d+\.pyth")
-    return sorted((n for n in names if pattern.fullmatch(n)), reverse=True)
+    pattern = re.compile(rf"{prefix}checkpoint_epoch_(\d+)(?:_iter_(\d+))?\.pyth")
+    found = [(match, name) for name in names if (match := pattern.fullmatch(name))]
+    found.sort(key=lambda pair: (int(pair[0][1]), int(pair[0][2] or 0)), reverse=True)
+    return [name for _, name in found]
 
 
-def epoch_checkpoints(output_dir: str | Path, task: str = "") -> list[Path]:
-    """Epoch checkpoints of a run, the newest first."""
+def run_checkpoints(output_dir: str | Path, task: str = "") -> list[Path]:
+    """Checkpoints of a run, after epochs and inside them, the newest first."""
     folder = checkpoint_folder(output_dir)
     names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
     return [folder / name for name in sorted_checkpoints(names, task)]
+
+
+def _is_inside(path: Path) -> bool:
+    return "_iter_" in path.name
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -60,15 +73,28 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
 
 
 def prune_checkpoints(output_dir: str | Path, keep: int, task: str = "") -> None:
-    """Remove all but the ``keep`` newest epoch checkpoints; 0 keeps all."""
-    if keep > 0:
-        for path in epoch_checkpoints(output_dir, task)[keep:]:
-            path.unlink()
+    """Remove all but the ``keep`` newest epoch checkpoints; 0 keeps all.
+
+    Of those inside an epoch two are kept, until the epoch has its own.
+    """
+    found = run_checkpoints(output_dir, task)
+    epochs = [path for path in found if not _is_inside(path)]
+    inside = [path for path in found if _is_inside(path)]
+    newest = found.index(epochs[0]) if epochs else len(found)
+    old = [path for path in inside if found.index(path) > newest] + inside[_KEPT_INSIDE:]
+    for path in {*old, *(epochs[keep:] if keep > 0 else ())}:
+        path.unlink()
+
+
+def remove_unfinished(output_dir: str | Path) -> None:
+    """Remove what a killed process has left half written."""
+    for path in checkpoint_folder(output_dir).glob(".*.pyth.*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def read_newest(output_dir: str | Path, task: str = "") -> tuple[Path, dict[str, Any]] | None:
     """The newest checkpoint that can be read; damaged ones are skipped with a warning."""
-    for path, content in _readable(epoch_checkpoints(output_dir, task)):
+    for path, content in _readable(run_checkpoints(output_dir, task)):
         return path, content
     return None
 

@@ -10,9 +10,14 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from slowfast.engine.bad_items import BadItems
+from slowfast.engine.exchange import agree
+from slowfast.engine.sharding import gathered
 from slowfast.engine.tasks.base import Evaluator
+from slowfast.utils.distributed import gather_numbers
+from slowfast.utils.errors import Interrupted
 from slowfast.utils.progress import Progress, StepTimer
 from slowfast.utils.runtime import Runtime
+from slowfast.utils.signals import StopRequest
 
 OnStep = Callable[[int, dict[str, float], int, StepTimer], None]
 
@@ -26,25 +31,33 @@ def evaluate(
     title: str,
     period: int,
     on_step: OnStep,
+    stop: StopRequest | None = None,
 ) -> dict[str, Any]:
     """Run ``model`` in evaluation mode over all batches; the figures over all ranks.
 
     ``on_step(step, figures, videos, timer)`` is called after each batch with its figures.
+    Interrupted, on all ranks alike, when a signal has come.
     """
     model.eval()
     bad.start_pass()
-    bar = Progress(title, len(loader), period)
+    # A rank may have a batch less than another; all take part in all rounds.
+    rounds = int(max(row[0] for row in gather_numbers([len(loader)])))
+    bar = Progress(title, rounds, period)
     timer = StepTimer()
-    with torch.inference_mode():
-        for step, batch in enumerate(loader):
+    batches = iter(loader)
+    with gathered(model), torch.inference_mode():
+        for step in range(rounds):
+            batch = next(batches, {"bad": []})
             timer.data_ready()
-            bad.add(batch["bad"])
             videos = len(batch.get("label", ()))
             figures = evaluator.add(model, batch) if videos else {}
             timer.step_done(videos)
+            agreement, _ = agree([{"bad": batch["bad"]}], stop.number if stop else 0)
+            bad.add(agreement.bad)
             on_step(step, figures, videos, timer)
-            left = len(loader) - step - 1
-            bar.update(step + 1, timer.describe(runtime.peak_memory_gb(), left))
+            bar.update(step + 1, timer.describe(runtime.peak_memory_gb(), rounds - step - 1))
+            if agreement.signal:
+                raise Interrupted(agreement.signal)
     bar.close()
     evaluator.merge_ranks()
     return evaluator.stats()

@@ -17,6 +17,16 @@ class WindowedMeter:
         self._recent: deque[float] = deque(maxlen=period)
         self._sum = self._size = 0.0
 
+    @property
+    def state(self) -> dict[str, Any]:
+        """Everything collected so far, for a checkpoint."""
+        return {"recent": list(self._recent), "sum": self._sum, "size": self._size}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a :attr:`state`."""
+        self._recent.extend(state["recent"])
+        self._sum, self._size = state["sum"], state["size"]
+
     def add(self, value: float, size: int) -> None:
         self._recent.append(value)
         self._sum += value * size
@@ -51,6 +61,18 @@ class EpochMeter:
         self._last = last or {}
         for name, value in averaged.items():
             self._meters.setdefault(name, WindowedMeter(self.period)).add(value, size)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Everything collected so far, for a checkpoint."""
+        meters = {name: meter.state for name, meter in self._meters.items()}
+        return {"size": self.size, "last": dict(self._last), "meters": meters}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a :attr:`state`."""
+        self.size, self._last = state["size"], dict(state["last"])
+        for name, saved in state["meters"].items():
+            self._meters.setdefault(name, WindowedMeter(self.period)).restore(saved)
 
     def medians(self) -> dict[str, float]:
         return {name: meter.median for name, meter in self._meters.items()}

@@ -1,16 +1,78 @@
-"""Precise batch-norm statistics: the population's, over many training batches."""
+"""Precise batch-norm statistics: the population's, over many training batches.
+
+"Rethinking Batch in BatchNorm", arXiv 2105.07576, section 3 and appendix. fvcore has the same for
+one process and a known number of batches; here unreadable batches may be missing, and the
+statistics are those of all processes.
+"""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 
 import torch
-from fvcore.nn.precise_bn import get_bn_modules, update_bn_stats
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from slowfast.utils.distributed import gather_objects
+
+
+class _Population:
+    """Sums of one layer over its inputs: values, their mean and mean square."""
+
+    def __init__(self, layer: _BatchNorm):
+        self.layer, self.momentum = layer, layer.momentum
+        self.count, self._size = 0, 0
+        zeros = torch.zeros_like(layer.running_mean, dtype=torch.float64)
+        self.mean_sum, self.square_sum = zeros, zeros.clone()
+        layer.momentum = 1.0  # running statistics become those of the last batch
+        self._hook = layer.register_forward_pre_hook(self._note_size)
+
+    def _note_size(self, _: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        self._size = inputs[0].numel() // inputs[0].shape[1]
+
+    def add_batch(self) -> None:
+        size, self._size = self._size, 0
+        if size == 0:
+            return  # the layer was not used
+        mean, variance = self.layer.running_mean.double(), self.layer.running_var.double()
+        self.count += size
+        self.mean_sum += size * mean
+        # running_var is unbiased; the population's is not
+        self.square_sum += (size - 1) * variance + size * mean.square()
+
+    def close(self) -> None:
+        self._hook.remove()
+        self.layer.momentum = self.momentum
 
 
 def update_statistics(model: nn.Module, batches: Iterable[torch.Tensor], count: int) -> None:
-    """Replace running statistics by those over ``count`` batches ``B 3 T H W``."""
-    if get_bn_modules(model):
-        model.train()
-        update_bn_stats(model, batches, count)
+    """Replace running statistics by those over ``count`` batches ``B 3 T H W`` (or all there are).
+
+    All processes must give equally many batches.
+    """
+    model.train()
+    layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    if not layers:
+        return
+    populations = [_Population(layer) for layer in layers]
+    try:
+        with torch.no_grad():
+            for batch in itertools.islice(batches, count):
+                model(batch)
+                for population in populations:
+                    population.add_batch()
+    finally:
+        for population in populations:
+            population.close()
+    _set_statistics(populations)
+
+
+def _set_statistics(populations: list[_Population]) -> None:
+    ranks = gather_objects([(p.count, p.mean_sum.cpu(), p.square_sum.cpu()) for p in populations])
+    for population, parts in zip(populations, zip(*ranks)):
+        count, mean_sum, square_sum = (sum(column) for column in zip(*parts))
+        if count:
+            mean = mean_sum / count
+            population.layer.running_mean.copy_(mean)
+            population.layer.running_var.copy_(square_sum / count - mean.square())

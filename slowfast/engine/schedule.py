@@ -38,3 +38,23 @@ def learning_rate(solver: CfgNode, epoch: float) -> float:
 def is_due(epoch: int, period: int, max_epoch: int) -> bool:
     """Whether something happens after 0-based ``epoch``: every ``period``, and at the end."""
     return (epoch + 1) % period == 0 or epoch + 1 == max_epoch
+
+
+def batch_factor(solver: CfgNode, videos: int) -> float:
+    """What the linear rule makes of the learning rate at ``videos`` a step; 1 without the rule."""
+    return videos / solver.LR_BATCH_SIZE if solver.LR_BATCH_SIZE else 1.0
+
+
+def describe_batch(cfg: CfgNode, videos: int) -> str:
+    """How large a step is, and what that means for the learning rate."""
+    solver, copies = cfg.SOLVER, cfg.AUG.NUM_SAMPLE
+    clips = f" ({videos * copies} clips)" if copies > 1 else ""
+    text = f"a step sees {videos} videos{clips} in {solver.ACCUM_STEPS} batches; "
+    factor = batch_factor(solver, videos)
+    if solver.LR_BATCH_SIZE:
+        peak = factor * solver.BASE_LR
+        return text + f"SOLVER.LR_BATCH_SIZE makes BASE_LR {solver.BASE_LR:g} to {peak:g}"
+    return text + (
+        f"BASE_LR is {solver.BASE_LR:g} (the linear rule: as much larger or smaller as the step "
+        "is than the recipe's; SOLVER.LR_BATCH_SIZE applies it)"
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from slowfast.config.node import CfgNode
+from slowfast.datasets.base import VideoDataset
 from slowfast.engine.bad_items import BadItems
 from slowfast.engine.evaluate import evaluate
 from slowfast.engine.initial import load_tested_weights
@@ -30,7 +31,10 @@ def test(cfg: CfgNode, runtime: Runtime, task: Task) -> dict[str, Any]:
                 logger.info("%s: %s", cfg.MODEL.MODEL_NAME, size)
             loaded = True
         dataset = loader.dataset
-        bad = BadItems(cfg.OUTPUT_DIR, dataset.list.source, len(dataset), cfg.DATA.MAX_ERROR_SHARE)
+        bad = BadItems(
+            cfg.OUTPUT_DIR, dataset.list.source, len(dataset),
+            cfg.DATA.MAX_ERROR_SHARE, writes=runtime.is_main,
+        )  # fmt: skip
 
         def on_step(
             step: int, figures: dict, videos: int, timer: StepTimer, steps: int = len(loader)
@@ -44,7 +48,7 @@ def test(cfg: CfgNode, runtime: Runtime, task: Task) -> dict[str, Any]:
             network, loader, evaluator, bad, runtime, f"test {name}", cfg.LOG_PERIOD, on_step
         )
         if runtime.is_main:
-            _report(cfg, name, stats, bad.count, len(dataset))
+            _report(cfg, name, stats, bad.count, dataset)
             task.save_results(name, evaluator)
     return stats
 
@@ -52,7 +56,9 @@ def test(cfg: CfgNode, runtime: Runtime, task: Task) -> dict[str, Any]:
 test.__test__ = False  # not a test of pytest's
 
 
-def _report(cfg: CfgNode, name: str, stats: dict[str, Any], bad: int, total: int) -> None:
+def _report(
+    cfg: CfgNode, name: str, stats: dict[str, Any], bad: int, dataset: VideoDataset
+) -> None:
     top1, top5 = 100 - stats["top1_err"], 100 - stats["top5_err"]
     logger.info(
         "test, %s: top-1 %.2f %%, top-5 %.2f %% of %d videos", name, top1, top5, stats["videos"]
@@ -65,10 +71,11 @@ def _report(cfg: CfgNode, name: str, stats: dict[str, Any], bad: int, total: int
         "views": name,
         "videos": stats["videos"],
         "bad_items": bad,
+        "list": dataset.list.fingerprint,
     }
     if bad:
         # Videos that cannot be read count as wrong in this second figure.
-        with_bad = top1 * stats["videos"] / total
+        with_bad = top1 * stats["videos"] / len(dataset)
         line["top1_acc_with_bad"] = f"{with_bad:.2f}"
         logger.warning("%d videos could not be read; counted as wrong: %.2f %%", bad, with_bad)
     log_json_stats(line, cfg.OUTPUT_DIR)

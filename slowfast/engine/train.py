@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import statistics
-from collections import deque
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,21 +16,26 @@ from slowfast.config.node import CfgNode
 from slowfast.engine import checkpoint, state
 from slowfast.engine.bad_items import BadItems
 from slowfast.engine.evaluate import evaluate
+from slowfast.engine.exchange import agree
 from slowfast.engine.initial import load_initial_weights
+from slowfast.engine.journal import EpochJournal
 from slowfast.engine.meters import EpochMeter
 from slowfast.engine.optim import build_optimizer, describe_groups
 from slowfast.engine.precise_bn import update_statistics
-from slowfast.engine.schedule import is_due, learning_rate
-from slowfast.engine.step import OptimizerStep, StepOutput
+from slowfast.engine.resume import check_resumable
+from slowfast.engine.schedule import batch_factor, describe_batch, is_due, learning_rate
+from slowfast.engine.sharding import shard, synchronise_norm, wrap_model
+from slowfast.engine.step import OptimizerStep
 from slowfast.engine.tasks.base import Batch, Task
 from slowfast.engine.writer import ScalarWriter
 from slowfast.models.build import set_train_mode
 from slowfast.models.summary import measure_model
 from slowfast.utils import distributed
-from slowfast.utils.errors import UserError
+from slowfast.utils.errors import Interrupted, UserError
 from slowfast.utils.logging import get_logger, log_json_stats
-from slowfast.utils.progress import Progress, StepTimer
+from slowfast.utils.progress import StepTimer
 from slowfast.utils.runtime import Runtime, seed_process
+from slowfast.utils.signals import StopRequest
 
 logger = get_logger(__name__)
 
@@ -40,44 +45,88 @@ class Trainer:
 
     def __init__(self, cfg: CfgNode, runtime: Runtime, task: Task):
         self.cfg, self.runtime, self.task = cfg, runtime, task
+        self.stop = StopRequest()
         seed_process(cfg.RNG_SEED)
         self.train_loader = task.loader("train")
         self.val_loader = task.loader("val")
-        network = task.build_model()
-        found = checkpoint.read_newest(cfg.OUTPUT_DIR, cfg.TASK) if cfg.TRAIN.AUTO_RESUME else None
-        if found is None:
-            load_initial_weights(cfg, network, task)
-        if cfg.LOG_MODEL_INFO and runtime.is_main:
-            logger.info("%s: %s", cfg.MODEL.MODEL_NAME, measure_model(network, cfg))
+        self.setting = self._describe_setting()
+        self.lr_factor = batch_factor(cfg.SOLVER, self.setting.samples_per_iteration)
+        found = self._find_checkpoint()
+        network = self._build_network(with_weights=found is None)
         self.ema = self._build_ema(network)
+        network = shard(cfg, runtime, network)
         optimizer = build_optimizer(cfg, network)
         for line in describe_groups(optimizer):
             logger.info("%s", line)
         self.model = wrap_model(cfg, runtime, network)
         self.step = OptimizerStep(cfg, self.model, optimizer, runtime, self.ema)
-        self.progress = state.Progress()
-        if found is not None:
-            path, content = found
-            self.progress = state.from_checkpoint(content, self.step, self.ema)
-            logger.info("resuming from %s: %d epochs done", path, self.progress.epoch)
-        else:
-            # Dropout and the like: other numbers on each rank, the same weights on all.
-            seed_process(cfg.RNG_SEED + 1000003 * runtime.rank)
+        self.progress = self._resume(found)
         self.bad = self._bad_items(self.train_loader)
         self.val_bad = self._bad_items(self.val_loader)
-        self.writer = ScalarWriter(cfg, runtime.is_main)
-        self._recent_losses: deque[float] = deque(maxlen=5)
+        self.writer = ScalarWriter(cfg, runtime.is_main, self.progress.step)
+        self.journal: EpochJournal | None = None
+        self._saved_at = time.monotonic()
+
+    # -- before the first step -------------------------------------------------------------------
+
+    def _describe_setting(self) -> state.Setting:
+        videos = self.train_loader.batch_sampler.batch_size * self.runtime.world
+        samples = videos * self.cfg.SOLVER.ACCUM_STEPS
+        logger.info("%s", describe_batch(self.cfg, samples))
+        data = self.train_loader.dataset.list.fingerprint
+        return state.Setting(self.runtime.world, data, samples)
+
+    def _find_checkpoint(self) -> tuple[Path, dict[str, Any]] | None:
+        cfg = self.cfg
+        if self.runtime.is_main:
+            checkpoint.remove_unfinished(cfg.OUTPUT_DIR)
+        found = checkpoint.read_newest(cfg.OUTPUT_DIR, cfg.TASK) if cfg.TRAIN.AUTO_RESUME else None
+        if found is not None:
+            check_resumable(cfg, self.setting, found[1], found[0])
+        return found
+
+    def _build_network(self, with_weights: bool) -> nn.Module:
+        cfg = self.cfg
+        network = self.task.build_model()
+        if with_weights:
+            load_initial_weights(cfg, network, self.task)
+        if cfg.LOG_MODEL_INFO and self.runtime.is_main:
+            logger.info("%s: %s", cfg.MODEL.MODEL_NAME, measure_model(network, cfg))
+        return synchronise_norm(cfg, self.runtime, network)
 
     def _build_ema(self, network: nn.Module) -> ModelEmaV3 | None:
         ema = self.cfg.EMA
         if not ema.ENABLE:
             return None
-        return ModelEmaV3(network, decay=ema.DECAY, use_warmup=ema.WARMUP)
+        whole = self.cfg.DIST.STRATEGY == "ddp"  # shards are averaged one by one
+        average = ModelEmaV3(network, decay=ema.DECAY, use_warmup=ema.WARMUP, foreach=whole)
+        average.module = shard(self.cfg, self.runtime, average.module)
+        return average
+
+    def _resume(self, found: tuple[Path, dict[str, Any]] | None) -> state.Progress:
+        if found is None:
+            # Dropout and the like: other numbers on each rank, the same weights on all.
+            seed_process(self.cfg.RNG_SEED + 1000003 * self.runtime.rank)
+            return state.Progress()
+        path, content = found
+        progress = state.from_checkpoint(content, self.setting, self.step, self.ema)
+        logger.info(
+            "resuming from %s: %d epochs and %d iterations are done",
+            path, progress.epoch, progress.iteration,
+        )  # fmt: skip
+        if progress.epoch < self.cfg.SOLVER.MAX_EPOCH:
+            self._log({"_type": "resume", "epoch": progress.epoch, "iter": progress.iteration,
+                   "step": progress.step, "from": str(path)})  # fmt: skip
+        return progress
 
     def _bad_items(self, loader: Any) -> BadItems:
         dataset = loader.dataset
-        share = self.cfg.DATA.MAX_ERROR_SHARE
-        return BadItems(self.cfg.OUTPUT_DIR, dataset.list.source, len(dataset), share)
+        return BadItems(
+            self.cfg.OUTPUT_DIR, dataset.list.source, len(dataset),
+            self.cfg.DATA.MAX_ERROR_SHARE, writes=self.runtime.is_main,
+        )  # fmt: skip
+
+    # -- the loop --------------------------------------------------------------------------------
 
     @property
     def steps_per_epoch(self) -> int:
@@ -85,101 +134,74 @@ class Trainer:
         return -(-len(self.train_loader) // self.cfg.SOLVER.ACCUM_STEPS)
 
     def run(self) -> None:
-        """Train to the end; UserError if the data or the numbers do not allow it."""
-        cfg, period = self.cfg, self.cfg.TRAIN
-        for epoch in range(self.progress.epoch, cfg.SOLVER.MAX_EPOCH):
-            self.train_epoch(epoch)
-            self.progress.epoch = epoch + 1
-            evaluated = is_due(epoch, period.EVAL_PERIOD, cfg.SOLVER.MAX_EPOCH)
-            saved = is_due(epoch, period.CHECKPOINT_PERIOD, cfg.SOLVER.MAX_EPOCH)
-            if (evaluated or saved) and cfg.BN.USE_PRECISE_STATS:
-                self._precise_statistics()
-            is_best = evaluated and self.validate(epoch)
-            if saved or is_best:
-                self._save(saved, is_best)
-                distributed.barrier()  # nobody reads a checkpoint that is being written
+        """Train to the end; UserError if the data or the numbers do not allow it.
+
+        Interrupted, with everything saved, when a signal asks the process to stop.
+        """
+        with self.stop:
+            for epoch in range(self.progress.epoch, self.cfg.SOLVER.MAX_EPOCH):
+                self.train_epoch(epoch)
+                self.finish_epoch(epoch)
+            agreement, _ = agree([], self.stop.number)
+            if agreement.signal:  # too late for the loop, but the test must not begin
+                raise Interrupted(agreement.signal, self.cfg.OUTPUT_DIR)
         self.writer.close()
 
     def train_epoch(self, epoch: int) -> None:
-        """One epoch of optimizer steps with its statistics lines."""
-        cfg, steps = self.cfg, self.steps_per_epoch
+        """The steps of one epoch that are still to be done, with their statistics lines."""
+        cfg, steps, begin = self.cfg, self.steps_per_epoch, self.progress.iteration
         set_train_mode(self.model, cfg.MODEL.FROZEN_BN)
-        self.train_loader.batch_sampler.set_epoch(epoch)
-        self.bad.start_pass()
+        self.train_loader.batch_sampler.set_epoch(epoch, begin * cfg.SOLVER.ACCUM_STEPS)
         self.runtime.reset_peak_memory()
-        meter = EpochMeter("train", epoch, cfg.SOLVER.MAX_EPOCH, steps, cfg.LOG_PERIOD)
-        bar = Progress(f"train {epoch + 1}/{cfg.SOLVER.MAX_EPOCH}", steps, cfg.LOG_PERIOD)
-        timer = StepTimer()
-        for number, batches in enumerate(self._groups()):
-            timer.data_ready()
-            if not batches:
-                continue
-            lr = learning_rate(cfg.SOLVER, epoch + number / steps)
-            output = self.step(batches, self._loss_of, lr, self.progress.step)
-            self.progress.step += 1
-            timer.step_done(output.size)
-            self._record(meter, bar, timer, output, number, lr)
-        bar.close()
-        if meter.size == 0:
-            raise UserError(
-                "no video could be read in a whole epoch",
-                "see bad_items.tsv",
-                self.train_loader.dataset.list.source,
-            )
-        self._log(meter.epoch_stats(
-            self.runtime.gpu_memory_gb(), dt=timer.step, dt_data=timer.wait, dt_net=timer.compute,
-            bad_items=self.bad.count, clips_per_second=timer.clips_per_second,
-        ))  # fmt: skip
+        journal = self.journal = EpochJournal(cfg, self.runtime, self.writer, epoch, steps)
+        inside = self.progress.inside
+        self.bad.start_pass(inside.get("bad", 0))
+        journal.restore(inside.get("journal"))
+        for number, batches in enumerate(self._groups(), begin):
+            agreement, batches = agree(batches, self.stop.number, self._is_save_due(number))
+            journal.timer.data_ready()  # on all ranks
+            self.bad.add(agreement.bad)
+            if batches:
+                lr = self.lr_factor * learning_rate(cfg.SOLVER, epoch + number / steps)
+                output = self.step(batches, self._loss_of, lr, self.progress.step, agreement.sizes)
+                self.progress.step += 1
+                journal.record(output, number, lr, self.progress.step)
+                if not output.skipped:
+                    self.progress.watch_loss(output.loss, cfg.TRAIN.KILL_LOSS_EXPLOSION_FACTOR)
+            self.progress.iteration = number + 1
+            if agreement.signal:
+                raise Interrupted(agreement.signal, str(self._save_inside()))
+            if agreement.save:
+                self._save_inside()
+        if not inside.get("said"):  # else a stopped run has said it
+            journal.finish(self.bad.count, self.train_loader.dataset.list.source)
 
     def _groups(self) -> Iterator[list[Batch]]:
-        """Batches of one optimizer step each; unreadable videos are taken out and counted."""
+        """Batches of one optimizer step each."""
         loader = iter(self.train_loader)
         while group := list(itertools.islice(loader, self.cfg.SOLVER.ACCUM_STEPS)):
-            for batch in group:
-                self.bad.add(batch["bad"])
-            yield [batch for batch in group if "video" in batch]
+            yield group
 
     def _loss_of(self, batch: Batch) -> Any:
         return self.task.loss(self.model, batch, self.progress.step)
 
-    def _record(
-        self,
-        meter: EpochMeter,
-        bar: Progress,
-        timer: StepTimer,
-        output: StepOutput,
-        number: int,
-        lr: float,
-    ) -> None:
-        figures = {"loss": output.loss, **output.stats}
-        last = {"lr": lr, "grad_norm": output.grad_norm}
-        if not output.skipped:
-            meter.add(output.size, figures, last)
-            self._check_explosion(output.loss)
-        if meter.is_due(number) and meter.size:
-            memory = self.runtime.gpu_memory_gb()
-            self._log(meter.step_stats(
-                number, timer.step, memory, dt=timer.step, dt_data=timer.wait, dt_net=timer.compute
-            ))  # fmt: skip
-        names = {"loss": "loss", "lr": "lr", "top1_err": "Top1_err", "top5_err": "Top5_err"}
-        scalars = {f"Train/{new}": (figures | last)[old] for old, new in names.items()
-                   if old in figures | last}  # fmt: skip
-        self.writer.add(scalars, self.progress.step)
-        left = (self.cfg.SOLVER.MAX_EPOCH - self.progress.epoch) * self.steps_per_epoch - number - 1
-        text = f"loss {output.loss:.3f}  lr {lr:.2e}"
-        memory = self.runtime.peak_memory_gb()
-        bar.update(number + 1, f"{text}  {timer.describe(memory, left)}")
-
-    def _check_explosion(self, loss: float) -> None:
-        factor = self.cfg.TRAIN.KILL_LOSS_EXPLOSION_FACTOR
-        recent = self._recent_losses
-        if factor > 0 and len(recent) == recent.maxlen and loss > factor * statistics.mean(recent):
-            raise UserError(
-                f"the loss rose to {loss:.3f}, the last were {[round(r, 3) for r in recent]}",
-                "lower SOLVER.BASE_LR",
-                "TRAIN.KILL_LOSS_EXPLOSION_FACTOR",
-            )
-        recent.append(loss)
+    def finish_epoch(self, epoch: int) -> None:
+        """What follows the steps of an epoch: statistics, validation, checkpoints."""
+        cfg, period, progress = self.cfg, self.cfg.TRAIN, self.progress
+        evaluated = is_due(epoch, period.EVAL_PERIOD, cfg.SOLVER.MAX_EPOCH)
+        saved = is_due(epoch, period.CHECKPOINT_PERIOD, cfg.SOLVER.MAX_EPOCH)
+        before = self.runtime.rng_state()
+        try:
+            if (evaluated or saved) and cfg.BN.USE_PRECISE_STATS:
+                self._precise_statistics(epoch)
+            is_best = evaluated and self.validate(epoch)
+        except Interrupted as stopped:
+            # As if none of it had begun: the resumed run does it again.
+            self.runtime.set_rng_state(before)
+            raise Interrupted(stopped.number, str(self._save_inside())) from None
+        progress.epoch, progress.iteration, progress.inside = epoch + 1, 0, {}
+        if saved or is_best:
+            self._save(saved, is_best)
 
     def validate(self, epoch: int) -> bool:
         """Validate (the average if there is one); True if it is the best so far."""
@@ -197,7 +219,7 @@ class Trainer:
         network = self.ema.module if self.ema else self.model
         stats = evaluate(
             network, self.val_loader, evaluator, self.val_bad, self.runtime,
-            f"val {epoch + 1}/{cfg.SOLVER.MAX_EPOCH}", cfg.LOG_PERIOD, on_step,
+            f"val {epoch + 1}/{cfg.SOLVER.MAX_EPOCH}", cfg.LOG_PERIOD, on_step, self.stop,
         )  # fmt: skip
         progress = self.progress
         for name in ("top1_err", "top5_err"):
@@ -215,47 +237,73 @@ class Trainer:
         )
         return is_best
 
-    def _precise_statistics(self) -> None:
+    def _precise_statistics(self, epoch: int) -> None:
+        self.train_loader.batch_sampler.set_epoch(epoch)
         count = min(self.cfg.BN.NUM_BATCHES_PRECISE, len(self.train_loader))
-        videos = (
-            self.task.to_device(batch, "train")[0]
-            for batch in self.train_loader
-            if "video" in batch
+
+        def videos() -> Iterator[torch.Tensor]:
+            for batch in self.train_loader:
+                agreement, readable = agree([batch], self.stop.number)
+                if agreement.signal:
+                    raise Interrupted(agreement.signal)
+                for one in readable:
+                    yield self.task.to_device(one, "train")[0]
+
+        update_statistics(self.model, videos(), count)
+
+    # -- checkpoints -----------------------------------------------------------------------------
+
+    def _is_save_due(self, number: int) -> bool:
+        train = self.cfg.TRAIN
+        if train.CHECKPOINT_STEPS and (number + 1) % train.CHECKPOINT_STEPS == 0:
+            return True
+        minutes = (time.monotonic() - self._saved_at) / 60
+        return self.runtime.is_main and 0 < train.CHECKPOINT_MINUTES <= minutes
+
+    def _content(self) -> dict[str, Any]:
+        return state.to_checkpoint(
+            self.cfg, self.setting, self.progress, self.step, self.ema, self.task.class_names
         )
-        with torch.no_grad():
-            update_statistics(self.model, videos, count)
+
+    def _save_inside(self) -> Path:
+        """A checkpoint inside an epoch; all processes take part."""
+        cfg, progress = self.cfg, self.progress
+        progress.inside = {
+            "bad": self.bad.count, "said": self.journal.finished, "journal": self.journal.state,
+        }  # fmt: skip
+        path = checkpoint.inside_path(cfg.OUTPUT_DIR, progress.epoch, progress.iteration, cfg.TASK)
+        self._write({path: self._content()})
+        return path
 
     def _save(self, as_epoch: bool, as_best: bool) -> None:
-        if not self.runtime.is_main:
-            return
-        cfg, progress = self.cfg, self.progress
-        content = state.to_checkpoint(cfg, progress, self.step, self.ema, self.task.class_names)
+        """A checkpoint of finished epochs; all processes take part."""
+        cfg, content = self.cfg, self._content()
+        paths = []
+        if as_best:  # first: a run that is killed in between repeats this epoch
+            paths.append(checkpoint.checkpoint_folder(cfg.OUTPUT_DIR) / checkpoint.BEST)
         if as_epoch:
-            path = checkpoint.checkpoint_path(cfg.OUTPUT_DIR, progress.epoch, cfg.TASK)
-            checkpoint.save_checkpoint(path, content)
-            checkpoint.prune_checkpoints(cfg.OUTPUT_DIR, cfg.TRAIN.KEEP_CHECKPOINTS, cfg.TASK)
-            logger.info("saved %s", path)
-        if as_best:
-            folder = checkpoint.checkpoint_folder(cfg.OUTPUT_DIR)
-            checkpoint.save_checkpoint(folder / checkpoint.BEST, content)
+            paths.append(checkpoint.checkpoint_path(cfg.OUTPUT_DIR, self.progress.epoch, cfg.TASK))
+        self._write(dict.fromkeys(paths, content))
+
+    def _write(self, contents: dict[Path, dict[str, Any]]) -> None:
+        cfg, failed = self.cfg, None
+        if self.runtime.is_main:
+            try:
+                for path, content in contents.items():
+                    checkpoint.save_checkpoint(path, content)
+                    logger.info("saved %s", path)
+                checkpoint.prune_checkpoints(cfg.OUTPUT_DIR, cfg.TRAIN.KEEP_CHECKPOINTS, cfg.TASK)
+            except UserError as error:
+                failed = error
+        # Nobody reads a checkpoint that is being written, nobody waits for one that failed.
+        failures = [error for error in distributed.gather_objects(failed) if error]
+        if failures:
+            raise failures[0]
+        self._saved_at = time.monotonic()
 
     def _log(self, stats: dict[str, Any]) -> None:
         if self.runtime.is_main:
             log_json_stats(stats, self.cfg.OUTPUT_DIR)
-
-
-def wrap_model(cfg: CfgNode, runtime: Runtime, network: nn.Module) -> nn.Module:
-    """The network as it is trained: synchronised, distributed, compiled."""
-    if cfg.BN.NORM_TYPE == "sync_batchnorm" and runtime.world > 1:
-        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
-    if runtime.world > 1:
-        devices = [runtime.device] if runtime.on_gpu else None
-        network = nn.parallel.DistributedDataParallel(
-            network,
-            device_ids=devices,
-            find_unused_parameters=network.has_unused_parameters,
-        )
-    return torch.compile(network) if cfg.TRAIN.COMPILE else network
 
 
 def train(cfg: CfgNode, runtime: Runtime, task: Task) -> None:

@@ -10,13 +10,17 @@ from slowfast.config.node import CfgNode
 
 
 class ScalarWriter:
-    """Writes nothing when TensorBoard is off or this is not the main process."""
+    """Writes nothing when TensorBoard is off or this is not the main process.
 
-    def __init__(self, cfg: CfgNode, is_main: bool):
+    A resumed run begins after ``first_step``; what a stopped one wrote beyond it is hidden.
+    """
+
+    def __init__(self, cfg: CfgNode, is_main: bool, first_step: int = 0):
         self._writer = None
         if cfg.TENSORBOARD.ENABLE and is_main:
             name = cfg.TENSORBOARD.LOG_DIR or f"runs-{cfg.TRAIN.DATASET}"
-            self._writer = SummaryWriter(str(Path(cfg.OUTPUT_DIR) / name))
+            folder = str(Path(cfg.OUTPUT_DIR) / name)
+            self._writer = SummaryWriter(folder, purge_step=first_step + 1 if first_step else None)
 
     def add(self, scalars: dict[str, float], step: int) -> None:
         if self._writer is not None:

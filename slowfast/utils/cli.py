@@ -6,7 +6,9 @@ import sys
 import warnings
 from collections.abc import Callable
 
-from slowfast.utils.errors import EXIT_USER_ERROR, UserError, VideoError
+from slowfast.utils.errors import EXIT_USER_ERROR, Interrupted, UserError, VideoError
+
+EXIT_INTERRUPTED = 130
 
 
 def run_command(main: Callable[[], int | None], debug: bool | None = None) -> None:
@@ -20,9 +22,20 @@ def run_command(main: Callable[[], int | None], debug: bool | None = None) -> No
     except (UserError, VideoError) as error:
         if debug:
             raise
-        sys.stdout.flush()
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(EXIT_USER_ERROR)
+        _say(f"error: {error}")
+        sys.exit(getattr(error, "exit_code", EXIT_USER_ERROR))
+    except Interrupted as stop:
+        _say(str(stop))
+        sys.exit(stop.exit_code)
+    except KeyboardInterrupt:
+        _say("interrupted")
+        sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:  # the reader of a pipe (head, less) has gone
         sys.stderr.close()
         sys.exit(0)
+
+
+def _say(text: str) -> None:
+    sys.stdout.flush()
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -30,6 +31,8 @@ class Problem:
 class UserError(Exception):
     """Raised for bad input; a command prints it without traceback and exits with code 2."""
 
+    exit_code = EXIT_USER_ERROR
+
     def __init__(
         self, problems: Problem | Iterable[Problem] | str, remedy: str = "", key: str = ""
     ):
@@ -47,7 +50,13 @@ class UserError(Exception):
     def __reduce__(self):
         # The default would hand the message to __init__ and lose the list on its way
         # from a loader worker to the main process.
-        return (UserError, (self.problems,))
+        return (type(self), (self.problems,))
+
+
+class RunFailure(UserError):
+    """Something failed that no input explains: a process died, memory ran out. Exit code 1."""
+
+    exit_code = 1
 
 
 class VideoError(Exception):
@@ -59,3 +68,14 @@ class VideoError(Exception):
 
     def __reduce__(self):
         return (VideoError, (self.path, self.cause))
+
+
+class Interrupted(Exception):
+    """A signal has stopped the run after its state was saved; ``exit_code`` is 128 + signal."""
+
+    def __init__(self, number: int, saved: str = ""):
+        self.number, self.saved = number, saved
+        self.exit_code = 128 + number
+        name = signal.Signals(number).name
+        goes_on = f"; {saved} continues it: repeat the same command" if saved else ""
+        super().__init__(f"stopped by {name}{goes_on}")

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from slowfast.datasets import lists
+from slowfast.datasets import checks, lists
 from slowfast.utils.errors import UserError
 
 
@@ -123,9 +123,9 @@ def test_jester(tmp_path):
 
 def test_labels_and_paths_are_checked(tmp_path):
     items = [lists.Item("/nowhere/a.mp4", 5, 0, 7), lists.Item("/nowhere/b.mp4", 1, 0, 8)]
-    (problem,) = lists.check_labels(items, 4, "l.csv")
+    (problem,) = checks.check_labels(items, 4, "l.csv")
     assert "label 5 is outside 0..3" in str(problem) and "l.csv:7" in str(problem)
-    (problem,) = lists.check_paths(items, "l.csv")
+    (problem,) = checks.check_paths(items, "l.csv")
     assert problem.key == "DATA.PATH_PREFIX" and "/nowhere/a.mp4" in problem.message
 
 

@@ -54,9 +54,9 @@ def test_only_the_newest_are_kept(tmp_path):
     for epoch in range(1, 6):
         checkpoint.save_checkpoint(checkpoint.checkpoint_path(tmp_path, epoch), content(epoch))
     checkpoint.prune_checkpoints(tmp_path, 2)
-    assert [p.stem[-1] for p in checkpoint.epoch_checkpoints(tmp_path)] == ["5", "4"]
+    assert [p.stem[-1] for p in checkpoint.run_checkpoints(tmp_path)] == ["5", "4"]
     checkpoint.prune_checkpoints(tmp_path, 0)
-    assert len(checkpoint.epoch_checkpoints(tmp_path)) == 2
+    assert len(checkpoint.run_checkpoints(tmp_path)) == 2
 
 
 def test_best_is_tested_when_asked(tmp_path):

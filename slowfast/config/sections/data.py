@@ -3,35 +3,64 @@
 from slowfast.config.schema import Key, Section, register_section
 
 _LISTS = {
-    "PATH_TO_DATA_DIR": Key("", "Folder that holds the lists (or, for 'folder', the classes)."),
-    "TRAIN_LIST": Key("", "File name of the training list in that folder; empty: the set's own."),
-    "VAL_LIST": Key("", "The same for validation."),
-    "TEST_LIST": Key("", "The same for testing."),
-    "PATH_PREFIX": Key("", "Joined in front of every path of a list."),
-    "PATH_LABEL_SEPARATOR": Key(" ", "Separator in lists; another one is found and reported."),
+    "PATH_TO_DATA_DIR": Key(
+        "", "Folder that holds the lists (or, for 'folder', the classes).", affects_result=False
+    ),
+    "TRAIN_LIST": Key(
+        "",
+        "File name of the training list in that folder; empty: the set's own.",
+        affects_result=False,
+    ),
+    "VAL_LIST": Key("", "The same for validation.", affects_result=False),
+    "TEST_LIST": Key("", "The same for testing.", affects_result=False),
+    "PATH_PREFIX": Key("", "Joined in front of every path of a list.", affects_result=False),
+    "PATH_LABEL_SEPARATOR": Key(
+        " ", "Separator in lists; another one is found and reported.", affects_result=False
+    ),
     "LABEL_PATH_TEMPLATE": Key(
-        "somesomev2_rgb_{}_split.txt", "Something-Something list; {} is train or validation."
+        "somesomev2_rgb_{}_split.txt",
+        "Something-Something list; {} is train or validation.",
+        affects_result=False,
     ),
     "IMAGE_TEMPLATE": Key(
         "{:05d}.jpg", "Name of frame n of a frame folder; may hold {video}, the folder's name."
     ),
     "CLASS_NAMES_PATH": Key(
-        "", "Class names (txt: one a line; json); empty: classes.txt beside the lists, if there."
+        "",
+        "Class names (txt: one a line; json); empty: classes.txt beside the lists, if there.",
+        affects_result=False,
     ),
     "CLASS_ORDER": Key(
         "strict",
         "A class order other than the checkpoint's is an error (strict), or the "
         "network's outputs are reordered by name (permute).",
         choices=("strict", "permute"),
+        affects_result=False,
     ),
     "SPLIT_NUMBER": Key(1, "Official split of UCF101 and HMDB51.", choices=(1, 2, 3)),
     "ON_ERROR": Key(
         "skip",
-        "A video that cannot be read: raise stops, skip leaves it out (and counts it).",
-        choices=("raise", "skip"),
+        "A video that cannot be read: raise stops, skip leaves it out, replace puts another one "
+        "in its place (in training only). It is counted and listed in any case.",
+        choices=("raise", "skip", "replace"),
+    ),
+    "MIN_FRAMES": Key(
+        1,
+        "A video of fewer frames counts as one that cannot be read; shorter clips than NUM_FRAMES "
+        "repeat frames.",
+        ge=1,
+    ),
+    "ALLOW_SINGLE_LABEL": Key(
+        False,
+        "Accept a list in which all videos have the same label (unlabelled test sets).",
+        affects_result=False,
     ),
     "MAX_ERROR_SHARE": Key(
-        0.1, "Share of unreadable videos in an epoch above which the run stops.", ge=0.0, le=1.0
+        0.1,
+        "Share of unreadable videos in an epoch above which the run stops.",
+        ge=0.0,
+        le=1.0,
+        affects_result=False,
     ),
     "MULTI_LABEL": Key(False, "Several labels a video (not supported yet).", choices=(False,)),
 }
@@ -60,7 +89,9 @@ _FRAMES = {
         "pyav or torchcodec (extra); decord and torchvision of old files mean pyav.",
         choices=("pyav", "torchcodec", "decord", "torchvision"),
     ),
-    "ENSEMBLE_METHOD": Key("sum", "How the views of a video are merged.", choices=("sum", "max")),
+    "ENSEMBLE_METHOD": Key(
+        "sum", "How the views of a video are merged.", choices=("sum", "max"), affects_result=False
+    ),
 }
 
 _PIXELS = {
@@ -128,5 +159,6 @@ DATA_LOADER = register_section(
                 False, "Let one decoder use several threads (one big file, few workers)."
             ),
         },
+        affects_result=False,
     )
 )

@@ -10,5 +10,6 @@ TENSORBOARD = register_section(
             "ENABLE": Key(False, "Write scalars."),
             "LOG_DIR": Key("", "Folder below OUTPUT_DIR; empty: runs-<TRAIN.DATASET>."),
         },
+        affects_result=False,
     )
 )

@@ -33,7 +33,9 @@ MODEL = register_section(
                 "(spelt as in STFM; MODEL.FINETUNING means the same).",
             ),
             "FROZEN_BN": Key(False, "Keep batch normalisation in evaluation mode."),
-            "PRETRAINED_DIR": Key("pretrained", "Folder of released weights named by recipes."),
+            "PRETRAINED_DIR": Key(
+                "pretrained", "Folder of released weights named by recipes.", affects_result=False
+            ),
         },
     )
 )

@@ -8,6 +8,12 @@ SOLVER = register_section(
         "Optimisation",
         {
             "BASE_LR": Key(0.1, "Learning rate.", gt=0.0),
+            "LR_BATCH_SIZE": Key(
+                0,
+                "Videos a step for which BASE_LR was chosen: the learning rate is scaled linearly "
+                "to the videos of a step here (batch x ACCUM_STEPS x processes); 0: as it is.",
+                ge=0,
+            ),
             "LR_POLICY": Key("cosine", "Schedule.", choices=("cosine", "steps_with_relative_lrs")),
             "MAX_EPOCH": Key(300, "Epochs.", ge=1),
             "COSINE_END_LR": Key(0.0, "Learning rate at the end of the cosine.", ge=0.0),

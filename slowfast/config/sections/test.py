@@ -37,5 +37,6 @@ TEST = register_section(
                 "predictions.csv is always written.",
             ),
         },
+        affects_result=False,
     )
 )

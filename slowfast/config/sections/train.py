@@ -7,35 +7,74 @@ TRAIN = register_section(
         "TRAIN",
         "Training",
         {
-            "ENABLE": Key(True, "Train."),
+            "ENABLE": Key(True, "Train.", affects_result=False),
             "DATASET": Key("kinetics", "Data set of training and validation, by name."),
             "BATCH_SIZE": Key(64, "Videos per machine and forward pass, over its GPUs.", ge=1),
-            "EVAL_PERIOD": Key(10, "Epochs between validations; the last epoch counts.", ge=1),
-            "CHECKPOINT_PERIOD": Key(10, "Epochs between checkpoints; the last counts.", ge=1),
-            "AUTO_RESUME": Key(
-                True, "Continue from the newest valid checkpoint of OUTPUT_DIR, if there is one."
+            "EVAL_PERIOD": Key(
+                10, "Epochs between validations; the last epoch counts.", ge=1, affects_result=False
             ),
-            "CHECKPOINT_FILE_PATH": Key("", "Initial weights (any supported file or project)."),
-            "CHECKPOINT_TYPE": Key("pytorch", "Format of that file.", choices=("pytorch",)),
+            "CHECKPOINT_PERIOD": Key(
+                10, "Epochs between checkpoints; the last counts.", ge=1, affects_result=False
+            ),
+            "AUTO_RESUME": Key(
+                True,
+                "Continue from the newest valid checkpoint of OUTPUT_DIR, if there is one.",
+                affects_result=False,
+            ),
+            "CHECKPOINT_FILE_PATH": Key(
+                "", "Initial weights (any supported file or project).", affects_result=False
+            ),
+            "CHECKPOINT_TYPE": Key(
+                "pytorch", "Format of that file.", choices=("pytorch",), affects_result=False
+            ),
             "CHECKPOINT_INFLATE": Key(
-                True, "Turn 2-D convolution weights into 3-D (repeated over time, divided by it)."
+                True,
+                "Turn 2-D convolution weights into 3-D (repeated over time, divided by it).",
+                affects_result=False,
             ),
             "CHECKPOINT_EPOCH_RESET": Key(
                 True,
                 "Kept for old files: initial weights never bring an optimizer or epoch with them; "
                 "TRAIN.AUTO_RESUME continues a run.",
+                affects_result=False,
             ),
             "CHECKPOINT_CLEAR_NAME_PATTERN": Key(
-                [], "Texts removed from parameter names of the file (first occurrence).", item=str
+                [],
+                "Texts removed from parameter names of the file (first occurrence).",
+                item=str,
+                affects_result=False,
             ),
             "CHECKPOINT_MIN_MATCH": Key(
                 0.9,
                 "Share of the model's parameters that a file must fill; below: error.",
                 ge=0.0,
                 le=1.0,
+                affects_result=False,
+            ),
+            "CHECKPOINT_STEPS": Key(
+                0,
+                "Optimizer steps between checkpoints inside an epoch; 0: none.",
+                ge=0,
+                affects_result=False,
+            ),
+            "CHECKPOINT_MINUTES": Key(
+                30.0,
+                "Minutes since the last checkpoint after which one is written inside an epoch; "
+                "0: never.",
+                ge=0.0,
+                affects_result=False,
+            ),
+            "ALLOW_CHANGED_RESUME": Key(
+                False,
+                "Continue a run although its configuration, data or number of processes has "
+                "changed in a way that changes the result.",
+                affects_result=False,
             ),
             "KEEP_CHECKPOINTS": Key(
-                0, "Newest checkpoints kept beside the best one; 0 keeps all.", ge=0
+                0,
+                "Newest checkpoints kept beside the best one; 0 keeps all.",
+                ge=0,
+                affects_result=False,
             ),
             "MIXED_PRECISION": Key(False, "Autocast the forward pass to TRAIN.AMP_DTYPE."),
             "AMP_DTYPE": Key(
@@ -49,11 +88,14 @@ TRAIN = register_section(
                 "A non-finite loss or gradient stops the run or skips the step.",
                 choices=("stop", "skip"),
             ),
-            "NAN_SKIP_LIMIT": Key(10, "Skipped steps in a row after which the run stops.", ge=1),
+            "NAN_SKIP_LIMIT": Key(
+                10, "Skipped steps in a row after which the run stops.", ge=1, affects_result=False
+            ),
             "KILL_LOSS_EXPLOSION_FACTOR": Key(
                 0.0,
                 "> 0: stop when the loss exceeds this factor times the mean of the last five.",
                 ge=0.0,
+                affects_result=False,
             ),
         },
     )

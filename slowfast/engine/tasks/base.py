@@ -36,6 +36,10 @@ class Task(Protocol):
 
     class_names: list[str]
 
+    def check_data(self) -> None:
+        """Read all lists that will be needed, before anything is computed; UserError."""
+        ...
+
     def build_model(self) -> nn.Module:
         """The network with its initial weights, on the device."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from torch.utils.data import DataLoader
 
 from slowfast.config.node import CfgNode
 from slowfast.datasets.base import VideoDataset
+from slowfast.datasets.build import build_dataset
+from slowfast.datasets.checks import warn_overlap
 from slowfast.datasets.classnames import check_order
 from slowfast.datasets.loader import construct_loader
 from slowfast.engine.losses import build_loss
@@ -51,13 +54,28 @@ class RecognitionTask:
             if mix.ENABLE
             else None
         )  # fmt: skip
+        self._datasets: dict[str, VideoDataset] = {}
         self._normalizers: dict[str, Normalizer] = {}
 
     def build_model(self) -> nn.Module:
         return build_model(self.cfg, self.runtime.device)
 
+    def check_data(self) -> None:
+        splits = ["train", "val"] if self.cfg.TRAIN.ENABLE else []
+        splits += ["test"] if self.cfg.TEST.ENABLE else []
+        lists = {split: self._dataset(split).list for split in splits}
+        for split in sorted(set(splits) - {"train"}):
+            if "train" in lists and self.runtime.is_main:
+                warn_overlap(lists["train"], lists[split])
+
+    def _dataset(self, split: str) -> VideoDataset:
+        """The data set of a split, its list read once."""
+        if split not in self._datasets:
+            self._datasets[split] = build_dataset(self.cfg, split)
+        return copy.copy(self._datasets[split])  # tests differ in their number of views
+
     def loader(self, split: str) -> DataLoader:
-        loader = construct_loader(self.cfg, split, self.runtime)
+        loader = construct_loader(self.cfg, split, self.runtime, self._dataset(split))
         dataset: VideoDataset = loader.dataset
         self.class_names = dataset.class_names or self.class_names
         normalizer = self._normalizers[split] = build_normalizer(self.cfg, dataset.reads_bgr)

@@ -1,0 +1,86 @@
+"""Is this still the same run? What has changed since its checkpoint was written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from slowfast.config.node import CfgNode
+from slowfast.config.schema import keys_without_effect
+from slowfast.engine.state import Setting
+from slowfast.utils.errors import Problem, UserError
+from slowfast.utils.logging import get_logger
+
+logger = get_logger(__name__)
+
+
+def check_resumable(cfg: CfgNode, setting: Setting, content: dict[str, Any], path: object) -> None:
+    """Report what has changed; UserError if it changes the result and is not allowed."""
+    if "rng_state" not in content or "inside_epoch" not in content:
+        raise UserError(
+            f"{path} was not written by this framework: it holds weights, not a stopped run",
+            "name it as TRAIN.CHECKPOINT_FILE_PATH and use another OUTPUT_DIR",
+            "TRAIN.AUTO_RESUME",
+        )
+    changes = changed_keys(cfg, content["cfg"])
+    harmless = keys_without_effect()
+    for key, (old, new) in changes.items():
+        if key in harmless:
+            logger.info("resuming with another %s: %r was %r", key, new, old)
+    serious = [
+        Problem(f"is {new!r}, was {old!r} in {path}", "", key)
+        for key, (old, new) in changes.items()
+        if key not in harmless
+    ]
+    if setting.world != content["world"]:
+        text = f"{setting.world} processes, the run had {content['world']}"
+        serious.append(Problem(text, "", "number of processes"))
+    if setting.data != content["data"]:
+        text = f"{setting.data} now, {content['data']} when the run began"
+        serious.append(Problem(text, "", "training list"))
+    if not serious:
+        return
+    if cfg.TRAIN.ALLOW_CHANGED_RESUME:
+        for problem in serious:
+            logger.warning("resuming although the result changes: %s", problem)
+        return
+    remedy = (
+        "put the old values back, choose another OUTPUT_DIR, or set TRAIN.ALLOW_CHANGED_RESUME True"
+    )
+    first, *rest = serious
+    raise UserError([Problem(first.message, remedy, first.key), *rest])
+
+
+def changed_keys(cfg: CfgNode, saved: str) -> dict[str, tuple[Any, Any]]:
+    """Keys whose value differs from that of the saved YAML text: (old, new).
+
+    Keys that only one of them knows belong to different versions of the program.
+    """
+    old = _flat(yaml.safe_load(saved) or {})
+    new = cfg.flat()
+    return {
+        key: (old[key], value)
+        for key, value in new.items()
+        if key in old and _plain(old[key]) != _plain(value)
+    }
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _plain(value: Any) -> Any:
+    # YAML reads 1e-6 as a text and gives tuples back as lists.
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return value

@@ -1,0 +1,122 @@
+"""Runs of the main command in processes of their own, which tests stop, kill and starve."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from tests.conftest import words
+
+_CONTEXT = multiprocessing.get_context("forkserver")  # imports torch once, forks for each run
+_CONTEXT.set_forkserver_preload(["slowfast.engine.run", "tests.conftest"])
+
+
+def _enter(argv: Sequence[str], log: str, env: dict[str, str], largest_file: int) -> None:
+    from slowfast.engine.run import main
+    from slowfast.utils.cli import run_command
+
+    os.environ.update(env)
+    torch.set_num_threads(1)
+    if largest_file:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+    with open(log, "a") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+    run_command(lambda: main(argv))
+
+
+class Run:
+    """One process that runs the command with KEY VALUE ``values``."""
+
+    def __init__(self, config: Path, values: dict, options: Sequence[str] = (),
+                 env: dict[str, str] | None = None, largest_file: int = 0):  # fmt: skip
+        self.out = Path(values["OUTPUT_DIR"])
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.log = self.out / f"console{(env or {}).get('RANK', '')}.txt"
+        argv = ["--cfg", str(config), *options, *words(values)]
+        self.process = _CONTEXT.Process(
+            target=_enter, args=(argv, str(self.log), env or {}, largest_file)
+        )
+        self.process.start()
+
+    @property
+    def console(self) -> str:
+        return self.log.read_text() if self.log.exists() else ""
+
+    def wait(self, seconds: float = 60) -> int:
+        """The exit code (negative: killed by that signal)."""
+        self.process.join(seconds)
+        if self.process.is_alive():
+            self.process.kill()
+            raise AssertionError(f"still running after {seconds} s:\n{self.console[-3000:]}")
+        return self.process.exitcode
+
+    def wait_for(self, condition: Callable[[], bool], seconds: float = 60) -> bool:
+        """Wait until ``condition`` holds (True) or the process has ended (False)."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if condition():
+                return True
+            if not self.process.is_alive():
+                return False
+            time.sleep(0.002)
+        raise AssertionError(f"nothing happened in {seconds} s:\n{self.console[-3000:]}")
+
+    def signal(self, number: int) -> None:
+        os.kill(self.process.pid, number)
+
+
+def stats(out: Path, kind: str = "") -> list[dict]:
+    """Lines of ``stats.jsonl``; a line being written is left out."""
+    file = out / "stats.jsonl"
+    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
+    rows = [json.loads(line) for line in lines if line.endswith("}\n")]
+    return [row for row in rows if not kind or row["_type"] == kind]
+
+
+def kill_often(start: Callable[[], Run], kills: int, seed: int) -> int:
+    """Kill the run some iterations after each start, then let it end; kills that hit it."""
+    draw, hits = random.Random(seed), 0
+    for _ in range(kills):
+        run = start()
+        before = len(stats(run.out, "train_iter"))
+        wanted = before + draw.randint(1, 3)
+        if run.wait_for(lambda: len(stats(run.out, "train_iter")) >= wanted):
+            time.sleep(draw.uniform(0, 0.05))  # inside a step, or while a checkpoint is written
+            run.signal(9)
+        hits += run.wait() == -9
+    run = start()
+    assert run.wait() == 0, run.console[-3000:]
+    return hits
+
+
+def assert_same_state(a: dict, b: dict) -> None:
+    """Two checkpoints of equal weights, averages, moments, generators and positions."""
+    for part in ("model_state", "ema_state", "optimizer_state", "rng_state", "sampler_state",
+                 "iteration", "progress", "recent_losses"):  # fmt: skip
+        _assert_same(a[part], b[part], part)
+
+
+def _assert_same(a, b, name):
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), name
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), name
+        for key in a:
+            _assert_same(a[key], b[key], f"{name}.{key}")
+    elif isinstance(a, (list, tuple)):
+        assert len(a) == len(b), name
+        for number, (x, y) in enumerate(zip(a, b)):
+            _assert_same(x, y, f"{name}.{number}")
+    else:
+        assert a == b, name
