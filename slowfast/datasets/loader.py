@@ -15,7 +15,7 @@ from slowfast.datasets.build import build_dataset
 from slowfast.utils.errors import UserError
 from slowfast.utils.runtime import Runtime
 from slowfast.utils.seeding import sample_rng
-from slowfast.utils.signals import ignore_signals
+from slowfast.utils.signals import outlast_signals
 
 Batch = dict[str, Any]
 
@@ -87,7 +87,7 @@ def collate(samples: list[Sample | BadItem]) -> Batch:
 
 def _start_worker(_: int) -> None:
     # One thread a worker: the workers themselves are the parallelism.
-    ignore_signals()
+    outlast_signals()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -59,15 +59,37 @@ def _is_inside(path: Path) -> bool:
     return "_iter_" in path.name
 
 
+class _Output:
+    """A file that remembers why it could not be written; torch does not say."""
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint; UserError if the disk is full or the folder cannot be written."""
     make_dirs(path.parent, "OUTPUT_DIR")
 
     def write(temporary: str) -> None:
-        try:
-            torch.save(content, temporary)
-        except RuntimeError as error:  # what torch makes of a full disk
-            raise OSError(str(error)) from error
+        with open(temporary, "wb") as file:
+            output = _Output(file)
+            try:
+                torch.save(content, output)
+            except RuntimeError as error:  # what torch makes of a full disk
+                if output.error is None:
+                    raise
+                raise output.error from error
 
     write_atomic(path, write)
 

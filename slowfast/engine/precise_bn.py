@@ -14,7 +14,8 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from slowfast.utils.distributed import gather_objects
+from slowfast.layers.norm import CpuSyncBatchNorm
+from slowfast.utils.distributed import gather_objects, sum_numbers
 
 
 class _Population:
@@ -31,10 +32,18 @@ class _Population:
     def _note_size(self, _: nn.Module, inputs: tuple[torch.Tensor]) -> None:
         self._size = inputs[0].numel() // inputs[0].shape[1]
 
-    def add_batch(self) -> None:
+    @property
+    def size(self) -> int:
+        """Elements a channel of the last batch in this process; 0 if the layer was not used."""
+        return self._size
+
+    def add_batch(self, size_everywhere: int) -> None:
+        """Take the statistics of the last batch; synchronised ones are those of all processes."""
         size, self._size = self._size, 0
         if size == 0:
-            return  # the layer was not used
+            return
+        if isinstance(self.layer, (nn.SyncBatchNorm, CpuSyncBatchNorm)):
+            size = size_everywhere
         mean, variance = self.layer.running_mean.double(), self.layer.running_var.double()
         self.count += size
         self.mean_sum += size * mean
@@ -60,8 +69,9 @@ def update_statistics(model: nn.Module, batches: Iterable[torch.Tensor], count: 
         with torch.no_grad():
             for batch in itertools.islice(batches, count):
                 model(batch)
-                for population in populations:
-                    population.add_batch()
+                everywhere = sum_numbers([population.size for population in populations])
+                for population, size in zip(populations, everywhere):
+                    population.add_batch(int(size))
     finally:
         for population in populations:
             population.close()

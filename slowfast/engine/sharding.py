@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
@@ -53,6 +54,17 @@ def wrap_model(cfg: CfgNode, runtime: Runtime, network: nn.Module) -> nn.Module:
             find_unused_parameters=network.has_unused_parameters,
         )
     return torch.compile(network) if cfg.TRAIN.COMPILE else network
+
+
+@torch.no_grad()
+def share_buffers(network: nn.Module) -> None:
+    """Give all processes the buffers of rank 0, batch-norm statistics above all.
+
+    They are what a checkpoint holds; DDP does the same before each training step.
+    """
+    if dist.is_initialized():
+        for buffer in unwrap(network).buffers():
+            dist.broadcast(buffer, 0)
 
 
 def unwrap(model: nn.Module) -> nn.Module:

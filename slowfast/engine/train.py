@@ -24,7 +24,7 @@ from slowfast.engine.optim import build_optimizer, describe_groups
 from slowfast.engine.precise_bn import update_statistics
 from slowfast.engine.resume import check_resumable
 from slowfast.engine.schedule import batch_factor, describe_batch, is_due, learning_rate
-from slowfast.engine.sharding import shard, synchronise_norm, wrap_model
+from slowfast.engine.sharding import shard, share_buffers, synchronise_norm, wrap_model
 from slowfast.engine.step import OptimizerStep
 from slowfast.engine.tasks.base import Batch, Task
 from slowfast.engine.writer import ScalarWriter
@@ -217,6 +217,7 @@ class Trainer:
 
         evaluator = self.task.validator()
         network = self.ema.module if self.ema else self.model
+        share_buffers(network)
         stats = evaluate(
             network, self.val_loader, evaluator, self.val_bad, self.runtime,
             f"val {epoch + 1}/{cfg.SOLVER.MAX_EPOCH}", cfg.LOG_PERIOD, on_step, self.stop,

@@ -18,6 +18,7 @@ from slowfast.config.node import CfgNode
 from slowfast.config.schema import Key, Section, register_section
 from slowfast.layers.attention import TransformerBlock
 from slowfast.layers.conv import DepthwiseConv3d
+from slowfast.layers.norm import BatchNorm2d, BatchNorm3d
 
 STFM_SECTION = register_section(
     Section(
@@ -71,7 +72,7 @@ class Adapt(nn.Module):
     def __init__(self, shape: StfmShape):
         super().__init__()
         kernel = (shape.stride_t, shape.stride_s, shape.stride_s)
-        self.norm = nn.BatchNorm3d(shape.channels)
+        self.norm = BatchNorm3d(shape.channels)
         self.transconv = nn.ConvTranspose3d(shape.channels, 3, kernel, stride=kernel)
         self.act = nn.ReLU6()
 
@@ -91,7 +92,7 @@ class FocusPatchEmbed(nn.Module):
     def __init__(self, shape: StfmShape, dense: bool, pos_kernel: int):
         super().__init__()
         step = _DENSE_STRIDE if dense else PATCH
-        self.norm = nn.BatchNorm3d(3)
+        self.norm = BatchNorm3d(3)
         self.proj = nn.Conv3d(
             3, shape.dim, (3, PATCH, PATCH), (shape.stride_t, step, step), (1, 0, 0)
         )
@@ -126,7 +127,7 @@ class TokenSelector(nn.Module):
     def __init__(self, dim: int, num_tokens: int, temperature: float | None):
         super().__init__()
         self.temperature = temperature
-        self.norm = nn.BatchNorm2d(dim)
+        self.norm = BatchNorm2d(dim)
         self.select = nn.Sequential(
             nn.Conv2d(dim, dim, 3, padding=1, groups=dim),
             nn.Hardswish(),
@@ -151,7 +152,7 @@ class TokenChain(nn.Module):
         super().__init__()
         # The similarities grow with the width; the selection does not depend on it.
         self.temperature = temperature and temperature * dim**0.5
-        self.norm = nn.BatchNorm3d(dim)
+        self.norm = BatchNorm3d(dim)
         # An MLP along the token axis: each output patch mixes all patches and all tokens.
         self.proj = Mlp(patches + num_tokens, out_features=patches)
 

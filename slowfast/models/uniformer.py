@@ -14,6 +14,7 @@ from slowfast.layers.attention import Attention, TransformerBlock
 from slowfast.layers.checkpointing import recomputed_blocks, run_blocks
 from slowfast.layers.conv import DepthwiseConv3d
 from slowfast.layers.mlp import ConvMlp
+from slowfast.layers.norm import BatchNorm3d
 from slowfast.layers.patch_embed import ConvPatchEmbed
 from slowfast.layers.stfm import PATCH, FocusBlock, Stfm, StfmShape, similarity_loss
 from slowfast.models.base import MODEL_REGISTRY, VideoModel
@@ -58,12 +59,12 @@ class ConvBlock(nn.Module):
     def __init__(self, dim: int, mlp_ratio: float, drop: float, drop_path: float):
         super().__init__()
         self.pos_embed = DepthwiseConv3d(dim, 3)
-        self.norm1 = nn.BatchNorm3d(dim)
+        self.norm1 = BatchNorm3d(dim)
         self.conv1 = nn.Conv3d(dim, dim, 1)
         self.conv2 = nn.Conv3d(dim, dim, 1)
         self.attn = DepthwiseConv3d(dim, 5)
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
-        self.norm2 = nn.BatchNorm3d(dim)
+        self.norm2 = BatchNorm3d(dim)
         self.mlp = ConvMlp(dim, int(dim * mlp_ratio), drop)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -81,8 +82,9 @@ class JointBlock(TransformerBlock):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x + self.pos_embed(x)
+        b, c, t, h, w = x.shape
         tokens = super().forward(x.flatten(2).transpose(1, 2))
-        return tokens.transpose(1, 2).reshape(x.shape)
+        return tokens.reshape(b, t, h, w, c).permute(0, 4, 1, 2, 3)
 
 
 class SplitBlock(TransformerBlock):
@@ -152,7 +154,7 @@ class Uniformer(VideoModel):
             self.normF = nn.LayerNorm(dims[3])
         else:
             self.blocks4 = _attention_blocks(block, dims[3], rates[3], options)
-            self.norm = nn.BatchNorm3d(dims[3])
+            self.norm = BatchNorm3d(dims[3])
         width = options.REPRESENTATION_SIZE
         self.pre_logits = nn.Identity()
         if width:

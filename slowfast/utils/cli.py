@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import warnings
 from collections.abc import Callable
@@ -17,22 +18,28 @@ def run_command(main: Callable[[], int | None], debug: bool | None = None) -> No
     warnings.filterwarnings("ignore", message=".*torch.jit.script.* is deprecated")
     if debug is None:
         debug = "--debug" in sys.argv
+    code = _call(main, debug)
+    gc.collect()  # what the run held, loader workers among it, ends before the interpreter does
+    sys.exit(code)
+
+
+def _call(main: Callable[[], int | None], debug: bool) -> int:
     try:
-        sys.exit(main() or 0)
+        return main() or 0
     except (UserError, VideoError) as error:
         if debug:
             raise
         _say(f"error: {error}")
-        sys.exit(getattr(error, "exit_code", EXIT_USER_ERROR))
+        return getattr(error, "exit_code", EXIT_USER_ERROR)
     except Interrupted as stop:
         _say(str(stop))
-        sys.exit(stop.exit_code)
+        return stop.exit_code
     except KeyboardInterrupt:
         _say("interrupted")
-        sys.exit(EXIT_INTERRUPTED)
+        return EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader of a pipe (head, less) has gone
         sys.stderr.close()
-        sys.exit(0)
+        return 0
 
 
 def _say(text: str) -> None:

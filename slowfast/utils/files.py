@@ -11,7 +11,7 @@ from pathlib import Path
 
 from iopath.common.file_io import PathManager, PathManagerFactory
 
-from slowfast.utils.errors import UserError
+from slowfast.utils.errors import RunFailure, UserError
 
 path_manager: PathManager = PathManagerFactory.get(defaults_setup=True)
 
@@ -29,7 +29,7 @@ def make_dirs(path: str | Path, key: str = "") -> Path:
 def write_atomic(path: str | Path, write: Callable[[str], None]) -> None:
     """Let ``write(temporary path)`` write a file, sync it and rename it to ``path``.
 
-    A reader sees the old file or the complete new one; a failure leaves the old one.
+    A reader sees the old file or the complete new one; RunFailure leaves the old one.
     """
     path = Path(path)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
@@ -41,7 +41,7 @@ def write_atomic(path: str | Path, write: Callable[[str], None]) -> None:
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise UserError(
+        raise RunFailure(
             f"cannot write {path}: {error.strerror or error}", "free space or check permissions"
         ) from error
     finally:

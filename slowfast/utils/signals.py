@@ -43,7 +43,14 @@ class StopRequest:
             self.number, self._since = number, time.monotonic()
 
 
-def ignore_signals() -> None:
-    """In a helper process: a signal to the whole group is the main process's to answer."""
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+def outlast_signals() -> None:
+    """In a loader worker: a signal to the whole group is the main process's to answer.
+
+    The second SIGTERM is obeyed: it is the main process's own, which wants to end.
+    """
+
+    def once(number: int, _: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, once)

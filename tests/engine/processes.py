@@ -25,6 +25,7 @@ def _enter(argv: Sequence[str], log: str, env: dict[str, str], largest_file: int
     from slowfast.utils.cli import run_command
 
     os.environ.update(env)
+    multiprocessing.set_start_method("fork", force=True)  # the default of a command of its own
     torch.set_num_threads(1)
     if largest_file:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
@@ -39,10 +40,11 @@ class Run:
     """One process that runs the command with KEY VALUE ``values``."""
 
     def __init__(self, config: Path, values: dict, options: Sequence[str] = (),
-                 env: dict[str, str] | None = None, largest_file: int = 0):  # fmt: skip
+                 env: dict[str, str] | None = None, largest_file: int = 0,
+                 tag: str = ""):  # fmt: skip
         self.out = Path(values["OUTPUT_DIR"])
         self.out.mkdir(parents=True, exist_ok=True)
-        self.log = self.out / f"console{(env or {}).get('RANK', '')}.txt"
+        self.log = self.out / f"console{tag or (env or {}).get('RANK', '')}.txt"
         argv = ["--cfg", str(config), *options, *words(values)]
         self.process = _CONTEXT.Process(
             target=_enter, args=(argv, str(self.log), env or {}, largest_file)
@@ -71,6 +73,11 @@ class Run:
                 return False
             time.sleep(0.002)
         raise AssertionError(f"nothing happened in {seconds} s:\n{self.console[-3000:]}")
+
+    def children(self) -> list[int]:
+        """Its loader workers."""
+        pid = self.process.pid
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
     def signal(self, number: int) -> None:
         os.kill(self.process.pid, number)

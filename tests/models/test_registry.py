@@ -7,6 +7,7 @@ import torch
 
 from slowfast.config.load import load_config
 from slowfast.models import MODEL_REGISTRY, build_model
+from slowfast.models.build import set_train_mode
 from slowfast.models.summary import measure_model
 from tests.conftest import words
 
@@ -57,6 +58,25 @@ def test_clips_do_not_see_each_other(name, extra):
     with torch.no_grad():
         together, alone = model(video), model(video[1:2])
     assert torch.allclose(together[1:2], alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("name, extra", VARIANTS)
+def test_gradients_of_clips_add_up(name, extra):
+    """The gradient of a batch is that of its clips one by one (frozen statistics)."""
+    cfg, model = build(name, extra | {"UNIFORMER.DROP_DEPTH_RATE": 0.0})
+    set_train_mode(model, frozen_bn=True)
+    video, labels = clips(cfg, 3), torch.tensor([0, 1, 2])
+    gradients = []
+    for parts in ([[0, 1, 2]], [[0], [1], [2]], [[0], [1, 2]]):
+        model.zero_grad(set_to_none=False)
+        for part in parts:
+            loss = torch.nn.functional.cross_entropy(model(video[part]), labels[part])
+            (loss * len(part) / 3).backward()
+        gradients.append({n: p.grad.clone() for n, p in model.named_parameters()
+                          if p.grad is not None})  # fmt: skip
+    for other in gradients[1:]:
+        for key, value in gradients[0].items():
+            assert torch.allclose(value, other[key], rtol=1e-3, atol=1e-5), key
 
 
 @pytest.mark.parametrize("name, extra", VARIANTS)
