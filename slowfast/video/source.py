@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Sequence
@@ -85,9 +86,12 @@ def open_video(path: str, backend: str = "pyav", threads: bool = False) -> Sourc
     if backend == "torchcodec":
         from slowfast.video.backends.torchcodec import TorchcodecSource
 
-        opened = TorchcodecSource(path, threads)
-        if opened.codec in EXACT_CODECS:
-            return opened
+        # What it cannot open or would decode differently is PyAV's, which also knows best
+        # what is wrong with a file.
+        with contextlib.suppress(VideoError):
+            opened = TorchcodecSource(path, threads)
+            if opened.is_exact:
+                return opened
     from slowfast.video.backends.pyav import PyAVSource
 
     return PyAVSource(path, threads)

@@ -92,7 +92,9 @@ class PyAVSource(Source):
             decoded = self._seek_and_decode(wanted) if self._index.regular else None
             return self._decode_from_start(wanted) if decoded is None else decoded
         except av.error.FFmpegError as error:
-            raise VideoError(self.path, f"decoding failed: {error.strerror}") from error
+            raise VideoError(
+                self.path, f"decoding failed: {error.strerror} (damaged or cut off)"
+            ) from error
 
     # -- fast path ---------------------------------------------------------------------------
 
@@ -158,4 +160,6 @@ class PyAVSource(Source):
         raise VideoError(self.path, f"{self.num_frames} frames announced, {count} can be decoded")
 
     def _to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
-        return self._reformatter.reformat(frame, format="rgb24").to_ndarray()
+        image = self._reformatter.reformat(frame, format="rgb24").to_ndarray()
+        turns = round(frame.rotation / 90) % 4  # counter-clockwise, as the file asks for
+        return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
