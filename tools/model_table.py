@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""Parameters and GFLOPs of the networks of configuration files, as a Markdown table."""
+"""Parameters, GFLOPs x views and activations of the networks of one or all configurations.
+
+A Markdown table; GFLOPs are multiply-adds, as the field counts.
+"""
 
 import argparse
 

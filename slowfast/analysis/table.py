@@ -11,17 +11,21 @@ from slowfast.models.summary import measure_model
 
 
 def model_rows(files: Iterable[str | Path], overrides: list[str]) -> list[list[str]]:
-    """(configuration, frames x crop, parameters in M, GFLOPs a view) of each file."""
+    """One row a file: the network's size, and GFLOPs x views of its test protocol."""
     rows = []
     for file in files:
         cfg = load_config([file], overrides)
         size = measure_model(build_model(cfg), cfg)
         clip = f"{cfg.DATA.NUM_FRAMES} x {cfg.DATA.TRAIN_CROP_SIZE}²"
-        rows.append([str(file), clip, f"{size.parameters / 1e6:.2f}", f"{size.gflops:.2f}"])
+        views = f"{cfg.TEST.NUM_SPATIAL_CROPS} x {cfg.TEST.NUM_ENSEMBLE_VIEWS}"
+        rows.append([str(file), clip, f"{size.parameters / 1e6:.2f}",
+                     f"{size.gflops:.2f}", views, f"{size.mega_activations:.1f}"])  # fmt: skip
     return rows
 
 
 def as_markdown(rows: Iterable[list[str]]) -> str:
     """The rows as a Markdown table."""
-    lines = ["| configuration | clip | M parameters | GFLOPs a view |", "| --- | --- | --- | --- |"]
+    names = ("configuration", "clip", "M parameters", "GFLOPs a view", "views (crops x clips)",
+             "M activations a view")  # fmt: skip
+    lines = [f"| {' | '.join(names)} |", "| --- " * len(names) + "|"]
     return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows])

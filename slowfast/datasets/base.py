@@ -96,6 +96,13 @@ class VideoDataset(Dataset):
 
     # ------------------------------------------------------------------------------------------
 
+    @classmethod
+    def list_of(cls, cfg: CfgNode, split: str) -> ItemList:
+        """The list of a split as it stands, without any check and without the data set."""
+        unread = cls.__new__(cls)
+        unread.split = split
+        return unread.read_list(cfg)
+
     def _load_list(self, cfg: CfgNode) -> ItemList:
         found = self.read_list(cfg)
         names = found.class_names or find_class_names(

@@ -8,14 +8,25 @@ from slowfast.config.node import CfgNode
 from slowfast.config.validate import register_rule
 from slowfast.datasets import kinetics, moving_shapes, official_splits, something  # noqa: F401
 from slowfast.datasets.base import DATASET_REGISTRY, VideoDataset
+from slowfast.datasets.lists import ItemList
 from slowfast.utils.errors import Problem, UserError
 from slowfast.video.randaugment import parse_randaugment
 
 
 def build_dataset(cfg: CfgNode, split: str) -> VideoDataset:
     """The data set of ``train``, ``val`` or ``test``; UserError for an unknown name."""
-    name = cfg.TEST.DATASET if split == "test" else cfg.TRAIN.DATASET
-    return DATASET_REGISTRY.get(name)(cfg, split)
+    return _class_of(cfg, split)(cfg, split)
+
+
+def _class_of(cfg: CfgNode, split: str) -> type[VideoDataset]:
+    return DATASET_REGISTRY.get(cfg.TEST.DATASET if split == "test" else cfg.TRAIN.DATASET)
+
+
+def read_configured_lists(cfg: CfgNode) -> dict[str, ItemList]:
+    """The lists of all splits that the configuration uses, unchecked, by the split's name."""
+    splits = ["train", "val"] if cfg.TRAIN.ENABLE else []
+    splits += ["test"] if cfg.TEST.ENABLE else []
+    return {split: _class_of(cfg, split).list_of(cfg, split) for split in splits}
 
 
 @register_rule

@@ -138,7 +138,33 @@ def read_path_list(path: str | Path, separator: str, prefix: str, key: str) -> l
     return items
 
 
+def read_named_lists(files: Sequence[str], prefix: str = "") -> dict[str, ItemList]:
+    """Lists of the Kinetics form by the stems of their files (numbered if those are equal)."""
+    found: dict[str, ItemList] = {}
+    for file in files:
+        stem = name = Path(file).stem
+        while name in found:
+            name = f"{stem}_{len(found)}"
+        found[name] = ItemList(read_path_list(file, " ", prefix, "LIST"), str(file))
+    return found
+
+
 # -- class per folder ----------------------------------------------------------------------------
+
+
+def find_videos(root: str | Path, key: str) -> list[str]:
+    """Video files below a folder, as sorted paths relative to it; UserError without any."""
+    root = Path(root)
+    if not root.is_dir():
+        raise UserError(f"there is no folder {root}", f"check {key}", key)
+    found = sorted(
+        str(path.relative_to(root))
+        for path in root.rglob("*")
+        if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
+    )
+    if not found:
+        raise UserError(f"{root} holds no videos ({' '.join(VIDEO_SUFFIXES)})", "", key)
+    return found
 
 
 def read_class_folders(root: str | Path, key: str) -> tuple[list[Item], list[str]]:

@@ -78,6 +78,17 @@ def gpu_count() -> int:
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
+def describe_devices() -> list[str]:
+    """Name, memory and capability of every visible GPU."""
+    found = []
+    for number in range(gpu_count()):
+        facts = torch.cuda.get_device_properties(number)
+        half = "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+        found.append(f"{facts.name}, {facts.total_memory / 2**30:.0f} GiB, {half}, "
+                     f"CUDA {torch.version.cuda}")  # fmt: skip
+    return found
+
+
 def choose_device(num_gpus: int, local_rank: int = 0) -> torch.device:
     """CPU for ``NUM_GPUS 0``, else the GPU of this process; UserError if there are too few."""
     if num_gpus == 0:

@@ -36,6 +36,14 @@ class Normalizer:
             erase(video, boxes, self.erase_mode)
         return video
 
+    def picture(self, video: torch.Tensor) -> torch.Tensor:
+        """Back from the network's input ``B 3 T H W`` to uint8 RGB ``B T H W 3``, for people."""
+        shape = (1, 3, 1, 1, 1)
+        video = video.detach().cpu().float()
+        video = video.flip(1) if self.bgr else video
+        video = video * torch.tensor(self.std).view(shape) + torch.tensor(self.mean).view(shape)
+        return (video * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 4, 1)
+
 
 def build_normalizer(cfg: CfgNode, reads_bgr: bool) -> Normalizer:
     """``reads_bgr``: the reference's loader of this data set gives BGR frames."""

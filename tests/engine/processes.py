@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import random
@@ -14,6 +13,8 @@ from pathlib import Path
 
 import torch
 
+from slowfast.analysis.stress import read_stats as stats
+from slowfast.analysis.stress import state_differences
 from tests.conftest import words
 
 _CONTEXT = multiprocessing.get_context("forkserver")  # imports torch once, forks for each run
@@ -83,14 +84,6 @@ class Run:
         os.kill(self.process.pid, number)
 
 
-def stats(out: Path, kind: str = "") -> list[dict]:
-    """Lines of ``stats.jsonl``; a line being written is left out."""
-    file = out / "stats.jsonl"
-    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
-    rows = [json.loads(line) for line in lines if line.endswith("}\n")]
-    return [row for row in rows if not kind or row["_type"] == kind]
-
-
 def kill_often(start: Callable[[], Run], kills: int, seed: int) -> int:
     """Kill the run some iterations after each start, then let it end; kills that hit it."""
     draw, hits = random.Random(seed), 0
@@ -109,21 +102,4 @@ def kill_often(start: Callable[[], Run], kills: int, seed: int) -> int:
 
 def assert_same_state(a: dict, b: dict) -> None:
     """Two checkpoints of equal weights, averages, moments, generators and positions."""
-    for part in ("model_state", "ema_state", "optimizer_state", "rng_state", "sampler_state",
-                 "iteration", "progress", "recent_losses"):  # fmt: skip
-        _assert_same(a[part], b[part], part)
-
-
-def _assert_same(a, b, name):
-    if isinstance(a, torch.Tensor):
-        assert torch.equal(a, b), name
-    elif isinstance(a, dict):
-        assert a.keys() == b.keys(), name
-        for key in a:
-            _assert_same(a[key], b[key], f"{name}.{key}")
-    elif isinstance(a, (list, tuple)):
-        assert len(a) == len(b), name
-        for number, (x, y) in enumerate(zip(a, b)):
-            _assert_same(x, y, f"{name}.{number}")
-    else:
-        assert a == b, name
+    assert state_differences(a, b) == []

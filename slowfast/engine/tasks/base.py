@@ -52,6 +52,14 @@ class Task(Protocol):
         """(input of the network, labels) of a batch, on the device."""
         ...
 
+    def training_input(self, batch: Batch, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """(input, targets) of a training batch as the network sees them, mixed if they are."""
+        ...
+
+    def picture(self, video: torch.Tensor, split: str) -> torch.Tensor:
+        """Input of the network ``B 3 T H W`` -> uint8 RGB ``B T H W 3``, to be looked at."""
+        ...
+
     def accept_class_names(self, checkpoint_names: list[str]) -> None:
         """Compare the data's classes with a checkpoint's; UserError if they do not fit."""
         ...

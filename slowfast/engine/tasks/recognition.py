@@ -104,13 +104,20 @@ class RecognitionTask:
         video = normalizer(video, device, batch.get("boxes"))
         return video, batch["label"].to(device, non_blocking=True)
 
-    def loss(self, model: nn.Module, batch: Batch, step: int) -> LossOutput:
+    def training_input(self, batch: Batch, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         with torch.autocast(self.runtime.device.type, enabled=False):
             video, labels = self.to_device(batch, "train")
-        targets = labels
-        if self._mixup:
-            rng = sample_rng(self.cfg.RNG_SEED, step, int(batch["index"][0]), "mixup")
-            video, targets = self._mixup(video, labels, rng)
+        if self._mixup is None:
+            return video, labels
+        rng = sample_rng(self.cfg.RNG_SEED, step, int(batch["index"][0]), "mixup")
+        return self._mixup(video, labels, rng)
+
+    def picture(self, video: torch.Tensor, split: str) -> torch.Tensor:
+        return self._normalizers[split].picture(video)
+
+    def loss(self, model: nn.Module, batch: Batch, step: int) -> LossOutput:
+        labels = batch["label"]
+        video, targets = self.training_input(batch, step)
         logits, extra = model(video, with_losses=True)
         loss = self._loss(logits, targets) + sum(extra.values())
         stats = {f"{name}": float(value.detach()) for name, value in extra.items()}

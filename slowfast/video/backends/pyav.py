@@ -161,5 +161,10 @@ class PyAVSource(Source):
 
     def _to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
         image = self._reformatter.reformat(frame, format="rgb24").to_ndarray()
-        turns = round(frame.rotation / 90) % 4  # counter-clockwise, as the file asks for
-        return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+        return upright(image, frame.rotation)
+
+
+def upright(image: np.ndarray, degrees: float) -> np.ndarray:
+    """The image ``H W 3`` turned by ``degrees`` counter-clockwise, as its file asks for."""
+    turns = round(degrees / 90) % 4
+    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image

@@ -1,0 +1,141 @@
+"""What this machine has for the framework: packages, decoders, devices, and what is missing.
+
+Imports nothing but the standard library before it has looked: it must work where little does.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_MINIMUM_PYTHON = (3, 10)
+# Distribution -> module, where the names differ.
+_MODULES = {"pyyaml": "yaml", "opencv-python-headless": "cv2", "pytest-xdist": "xdist"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report; ``remedy`` is empty where all is well.
+
+    ``required`` findings with a remedy keep the framework from running.
+    """
+
+    name: str
+    found: str
+    remedy: str = ""
+    required: bool = True
+
+    def __str__(self) -> str:
+        mark = "ok" if not self.remedy else "MISSING" if self.required else "-"
+        tail = f"  -> {self.remedy}" if self.remedy else ""
+        return f"{mark:<8}{self.name:<26}{self.found}{tail}"
+
+
+def examine(root: Path) -> list[Finding]:
+    """Everything worth knowing, for the project at ``root``."""
+    findings = [_python()]
+    findings += [_package(*wanted) for wanted in _requirements(root / "pyproject.toml")]
+    if not any(f.remedy and f.name.split()[0] in ("torch", "av") for f in findings):
+        findings += [*_decoders(), *_devices()]
+    findings += _machine(root)
+    return findings
+
+
+def is_ready(findings: list[Finding]) -> bool:
+    """Whether nothing that is required is missing."""
+    return not any(f.required and f.remedy for f in findings)
+
+
+def _python() -> Finding:
+    version = platform.python_version()
+    low = sys.version_info < _MINIMUM_PYTHON
+    return Finding(
+        "python", f"{version} on {platform.platform()}",
+        f"Python {'.'.join(map(str, _MINIMUM_PYTHON))} or newer is needed" if low else "",
+    )  # fmt: skip
+
+
+def _requirements(pyproject: Path) -> Iterator[tuple[str, str]]:
+    """(requirement, extra or "") as the project states them; Python 3.10 reads no TOML."""
+    text = pyproject.read_text(encoding="utf-8")
+    hard = re.search(r"^dependencies = \[(.*?)^\]", text, re.S | re.M)
+    yield from ((name, "") for name in re.findall(r'"([^"]+)"', hard[1]))
+    optional = text.split("[project.optional-dependencies]")[1].split("\n[")[0]
+    for extra, names in re.findall(r"^(\w+) = \[(.*?)\]$", optional, re.S | re.M):
+        yield from ((name, extra) for name in re.findall(r'"([^"]+)"', names))
+
+
+def _package(requirement: str, extra: str) -> Finding:
+    name = re.match(r"[\w.-]+", requirement)[0]
+    need = requirement[len(name) :]
+    label = f"{name} [{extra}]" if extra else name
+    remedy = f'pip install -e ".[{extra}]"' if extra else "pip install -c constraints.txt -e ."
+    try:
+        version = importlib.metadata.version(name)
+        importlib.import_module(_MODULES.get(name.lower(), name).replace("-", "_"))
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(label, f"absent, needs {need}", remedy, required=not extra)
+    except (ImportError, OSError, RuntimeError) as error:
+        first = str(error).strip().splitlines()[0][:100]
+        return Finding(label, f"cannot be imported: {first}", remedy, required=not extra)
+    wrong = not _fits(version, need)
+    text = f"{version} (needs {need})" if wrong else version
+    return Finding(label, text, remedy if wrong else "", required=not extra)
+
+
+def _fits(version: str, need: str) -> bool:
+    numbers = _numbers(version)
+    for sign, limit in re.findall(r"(>=|<)([\w.]+)", need):
+        below = numbers < _numbers(limit)
+        if below == (sign == ">="):
+            return False
+    return True
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version.split("+")[0])[:3])
+
+
+def _decoders() -> Iterator[Finding]:
+    import av
+
+    from slowfast.video.backends import torchcodec
+
+    yield Finding("decoder pyav", f"av {av.__version__} with its own FFmpeg")
+    reason = torchcodec.why_missing()
+    yield Finding(
+        "decoder torchcodec", reason or "usable (DATA.DECODING_BACKEND torchcodec)",
+        "optional; pyav takes its place" if reason else "", required=False,
+    )  # fmt: skip
+
+
+def _devices() -> Iterator[Finding]:
+    from slowfast.utils.runtime import describe_devices
+
+    found = describe_devices()
+    for number, text in enumerate(found):
+        yield Finding(f"GPU {number}", text)
+    if not found:
+        yield Finding("GPU", "none that PyTorch can use", "set NUM_GPUS 0", required=False)
+
+
+def _machine(root: Path) -> Iterator[Finding]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    yield Finding("processor cores", f"{cores}")
+    yield Finding("free disk", f"{shutil.disk_usage(root).free / 2**30:.1f} GiB at {root}")
+    shared = Path("/dev/shm")
+    if shared.is_dir():
+        gib = shutil.disk_usage(shared).total / 2**30
+        yield Finding(
+            "shared memory", f"{gib:.1f} GiB at {shared}",
+            "loader workers may need more: docker run --shm-size 8g" if gib < 1 else "",
+            required=False,
+        )  # fmt: skip

@@ -1,0 +1,139 @@
+"""A campaign against resuming: real runs killed again and again must end as if left alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from slowfast.engine.checkpoint import run_checkpoints
+from slowfast.models.weights.read import read_checkpoint
+from slowfast.utils.errors import RunFailure
+from slowfast.utils.logging import get_logger
+
+logger = get_logger(__name__)
+
+# What of two checkpoints must be equal to the last bit.
+COMPARED = ("model_state", "ema_state", "optimizer_state", "scaler_state", "rng_state",
+            "sampler_state", "iteration", "progress", "recent_losses")  # fmt: skip
+
+
+def read_stats(out: Path, kind: str = "") -> list[dict[str, Any]]:
+    """Lines of ``stats.jsonl`` (of one ``_type``); a line being written is left out."""
+    file = out / "stats.jsonl"
+    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
+    rows = [json.loads(line) for line in lines if line.endswith("}\n")]
+    return [row for row in rows if not kind or row["_type"] == kind]
+
+
+def differences(a: Any, b: Any, name: str = "") -> list[str]:
+    """Names of the values in which two nested states differ."""
+    if isinstance(a, torch.Tensor) or isinstance(b, torch.Tensor):
+        return [] if torch.equal(a, b) else [name]
+    if isinstance(a, dict) and isinstance(b, dict):
+        odd = [f"{name}.{key}" for key in a.keys() ^ b.keys()]
+        return odd + [
+            d for k in a.keys() & b.keys() for d in differences(a[k], b[k], f"{name}.{k}")
+        ]
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)) and len(a) == len(b):
+        return [d for i, (x, y) in enumerate(zip(a, b)) for d in differences(x, y, f"{name}.{i}")]
+    return [] if a == b else [name]
+
+
+def state_differences(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
+    """In what two checkpoints differ, of what a resumed run must not change."""
+    return [d for part in COMPARED for d in differences(a[part], b[part], part)]
+
+
+@dataclass
+class Campaign:
+    """``command`` is that of the main program; ``{out}`` in it stands for OUTPUT_DIR.
+
+    ``processes`` > 1 starts so many ranks on this machine. ``number`` is the signal.
+    """
+
+    command: Sequence[str]
+    folder: Path
+    processes: int = 1
+    number: int = signal.SIGKILL
+    seed: int = 0
+
+    def run(self, kills: int) -> dict[str, Any]:
+        """Left alone, then stopped ``kills`` times; figures, ``differences`` among them."""
+        begin = time.monotonic()
+        self._finish(self._start("whole"))
+        alone_s = time.monotonic() - begin
+        draw = random.Random(self.seed)
+        hits, codes, iterations = 0, [], []
+        for _ in range(kills):
+            hit, code, iteration = self._disturb(draw)
+            hits += hit
+            codes.append(code)
+            iterations.append(iteration)
+        self._finish(self._start("stopped"))
+        a, b = (self._last(name) for name in ("whole", "stopped"))
+        return {
+            "signal": signal.Signals(self.number).name, "processes": self.processes,
+            "stops": hits, "at_iterations": iterations, "exit_codes": sorted(set(codes)),
+            "damaged_checkpoints": self._log("stopped").count("skipping a damaged checkpoint"),
+            "differences": state_differences(a, b), "seconds_alone": round(alone_s, 1),
+        }  # fmt: skip
+
+    def _start(self, name: str) -> list[subprocess.Popen]:
+        out = self.folder / name
+        out.mkdir(parents=True, exist_ok=True)
+        command = [word.replace("{out}", str(out)) for word in self.command]
+        with socket.socket() as listener:
+            listener.bind(("localhost", 0))
+            port = listener.getsockname()[1]
+        runs = []
+        for rank in range(self.processes):
+            env = dict(os.environ)
+            if self.processes > 1:
+                env |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_ADDR": "localhost",
+                        "WORLD_SIZE": str(self.processes), "MASTER_PORT": str(port),
+                        "LOCAL_WORLD_SIZE": str(self.processes)}  # fmt: skip
+            with open(out / f"console{rank}.txt", "ab") as log:
+                runs.append(subprocess.Popen([sys.executable, *command], env=env,
+                                             stdout=log, stderr=subprocess.STDOUT))  # fmt: skip
+        return runs
+
+    def _finish(self, runs: list[subprocess.Popen]) -> None:
+        codes = [run.wait() for run in runs]
+        if any(codes):
+            raise RunFailure(f"a run ended with {codes}", f"see the consoles in {self.folder}")
+
+    def _disturb(self, draw: random.Random) -> tuple[bool, int, int]:
+        """Stop a run some iterations after its start: (whether it hit, exit code, iteration)."""
+        out = self.folder / "stopped"
+        before = len(read_stats(out, "train_iter"))
+        wanted = before + draw.randint(1, 4)
+        runs = self._start("stopped")
+        while runs[0].poll() is None and len(read_stats(out, "train_iter")) < wanted:
+            time.sleep(0.002)
+        time.sleep(draw.uniform(0, 0.1))  # inside a step, or while a checkpoint is written
+        victims = runs if self.number != signal.SIGKILL else [draw.choice(runs)]
+        for run in victims:
+            if run.poll() is None:
+                run.send_signal(self.number)
+        codes = [run.wait() for run in runs]
+        hit = any(codes)
+        logger.info("stopped at iteration %d, exit codes %s", wanted, codes)
+        return hit, next((code for code in codes if code), 0), wanted
+
+    def _last(self, name: str) -> dict[str, Any]:
+        return read_checkpoint(run_checkpoints(self.folder / name)[0])
+
+    def _log(self, name: str) -> str:
+        return (self.folder / name / "stdout.log").read_text(errors="replace")

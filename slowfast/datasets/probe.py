@@ -1,0 +1,165 @@
+"""Looking into every video of lists before a training does: what is there, what is broken."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from slowfast.datasets.lists import Item, ItemList
+from slowfast.utils.errors import VideoError
+from slowfast.utils.files import make_dirs, short_hash, write_text_atomic
+from slowfast.utils.parallel import CRASHED, file_stamp, map_files
+from slowfast.video.backends.frames import FrameFolder
+from slowfast.video.source import Source, open_video
+
+_HASHED = 1 << 20  # bytes at both ends of a file that tell it from others
+
+
+def probe_video(path: str, template: str = "{:05d}.jpg", whole: bool = False) -> dict[str, Any]:
+    """Facts about a video file or frame folder, from its first, middle and last frame.
+
+    ``whole`` decodes all frames. ``cause`` is empty if the video can be read.
+    """
+    facts: dict[str, Any] = {"cause": "", "frames": 0, "fps": 0.0, "width": 0, "height": 0}
+    try:
+        source = FrameFolder(path, template) if os.path.isdir(path) else open_video(path)
+        facts |= {"frames": source.num_frames, "fps": round(source.fps, 3)}
+        last = source.num_frames - 1
+        wanted = range(last + 1) if whole else sorted({0, last // 2, last})
+        facts["height"], facts["width"] = _decode(source, wanted)
+        facts["content"] = "" if os.path.isdir(path) else _content(path)
+    except VideoError as error:
+        facts["cause"] = " ".join(error.cause.split())
+    return facts
+
+
+def _decode(source: Source, wanted: Sequence[int], at_once: int = 64) -> tuple[int, int]:
+    shape = (0, 0)
+    for start in range(0, len(wanted), at_once):
+        (frames,) = source.clips([wanted[start : start + at_once]])
+        shape = frames[-1].shape[:2]
+    return shape
+
+
+def _content(path: str) -> str:
+    size = os.path.getsize(path)
+    with open(path, "rb") as file:
+        head = file.read(_HASHED)
+        file.seek(max(size - _HASHED, 0))
+        return short_hash(str(size), head, file.read())
+
+
+@dataclass
+class Report:
+    """What a check found; ``summary`` is for people and scripts."""
+
+    lists: dict[str, ItemList]
+    facts: dict[str, dict[str, Any]]
+    shared: dict[str, list[str]] = field(default_factory=dict)
+    twice: dict[str, list[str]] = field(default_factory=dict)
+
+    def bad(self, name: str) -> list[tuple[Item, str]]:
+        """(item, cause) of the unreadable videos of a list."""
+        causes = ((item, self.facts[item.path]["cause"]) for item in self.lists[name].items)
+        return [(item, cause) for item, cause in causes if cause]
+
+    @property
+    def is_clean(self) -> bool:
+        """True if every video can be read and no list shares videos with another."""
+        return not any(self.bad(name) for name in self.lists) and not self.shared
+
+    def summary(self) -> dict[str, Any]:
+        """Figures of each list, and the duplicates between them."""
+        figures = {name: self._figures(name) for name in self.lists}
+        return {"lists": figures, "shared": self.shared, "twice": self.twice}
+
+    def _figures(self, name: str) -> dict[str, Any]:
+        items = self.lists[name].items
+        good = [f for item in items if not (f := self.facts[item.path])["cause"]]
+        classes = Counter(item.label for item in items)
+        return {
+            "source": self.lists[name].source,
+            "videos": len(items),
+            "bad": len(items) - len(good),
+            "classes": len(classes),
+            "videos_a_class": _spread(list(classes.values())),
+            "frames": _spread([f["frames"] for f in good]),
+            "fps": _spread([f["fps"] for f in good]),
+            "seconds": _spread([f["frames"] / f["fps"] for f in good if f["fps"]]),
+            "short_side": _spread([min(f["width"], f["height"]) for f in good]),
+        }
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    if not values:
+        return {}
+    middle = statistics.median(values)
+    return {"min": round(min(values), 2), "median": round(middle, 2), "max": round(max(values), 2)}
+
+
+def check_lists(
+    lists: dict[str, ItemList],
+    journal: str | Path | None = None,
+    *,
+    template: str = "{:05d}.jpg",
+    whole: bool = False,
+    workers: int | None = None,
+) -> Report:
+    """Probe all videos of named lists, each once; see :func:`slowfast.utils.parallel.map_files`."""
+    paths = list(dict.fromkeys(item.path for found in lists.values() for item in found.items))
+    work = functools.partial(probe_video, template=template, whole=whole)
+    depth = "whole" if whole else "ends"
+    facts = map_files(
+        work, paths, journal, workers=workers, title="checking",
+        stamp=lambda path: f"{depth} {file_stamp(path)}",
+    )  # fmt: skip
+    for path, found in facts.items():
+        if found == CRASHED:
+            facts[path] = {"cause": "crashes the decoder", "frames": 0, "fps": 0.0}
+    report = Report(lists, facts)
+    _find_duplicates(report)
+    return report
+
+
+def _find_duplicates(report: Report) -> None:
+    """The same content, or the same path, in two lists (``shared``) or twice in one."""
+    places: dict[str, list[tuple[str, Item]]] = defaultdict(list)
+    for name, found in report.lists.items():
+        for item in found.items:
+            content = report.facts[item.path].get("content") or os.path.normpath(item.path)
+            places[content].append((name, item))
+    for found in places.values():
+        if len(found) < 2:
+            continue
+        names = list(dict.fromkeys(name for name, _ in found))
+        texts = [f"{name}:{item.line} {item.path}" for name, item in found]
+        if len(names) > 1:
+            report.shared.setdefault(" and ".join(names), []).append(" = ".join(texts))
+        else:
+            report.twice.setdefault(names[0], []).append(" = ".join(texts))
+
+
+def write_report(report: Report, folder: str | Path) -> None:
+    """``summary.json``, and for each list ``good_<name>`` and ``bad_<name>.tsv``."""
+    folder = make_dirs(folder)
+    write_text_atomic(folder / "summary.json", json.dumps(report.summary(), indent=1) + "\n")
+    for name, found in report.lists.items():
+        bad = report.bad(name)
+        broken = {item.path for item, _ in bad}
+        rows = [f"{i.line}\t{i.path}\t{cause}" for i, cause in bad]
+        write_text_atomic(folder / f"bad_{name}.tsv", "".join(f"{row}\n" for row in rows))
+        good = [i for i in found.items if i.path not in broken]
+        lines = [f"{i.path} {i.num_frames} {i.label}" if _counted(good) else f"{i.path} {i.label}"
+                 for i in good]  # fmt: skip
+        write_text_atomic(folder / f"good_{name}.csv", "".join(f"{line}\n" for line in lines))
+
+
+def _counted(items: Sequence[Item]) -> bool:
+    return all(item.num_frames for item in items)

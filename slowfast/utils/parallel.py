@@ -1,0 +1,122 @@
+"""The same small piece of work for many files: in parallel, resumable, safe from crashes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from slowfast.utils.files import make_dirs
+from slowfast.utils.runtime import cpu_count
+from slowfast.utils.signals import outlast_signals
+
+Work = Callable[[str], dict[str, Any]]
+CRASHED = {"crashed": True}  # the result for a key whose work killed its process
+
+
+def map_files(
+    work: Work,
+    keys: Sequence[str],
+    journal: str | Path | None = None,
+    *,
+    workers: int | None = None,
+    title: str = "",
+    stamp: Callable[[str], str] = lambda key: "",
+    holds: Callable[[str, dict[str, Any]], bool] = lambda key, result: True,
+) -> dict[str, dict[str, Any]]:
+    """``work(key)``, a dict of numbers and texts, for every key, over several processes.
+
+    Results are appended to the JSON-lines file ``journal`` as they come; what it holds already
+    is not done again, unless ``stamp(key)`` (say, size and time of a file) has changed or
+    ``holds(key, result)`` is False (a file that was made is gone). A key
+    whose work kills its process (a decoder that crashes) gives :data:`CRASHED`. ``work`` and its
+    results must be picklable.
+    """
+    stamps = {key: stamp(key) for key in keys}
+    done = _read_journal(journal, stamps) if journal else {}
+    done = {key: result for key, result in done.items() if holds(key, result)}
+    missing = [key for key in stamps if key not in done]
+    pause = 0.1 if sys.stderr.isatty() else 5.0  # a bar on a terminal, a few lines in a log
+    with tqdm(total=len(stamps), initial=len(done), desc=title, mininterval=pause) as bar:
+        for key, result in _run(work, missing, workers or cpu_count()):
+            done[key] = result
+            if journal:
+                _append(journal, {"key": key, "stamp": stamps[key], "result": result})
+            bar.update()
+    return {key: done[key] for key in stamps}
+
+
+def file_stamp(path: str) -> str:
+    """Size and time of a file: what tells that it has changed. Empty if it is not there."""
+    try:
+        stat = Path(path).stat()
+    except OSError:
+        return ""
+    return f"{stat.st_size} {stat.st_mtime_ns}"
+
+
+def _read_journal(journal: str | Path, stamps: dict[str, str]) -> dict[str, dict[str, Any]]:
+    done: dict[str, dict[str, Any]] = {}
+    file = Path(journal)
+    for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:  # the line that was being written when the process died
+            continue
+        if stamps.get(row["key"]) == row["stamp"]:
+            done[row["key"]] = row["result"]
+    return done
+
+
+def _append(journal: str | Path, row: dict[str, Any]) -> None:
+    make_dirs(Path(journal).parent)
+    with open(journal, "a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def _run(work: Work, keys: Iterable[str], workers: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Results as they come; after a crash the keys that were under way are tried one by one."""
+    remaining = iter(keys)
+    suspects: list[str] = []
+    finished = False
+    while not finished:
+        running: dict[Future, str] = {}
+        with _pool(workers) as pool:
+            try:
+                for key in remaining:
+                    running[pool.submit(work, key)] = key
+                    if len(running) >= 2 * workers:
+                        yield from _collect(running, FIRST_COMPLETED)
+                while running:
+                    yield from _collect(running, FIRST_COMPLETED)
+                finished = True
+            except BrokenProcessPool:
+                suspects = list(running.values())
+        for key in suspects:
+            yield key, _alone(work, key)
+        suspects = []
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(workers, initializer=outlast_signals)
+
+
+def _collect(running: dict[Future, str], when: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    ready, _ = wait(running, return_when=when)
+    for future in ready:
+        result = future.result()  # a broken pool raises here, its key still among the running
+        yield running.pop(future), result
+
+
+def _alone(work: Work, key: str) -> dict[str, Any]:
+    with _pool(1) as pool:
+        try:
+            return pool.submit(work, key).result()
+        except BrokenProcessPool:
+            return dict(CRASHED)

@@ -1,0 +1,67 @@
+"""Writing a video again with a smaller short side: the same frames at the same times, no sound."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from slowfast.utils.errors import UserError, VideoError
+from slowfast.utils.files import make_dirs, write_atomic
+from slowfast.video.backends.pyav import upright
+from slowfast.video.source import open_video
+
+
+def target_size(height: int, width: int, short_side: int) -> tuple[int, int]:
+    """(height, width), even, with ``short_side``; never larger than the video itself."""
+    scale = min(short_side / min(height, width), 1.0)
+    return tuple(max(round(side * scale / 2) * 2, 2) for side in (height, width))
+
+
+def resize_video(
+    source: str, target: str, short_side: int, crf: int = 18, gop: int = 16
+) -> dict[str, Any]:
+    """Write ``source`` to ``target`` as H.264 MP4; gives facts, or a ``cause`` of failure.
+
+    A keyframe every ``gop`` frames makes reading single clips cheap. The target is either
+    complete, with as many frames as the source, or not there.
+    """
+    try:
+        frames = open_video(source).num_frames
+        make_dirs(Path(target).parent)
+        write_atomic(target, lambda path: _write(source, path, short_side, crf, gop))
+        written = open_video(target).num_frames
+        if written != frames:
+            os.unlink(target)
+            raise VideoError(source, f"{frames} frames announced, {written} can be decoded")
+    except VideoError as error:
+        return {"cause": " ".join(error.cause.split())}
+    except (av.error.FFmpegError, UserError) as error:
+        return {"cause": " ".join(str(error).split())}
+    return {"cause": "", "frames": frames, "before": os.path.getsize(source),
+            "after": os.path.getsize(target)}  # fmt: skip
+
+
+def _write(source: str, target: str, short_side: int, crf: int, gop: int) -> None:
+    with av.open(source, metadata_errors="ignore") as given, av.open(target, "w", "mp4") as made:
+        stream = given.streams.video[0]
+        output = None
+        for frame in given.decode(stream):
+            image = upright(frame.to_ndarray(format="rgb24"), frame.rotation)
+            if output is None:
+                height, width = target_size(*image.shape[:2], short_side)
+                output = made.add_stream("libx264", rate=stream.average_rate or 25)
+                output.height, output.width, output.pix_fmt = height, width, "yuv420p"
+                output.codec_context.time_base = stream.time_base
+                output.gop_size, output.thread_count = gop, 1
+                output.options = {"crf": str(crf), "preset": "medium"}
+            small = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+            small = small.reformat(width, height, "yuv420p", interpolation="AREA")
+            small.pts, small.time_base = frame.pts, stream.time_base
+            made.mux(output.encode(small))
+        if output is None:
+            raise VideoError(source, "holds no video frames")
+        made.mux(output.encode())
