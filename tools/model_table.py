@@ -29,9 +29,9 @@ def main() -> None:
     files = [word for word in args.words if word.endswith((".yaml", ".yml"))]
     overrides = [word for word in args.words if word not in files]
     if not files:
-        folders = ("Kinetics", "SSv1", "SSv2", "quickstart")
-        found = (p for f in folders for p in sorted((_path.ROOT / "configs" / f).glob("*.yaml")))
-        files = [str(p.relative_to(_path.ROOT)) for p in found if p.name != "data.yaml"]
+        parts = ("data.yaml", "stress.yaml")  # no networks of their own
+        found = sorted((_path.ROOT / "configs").glob("[!_]*/*.yaml"))
+        files = [str(p.relative_to(_path.ROOT)) for p in found if p.name not in parts]
     print(as_markdown(model_rows(files, overrides)))
 
 

@@ -20,68 +20,6 @@ EXAMPLES = """examples:
   python tools/stress.py --stops 20
   python tools/stress.py --stops 10 --processes 2 --signal SIGTERM
 """
-TINY = [
-    "NUM_GPUS",
-    "0",
-    "LOG_MODEL_INFO",
-    "False",
-    "LOG_PERIOD",
-    "1",
-    "TEST.ENABLE",
-    "False",
-    "DATA.NUM_FRAMES",
-    "4",
-    "DATA.SAMPLING",
-    "segment",
-    "DATA.TRAIN_JITTER_SCALES",
-    "[32,36]",
-    "DATA.TRAIN_CROP_SIZE",
-    "32",
-    "DATA.TEST_CROP_SIZE",
-    "32",
-    "MODEL.NUM_CLASSES",
-    "4",
-    "UNIFORMER.DEPTH",
-    "[1,1,1,1]",
-    "TEST.NUM_SPATIAL_CROPS",
-    "3",
-    "UNIFORMER.EMBED_DIM",
-    "[8,16,32,32]",
-    "UNIFORMER.HEAD_DIM",
-    "16",
-    "UNIFORMER.DROP_DEPTH_RATE",
-    "0.3",
-    "SOLVER.OPTIMIZING_METHOD",
-    "adamw",
-    "SOLVER.BASE_LR",
-    "0.001",
-    "SOLVER.ACCUM_STEPS",
-    "3",
-    "SOLVER.MAX_EPOCH",
-    "16",
-    "TRAIN.EVAL_PERIOD",
-    "2",
-    "TRAIN.CHECKPOINT_PERIOD",
-    "2",
-    "TRAIN.CHECKPOINT_STEPS",
-    "2",
-    "TRAIN.KEEP_CHECKPOINTS",
-    "2",
-    "EMA.ENABLE",
-    "True",
-    "AUG.ENABLE",
-    "True",
-    "AUG.NUM_SAMPLE",
-    "2",
-    "MIXUP.ENABLE",
-    "True",
-    "MODEL.LOSS_FUNC",
-    "soft_cross_entropy",
-    "BN.USE_PRECISE_STATS",
-    "True",
-    "BN.NUM_BATCHES_PRECISE",
-    "3",
-]
 
 
 def parse_args() -> argparse.Namespace:
@@ -106,10 +44,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
         generate(data, ShapesSpec(classes=4, train=6, val=2, test=2), progress=False)
-        words = [*TINY, "DATA_LOADER.NUM_WORKERS", str(args.workers), "TRAIN.BATCH_SIZE",
+        words = ["DATA_LOADER.NUM_WORKERS", str(args.workers), "TRAIN.BATCH_SIZE",
                  str(args.processes), "DATA.PATH_TO_DATA_DIR", str(data), *args.opts]  # fmt: skip
         command = [str(_path.ROOT / "tools/run_net.py"), "--cfg",
-                   str(_path.ROOT / "configs/quickstart/uniformer.yaml"), *words,
+                   str(_path.ROOT / "configs/quickstart/stress.yaml"), *words,
                    "OUTPUT_DIR", "{out}"]  # fmt: skip
         number = signal.Signals[args.signal]
         campaign = Campaign(command, Path(folder), args.processes, number, args.seed)

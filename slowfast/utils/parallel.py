@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -63,52 +64,53 @@ def file_stamp(path: str) -> str:
 
 def _read_journal(journal: str | Path, stamps: dict[str, str]) -> dict[str, dict[str, Any]]:
     done: dict[str, dict[str, Any]] = {}
-    file = Path(journal)
-    for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
+    make_dirs(Path(journal).parent)
+    with open(journal, "a+", encoding="utf-8") as file:
+        file.seek(0)
+        lines = file.read().split("\n")
+        if lines[-1]:  # a process died while it wrote this
+            file.write("\n")
+    for line in filter(None, lines):
         try:
             row = json.loads(line)
-        except json.JSONDecodeError:  # the line that was being written when the process died
-            continue
+        except json.JSONDecodeError:
+            continue  # half a line
         if stamps.get(row["key"]) == row["stamp"]:
             done[row["key"]] = row["result"]
     return done
 
 
 def _append(journal: str | Path, row: dict[str, Any]) -> None:
-    make_dirs(Path(journal).parent)
     with open(journal, "a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
 
 
 def _run(work: Work, keys: Iterable[str], workers: int) -> Iterator[tuple[str, dict[str, Any]]]:
     """Results as they come; after a crash the keys that were under way are tried one by one."""
-    remaining = iter(keys)
-    suspects: list[str] = []
-    finished = False
-    while not finished:
+    remaining = deque(keys)
+    while remaining:
         running: dict[Future, str] = {}
         with _pool(workers) as pool:
             try:
-                for key in remaining:
-                    running[pool.submit(work, key)] = key
-                    if len(running) >= 2 * workers:
-                        yield from _collect(running, FIRST_COMPLETED)
-                while running:
-                    yield from _collect(running, FIRST_COMPLETED)
-                finished = True
+                while remaining or running:
+                    while remaining and len(running) < 2 * workers:
+                        future = pool.submit(work, remaining[0])
+                        running[future] = remaining.popleft()
+                    yield from _collect(running)
             except BrokenProcessPool:
                 suspects = list(running.values())
+            else:
+                return
         for key in suspects:
             yield key, _alone(work, key)
-        suspects = []
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers, initializer=outlast_signals)
 
 
-def _collect(running: dict[Future, str], when: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    ready, _ = wait(running, return_when=when)
+def _collect(running: dict[Future, str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    ready, _ = wait(running, return_when=FIRST_COMPLETED)
     for future in ready:
         result = future.result()  # a broken pool raises here, its key still among the running
         yield running.pop(future), result
