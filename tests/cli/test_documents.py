@@ -47,7 +47,7 @@ def copy(tmp_path):
             shutil.copy(source, project / name)
     (project / "tests" / "parity").mkdir(parents=True)
     (project / "tests" / "parity" / "cases").symlink_to(ROOT / "tests" / "parity" / "cases")
-    spec = ShapesSpec(classes=8, train=1, val=1, test=1)
+    spec = ShapesSpec(classes=8, train=3, val=1, test=1)
     generate(project / "data" / "moving_shapes_8", spec, workers=1, progress=False)
     return project
 

@@ -11,7 +11,7 @@ from timm.utils import ModelEmaV3
 from torch import nn
 
 from slowfast.engine.optim import build_optimizer
-from slowfast.engine.step import LossOutput, OptimizerStep
+from slowfast.engine.step import LossOutput, OptimizerStep, describe_gradients
 from slowfast.models import build_model
 from slowfast.utils.errors import UserError
 from slowfast.utils.runtime import Runtime
@@ -101,8 +101,22 @@ def test_not_finite_stops_and_names_the_videos(make_cfg):
     with pytest.raises(UserError) as caught:
         make_step(make_cfg(), model)(bad, loss_for(model), 0.1, 17)
     text = str(caught.value)
-    assert "step 17" in text and "v0, v1, v2, v3" in text and "body.weight" in text
+    assert "step 17" in text and "lr 0.1" in text and "loss scale 1" in text
+    assert "videos, loss not finite: v0, v1, v2, v3" in text
+    assert "gradient norm by layer: 2 of 2 are not finite" in text and "nan  body.weight" in text
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+
+
+def test_gradients_are_described_largest_first():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2, bias=False))
+    model[0].weight.grad = torch.tensor([[3.0, 0.0], [0.0, 4.0]])
+    model[0].bias.grad = torch.tensor([float("inf"), 0.0])
+    model[1].weight.grad = torch.full((2, 2), 6.0)
+    lines = describe_gradients(model).splitlines()
+    assert "1 of 3 are not finite" in lines[0]
+    assert [line.split() for line in lines[1:]] == [
+        ["inf", "0.bias"], ["12", "1.weight"], ["5", "0.weight"],
+    ]  # fmt: skip
 
 
 def test_not_finite_can_be_skipped_a_few_times(make_cfg):

@@ -35,6 +35,7 @@ from slowfast.video.mixup import Mixup
 logger = get_logger(__name__)
 
 _KS = (1, 5)
+_ENOUGH = 2  # videos a class from which predictions can be judged
 
 
 @TASK_REGISTRY.register("recognition")
@@ -141,6 +142,8 @@ class RecognitionTask:
         folder = Path(self.cfg.OUTPUT_DIR)
         tag = "" if not self.cfg.TEST.NUM_TEMPORAL_CLIPS else "_" + name.split()[0]
         evaluator.write_predictions(folder / f"predictions{tag}.csv")
+        for text in evaluator.oddities():
+            logger.warning("%s", text)
         if self.cfg.TEST.SAVE_RESULTS_PATH:
             evaluator.write_scores(folder / self.cfg.TEST.SAVE_RESULTS_PATH)
 
@@ -198,6 +201,26 @@ class ViewEvaluator:
         top1, top5 = self.scores.accuracies(_KS)
         stats = {"top1_err": 100 - top1, "top5_err": 100 - top5, "score": top1}
         return stats | {"videos": len(self.scores)}
+
+    def oddities(self) -> list[str]:
+        """What hints at labels in another order, or at a network that has collapsed."""
+        _, scores, labels = self.scores.tensors()
+        guesses, classes = scores.argmax(1), len(labels.unique())
+        if len(labels) < _ENOUGH * classes or classes < 2:
+            return []
+        covered = len(guesses.unique())
+        right = float((guesses == labels).float().mean())
+        confident = float((scores.max(1).values / scores.sum(1).clamp_min(1e-9)).mean())
+        odd = []
+        if covered <= classes // 2:
+            odd.append(f"predictions cover {covered} of the {classes} classes in the list")
+        if right <= 1 / classes and covered > classes // 2 and confident > 0.5:
+            odd.append(
+                f"the network is sure of itself ({100 * confident:.0f} % on average) and right in "
+                f"{100 * right:.1f} % of {len(labels)} videos: are the labels of the list in the "
+                "order of the checkpoint's classes?"
+            )
+        return odd
 
     def write_predictions(self, path: Path) -> None:
         """A line a video: path, label, prediction, its score, and the names if known."""

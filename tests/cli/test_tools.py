@@ -1,0 +1,143 @@
+"""The tools as commands: what they print, what they write, and their exit codes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import cv2
+import pytest
+
+from tests.conftest import TINY, run_tool, words
+
+
+def test_check_data(shapes, tmp_path):
+    lists = [str(shapes / "train.csv"), str(shapes / "val.csv"), "--prefix", str(shapes)]
+    good = run_tool("check_data.py", *lists, "--out", tmp_path / "a", "--workers", "1")
+    assert good.returncode == 0, good.stderr
+    assert (
+        "train: 16 videos, 0 bad" in good.stdout and "frames          24 .. 24 .. 24" in good.stdout
+    )
+    folder = tmp_path / "set"
+    shutil.copytree(shapes, folder)
+    (folder / "videos/train/left_0001.mp4").write_bytes(b"")
+    broken = run_tool("check_data.py", folder / "train.csv", "--prefix", folder,
+                      "--out", tmp_path / "b", "--workers", "1")  # fmt: skip
+    assert broken.returncode == 1 and "left_0001.mp4: the file is empty" in broken.stdout
+    assert len((tmp_path / "b" / "good_train.csv").read_text().splitlines()) == 15
+    absent = run_tool("check_data.py", tmp_path / "no.csv")
+    assert absent.returncode == 2 and "there is no file" in absent.stderr
+
+
+def test_check_data_of_a_configuration(shapes, tmp_path):
+    done = run_tool("check_data.py", "--cfg", "configs/quickstart/stfm.yaml", "--out", tmp_path,
+                    "DATA.PATH_TO_DATA_DIR", shapes)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert {k: v["videos"] for k, v in summary["lists"].items()} == {
+        "train": 16, "val": 8, "test": 8,
+    }  # fmt: skip
+
+
+def test_from_a_folder_to_a_tested_network(shapes, tmp_path):
+    """make_lists, then its YAML file as it is, but for a tiny network."""
+    for path in (shapes / "videos/train").iterdir():
+        target = tmp_path / "mine" / path.name.split("_")[0]
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    made = run_tool("make_lists.py", "folder", tmp_path / "mine", "--out", tmp_path / "lists",
+                    "--base", "configs/quickstart/uniformer.yaml")  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    assert "4 classes; videos: 8 train, 4 val, 4 test" in made.stdout
+    keep = ("SOLVER", "UNIFORMER", "DATA_L", "LOG_", "NUM_GPUS")
+    quick = {k: v for k, v in TINY.items() if k.startswith(keep)} | {"TRAIN.BATCH_SIZE": 2}
+    command = made.stdout.splitlines()[-1].split()
+    assert command[:2] == ["python", "tools/run_net.py"]
+    done = run_tool("run_net.py", *command[2:], *words(quick), "OUTPUT_DIR", tmp_path / "out",
+                    "SOLVER.MAX_EPOCH", "1")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert '"videos": 4' in done.stdout.splitlines()[-1]
+
+
+def test_make_lists_says_what_is_missing(tmp_path):
+    wrong = run_tool("make_lists.py", "kinetics", "--out", tmp_path)
+    assert wrong.returncode == 2 and "needs --annotations and --videos" in wrong.stderr
+    (tmp_path / "train.csv").write_text(
+        "label,youtube_id,time_start,time_end,split\na,b,0,1,train\n"
+    )
+    (tmp_path / "videos").mkdir()
+    none = run_tool("make_lists.py", "kinetics", "--annotations", tmp_path / "train.csv",
+                    "--videos", tmp_path / "videos", "--out", tmp_path)  # fmt: skip
+    assert none.returncode == 2 and "holds no videos" in none.stderr
+
+
+def test_show_data(shapes, tmp_path):
+    done = run_tool("show_data.py", "--cfg", "configs/quickstart/stfm.yaml", "--videos", "3",
+                    "--out", tmp_path / "sheet.png", "DATA.PATH_TO_DATA_DIR", shapes,
+                    "MODEL.NUM_CLASSES", "4")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert cv2.imread(str(tmp_path / "sheet.png")).shape == (3 * (18 + 66), 8 * 66, 3)
+
+
+def test_check_env():
+    done = run_tool("check_env.py")
+    assert done.returncode == 0 and done.stdout.startswith("ok      python")
+    assert "NUM_GPUS 0" in done.stdout or "CUDA" in done.stdout
+
+
+def test_resize_videos_goes_on(shapes, tmp_path):
+    source, target = tmp_path / "s", tmp_path / "t"
+    shutil.copytree(shapes / "videos/val", source / "val")
+    (source / "val/left_0000.mp4").rename(source / "val/up_0000.avi")
+    first = run_tool("resize_videos.py", source, target, "--short-side", "48", "--workers", "1")
+    assert first.returncode == 0 and first.stdout.startswith("8 of 8 videos"), first.stderr
+    times = {p: p.stat().st_mtime_ns for p in target.rglob("*.mp4")}
+    assert len(times) == 8 and target / "val/up_0000.avi.mp4" in times
+    (target / "val/right_0000.mp4").unlink()
+    (source / "val/bad.mp4").write_bytes(b"no video")
+    again = run_tool("resize_videos.py", source, target, "--short-side", "48", "--workers", "1")
+    assert again.returncode == 1 and "failed: val/bad.mp4" in again.stdout
+    assert "bad.mp4" in (target / "failed.tsv").read_text()
+    after = {p: p.stat().st_mtime_ns for p in target.rglob("*.mp4")}
+    changed = [p.name for p in after if after[p] != times.get(p)]
+    assert changed == ["right_0000.mp4"]
+
+
+def test_convert_checkpoint(shapes, tmp_path):
+    values = TINY | {"TRAIN.DATASET": "moving_shapes", "DATA.PATH_TO_DATA_DIR": str(shapes),
+                     "OUTPUT_DIR": str(tmp_path), "SOLVER.MAX_EPOCH": 1, "TEST.ENABLE": False,
+                     "EMA.ENABLE": True}  # fmt: skip
+    cfg = ["--cfg", "configs/quickstart/uniformer.yaml"]
+    done = run_tool("run_net.py", *cfg, *words(values))
+    assert done.returncode == 0, done.stderr
+    file = tmp_path / "checkpoints" / "checkpoint_best.pyth"
+    shown = run_tool("convert_checkpoint.py", "inspect", file)
+    facts = json.loads(shown.stdout)
+    assert shown.returncode == 0 and facts["model"] == "Uniformer" and facts["average"]
+    assert facts["classes"] == ["left", "right", "up", "down"] and "shapes" not in facts
+    small = tmp_path / "small.safetensors"
+    stripped = run_tool("convert_checkpoint.py", "strip", file, small, "--average")
+    assert stripped.returncode == 0 and small.stat().st_size < file.stat().st_size / 3
+    tested = run_tool("run_net.py", *cfg, *words(values), "TRAIN.ENABLE", "False", "TEST.ENABLE",
+                      "True", "TEST.CHECKPOINT_FILE_PATH", small, "TEST.DATASET", "moving_shapes")  # fmt: skip
+    assert tested.returncode == 0, tested.stderr
+    converted = run_tool("convert_checkpoint.py", "convert", small, tmp_path / "c.pyth", *cfg,
+                         *words(values))  # fmt: skip
+    assert converted.returncode == 0 and "100.0 % of the parameters" in converted.stdout
+    for wrong in (["inspect", tmp_path / "none"], ["strip", file], ["convert", file, "x.pyth"]):
+        assert run_tool("convert_checkpoint.py", *wrong).returncode == 2
+
+
+@pytest.mark.parametrize("words, code", [(["--stops", "2"], 0)])
+def test_stress(words, code):
+    """The campaign itself, short: real processes, killed twice."""
+    done = run_tool("stress.py", *words, "SOLVER.MAX_EPOCH", "4")
+    result = json.loads(done.stdout[done.stdout.index("{") :])
+    assert done.returncode == code and result["differences"] == [] and result["stops"] >= 1
+    assert result["exit_codes"] == [-9]
+
+
+def test_model_table_of_all_configurations_has_views():
+    done = run_tool("model_table.py", "configs/quickstart/uniformer.yaml", "DATA.NUM_FRAMES", "4")
+    head, _, row = done.stdout.splitlines()
+    assert "views (crops x clips)" in head and "| 3 x 1 |" in row
