@@ -48,8 +48,8 @@ def test(cfg: CfgNode, runtime: Runtime, task: Task) -> dict[str, Any]:
             network, loader, evaluator, bad, runtime, f"test {name}", cfg.LOG_PERIOD, on_step
         )
         if runtime.is_main:
-            _report(cfg, name, stats, bad.count, dataset)
             task.save_results(name, evaluator)
+            _report(cfg, name, stats, bad.count, dataset)
     return stats
 
 

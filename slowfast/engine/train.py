@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -190,18 +190,30 @@ class Trainer:
         cfg, period, progress = self.cfg, self.cfg.TRAIN, self.progress
         evaluated = is_due(epoch, period.EVAL_PERIOD, cfg.SOLVER.MAX_EPOCH)
         saved = is_due(epoch, period.CHECKPOINT_PERIOD, cfg.SOLVER.MAX_EPOCH)
-        before = self.runtime.rng_state()
+        undo = self._undo_point()
         try:
             if (evaluated or saved) and cfg.BN.USE_PRECISE_STATS:
                 self._precise_statistics(epoch)
             is_best = evaluated and self.validate(epoch)
         except Interrupted as stopped:
             # As if none of it had begun: the resumed run does it again.
-            self.runtime.set_rng_state(before)
+            undo()
             raise Interrupted(stopped.number, str(self._save_inside())) from None
         progress.epoch, progress.iteration, progress.inside = epoch + 1, 0, {}
         if saved or is_best:
             self._save(saved, is_best)
+
+    def _undo_point(self) -> Callable[[], None]:
+        """Precise statistics draw random numbers and change buffers: puts both back."""
+        generators = self.runtime.rng_state()
+        buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
+
+        def undo() -> None:
+            self.runtime.set_rng_state(generators)
+            for buffer, value in buffers:
+                buffer.copy_(value)
+
+        return undo
 
     def validate(self, epoch: int) -> bool:
         """Validate (the average if there is one); True if it is the best so far."""

@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from slowfast.engine import train
+from slowfast.engine.launch import launch
+from slowfast.engine.run import run_job
 from slowfast.models.weights.read import read_checkpoint
+from slowfast.utils.errors import Interrupted
 from tests.conftest import TINY
 from tests.engine.processes import Run, assert_same_state, kill_often, stats
 
@@ -94,6 +98,24 @@ def test_a_signal_saves_and_exits(start, whole, number, code):
     assert_same_state(final(whole), final(run))
     for kind in ("train_epoch", "val_epoch"):  # each epoch is told of once
         assert len(stats(run.out, kind)) == EPOCHS
+
+
+def test_a_stopped_validation_leaves_no_trace(make_cfg, tmp_path, monkeypatch):
+    """Precise statistics, which came before it, have changed buffers and drawn random numbers."""
+    words = RUN | {"SOLVER.MAX_EPOCH": 2, "TRAIN.CHECKPOINT_STEPS": 0}
+    outs = [tmp_path / "whole", tmp_path / "stopped"]
+    whole, stopped = (make_cfg(words | {"OUTPUT_DIR": str(out)}) for out in outs)
+    launch(whole, run_job)
+
+    def stop(*_, **__):
+        raise Interrupted(signal.SIGTERM)
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted, match="iter_000006"):
+        patch.setattr(train, "evaluate", stop)
+        launch(stopped, run_job)
+    launch(stopped, run_job)
+    states = [read_checkpoint(out / "checkpoints/checkpoint_epoch_00002.pyth") for out in outs]
+    assert_same_state(*states)
 
 
 def test_time_alone_writes_checkpoints(start):
