@@ -101,8 +101,8 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
 
 def whole_state(state: Any) -> Any:
     """A state dict with whole tensors, as one process would have it."""
-    if isinstance(state, torch.Tensor):
-        return whole(state)
+    if isinstance(state, DTensor):
+        return state.full_tensor().cpu()  # one after the other: they need not fit on the device
     if isinstance(state, Mapping):
         return {name: whole_state(value) for name, value in state.items()}
     if isinstance(state, (list, tuple)):
