@@ -115,8 +115,8 @@ class Trainer:
             path, progress.epoch, progress.iteration,
         )  # fmt: skip
         if progress.epoch < self.cfg.SOLVER.MAX_EPOCH:
-            self._log({"_type": "resume", "epoch": progress.epoch, "iter": progress.iteration,
-                   "step": progress.step, "from": str(path)})  # fmt: skip
+            where = {"epoch": progress.epoch, "iter": progress.iteration, "step": progress.step}
+            self._log({"_type": "resume", "from": str(path)} | where)
         return progress
 
     def _bad_items(self, loader: Any) -> BadItems:
