@@ -24,6 +24,7 @@ _RENAMED = {
 # Values that were names of something gone: (key, old value) -> new value, and why.
 _REPLACED = {
     ("SOLVER.OPTIMIZING_METHOD", "mt_adamw"): ("adamw", "torch has no multi-tensor variant apart"),
+    ("MODEL.MODEL_NAME", "vit_base_patch16_224"): ("TimeSformer", "its sizes are keys"),
     ("DATA.DECODING_BACKEND", "torchvision"): ("pyav", "torchvision decodes no video any more"),
 }
 
@@ -31,7 +32,7 @@ _REPLACED = {
 # of no consequence: MODEL.MODEL_NAME or the ENABLE key decides, and is checked.
 _FOREIGN_SECTIONS = {
     "AVA", "DEMO", "MASK", "VIS_MASK", "CONTRASTIVE", "RESNET", "NONLOCAL", "SLOWFAST", "X3D",
-    "MVIT", "TIMESFORMER", "PREFETCH", "BENCHMARK", "DETECTION", "MULTIGRID",
+    "PREFETCH", "BENCHMARK", "DETECTION", "MULTIGRID",
 }  # fmt: skip
 _SWITCHES = {
     "DEMO.ENABLE": "the demo is a tool of its own, not a mode of a configuration",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +51,8 @@ class Key:
         if value is None and self.optional:
             return None
         if self.value_type is list:
+            if isinstance(value, str):  # YAML reads "(3, 7, 7)" of old files as a text
+                value = _literal(value)
             if not isinstance(value, (list, tuple)):
                 raise WrongType(f"must be {self.describe_type()}, is {value!r}")
             return [self._scalar(v, self.item) for v in value] if self.item else _as_lists(value)
@@ -90,6 +93,13 @@ class Key:
             if bad:
                 return f"must be {name} {bound:g}, is {value!r}"
         return ""
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def _as_lists(value: Any) -> Any:

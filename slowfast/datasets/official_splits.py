@@ -61,10 +61,13 @@ class Ssv2(OfficialSplits):
 
 @DATASET_REGISTRY.register("folder")
 class ClassFolders(VideoDataset):
-    """``<PATH_TO_DATA_DIR>/{train,val,test}/<class>/<video>``, or without the split folders."""
+    """``<PATH_TO_DATA_DIR>/{train,val,test}/<class>/<video>``, or without the split folders.
+
+    ``DATA.PATH_PREFIX`` names the folder where PATH_TO_DATA_DIR does not: there are no lists.
+    """
 
     def read_list(self, cfg: CfgNode) -> ItemList:
-        root = Path(cfg.DATA.PATH_TO_DATA_DIR)
+        root = Path(cfg.DATA.PATH_TO_DATA_DIR or cfg.DATA.PATH_PREFIX)
         wanted = {"train": ["train"], "val": ["val", "test"], "test": ["test", "val"]}[self.split]
         present = [root / name for name in wanted if (root / name).is_dir()]
         folder = present[0] if present else root

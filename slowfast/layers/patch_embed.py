@@ -23,3 +23,16 @@ class ConvPatchEmbed(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.norm(self.proj(x).movedim(1, -1)).movedim(-1, 1)
+
+
+class FramePatchEmbed(nn.Module):
+    """A strided 2-D convolution on every frame: ``B 3 T H W`` -> ``B T H' W' D``."""
+
+    def __init__(self, dim: int, patch: int, in_channels: int = 3):
+        super().__init__()
+        self.proj = nn.Conv2d(in_channels, dim, patch, patch)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        b, _, t = x.shape[:3]
+        frames = self.proj(x.transpose(1, 2).flatten(0, 1))
+        return frames.unflatten(0, (b, t)).permute(0, 1, 3, 4, 2)

@@ -26,6 +26,12 @@ STFM_SECTION = register_section(
         "Spatial and temporal focus module",
         {
             "ENABLE": Key(False, "Put the module into the network."),
+            "INSERT_AFTER": Key(
+                -1,
+                "Number of the block, from 0, after which the module stands (TimeSformer, MViT); "
+                "-1: after three quarters of the blocks, in MViT before the last stage.",
+                ge=-1,
+            ),
             "NUM_TOKENS": Key(64, "Tokens a frame (64 for B, 16 for S in the paper).", ge=1),
             "DENSE": Key(True, "Overlapping patches, four pixels apart, instead of 16."),
             "POS_KERNEL": Key(3, "Kernel of the position convolution (odd).", ge=1),

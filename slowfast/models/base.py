@@ -15,6 +15,18 @@ from slowfast.utils.registry import Registry
 MODEL_REGISTRY: Registry[type[VideoModel]] = Registry("model", "MODEL.MODEL_NAME", ignore_case=True)
 
 
+def init_transformer(model: nn.Module, linear_bias: float = 0.0, norm_bias: float = 0.0) -> None:
+    """Linear weights trunc-normal 0.02, norms 1, biases as given (ViT; MViT has 0.02)."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.02)
+            if module.bias is not None:
+                nn.init.constant_(module.bias, linear_bias)
+        elif isinstance(module, nn.LayerNorm):
+            nn.init.ones_(module.weight)
+            nn.init.constant_(module.bias, norm_bias)
+
+
 class VideoModel(nn.Module):
     """A network over clips: ``model(video)`` gives logits, in training and evaluation alike.
 

@@ -16,8 +16,9 @@ from slowfast.layers.conv import DepthwiseConv3d
 from slowfast.layers.mlp import ConvMlp
 from slowfast.layers.norm import BatchNorm3d
 from slowfast.layers.patch_embed import ConvPatchEmbed
-from slowfast.layers.stfm import PATCH, FocusBlock, Stfm, StfmShape, similarity_loss
-from slowfast.models.base import MODEL_REGISTRY, VideoModel
+from slowfast.layers.stfm import PATCH, FocusBlock, StfmShape
+from slowfast.models.base import MODEL_REGISTRY
+from slowfast.models.focus import FocusedModel, check_focus
 from slowfast.utils.errors import Problem
 
 UNIFORMER = register_section(
@@ -111,7 +112,7 @@ class SplitBlock(TransformerBlock):
 
 
 @MODEL_REGISTRY.register("Uniformer")
-class Uniformer(VideoModel):
+class Uniformer(FocusedModel):
     """Two convolutional and two attention stages; ``STFM.ENABLE`` replaces the last one."""
 
     tiny = {
@@ -128,8 +129,6 @@ class Uniformer(VideoModel):
         super().__init__()
         options = cfg.UNIFORMER
         self.with_stfm = cfg.STFM.ENABLE
-        self.has_unused_parameters = cfg.STFM.ENABLE and cfg.STFM.SELECTION == "hard"
-        self.add_similar_loss = cfg.STFM.ENABLE and cfg.STFM.SIMILAR_LOSS
         self.recomputed = recomputed_blocks(cfg.MODEL, 4)
         dims, depth = list(options.EMBED_DIM), list(options.DEPTH)
         rates = torch.linspace(0, options.DROP_DEPTH_RATE, sum(depth)).split(depth)
@@ -149,9 +148,7 @@ class Uniformer(VideoModel):
         self.blocks3 = _attention_blocks(block, dims[2], rates[2], options)
         if self.with_stfm:
             shape = StfmShape(dims[2], dims[3], cfg.DATA.TRAIN_CROP_SIZE)
-            self.stfm = Stfm(cfg, shape)
-            self.blocks40 = _attention_blocks(FocusBlock, dims[3], rates[3], options)
-            self.normF = nn.LayerNorm(dims[3])
+            self.build_focus(cfg, shape, _attention_blocks(FocusBlock, dims[3], rates[3], options))
         else:
             self.blocks4 = _attention_blocks(block, dims[3], rates[3], options)
             self.norm = BatchNorm3d(dims[3])
@@ -195,7 +192,7 @@ class Uniformer(VideoModel):
                 )
         yield from _check_crops(cfg)
         if cfg.STFM.ENABLE:
-            yield from _check_stfm(cfg)
+            yield from check_focus(cfg, stride_t=2)
 
     @classmethod
     def initial_weights(cls, cfg: CfgNode) -> str:
@@ -211,26 +208,14 @@ class Uniformer(VideoModel):
             x = run_blocks(getattr(self, f"blocks{stage}"), x, self.recomputed[stage - 1])
         return x
 
-    def _features(self, video: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def features_and_losses(
+        self, video: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         x = self._stages(video)
         if self.with_stfm:
-            tokens, positions = self.stfm(x, video)
-            losses = {"similar_loss": similarity_loss(tokens)} if self.add_similar_loss else {}
-            x, positions = tokens.flatten(1, 2), positions.flatten(1, 2)
-            x = self.normF(run_blocks(self.blocks40, x, self.recomputed[3], positions))
-            return x.mean(1), losses
+            return self.focus(x, video, self.recomputed[3])
         x = run_blocks(self.blocks4, self.patch_embed4(x), self.recomputed[3])
         return self.norm(x).mean((2, 3, 4)), {}
-
-    def forward_features(self, video: torch.Tensor) -> torch.Tensor:
-        return self.pre_logits(self._features(video)[0])
-
-    def forward(
-        self, video: torch.Tensor, with_losses: bool = False
-    ) -> torch.Tensor | tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        features, losses = self._features(video)
-        logits = self.head(self.pre_logits(features))
-        return (logits, losses) if with_losses else logits
 
 
 def _later_embed(in_channels: int, dim: int, three_frames: bool) -> ConvPatchEmbed:
@@ -268,20 +253,3 @@ def _check_crops(cfg: CfgNode) -> Iterable[Problem]:
                 f"use a multiple of {multiple}",
                 f"DATA.{key}",
             )
-
-
-def _check_stfm(cfg: CfgNode) -> Iterable[Problem]:
-    if cfg.DATA.NUM_FRAMES % 2:
-        yield Problem(
-            f"STFM needs an even number of frames, not {cfg.DATA.NUM_FRAMES}",
-            "the network halves time and STFM doubles it again",
-            "DATA.NUM_FRAMES",
-        )
-    if cfg.TEST.ENABLE and cfg.DATA.TEST_CROP_SIZE != cfg.DATA.TRAIN_CROP_SIZE:
-        yield Problem(
-            f"is {cfg.DATA.TEST_CROP_SIZE}, DATA.TRAIN_CROP_SIZE is {cfg.DATA.TRAIN_CROP_SIZE}",
-            "STFM's weights fit one number of patches: set both to the same size",
-            "DATA.TEST_CROP_SIZE",
-        )
-    if cfg.STFM.POS_KERNEL % 2 == 0:
-        yield Problem(f"{cfg.STFM.POS_KERNEL} is even", "use an odd kernel", "STFM.POS_KERNEL")

@@ -12,17 +12,23 @@ from slowfast.video import sampling
 
 @dataclass(frozen=True)
 class FrameSampler:
-    """``kind``: clip (Kinetics), segment (Something-Something), tsn or linspace."""
+    """``kind``: clip (Kinetics), segment (Something-Something), tsn, linspace or rate (STAM).
+
+    ``clip_fps``: frames of a clip for one second of video (kind rate).
+    """
 
     kind: str
     shape: sampling.ClipShape
     use_offset: bool = False
+    clip_fps: float = 1.0
 
     def train(self, frames: int, fps: float, rng: np.random.Generator) -> np.ndarray:
         """Indices of a random training clip."""
         count = self.shape.num_frames
         if self.kind == "clip":
             return sampling.kinetics_random_clip(frames, fps, self.shape, rng)
+        if self.kind == "rate":
+            return sampling.at_rate(frames, fps, count, self.clip_fps, rng.random())
         draw = {
             "segment": sampling.random_segments,
             "tsn": sampling.tsn_random,
@@ -46,6 +52,8 @@ class FrameSampler:
                 sampling.kinetics_clip(frames, fps, self.shape, view, views, self.use_offset)
                 for view in range(views)
             ]
+        if self.kind == "rate":
+            return [sampling.at_rate(frames, fps, count, self.clip_fps)] * views
         if self.kind == "segment":
             return [sampling.segment_view(frames, count, view, views) for view in range(views)]
         one = sampling.tsn_test if self.kind == "tsn" else sampling.linspace_full
@@ -62,4 +70,4 @@ def build_sampler(cfg: CfgNode, default_kind: str) -> FrameSampler:
         data.NUM_FRAMES, data.SAMPLING_RATE, None if native else float(data.TARGET_FPS)
     )
     kind = default_kind if data.SAMPLING == "auto" else data.SAMPLING
-    return FrameSampler(kind, shape, data.USE_OFFSET_SAMPLING)
+    return FrameSampler(kind, shape, data.USE_OFFSET_SAMPLING, data.CLIP_FPS)

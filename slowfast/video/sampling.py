@@ -144,3 +144,12 @@ def view_of_item(index: int, views: int, crops: int) -> tuple[int, int, int]:
     """Item of the reference's test list -> (video, temporal view, crop); crop 1 is central."""
     video, rest = divmod(index, views * crops)
     return video, rest // crops, rest % crops if crops > 1 else 1
+
+
+def at_rate(frames: int, fps: float, count: int, rate: float, phase: float = 0.0) -> np.ndarray:
+    """``count`` frames, ``rate`` of them a second, from the start (STAM's protocol).
+
+    ``phase`` in 0..1 shifts them within their interval; beyond the end the last frame repeats.
+    """
+    indices = np.floor((np.arange(count) + phase) * fps / rate).astype(int)
+    return np.minimum(indices, frames - 1)

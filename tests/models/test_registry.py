@@ -16,6 +16,28 @@ VARIANTS = [(name, {}) for name in NAMES] + [
     ("Uniformer", {"STFM.ENABLE": True, "STFM.SELECTION": "hard"}),
     ("Uniformer", {"STFM.ENABLE": True, "STFM.SELECTION": "straight_through", "STFM.DENSE": False}),
     ("Uniformer", {"UNIFORMER.SPLIT": True, "UNIFORMER.REPRESENTATION_SIZE": 24}),
+    ("TimeSformer", {"TIMESFORMER.ATTENTION_TYPE": "joint_space_time"}),
+    ("TimeSformer", {"TIMESFORMER.ATTENTION_TYPE": "space_only"}),
+    ("TimeSformer", {"STFM.ENABLE": True, "STFM.SELECTION": "straight_through"}),
+    ("TimeSformer", {"STFM.ENABLE": True, "STFM.DENSE": False}),
+    ("MViT", {"STFM.ENABLE": True, "STFM.SELECTION": "straight_through"}),
+    ("MViT", {"MVIT.CLS_EMBED_ON": False, "MVIT.LAYER_SCALE_INIT_VALUE": 0.1, "MVIT.MODE": "max"}),
+    (
+        "MViT",
+        {
+            "MVIT.DIM_MUL_IN_ATT": False,
+            "MVIT.USE_ABS_POS": True,
+            "MVIT.SEP_POS_EMBED": True,
+            "MVIT.REL_POS_SPATIAL": False,
+            "MVIT.REL_POS_TEMPORAL": False,
+            "MVIT.USE_MEAN_POOLING": True,
+            "MVIT.MODE": "avg",
+            "MVIT.POOL_KVQ_KERNEL": None,
+        },
+    ),
+    ("MViT", {"MVIT.POOL_FIRST": True, "MVIT.MODE": "conv_unshared", "MVIT.NORM_STEM": True}),
+    ("MViT", {"MVIT.EMBED_DIM": 32, "MVIT.USE_ABS_POS": True, "MVIT.USE_FIXED_SINCOS_POS": True}),
+    ("STAM", {"STAM.AGGREGATION": "mean"}),
     ("Uniformer", {"UNIFORMER.STD": True, "UNIFORMER.QKV_SCALE": 0.2, "UNIFORMER.QKV_BIAS": False}),
 ]
 

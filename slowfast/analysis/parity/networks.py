@@ -16,26 +16,70 @@ from slowfast.models.weights.loader import load_state
 Tensors = dict[str, torch.Tensor]
 
 
-def build_case_model(config: dict[str, Any], state: Tensors) -> VideoModel:
-    """The network of a case's configuration with its weights loaded."""
+# Sizes that the reference takes as arguments -> our keys, by the section they belong to.
+_ARGUMENTS = {
+    "patch": "PATCH_SIZE", "embed_dim": "EMBED_DIM", "depth": "DEPTH", "num_heads": "NUM_HEADS",
+    "temporal_layers": "TEMPORAL_LAYERS", "temporal_heads": "TEMPORAL_HEADS",
+    "temporal_mlp_dim": "TEMPORAL_MLP_DIM",
+}  # fmt: skip
+_OF_THE_INPUT = ("input_size", "input_frames", "yaml", "overrides")
+
+
+def case_words(record: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of a case under our keys."""
+    config, reference = record["config"], record["reference"].lower()
+    section = "STAM" if "stam" in reference else "TIMESFORMER"
+    words: dict[str, Any] = {}
+    for key, value in config.items():
+        if key in _ARGUMENTS:
+            words[f"{section}.{_ARGUMENTS[key]}"] = value
+        elif isinstance(value, dict) and key not in _OF_THE_INPUT:
+            words |= {f"{key}.{name}": v for name, v in value.items()}
+            words["MODEL.MODEL_NAME"] = "MViT"
+        elif key not in _OF_THE_INPUT:
+            words[key] = value
+    if "timesformer" in reference or "stam" in reference:
+        words["MODEL.MODEL_NAME"] = "STAM" if section == "STAM" else "TimeSformer"
+    return words
+
+
+def build_case_model(record: dict[str, Any], state: Tensors) -> VideoModel:
+    """The network of a case with its weights loaded."""
     cfg = get_cfg()
-    cfg.merge_from_list([word for pair in config.items() for word in pair])
+    cfg.merge_from_list([word for pair in case_words(record).items() for word in pair])
     model = build_model(cfg)
     load_state(model, state, min_match=1.0)
     return model
 
 
 def compute_outputs(
-    record: dict[str, Any], inputs: Tensors, state: Tensors, expected: Iterable[str]
+    record: dict[str, Any], inputs: Tensors, state: Tensors, expected: Tensors
 ) -> Tensors:
     """The outputs that a case expects, as far as this network has them."""
-    model = build_case_model(record["config"], state)
+    model = build_case_model(record, state)
     if "loss" in expected:
         return _train_outputs(model, inputs, expected)
     model.eval()
     with torch.no_grad():
-        logits, losses = model(inputs["video"], with_losses=True)
-    return {"logits": logits, **losses}
+        video = inputs["video"]
+        outputs = {
+            name: _first_channels(compute(model, video), expected[name])
+            for name, compute in _FEATURES.items()
+            if name in expected
+        }
+        logits, losses = model(video, with_losses=True)
+    return {"logits": logits, **losses, **outputs}
+
+
+# Outputs of which a case stores the first channels only.
+_FEATURES = {
+    "cls_feature_head": lambda model, video: model.forward_features(video),
+    "frame_features_head": lambda model, video: model.frame_features(video).flatten(0, 1),
+}
+
+
+def _first_channels(value: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
+    return value[..., : expected.shape[-1]]
 
 
 def _train_outputs(model: VideoModel, inputs: Tensors, expected: Iterable[str]) -> Tensors:

@@ -79,7 +79,13 @@ _FRAMES = {
     "SAMPLING": Key(
         "auto",
         "How frames are chosen; auto: as the data set's published loader does.",
-        choices=("auto", "clip", "segment", "tsn", "linspace"),
+        choices=("auto", "clip", "segment", "tsn", "linspace", "rate"),
+    ),
+    "CLIP_FPS": Key(
+        1.6,
+        "SAMPLING rate: frames of a clip for one second of video, from its start (STAM: a tenth "
+        "of NUM_FRAMES, for videos of ten seconds).",
+        gt=0.0,
     ),
     "USE_OFFSET_SAMPLING": Key(
         False, "Test clips reach from the start to the end of the video; a single one is central."

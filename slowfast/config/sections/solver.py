@@ -49,6 +49,11 @@ SOLVER = register_section(
             "CLIP_GRAD_L2NORM": Key(
                 None, "Clip the gradient to this norm.", type=float, optional=True, gt=0.0
             ),
+            "KD": Key(False, "Distil: learn from a frozen teacher's soft targets, too (STAM)."),
+            "KD_TEACHER": Key("", "Configuration file of the teacher; empty: the student's own."),
+            "KD_WEIGHTS": Key("", "Checkpoint of the teacher."),
+            "KD_ALPHA": Key(0.5, "Share of the teacher in the loss.", ge=0.0, le=1.0),
+            "KD_TEMPERATURE": Key(1.0, "Temperature of both soft-maxes.", gt=0.0),
             "ACCUM_STEPS": Key(
                 1, "Batches whose gradients are averaged for one optimizer step.", ge=1
             ),

@@ -32,6 +32,12 @@ TRAIN = register_section(
                 "Turn 2-D convolution weights into 3-D (repeated over time, divided by it).",
                 affects_result=False,
             ),
+            "CHECKPOINT_IN_INIT": Key(
+                False,
+                "The file is an image network that starts a video network (MViT): its patch "
+                "embedding and pooling are repeated over time without dividing.",
+                affects_result=False,
+            ),
             "CHECKPOINT_EPOCH_RESET": Key(
                 True,
                 "Kept for old files: initial weights never bring an optimizer or epoch with them; "

@@ -17,6 +17,7 @@ from slowfast.datasets.build import build_dataset
 from slowfast.datasets.checks import warn_overlap
 from slowfast.datasets.classnames import check_order
 from slowfast.datasets.loader import construct_loader
+from slowfast.engine.distillation import Distillation
 from slowfast.engine.losses import build_loss
 from slowfast.engine.step import LossOutput, build_autocast
 from slowfast.engine.tasks.base import TASK_REGISTRY, Batch
@@ -55,6 +56,8 @@ class RecognitionTask:
             if mix.ENABLE
             else None
         )  # fmt: skip
+        distils = cfg.SOLVER.KD and cfg.TRAIN.ENABLE
+        self._distillation = Distillation(cfg, runtime.device) if distils else None
         self._datasets: dict[str, VideoDataset] = {}
         self._normalizers: dict[str, Normalizer] = {}
 
@@ -121,6 +124,8 @@ class RecognitionTask:
         video, targets = self.training_input(batch, step)
         logits, extra = model(video, with_losses=True)
         loss = self._loss(logits, targets) + sum(extra.values())
+        if self._distillation is not None:
+            loss = self._distillation(loss, logits, video)
         stats = {f"{name}": float(value.detach()) for name, value in extra.items()}
         return LossOutput(loss, len(labels), stats | _errors(logits.detach(), targets))
 

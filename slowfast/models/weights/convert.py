@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
+from slowfast.layers.positions import resize_grid, resize_line
+
 
 def inflate(weight: torch.Tensor, frames: int) -> torch.Tensor:
     """2-D convolution ``O I H W`` -> ``O I frames H W``: repeated over time, divided by it."""
@@ -60,6 +62,14 @@ def fit_tensor(
         fitted = repeat_over_time(flat, want[2]) if plain else inflate(flat, want[2])
     elif "rel_pos" in name and given.ndim == 2 and given.shape[1] == want[1]:
         fitted = resize_rel_pos(given, want[0])
+    elif name == "pos_embed" and given.ndim == 3 and given.shape[2] == want[2]:
+        side = math.isqrt(want[1] - 1)
+        square = (
+            side**2 + 1 == want[1] and math.isqrt(given.shape[1] - 1) ** 2 + 1 == given.shape[1]
+        )
+        fitted = resize_grid(given, side, side) if square else None
+    elif name == "time_embed" and given.shape[2] == want[2]:
+        fitted = resize_line(given, want[1])
     elif name.endswith("pos_embed_temporal") and given.shape[2] == want[2]:
         fitted = resize_pos_temporal(given, want[1])
     elif name.endswith("pos_embed_spatial") and given.shape[2] == want[2]:

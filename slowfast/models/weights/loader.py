@@ -62,10 +62,14 @@ def load_state(
     *,
     clear_patterns: Sequence[str] = (),
     inflate: bool = True,
+    image_init: bool = False,
     min_match: float = 0.9,
     origin: str = "the state dict",
 ) -> LoadReport:
-    """Copy a foreign state dict into ``model``; UserError below ``min_match`` of it filled."""
+    """Copy a foreign state dict into ``model``; UserError below ``min_match`` of it filled.
+
+    ``inflate`` and ``image_init`` as :func:`slowfast.models.weights.convert.fit_tensor` says.
+    """
     if clear_patterns:
         state = {new: state[old] for old, new in clear_names(state, clear_patterns).items()}
     source = detect_source(state)
@@ -75,10 +79,10 @@ def load_state(
     filled: dict[str, torch.Tensor] = {}
     for name, target in own.items():
         if name not in state:
-            part_is_new = name.startswith(source.new_parts) if source.new_parts else False
+            part_is_new = any(part in name for part in source.new_parts)
             (report.new if part_is_new else report.missing).append(name)
             continue
-        value = _fit(name, state[name], target, inflate)
+        value = _fit(name, state[name], target, inflate, image_init)
         if value is not None:
             same = state[name].shape == target.shape
             (report.matched if same else report.converted).append(name)
@@ -99,11 +103,11 @@ def load_state(
 
 
 def _fit(
-    name: str, given: torch.Tensor, target: torch.Tensor, inflate: bool
+    name: str, given: torch.Tensor, target: torch.Tensor, inflate: bool, image_init: bool
 ) -> torch.Tensor | None:
     if given.shape != target.shape and given.ndim < target.ndim and not inflate:
         return None
-    return fit_tensor(name, given, target.shape)
+    return fit_tensor(name, given, target.shape, image_init=image_init)
 
 
 def _counters(state: dict[str, torch.Tensor]) -> set[str]:
@@ -132,6 +136,7 @@ def load_weights(
         state_dict_of(content, path),
         clear_patterns=train.CHECKPOINT_CLEAR_NAME_PATTERN,
         inflate=train.CHECKPOINT_INFLATE,
+        image_init=train.CHECKPOINT_IN_INIT,
         min_match=train.CHECKPOINT_MIN_MATCH,
         origin=str(path),
     )

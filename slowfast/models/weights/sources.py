@@ -20,8 +20,8 @@ def _unchanged(state: State, model: VideoModel) -> State:
 class WeightSource:
     """A project's checkpoint format.
 
-    ``new_parts``: beginnings of names that a network may have and this source never does;
-    they keep their initial values without counting as missing.
+    ``new_parts``: parts of names that a network may have and this source never does; such
+    parameters keep their initial values without counting as missing.
     """
 
     name: str
@@ -51,7 +51,49 @@ def _into_stfm(state: State, model: VideoModel) -> State:
     return adapted
 
 
+def _focused(state: State, model: VideoModel) -> State:
+    """The plain network's last blocks start those that STFM puts in their place."""
+    if not hasattr(model, "blocks40"):
+        return state
+    plain = len(model.blocks)
+    adapted = {}
+    for name, value in state.items():
+        head, _, rest = name.partition(".")
+        number, _, leaf = rest.partition(".")
+        if head == "blocks" and int(number) >= plain:
+            adapted[f"blocks40.{int(number) - plain}.{leaf}"] = value
+        else:
+            adapted[name] = value
+    return adapted
+
+
+def _from_timesformer(state: State, model: VideoModel) -> State:
+    return _focused({name.removeprefix("model."): v for name, v in state.items()}, model)
+
+
+def _is_vit(state: State) -> bool:
+    plain = {"cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight"}
+    return plain <= set(state) and state["patch_embed.proj.weight"].ndim == 4
+
+
+def _from_vit(state: State, model: VideoModel) -> State:
+    """Attention over time begins as a copy of that over space (TimeSformer)."""
+    own = set(model.state_dict())
+    adapted = dict(state)
+    for name, value in state.items():
+        for space, time in ((".attn.", ".temporal_attn."), (".norm1.", ".temporal_norm1.")):
+            if space in name and name.replace(space, time) in own:
+                adapted[name.replace(space, time)] = value
+    return _focused(adapted, model)
+
+
 _STFM_PARTS = ("stfm.", "normF.")
+_OVER_TIME = ("time_embed", "temporal_fc.", "aggregate.")
+
+
+def _is_mvit(state: State) -> bool:
+    return any(".attn.pool_" in name or ".attn.rel_pos_" in name for name in state)
+
 
 # The first that matches is taken.
 SOURCES = (
@@ -60,8 +102,22 @@ SOURCES = (
         "UniFormer (ImageNet)", lambda s: _is_uniformer(s) and _is_image(s), _into_stfm, _STFM_PARTS
     ),
     WeightSource("UniFormer (video)", _is_uniformer, _into_stfm, _STFM_PARTS),
-    WeightSource("a state dict of these names", lambda s: True),
-)
+    WeightSource(
+        "TimeSformer", lambda s: "model.blocks.0.attn.qkv.weight" in s, _from_timesformer,
+        _STFM_PARTS,
+    ),
+    WeightSource("MViT", _is_mvit, _focused, _STFM_PARTS),
+    WeightSource("STAM", lambda s: any(name.startswith("aggregate.") for name in s)),
+    WeightSource(
+        "ViT (ImageNet, timm)", lambda s: _is_vit(s) and not _is_divided(s), _from_vit,
+        _STFM_PARTS + _OVER_TIME,
+    ),
+    WeightSource("a state dict of these names", lambda s: True, _focused, _STFM_PARTS),
+)  # fmt: skip
+
+
+def _is_divided(state: State) -> bool:
+    return "time_embed" in state or any(".temporal_" in name for name in state)
 
 
 def detect_source(state: State) -> WeightSource:

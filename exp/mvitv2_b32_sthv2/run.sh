@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# MViTv2-B, Something-Something v2, 32 frames: training, then test.
+# DATA_DIR=lists DATA_PREFIX=videos bash exp/mvitv2_b32_sthv2/run.sh [KEY VALUE …]
+. "$(dirname "${BASH_SOURCE[0]}")/../_common.sh"
+run_net config.yaml "$@"

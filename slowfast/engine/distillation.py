@@ -1,0 +1,56 @@
+"""Learning from a frozen teacher: "Distilling the Knowledge in a Neural Network", 1503.02531."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from slowfast.config.load import load_config
+from slowfast.config.node import CfgNode, raise_if_any
+from slowfast.models.build import build_model
+from slowfast.models.weights.loader import load_weights
+from slowfast.utils.errors import Problem, UserError
+
+
+class Distillation:
+    """The teacher and its share in the loss; it sees the clips that the student sees."""
+
+    def __init__(self, cfg: CfgNode, device: torch.device):
+        solver = cfg.SOLVER
+        self.alpha, self.temperature = solver.KD_ALPHA, solver.KD_TEMPERATURE
+        if not solver.KD_WEIGHTS:
+            raise UserError("is not set", "name the teacher's checkpoint", "SOLVER.KD_WEIGHTS")
+        teacher = load_config([solver.KD_TEACHER]) if solver.KD_TEACHER else cfg
+        raise_if_any(list(_misfits(cfg, teacher)))
+        self.teacher = build_model(teacher, device)
+        load_weights(self.teacher, solver.KD_WEIGHTS, teacher, "SOLVER.KD_WEIGHTS")
+        self.teacher.eval().requires_grad_(False)
+
+    def __call__(
+        self, loss: torch.Tensor, logits: torch.Tensor, video: torch.Tensor
+    ) -> torch.Tensor:
+        """The student's ``loss`` on labels, mixed with that on the teacher's soft targets."""
+        with torch.no_grad():
+            target = self.teacher(video).float()
+        return (1 - self.alpha) * loss + self.alpha * soft_loss(logits, target, self.temperature)
+
+
+def soft_loss(logits: torch.Tensor, target: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Divergence of soft-maxes at a temperature, times its square (gradients keep their size)."""
+    student = F.log_softmax(logits.float() / temperature, -1)
+    teacher = F.log_softmax(target / temperature, -1)
+    return F.kl_div(student, teacher, log_target=True, reduction="batchmean") * temperature**2
+
+
+def _misfits(cfg: CfgNode, teacher: CfgNode) -> list[Problem]:
+    """What the teacher would have to be given otherwise than the student."""
+    same = ("MODEL.NUM_CLASSES", "DATA.NUM_FRAMES", "DATA.TRAIN_CROP_SIZE", "DATA.MEAN", "DATA.STD")
+    return [
+        Problem(
+            f"is {cfg.lookup(key)!r}, the teacher's is {teacher.lookup(key)!r}",
+            "both see the same clips: make them equal",
+            key,
+        )
+        for key in same
+        if cfg.lookup(key) != teacher.lookup(key)
+    ]
