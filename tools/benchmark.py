@@ -15,6 +15,7 @@ EXAMPLES = """examples:
   python tools/benchmark.py data
   python tools/benchmark.py data --video clip.mp4
   python tools/benchmark.py model --cfg configs/quickstart/stfm.yaml NUM_GPUS 0
+  python tools/benchmark.py model --cfg configs/Kinetics/MVIT*.yaml --rounds 5 NUM_GPUS 1
   python tools/benchmark.py train --cfg configs/Kinetics/UNIFORMER_S.yaml --batch 8 NUM_GPUS 1
 """
 
@@ -25,7 +26,8 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("what", choices=("data", "model", "train"))
     parser.add_argument("--video", nargs="+", default=[], help="data: files to use instead")
-    parser.add_argument("--cfg", help="model, train: configuration file")
+    parser.add_argument("--cfg", nargs="+", default=[],
+                        help="model, train: configuration files")  # fmt: skip
     parser.add_argument("--batch", type=int, default=1, help="model, train: clips at once (1)")
     parser.add_argument("--rounds", type=int, default=20, help="measured repetitions (20)")
     parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
@@ -45,9 +47,11 @@ def main() -> None:
     else:
         if not args.cfg:
             raise UserError("no configuration file is given", "see --help", "--cfg")
-        cfg = load_config([args.cfg], args.opts)
         run = benchmark_model if args.what == "model" else benchmark_train
-        result = run(cfg, args.batch, args.rounds)
+        files = [word for word in args.cfg if word.endswith((".yaml", ".yml"))]
+        opts = [word for word in args.cfg if word not in files] + args.opts
+        result = {file: run(load_config([file], opts), args.batch, args.rounds) for file in files}
+        result = result if len(files) > 1 else result[files[0]]
     print(json.dumps(result, indent=1))
 
 
