@@ -15,6 +15,7 @@ from timm.layers import DropPath, Mlp
 from torch import nn
 
 Grid = tuple[int, int, int]
+_TABLES = (("rel_pos_t", "t"), ("rel_pos_h", "y"), ("rel_pos_w", "x"))  # and their index
 
 
 @dataclass(frozen=True)
@@ -141,8 +142,7 @@ class PoolingAttention(nn.Module):
         v, _ = pool_tokens(v, self.pool_v, self.norm_v, grid, spec.class_token)
         if spec.pool_first:
             q, k, v = self._project(q, self.q), self._project(k, self.k), self._project(v, self.v)
-        bias = self._position_bias(q, q_grid, k_grid)
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        x = self._attend(q, k, v, q_grid, k_grid)
         if spec.residual_pooling:
             if spec.class_token:
                 x = torch.cat([x[:, :, :1], x[:, :, 1:] + q[:, :, 1:]], dim=2)
@@ -171,25 +171,67 @@ class PoolingAttention(nn.Module):
 
     # -- relative positions --------------------------------------------------------------------
 
-    def _position_bias(self, q: torch.Tensor, q_grid: Grid, k_grid: Grid) -> torch.Tensor | None:
-        """What is added to the scores: ``B heads Nq Nk``, zero for the class token."""
+    def _attend(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, q_grid: Grid, k_grid: Grid
+    ) -> torch.Tensor:
+        """Attention with what relative positions add to the scores.
+
+        The additions are sums of one term an axis, so they are part of the scalar product of
+        wider queries and keys (a term a place of the axis, and which place it is): no matrix of
+        all pairs is ever made.
+        """
+        terms = self._axis_terms(q, q_grid, k_grid)
+        if not terms:
+            return F.scaled_dot_product_attention(q, k, v)
+        if torch.jit.is_tracing():  # counted as published: one addition to each score
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=self._bias(terms, k_grid))
+        dim, token = q.shape[-1], int(self.spec.class_token)
+        scale = dim**-0.5
+        extra = torch.cat([part for _, part in terms], dim=-1).flatten(2, 4) / scale
+        places = torch.cat([_places(k_grid, axis, q) for axis, _ in terms], dim=-1)
+        wide_q = torch.cat([q, F.pad(extra, (0, 0, token, 0))], dim=-1)
+        places = F.pad(places, (0, 0, token, 0)).expand(*k.shape[:2], -1, -1)
+        wide_k = torch.cat([k, places], dim=-1)
+        wide_v = F.pad(v, (0, wide_q.shape[-1] - dim))  # fused kernels want one width
+        return F.scaled_dot_product_attention(wide_q, wide_k, wide_v, scale=scale)[..., :dim]
+
+    def _axis_terms(
+        self, q: torch.Tensor, q_grid: Grid, k_grid: Grid
+    ) -> list[tuple[int, torch.Tensor]]:
+        """(axis, ``B heads t y x places of the axis``) for each axis with relative positions."""
         spec = self.spec
         if not (spec.rel_pos_spatial or spec.rel_pos_temporal):
-            return None
-        places = (q[:, :, 1:] if spec.class_token else q).unflatten(2, q_grid)  # B h t y x c
+            return []
+        patches = (q[:, :, 1:] if spec.class_token else q).unflatten(2, q_grid)
+        terms = []
+        for axis, name, index in (
+            (0, "rel_pos_t", "t"),
+            (1, "rel_pos_h", "y"),
+            (2, "rel_pos_w", "x"),
+        ):
+            if hasattr(self, name):
+                table = relative_table(getattr(self, name), q_grid[axis], k_grid[axis])
+                part = torch.einsum(f"bntyxc,{index}kc->bntyxk", patches, table)
+                terms.append((axis, part))
+        return terms
+
+    def _bias(self, terms: list[tuple[int, torch.Tensor]], k_grid: Grid) -> torch.Tensor:
+        """The terms as an addition to the scores: ``B heads Nq Nk``, zero for the class token."""
         bias = 0.0
-        if spec.rel_pos_temporal:
-            table = relative_table(self.rel_pos_t, q_grid[0], k_grid[0])
-            part = torch.einsum("bntyxc,tkc->bntyxk", places, table)
-            bias = bias + part[..., :, None, None]
-        if spec.rel_pos_spatial:
-            rows = relative_table(self.rel_pos_h, q_grid[1], k_grid[1])
-            columns = relative_table(self.rel_pos_w, q_grid[2], k_grid[2])
-            part_h = torch.einsum("bntyxc,ykc->bntyxk", places, rows)
-            part_w = torch.einsum("bntyxc,xkc->bntyxk", places, columns)
-            bias = bias + part_h[..., None, :, None] + part_w[..., None, None, :]
+        for axis, part in terms:
+            shape = [1, 1, 1]
+            shape[axis] = part.shape[-1]
+            bias = bias + part.unflatten(-1, shape)
         bias = bias.expand(*bias.shape[:5], *k_grid).flatten(5).flatten(2, 4)
-        return F.pad(bias, (1, 0, 1, 0)) if spec.class_token else bias
+        return F.pad(bias, (1, 0, 1, 0)) if self.spec.class_token else bias
+
+
+def _places(grid: Grid, axis: int, like: torch.Tensor) -> torch.Tensor:
+    """Which place of an axis each place of the grid has: ``N places``, ones and zeros."""
+    which = torch.eye(grid[axis], dtype=like.dtype, device=like.device)
+    shape = [1, 1, 1, grid[axis]]
+    shape[axis] = grid[axis]
+    return which.view(shape).expand(*grid, -1).flatten(0, 2)
 
 
 def relative_table(table: torch.Tensor, queries: int, keys: int) -> torch.Tensor:

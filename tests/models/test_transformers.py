@@ -10,6 +10,7 @@ import timm
 import torch
 
 from slowfast.config.load import load_config
+from slowfast.layers.pooling_attention import PoolingAttention, PoolingSpec
 from slowfast.layers.positions import resize_grid, resize_line, sincos_3d
 from slowfast.models import MODEL_REGISTRY, build_model
 from slowfast.models.mvit import block_specs, patch_grid, round_width
@@ -149,6 +150,33 @@ def test_stam_knows_its_number_of_frames():
     _, model = make("STAM")
     with pytest.raises((RuntimeError, UserError)):
         model(torch.randn(1, 3, 6, 32, 32))
+
+
+@pytest.mark.parametrize("cls", [True, False])
+@pytest.mark.parametrize("axes", [(True, True), (True, False), (False, True)])
+def test_relative_positions_in_wider_queries(cls, axes, monkeypatch):
+    """The scores of wider queries and keys are those with the additions of the paper."""
+    spec = PoolingSpec(
+        16, 32, 2, (4, 6, 6), (3, 3, 3), (3, 3, 3), (1, 2, 2), (1, 1, 1), class_token=cls,
+        rel_pos_spatial=axes[0], rel_pos_temporal=axes[1], residual_pooling=True,
+        widen_in_attention=True,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    attention = PoolingAttention(spec)
+    for name, parameter in attention.named_parameters():
+        if "rel_pos" in name:
+            torch.nn.init.normal_(parameter)
+    x = torch.randn(2, 144 + cls, 16)
+    results = []
+    for as_mask in (False, True):
+        monkeypatch.setattr(torch.jit, "is_tracing", lambda as_mask=as_mask: as_mask)
+        attention.zero_grad()
+        y, grid = attention(x, (4, 6, 6))
+        y.square().sum().backward()
+        results.append([y.detach(), *(p.grad.clone() for p in attention.parameters())])
+        assert grid == (4, 3, 3)
+    for ours, published in zip(*results):
+        assert torch.allclose(ours, published, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -51,3 +51,12 @@ def test_segment_draw_stays_in_its_segment():
     for _ in range(50):
         drawn = sampling.random_segments(50, 6, rng)
         assert (bounds[:-1] <= drawn).all() and (drawn <= bounds[1:]).all()
+
+
+def test_frames_at_a_rate():
+    """STAM: 16 frames of ten seconds at 30 fps are 18.75 apart, from the start."""
+    indices = sampling.at_rate(300, 30.0, 16, 1.6)
+    assert indices.tolist()[:4] == [0, 18, 37, 56] and indices[-1] == 281
+    assert sampling.at_rate(100, 30.0, 16, 1.6).max() == 99  # a short video repeats its last
+    shifted = sampling.at_rate(300, 30.0, 16, 1.6, phase=0.999)
+    assert shifted[0] == 18 and shifted[-1] == 299
