@@ -4,8 +4,9 @@
 #
 #   bash exp/quickstart/run.sh                       8 classes of motion, a few minutes
 #   bash exp/quickstart/run.sh SOLVER.MAX_EPOCH 2    any KEY VALUE words win
-#   CONFIG=uniformer bash exp/quickstart/run.sh      another network: uniformer, stfm_hard,
-#                                                    frame_average (blind to order)
+#   CONFIG=uniformer bash exp/quickstart/run.sh      another network: uniformer, stfm_hard, mvit,
+#                                                    mvit_stfm, timesformer, timesformer_stfm,
+#                                                    stam, frame_average (blind to order)
 #   EMBEDDED=0 bash exp/quickstart/run.sh …          data of your own: do not generate
 #
 # The same recipe on real video, with nothing but KEY VALUE words: MIRACL-VC1, ten spoken
