@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 from timm.layers import DropPath
@@ -145,12 +145,12 @@ class Uniformer(FocusedModel):
             ]
             setattr(self, f"blocks{stage}", nn.ModuleList(blocks))
         block = SplitBlock if options.SPLIT else JointBlock
-        self.blocks3 = _attention_blocks(block, dims[2], rates[2], options)
+        self.blocks3 = nn.ModuleList(_attention_blocks(block, dims[2], rates[2], options))
         if self.with_stfm:
             shape = StfmShape(dims[2], dims[3], cfg.DATA.TRAIN_CROP_SIZE)
             self.build_focus(cfg, shape, _attention_blocks(FocusBlock, dims[3], rates[3], options))
         else:
-            self.blocks4 = _attention_blocks(block, dims[3], rates[3], options)
+            self.blocks4 = nn.ModuleList(_attention_blocks(block, dims[3], rates[3], options))
             self.norm = BatchNorm3d(dims[3])
         width = options.REPRESENTATION_SIZE
         self.pre_logits = nn.Identity()
@@ -226,9 +226,10 @@ def _later_embed(in_channels: int, dim: int, three_frames: bool) -> ConvPatchEmb
 
 def _attention_blocks(
     block: type[nn.Module], dim: int, rates: list[float], options: CfgNode
-) -> nn.ModuleList:
-    return nn.ModuleList(
-        block(
+) -> Iterator[nn.Module]:
+    """Blocks one by one as they are taken: who asks first draws the first random weights."""
+    for rate in rates:
+        yield block(
             dim,
             dim // options.HEAD_DIM,
             mlp_ratio=options.MLP_RATIO,
@@ -238,8 +239,6 @@ def _attention_blocks(
             scale=options.QKV_SCALE,
             attn_drop=options.ATTENTION_DROPOUT_RATE,
         )
-        for rate in rates
-    )
 
 
 def _check_crops(cfg: CfgNode) -> Iterable[Problem]:
