@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from slowfast.config.node import CfgNode
-from slowfast.engine.exchange import Batch
 from slowfast.engine.tasks import build_task
+from slowfast.engine.tasks.base import Batch, Task
 from slowfast.utils.errors import UserError
 from slowfast.utils.files import make_dirs
 from slowfast.utils.runtime import Runtime
@@ -62,7 +62,7 @@ def contact_sheet(cfg: CfgNode, split: str, videos: int, columns: int = 8) -> np
     return draw_sheet(torch.cat(pictures)[:wanted].numpy(), captions[:wanted], columns)
 
 
-def _input(task, batch: Batch, split: str, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _input(task: Task, batch: Batch, split: str, step: int) -> tuple[torch.Tensor, torch.Tensor]:
     if split == "train":
         return task.training_input(batch, step)
     return task.to_device(batch, split)
@@ -90,6 +90,9 @@ def _target(target: torch.Tensor, names: list[str]) -> str:
 def write_png(image: np.ndarray, path: str | Path) -> None:
     """Write RGB ``H W 3``; UserError if that fails."""
     make_dirs(Path(path).parent)
-    done = cv2.imwrite(str(path), image[..., ::-1])
+    try:
+        done = cv2.imwrite(str(path), image[..., ::-1])
+    except cv2.error:  # no picture format has that suffix
+        done = False
     if not done:
         raise UserError(f"cannot write {path}", "name a .png file in a folder you own", "--out")

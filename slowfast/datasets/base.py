@@ -6,7 +6,6 @@ published loader; both are what a subclass states.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +23,8 @@ from slowfast.utils.errors import UserError, VideoError
 from slowfast.utils.registry import Registry
 from slowfast.utils.seeding import sample_rng
 from slowfast.video import pipelines
-from slowfast.video.backends.frames import FrameFolder
 from slowfast.video.sampler import build_sampler
-from slowfast.video.source import Source, open_video, resolve_backend
+from slowfast.video.source import Source, open_source, resolve_backend
 
 DATASET_REGISTRY: Registry[type[VideoDataset]] = Registry(
     "data set", "TRAIN.DATASET / TEST.DATASET", ignore_case=True
@@ -156,9 +154,8 @@ class VideoDataset(Dataset):
 
     def open(self, item: Item) -> Source:
         """The source of an item: a frame folder or a video file."""
-        if os.path.isdir(item.path):
-            return FrameFolder(item.path, self.data.IMAGE_TEMPLATE, item.num_frames or None)
-        return open_video(item.path, self.backend, self._decode_threads)
+        template = self.data.IMAGE_TEMPLATE
+        return open_source(item.path, template, item.num_frames, self.backend, self._decode_threads)
 
     def _build(self, item: Item, epoch: int, index: int) -> Sample:
         source = self.open(item)

@@ -138,6 +138,20 @@ def read_path_list(path: str | Path, separator: str, prefix: str, key: str) -> l
     return items
 
 
+def format_path_list(items: Sequence[Item], counted: bool) -> str:
+    """Items as the lines that :func:`read_path_list` reads, ``counted`` with frame numbers."""
+    return "".join(
+        f"{_quoted(item.path)} {item.num_frames} {item.label}\n" if counted
+        else f"{_quoted(item.path)} {item.label}\n"
+        for item in items
+    )  # fmt: skip
+
+
+def _quoted(path: str) -> str:
+    # Plain paths may hold spaces; only what would end in a number of frames needs quotes.
+    return f'"{path}"' if path.rsplit(" ", 1)[-1].isdigit() or path.startswith('"') else path
+
+
 def read_named_lists(files: Sequence[str], prefix: str = "") -> dict[str, ItemList]:
     """Lists of the Kinetics form by the stems of their files (numbered if those are equal)."""
     found: dict[str, ItemList] = {}

@@ -18,9 +18,8 @@ from slowfast.utils.files import make_dirs, write_text_atomic
 from slowfast.utils.seeding import sample_rng
 from slowfast.video.backends.frames import FrameFolder
 
-# Sets in which a mirrored video may be of another class.
-_DIRECTED = {"ssv2", "jester"}
-_SEGMENTS = {"ssv2", "jester"}
+# Sets of motions: mirrored ones may be of another class, and frames come from the whole video.
+_MOTIONS = {"ssv2", "jester"}
 
 
 @dataclass
@@ -145,7 +144,6 @@ _READERS: dict[str, Callable] = {
     "ucf101": lists.read_ucf101,
     "hmdb51": lists.read_hmdb51,
 }
-OFFICIAL = tuple(_READERS)
 
 
 def from_official(
@@ -198,9 +196,7 @@ def write_lists(made: MadeLists, folder: str | Path, base: str | Path = "") -> P
         )
     counted = all(item.num_frames for items in made.splits.values() for item in items)
     for part, items in made.splits.items():
-        rows = (f"{_quoted(item.path)} {item.num_frames} {item.label}" if counted
-                else f"{_quoted(item.path)} {item.label}" for item in items)  # fmt: skip
-        write_text_atomic(folder / f"{part}.csv", "".join(f"{row}\n" for row in rows))
+        write_text_atomic(folder / f"{part}.csv", lists.format_path_list(items, counted))
     write_text_atomic(folder / DEFAULT_NAME, "".join(f"{name}\n" for name in made.class_names))
     missing = folder / "missing.txt"
     missing.unlink(missing_ok=True)
@@ -211,18 +207,13 @@ def write_lists(made: MadeLists, folder: str | Path, base: str | Path = "") -> P
     return config
 
 
-def _quoted(path: str) -> str:
-    # Plain paths may hold spaces; only what would end in a number of frames needs quotes.
-    return f'"{path}"' if path.rsplit(" ", 1)[-1].isdigit() or path.startswith('"') else path
-
-
 def _yaml(made: MadeLists, folder: Path, base: str | Path) -> str:
     data = {
         "PATH_TO_DATA_DIR": str(folder),
         "PATH_PREFIX": "",
-        "RANDOM_FLIP": made.kind not in _DIRECTED,
+        "RANDOM_FLIP": made.kind not in _MOTIONS,
     }
-    if made.kind in _SEGMENTS:
+    if made.kind in _MOTIONS:
         data["SAMPLING"] = "segment"
     tree = {
         "TRAIN": {"DATASET": "kinetics"},

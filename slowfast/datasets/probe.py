@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from slowfast.datasets.lists import Item, ItemList
+from slowfast.datasets.lists import Item, ItemList, format_path_list
 from slowfast.utils.errors import VideoError
 from slowfast.utils.files import make_dirs, short_hash, write_text_atomic
 from slowfast.utils.parallel import CRASHED, file_stamp, map_files
-from slowfast.video.backends.frames import FrameFolder
-from slowfast.video.source import Source, open_video
+from slowfast.video.source import Source, open_source
 
 _HASHED = 1 << 20  # bytes at both ends of a file that tell it from others
 
@@ -29,7 +28,7 @@ def probe_video(path: str, template: str = "{:05d}.jpg", whole: bool = False) ->
     """
     facts: dict[str, Any] = {"cause": "", "frames": 0, "fps": 0.0, "width": 0, "height": 0}
     try:
-        source = FrameFolder(path, template) if os.path.isdir(path) else open_video(path)
+        source = open_source(path, template)
         facts |= {"frames": source.num_frames, "fps": round(source.fps, 3)}
         last = source.num_frames - 1
         wanted = range(last + 1) if whole else sorted({0, last // 2, last})
@@ -156,10 +155,5 @@ def write_report(report: Report, folder: str | Path) -> None:
         rows = [f"{i.line}\t{i.path}\t{cause}" for i, cause in bad]
         write_text_atomic(folder / f"bad_{name}.tsv", "".join(f"{row}\n" for row in rows))
         good = [i for i in found.items if i.path not in broken]
-        lines = [f"{i.path} {i.num_frames} {i.label}" if _counted(good) else f"{i.path} {i.label}"
-                 for i in good]  # fmt: skip
-        write_text_atomic(folder / f"good_{name}.csv", "".join(f"{line}\n" for line in lines))
-
-
-def _counted(items: Sequence[Item]) -> bool:
-    return all(item.num_frames for item in items)
+        counted = all(item.num_frames for item in good)
+        write_text_atomic(folder / f"good_{name}.csv", format_path_list(good, counted))

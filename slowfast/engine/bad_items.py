@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from slowfast.datasets.base import BadItem
+from slowfast.config.node import CfgNode
+from slowfast.datasets.base import BadItem, VideoDataset
 from slowfast.utils.errors import UserError
 from slowfast.utils.logging import get_logger
 
@@ -28,6 +29,12 @@ class BadItems:
         self._named: set[str] = set()
         self._listed = set(self._file.read_text().splitlines()) if self._file.is_file() else set()
         self.count = 0
+
+    @classmethod
+    def of(cls, cfg: CfgNode, dataset: VideoDataset, writes: bool) -> BadItems:
+        """For the list of a data set, with the share that the configuration permits."""
+        share = cfg.DATA.MAX_ERROR_SHARE
+        return cls(cfg.OUTPUT_DIR, dataset.list.source, len(dataset), share, writes)
 
     def start_pass(self, count: int = 0) -> None:
         """Begin to count anew (an epoch), or from where a stopped one was."""

@@ -25,11 +25,6 @@ class Agreement:
     signal: int = 0
     save: bool = False
 
-    @property
-    def total(self) -> int:
-        """Clips of the step over all ranks."""
-        return sum(map(sum, self.sizes))
-
 
 def agree(
     batches: Sequence[Batch], signal: int = 0, save: bool = False

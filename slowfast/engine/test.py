@@ -31,10 +31,7 @@ def test(cfg: CfgNode, runtime: Runtime, task: Task) -> dict[str, Any]:
                 logger.info("%s: %s", cfg.MODEL.MODEL_NAME, size)
             loaded = True
         dataset = loader.dataset
-        bad = BadItems(
-            cfg.OUTPUT_DIR, dataset.list.source, len(dataset),
-            cfg.DATA.MAX_ERROR_SHARE, writes=runtime.is_main,
-        )  # fmt: skip
+        bad = BadItems.of(cfg, dataset, runtime.is_main)
 
         def on_step(
             step: int, figures: dict, videos: int, timer: StepTimer, steps: int = len(loader)

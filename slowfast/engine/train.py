@@ -61,8 +61,8 @@ class Trainer:
         self.model = wrap_model(cfg, runtime, network)
         self.step = OptimizerStep(cfg, self.model, optimizer, runtime, self.ema)
         self.progress = self._resume(found)
-        self.bad = self._bad_items(self.train_loader)
-        self.val_bad = self._bad_items(self.val_loader)
+        self.bad = BadItems.of(cfg, self.train_loader.dataset, runtime.is_main)
+        self.val_bad = BadItems.of(cfg, self.val_loader.dataset, runtime.is_main)
         self.writer = ScalarWriter(cfg, runtime.is_main, self.progress.step)
         self.journal: EpochJournal | None = None
         self._saved_at = time.monotonic()
@@ -118,13 +118,6 @@ class Trainer:
             where = {"epoch": progress.epoch, "iter": progress.iteration, "step": progress.step}
             self._log({"_type": "resume", "from": str(path)} | where)
         return progress
-
-    def _bad_items(self, loader: Any) -> BadItems:
-        dataset = loader.dataset
-        return BadItems(
-            self.cfg.OUTPUT_DIR, dataset.list.source, len(dataset),
-            self.cfg.DATA.MAX_ERROR_SHARE, writes=self.runtime.is_main,
-        )  # fmt: skip
 
     # -- the loop --------------------------------------------------------------------------------
 

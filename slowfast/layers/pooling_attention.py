@@ -204,11 +204,7 @@ class PoolingAttention(nn.Module):
             return []
         patches = (q[:, :, 1:] if spec.class_token else q).unflatten(2, q_grid)
         terms = []
-        for axis, name, index in (
-            (0, "rel_pos_t", "t"),
-            (1, "rel_pos_h", "y"),
-            (2, "rel_pos_w", "x"),
-        ):
+        for axis, (name, index) in enumerate(_TABLES):
             if hasattr(self, name):
                 table = relative_table(getattr(self, name), q_grid[axis], k_grid[axis])
                 part = torch.einsum(f"bntyxc,{index}kc->bntyxk", patches, table)

@@ -15,6 +15,10 @@ from slowfast.utils.registry import Registry
 MODEL_REGISTRY: Registry[type[VideoModel]] = Registry("model", "MODEL.MODEL_NAME", ignore_case=True)
 
 
+# The clip of a tiny variant.
+TINY_CLIP = {"DATA.NUM_FRAMES": 4, "DATA.TRAIN_CROP_SIZE": 32, "DATA.TEST_CROP_SIZE": 32}
+
+
 def init_transformer(model: nn.Module, linear_bias: float = 0.0, norm_bias: float = 0.0) -> None:
     """Linear weights trunc-normal 0.02, norms 1, biases as given (ViT; MViT has 0.02)."""
     for module in model.modules():

@@ -11,7 +11,7 @@ from torch import nn
 from slowfast.config.node import CfgNode
 from slowfast.config.schema import Key, Section, register_section
 from slowfast.layers.norm import BatchNorm2d
-from slowfast.models.base import MODEL_REGISTRY, VideoModel
+from slowfast.models.base import MODEL_REGISTRY, TINY_CLIP, VideoModel
 
 FRAME_AVERAGE = register_section(
     Section(
@@ -26,11 +26,8 @@ FRAME_AVERAGE = register_section(
 class FrameAverage(VideoModel):
     """Strided 3x3 convolutions with batch normalisation, mean over space, then over time."""
 
-    tiny = {
+    tiny = TINY_CLIP | {
         "FRAME_AVERAGE.WIDTHS": [8, 16],
-        "DATA.NUM_FRAMES": 4,
-        "DATA.TRAIN_CROP_SIZE": 32,
-        "DATA.TEST_CROP_SIZE": 32,
     }
 
     def __init__(self, cfg: CfgNode):

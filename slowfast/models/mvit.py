@@ -13,7 +13,7 @@ from slowfast.layers.checkpointing import recomputed_blocks, run_blocks
 from slowfast.layers.pooling_attention import Grid, PoolingBlock, PoolingSpec
 from slowfast.layers.positions import sincos_3d
 from slowfast.layers.stfm import FocusBlock, StfmShape
-from slowfast.models.base import MODEL_REGISTRY, init_transformer
+from slowfast.models.base import MODEL_REGISTRY, TINY_CLIP, init_transformer
 from slowfast.models.focus import FocusedModel, check_focus
 from slowfast.utils.errors import Problem
 
@@ -189,7 +189,7 @@ class TransformerHead(nn.Module):
 class MViT(FocusedModel):
     """Both versions by the keys of ``MVIT``; ``STFM.ENABLE`` replaces the last stage."""
 
-    tiny = {
+    tiny = TINY_CLIP | {
         "MVIT.DEPTH": 3,
         "MVIT.EMBED_DIM": 16,
         "MVIT.DIM_MUL": [[1, 2.0], [2, 2.0]],
@@ -205,9 +205,6 @@ class MViT(FocusedModel):
         "MVIT.USE_ABS_POS": False,
         "MVIT.DROPPATH_RATE": 0.0,
         "MODEL.DROPOUT_RATE": 0.0,
-        "DATA.NUM_FRAMES": 4,
-        "DATA.TRAIN_CROP_SIZE": 32,
-        "DATA.TEST_CROP_SIZE": 32,
         "STFM.NUM_TOKENS": 3,
     }
 

@@ -13,9 +13,9 @@ from slowfast.layers.attention import TransformerBlock
 from slowfast.layers.checkpointing import recomputed_blocks, run_blocks
 from slowfast.layers.patch_embed import FramePatchEmbed
 from slowfast.layers.positions import resize_grid
-from slowfast.models.base import MODEL_REGISTRY, VideoModel, init_transformer
+from slowfast.models.base import MODEL_REGISTRY, TINY_CLIP, VideoModel, init_transformer
 from slowfast.models.vit import VIT_KEYS, check_vit
-from slowfast.utils.errors import Problem
+from slowfast.utils.errors import Problem, UserError
 
 STAM = register_section(
     Section(
@@ -62,6 +62,13 @@ class TemporalAggregate(nn.Module):
             nn.init.trunc_normal_(parameter, std=0.02)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        expected = self.pos_embed.shape[1] - 1
+        if x.shape[1] != expected:
+            raise UserError(
+                f"a clip has {x.shape[1]} frames, the network was built for {expected}",
+                "give it clips of that length, or build it with DATA.NUM_FRAMES of yours",
+                "DATA.NUM_FRAMES",
+            )
         x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
         return self.transformer_enc(x + self.pos_embed)[:, 0]
 
@@ -77,7 +84,7 @@ class MeanAggregate(nn.Module):
 class Stam(VideoModel):
     """16, 32 or 64 frames by ``DATA.NUM_FRAMES``; published input is [0, 1], not normalised."""
 
-    tiny = {
+    tiny = TINY_CLIP | {
         "STAM.PATCH_SIZE": 8,
         "STAM.EMBED_DIM": 32,
         "STAM.DEPTH": 2,
@@ -86,9 +93,6 @@ class Stam(VideoModel):
         "STAM.TEMPORAL_HEADS": 2,
         "STAM.TEMPORAL_MLP_DIM": 64,
         "STAM.TEMPORAL_DROPOUT": 0.0,
-        "DATA.NUM_FRAMES": 4,
-        "DATA.TRAIN_CROP_SIZE": 32,
-        "DATA.TEST_CROP_SIZE": 32,
     }
 
     def __init__(self, cfg: CfgNode):

@@ -14,7 +14,7 @@ from slowfast.layers.checkpointing import recomputed_blocks, run_blocks
 from slowfast.layers.patch_embed import FramePatchEmbed
 from slowfast.layers.positions import resize_grid, resize_line
 from slowfast.layers.stfm import FocusBlock, StfmShape
-from slowfast.models.base import MODEL_REGISTRY, init_transformer
+from slowfast.models.base import MODEL_REGISTRY, TINY_CLIP, init_transformer
 from slowfast.models.focus import FocusedModel, check_focus, focus_after
 from slowfast.models.vit import VIT_KEYS, check_vit
 from slowfast.utils.errors import Problem
@@ -74,15 +74,12 @@ class DividedBlock(TransformerBlock):
 class TimeSformer(FocusedModel):
     """Base, HR and L differ in frames and crop only; ``STFM.ENABLE`` replaces the last blocks."""
 
-    tiny = {
+    tiny = TINY_CLIP | {
         "TIMESFORMER.PATCH_SIZE": 8,
         "TIMESFORMER.EMBED_DIM": 32,
         "TIMESFORMER.DEPTH": 3,
         "TIMESFORMER.NUM_HEADS": 2,
         "TIMESFORMER.DROP_PATH_RATE": 0.0,
-        "DATA.NUM_FRAMES": 4,
-        "DATA.TRAIN_CROP_SIZE": 32,
-        "DATA.TEST_CROP_SIZE": 32,
         "STFM.NUM_TOKENS": 3,
         "STFM.INSERT_AFTER": 1,
     }

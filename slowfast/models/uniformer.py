@@ -17,7 +17,7 @@ from slowfast.layers.mlp import ConvMlp
 from slowfast.layers.norm import BatchNorm3d
 from slowfast.layers.patch_embed import ConvPatchEmbed
 from slowfast.layers.stfm import PATCH, FocusBlock, StfmShape
-from slowfast.models.base import MODEL_REGISTRY
+from slowfast.models.base import MODEL_REGISTRY, TINY_CLIP
 from slowfast.models.focus import FocusedModel, check_focus
 from slowfast.utils.errors import Problem
 
@@ -115,13 +115,10 @@ class SplitBlock(TransformerBlock):
 class Uniformer(FocusedModel):
     """Two convolutional and two attention stages; ``STFM.ENABLE`` replaces the last one."""
 
-    tiny = {
+    tiny = TINY_CLIP | {
         "UNIFORMER.DEPTH": [1, 1, 1, 1],
         "UNIFORMER.EMBED_DIM": [8, 16, 32, 32],
         "UNIFORMER.HEAD_DIM": 16,
-        "DATA.NUM_FRAMES": 4,
-        "DATA.TRAIN_CROP_SIZE": 32,
-        "DATA.TEST_CROP_SIZE": 32,
         "STFM.NUM_TOKENS": 3,
     }
 

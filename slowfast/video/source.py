@@ -95,3 +95,18 @@ def open_video(path: str, backend: str = "pyav", threads: bool = False) -> Sourc
     from slowfast.video.backends.pyav import PyAVSource
 
     return PyAVSource(path, threads)
+
+
+def open_source(
+    path: str,
+    template: str,
+    num_frames: int = 0,
+    backend: str = "pyav",
+    threads: bool = False,
+) -> Source:
+    """A frame folder (its images by ``template``, counted where ``num_frames`` is 0) or a video."""
+    if not os.path.isdir(path):
+        return open_video(path, backend, threads)
+    from slowfast.video.backends.frames import FrameFolder
+
+    return FrameFolder(path, template, num_frames or None)

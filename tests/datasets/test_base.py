@@ -13,7 +13,7 @@ from slowfast.datasets.build import build_dataset
 from slowfast.datasets.loader import EpochBatches, construct_loader
 from slowfast.utils.errors import UserError, VideoError
 from slowfast.video import clip_ops
-from slowfast.video.source import open_video
+from slowfast.video.source import open_source, open_video
 from tests.conftest import SHARED_CLIPS, noise_clip
 
 AUGMENTED = {
@@ -75,7 +75,7 @@ def test_validation_is_deterministic_and_central(make_cfg):
 def test_all_views_come_from_one_decode(make_cfg, monkeypatch):
     dataset = build_dataset(make_cfg({"DATA.SAMPLING": "clip", "DATA.SAMPLING_RATE": 2}), "test")
     calls = []
-    monkeypatch.setattr(base, "open_video", lambda *a: calls.append(a) or open_video(*a))
+    monkeypatch.setattr(base, "open_source", lambda *a: calls.append(a) or open_source(*a))
     views = dataset[1]["video"]
     assert len(calls) == 1 and views.shape == (2 * 3, 3, 4, 32, 32)
     # view k of K and crop c, as the reference numbers them, each computed by itself
