@@ -25,7 +25,9 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", choices=("data", "model", "train"))
-    parser.add_argument("--video", nargs="+", default=[], help="data: files to use instead")
+    parser.add_argument(
+        "--video", nargs="+", default=[], help="data: files or frame folders to use instead"
+    )
     parser.add_argument("--cfg", nargs="+", default=[],
                         help="model, train: configuration files")  # fmt: skip
     parser.add_argument("--batch", type=int, default=1, help="model, train: clips at once (1)")

@@ -7,7 +7,6 @@ an .mp4. A stopped run goes on. Exit code: 0 all done, 1 some failed (failed.tsv
 
 import argparse
 import functools
-from collections import Counter
 from pathlib import Path
 
 import _path  # noqa: F401
@@ -30,16 +29,6 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def target_names(names: list[str]) -> dict[str, str]:
-    """a.avi -> a.mp4; where there is an a.mkv as well: a.avi.mp4, a.mkv.mp4."""
-    stems = Counter(str(Path(name).with_suffix("")) for name in names)
-    return {
-        name: f"{name}.mp4" if stems[str(Path(name).with_suffix(""))] > 1
-        else str(Path(name).with_suffix(".mp4"))
-        for name in names
-    }  # fmt: skip
-
-
 def work(
     name: str, source: str, target: str, made: dict[str, str], short_side: int, crf: int
 ) -> dict:
@@ -50,12 +39,12 @@ def work(
 
 def main() -> int:
     args = parse_args()
-    from slowfast.datasets.lists import find_videos
+    from slowfast.datasets.lists import find_videos, stems_of
     from slowfast.utils.files import write_text_atomic
     from slowfast.utils.parallel import file_stamp, map_files
 
     names = find_videos(args.source, "SOURCE")
-    made = target_names(names)
+    made = {name: f"{stem}.mp4" for name, stem in stems_of(names).items()}
     options = {"short_side": args.short_side, "crf": args.crf}
     results = map_files(
         functools.partial(work, source=args.source, target=args.target, made=made, **options),

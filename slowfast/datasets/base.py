@@ -19,6 +19,7 @@ from slowfast.datasets import lists
 from slowfast.datasets.checks import check_list
 from slowfast.datasets.classnames import find_class_names
 from slowfast.datasets.lists import Item, ItemList
+from slowfast.datasets.mirror import mirrored_labels
 from slowfast.utils.errors import UserError, VideoError
 from slowfast.utils.registry import Registry
 from slowfast.utils.seeding import sample_rng
@@ -81,6 +82,9 @@ class VideoDataset(Dataset):
         self.list = self._load_list(cfg)
         self.sampler = build_sampler(cfg, self.sampling)
         self.backend = resolve_backend(cfg.DATA.DECODING_BACKEND)
+        self.mirrored_labels = (
+            mirrored_labels(cfg, self.list.class_names) if split == "train" else {}
+        )
         self._decode_threads = cfg.DATA_LOADER.ENABLE_MULTI_THREAD_DECODE
         self._train = pipelines.build_train_pipeline(cfg)
         self._val = pipelines.build_val_pipeline(cfg)
@@ -141,7 +145,8 @@ class VideoDataset(Dataset):
                     raise
                 bad.append(BadItem(candidate, item.path, item.line, error.cause))
                 continue
-            sample |= {"label": item.label, "index": candidate, "path": item.path}
+            facts = {"label": item.label, "index": candidate, "path": item.path}
+            sample = facts | sample  # a mirrored clip has its own label
             return sample | {"replaced": bad} if bad else sample
         return bad[0]
 
@@ -165,20 +170,22 @@ class VideoDataset(Dataset):
                 f"has {source.num_frames} frames, DATA.MIN_FRAMES is {self.data.MIN_FRAMES}",
             )
         make: dict[str, Callable[[], Sample]] = {
-            "train": lambda: self._train_sample(source, epoch, index),
+            "train": lambda: self._train_sample(source, item.label, epoch, index),
             "val": lambda: self._val_sample(source),
             "test": lambda: self._test_sample(source),
         }
         return make[self.split]()
 
-    def _train_sample(self, source: Source, epoch: int, index: int) -> Sample:
+    def _train_sample(self, source: Source, label: int, epoch: int, index: int) -> Sample:
         rng = sample_rng(self.seed, epoch, index)
         indices = self.sampler.train(source.num_frames, source.fps, rng)
         (clip,) = source.clips([indices])
-        copies = [self._train(clip, rng) for _ in range(self.copies)]
-        videos, boxes = zip(*copies)
+        other = self.mirrored_labels.get(label, label)
+        copies = [self._train(clip, rng, other is not None) for _ in range(self.copies)]
+        videos, boxes, mirrored = zip(*copies)
         if self.copies == 1:
-            return {"video": videos[0], "boxes": boxes[0][None]}
+            sample = {"video": videos[0], "boxes": boxes[0][None]}
+            return sample | {"label": other} if mirrored[0] else sample
         return {"video": _stack_channels_last(videos), "boxes": torch.stack(boxes)}
 
     def _val_sample(self, source: Source) -> Sample:

@@ -9,6 +9,7 @@ import csv
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -181,6 +182,13 @@ def find_videos(root: str | Path, key: str) -> list[str]:
     return found
 
 
+def stems_of(names: Sequence[str]) -> dict[str, str]:
+    """File -> its path without the suffix; with it where two files would be one."""
+    stems = Counter(str(Path(name).with_suffix("")) for name in names)
+    plain = {name: str(Path(name).with_suffix("")) for name in names}
+    return {name: stem if stems[stem] == 1 else name for name, stem in plain.items()}
+
+
 def read_class_folders(root: str | Path, key: str) -> tuple[list[Item], list[str]]:
     """``root/<class>/<video>``: items and class names; classes in alphabetical order."""
     root = Path(root)
@@ -296,6 +304,14 @@ def _folder_or_video(stem: str) -> str:
         return stem
     present = (stem + suffix for suffix in (".webm", ".mp4") if os.path.exists(stem + suffix))
     return next(present, stem)
+
+
+def read_categories(folder: Path) -> list[str]:
+    """Class names of TRN's lists, ``category.txt``; none without that file."""
+    file = folder / "category.txt"
+    if not file.is_file():
+        return []
+    return [line for _, line in read_lines(file, "DATA.PATH_TO_DATA_DIR")]
 
 
 def read_jester(folder: Path, split: str, _: int, prefix: str) -> tuple[list[Item], list[str]]:

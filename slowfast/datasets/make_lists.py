@@ -178,6 +178,25 @@ def _present(item: Item, template: str) -> Item | None:
         return None
 
 
+def rewrite_for_frames(
+    source: str | Path, target: str | Path, folders: dict[str, str], frames: dict[str, int]
+) -> None:
+    """A list of videos -> a list of their folders of frames; ``folders`` and ``frames`` by video.
+
+    Videos without frames are left out. UserError for a path that is none of the videos.
+    """
+    items = lists.read_path_list(source, " ", "", "--lists")
+    unknown = [item.path for item in items if item.path not in folders]
+    if unknown:
+        raise UserError(
+            f"{source} names {unknown[0]!r}, no video of the folder ({len(unknown)} such lines)",
+            "paths begin in the folder of videos",
+            "--lists",
+        )
+    made = [Item(folders[i.path], i.label, frames[i.path]) for i in items if i.path in frames]
+    write_text_atomic(target, lists.format_path_list(made, counted=True))
+
+
 # -- writing -------------------------------------------------------------------------------------
 
 

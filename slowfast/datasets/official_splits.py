@@ -22,6 +22,11 @@ class OfficialSplits(VideoDataset):
     def read_list(self, cfg: CfgNode) -> ItemList:
         data = cfg.DATA
         folder = Path(data.PATH_TO_DATA_DIR)
+        listed = folder / f"{'train' if self.split == 'train' else 'val'}_videofolder.txt"
+        if listed.is_file():  # what TRN's process_dataset.py made of the official files
+            separator, key = data.PATH_LABEL_SEPARATOR, "DATA.PATH_TO_DATA_DIR"
+            items = lists.read_path_list(listed, separator, data.PATH_PREFIX, key)
+            return ItemList(items, str(listed), lists.read_categories(folder))
         read = type(self).reader
         items, names = read(folder, self.split, data.SPLIT_NUMBER, data.PATH_PREFIX)
         return ItemList(items, str(folder), names)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -16,7 +16,7 @@ from slowfast.utils.errors import Problem, UserError
 
 @dataclass(frozen=True)
 class GroupRule:
-    """How parameters are put into groups (PySlowFast's rules)."""
+    """How parameters are put into groups (PySlowFast's rules, times a model's own factors)."""
 
     weight_decay: float
     bn_weight_decay: float
@@ -24,9 +24,15 @@ class GroupRule:
     zero_1d: bool = False
     layer_decay: float = 1.0
     depth: int = 0
+    factors: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def settings(self, name: str, parameter: nn.Parameter, in_bn: bool) -> tuple[float, float]:
         """(weight decay, learning-rate scale) of one trainable parameter."""
+        decay, scale = self._published(name, parameter, in_bn)
+        of_decay, of_rate = self.factors.get(name, (1.0, 1.0))
+        return decay * of_decay, scale * of_rate
+
+    def _published(self, name: str, parameter: nn.Parameter, in_bn: bool) -> tuple[float, float]:
         scale = 1.0
         if self.layer_decay < 1.0:
             scale = self.layer_decay ** (self.depth + 1 - layer_of(name, self.depth))
@@ -95,6 +101,7 @@ def build_optimizer(cfg: CfgNode, model: VideoModel) -> torch.optim.Optimizer:
         zero_1d=solver.ZERO_WD_1D_PARAM,
         layer_decay=solver.LAYER_DECAY,
         depth=len(getattr(model, "blocks", ())),
+        factors=model.group_factors(),
     )
     groups = parameter_groups(model.named_parameters(), in_bn, rule)
     if not groups:

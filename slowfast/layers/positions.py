@@ -28,6 +28,20 @@ def resize_line(pos: torch.Tensor, length: int) -> torch.Tensor:
     return F.interpolate(pos.transpose(1, 2), size=length, mode="nearest").transpose(1, 2)
 
 
+def waves(length: int, dim: int) -> torch.Tensor:
+    """``length dim``: sines and cosines whose half waves span one place up to all of them."""
+    rates = math.pi * (1 / length) ** (torch.arange(dim // 2) / (dim / 2))
+    angles = torch.arange(length)[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def waves_2d(side: int, dim: int) -> torch.Tensor:
+    """``side*side dim``: half of the channels for the column, half for the row."""
+    line = waves(side, dim // 2)
+    columns, rows = line.expand(side, -1, -1), line[:, None].expand(-1, side, -1)
+    return torch.cat([columns, rows], dim=-1).flatten(0, 1)
+
+
 def sincos_1d(dim: int, positions: torch.Tensor) -> torch.Tensor:
     """Sines, then cosines, of ``positions`` at ``dim / 2`` frequencies: ``N dim``."""
     omega = 1.0 / 10000 ** (torch.arange(dim // 2, dtype=torch.float64) / (dim / 2.0))

@@ -11,6 +11,7 @@ from torch import nn
 from slowfast.config.node import CfgNode
 from slowfast.utils.errors import Problem
 from slowfast.utils.registry import Registry
+from slowfast.video.device import InputFormat
 
 MODEL_REGISTRY: Registry[type[VideoModel]] = Registry("model", "MODEL.MODEL_NAME", ignore_case=True)
 
@@ -44,6 +45,8 @@ class VideoModel(nn.Module):
     has_unused_parameters: bool = False
     # Texts in names of parameters that fine-tuning with MODEL.FINETUNNING trains.
     finetuned: ClassVar[tuple[str, ...]] = ("stfm", "normF", "blocks40", "head")
+    # Beginnings of names of parameters whose shape depends on the number of classes.
+    head_names: tuple[str, ...] = ("head.",)
 
     @classmethod
     def check(cls, cfg: CfgNode) -> Iterable[Problem]:
@@ -55,12 +58,21 @@ class VideoModel(nn.Module):
         """Name below MODEL.PRETRAINED_DIR of the weights a recipe starts from, or empty."""
         return ""
 
+    @classmethod
+    def input_format(cls, cfg: CfgNode) -> InputFormat | None:
+        """The input that the model's part expects; None: what DATA says."""
+        return None
+
     def no_weight_decay(self) -> set[str]:
         """(Parts of) names of parameters that are not decayed."""
         return set()
 
+    def group_factors(self) -> dict[str, tuple[float, float]]:
+        """Factors of weight decay and learning rate of parameters that are not treated as all."""
+        return {}
+
     def forward_features(self, video: torch.Tensor) -> torch.Tensor:
-        """Features before the head: ``B C``."""
+        """Features before the head: ``B C`` (networks over frames: ``B T C``)."""
         raise NotImplementedError
 
     def forward(

@@ -14,7 +14,7 @@ from slowfast.layers.checkpointing import recomputed_blocks, run_blocks
 from slowfast.layers.patch_embed import FramePatchEmbed
 from slowfast.layers.positions import resize_grid
 from slowfast.models.base import MODEL_REGISTRY, TINY_CLIP, VideoModel, init_transformer
-from slowfast.models.vit import VIT_KEYS, check_vit
+from slowfast.models.vit import VIT_KEYS, check_vit, init_from_scratch
 from slowfast.utils.errors import Problem, UserError
 
 STAM = register_section(
@@ -118,6 +118,8 @@ class Stam(VideoModel):
         self.head = nn.Linear(dim, cfg.MODEL.NUM_CLASSES)
         nn.init.trunc_normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
+        if options.INIT == "scratch":
+            init_from_scratch(self, self.aggregate.pos_embed[:, 1:] if over_time else None)
 
     @classmethod
     def check(cls, cfg: CfgNode) -> Iterable[Problem]:

@@ -16,7 +16,7 @@ from slowfast.layers.positions import resize_grid, resize_line
 from slowfast.layers.stfm import FocusBlock, StfmShape
 from slowfast.models.base import MODEL_REGISTRY, TINY_CLIP, init_transformer
 from slowfast.models.focus import FocusedModel, check_focus, focus_after
-from slowfast.models.vit import VIT_KEYS, check_vit
+from slowfast.models.vit import VIT_KEYS, check_vit, init_from_scratch
 from slowfast.utils.errors import Problem
 
 TIMESFORMER = register_section(
@@ -116,6 +116,8 @@ class TimeSformer(FocusedModel):
         self.pre_logits = nn.Identity()
         self.head = nn.Linear(dim, cfg.MODEL.NUM_CLASSES)
         self._initialise()
+        if options.INIT == "scratch":
+            init_from_scratch(self, getattr(self, "time_embed", None))
 
     def _initialise(self) -> None:
         init_transformer(self)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+
+import torch
+from torch import nn
 
 from slowfast.config.node import CfgNode
 from slowfast.config.schema import Key
+from slowfast.layers.positions import waves, waves_2d
 from slowfast.utils.errors import Problem
 
 VIT_KEYS = {
@@ -14,6 +19,13 @@ VIT_KEYS = {
     "DEPTH": Key(12, "Blocks.", ge=1),
     "NUM_HEADS": Key(12, "Attention heads.", ge=1),
     "MLP_RATIO": Key(4.0, "Width of the MLPs relative to the channels.", gt=0.0),
+    "INIT": Key(
+        "published",
+        "First weights: as published (made for 768 channels that come from ImageNet), or scratch, "
+        "for small networks without such a start: linear layers by their width, positions in "
+        "space and time from sines.",
+        choices=("published", "scratch"),
+    ),
 }
 
 
@@ -26,6 +38,12 @@ def check_vit(cfg: CfgNode, section: str) -> Iterable[Problem]:
             f"change {section}.NUM_HEADS",
             f"{section}.EMBED_DIM",
         )
+    if options.INIT == "scratch" and options.EMBED_DIM % 4:
+        yield Problem(
+            f"{options.EMBED_DIM} channels are no multiple of 4",
+            f"{section}.INIT scratch needs sines and cosines for rows and columns",
+            f"{section}.EMBED_DIM",
+        )
     for key, used in (("TRAIN_CROP_SIZE", True), ("TEST_CROP_SIZE", cfg.TEST.ENABLE)):
         size = cfg.DATA[key]
         if used and size % options.PATCH_SIZE:
@@ -35,3 +53,23 @@ def check_vit(cfg: CfgNode, section: str) -> Iterable[Problem]:
                 f"use {below} or {below + options.PATCH_SIZE}",
                 f"DATA.{key}",
             )
+
+
+_SPACE, _TIME = 0.3, 1.0  # sizes of the first positions: order in time is hardest to find
+
+
+@torch.no_grad()
+def init_from_scratch(model: nn.Module, over_time: nn.Parameter | None) -> None:
+    """INIT scratch; ``over_time``: positions of the frames, ``1 T C``.
+
+    Layers that begin at zero stay so.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Linear) and module.weight.any():
+            nn.init.normal_(module.weight, std=module.in_features**-0.5)
+        elif isinstance(module, nn.MultiheadAttention):
+            nn.init.normal_(module.in_proj_weight, std=module.embed_dim**-0.5)
+    grid = waves_2d(math.isqrt(model.pos_embed.shape[1] - 1), model.pos_embed.shape[2])
+    model.pos_embed[0, 1:] = _SPACE * grid
+    if over_time is not None:
+        over_time.copy_(_TIME * waves(*over_time.shape[-2:]))

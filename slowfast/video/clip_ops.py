@@ -109,6 +109,28 @@ def random_resized_box(
     return central_box(height, width, ratio)
 
 
+def multi_scale_box(
+    height: int, width: int, size: int, scales: list[float], rng: np.random.Generator
+) -> Box:
+    """A box whose sides are ``scales`` of the short side, at most one scale apart, at one of 13
+    places (TSN, arXiv 1507.02159); sides within two pixels of ``size`` become ``size``."""
+    sides = [int(min(height, width) * scale) for scale in scales]
+    sides = [size if abs(side - size) < 3 else side for side in sides]
+    pairs = [(h, w) for i, h in enumerate(sides) for j, w in enumerate(sides) if abs(i - j) <= 1]
+    h, w = pairs[int(rng.integers(len(pairs)))]
+    h, w = min(h, height), min(w, width)
+    down, right = (height - h) // 4, (width - w) // 4  # a quarter of the way
+    top, left = _PLACES[int(rng.integers(len(_PLACES)))]
+    return top * down, left * right, h, w
+
+
+# Corners, centre, middles of the sides and of the quarters, in quarters of the way.
+_PLACES = (
+    (0, 0), (0, 4), (4, 0), (4, 4), (2, 2), (2, 0), (2, 4), (4, 2), (0, 2),
+    (1, 1), (1, 3), (3, 1), (3, 3),
+)  # fmt: skip
+
+
 def central_box(height: int, width: int, ratio: list[float]) -> Box:
     """The largest central box whose aspect ratio lies within ``ratio``."""
     aspect = width / height

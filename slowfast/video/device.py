@@ -11,6 +11,16 @@ from slowfast.video.erasing import erase
 
 
 @dataclass(frozen=True)
+class InputFormat:
+    """What published weights were trained on: mean and deviation of red, green and blue on the
+    scale 0..1, and whether the channels come as BGR."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    bgr: bool = False
+
+
+@dataclass(frozen=True)
 class Normalizer:
     """``(x / 255 - mean) / std`` by channel, then the channel order, then erasing."""
 
@@ -45,8 +55,13 @@ class Normalizer:
         return (video * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 4, 1)
 
 
-def build_normalizer(cfg: CfgNode, reads_bgr: bool) -> Normalizer:
-    """``reads_bgr``: the reference's loader of this data set gives BGR frames."""
+def build_normalizer(
+    cfg: CfgNode, reads_bgr: bool, expected: InputFormat | None = None
+) -> Normalizer:
+    """``reads_bgr``: the reference's loader of this data set gives BGR frames; ``expected``: the
+    network asks for its own input, whatever DATA says."""
+    if expected is not None:
+        return Normalizer(expected.mean, expected.std, expected.bgr, cfg.AUG.RE_MODE)
     return Normalizer(
         tuple(cfg.DATA.MEAN), tuple(cfg.DATA.STD), input_is_bgr(cfg, reads_bgr), cfg.AUG.RE_MODE
     )

@@ -28,6 +28,7 @@ class TrainPipeline:
     scales: list[int]
     area: list[float]
     aspect: list[float]
+    multi_scale: list[float]
     motion_shift: bool
     inverse_scale: bool
     flip: bool
@@ -36,16 +37,22 @@ class TrainPipeline:
     randaugment: RandAugment | None
     erasing: RandomErasing | None
 
-    def __call__(self, clip: Clip, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Frames -> video uint8 ``3 T S S`` and erasing boxes ``count 5``."""
-        clip = self._resized_crop(clip, rng) if self.area else self._jittered_crop(clip, rng)
+    def __call__(
+        self, clip: Clip, rng: np.random.Generator, may_flip: bool = True
+    ) -> tuple[torch.Tensor, torch.Tensor, bool]:
+        """Frames -> video uint8 ``3 T S S``, erasing boxes ``count 5``, whether it is mirrored."""
+        if self.multi_scale:
+            clip = self._multi_scale_crop(clip, rng)
+        else:
+            clip = self._resized_crop(clip, rng) if self.area else self._jittered_crop(clip, rng)
         clip = np.asarray(clip)
-        if self.flip and rng.random() < 0.5:
+        mirrored = self.flip and rng.random() < 0.5 and may_flip
+        if mirrored:
             clip = clip[:, :, ::-1]
         boxes = np.zeros((1, 5), dtype=np.int64)
         if self.erasing:
             boxes = self.erasing.draw(self.size, self.size, rng)
-        return to_tensor(clip), torch.from_numpy(boxes)
+        return to_tensor(clip), torch.from_numpy(boxes), mirrored
 
     def _augment(
         self, clip: Clip, rng: np.random.Generator, box: clip_ops.Box | None = None
@@ -54,6 +61,11 @@ class TrainPipeline:
         if self.randaugment:
             return self.randaugment(clip, rng, box)
         return clip_ops.crop(clip, box) if box else clip
+
+    def _multi_scale_crop(self, clip: Clip, rng: np.random.Generator) -> Clip:
+        frame = clip_ops.frame_size(clip)
+        box = clip_ops.multi_scale_box(*frame, self.size, self.multi_scale, rng)
+        return clip_ops.resize(self._augment(clip, rng, box), self.size, self.size, self.antialias)
 
     def _resized_crop(self, clip: Clip, rng: np.random.Generator) -> Clip:
         frame = clip_ops.frame_size(clip)
@@ -126,6 +138,7 @@ def build_train_pipeline(cfg: CfgNode) -> TrainPipeline:
         scales=list(data.TRAIN_JITTER_SCALES),
         area=area if resized else [],
         aspect=list(data.TRAIN_JITTER_ASPECT_RELATIVE) or [3 / 4, 4 / 3],
+        multi_scale=list(data.TRAIN_MULTI_SCALE_CROP),
         motion_shift=data.TRAIN_JITTER_MOTION_SHIFT,
         inverse_scale=data.INV_UNIFORM_SAMPLE,
         flip=data.RANDOM_FLIP,

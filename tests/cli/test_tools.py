@@ -139,3 +139,56 @@ def test_model_table_of_all_configurations_has_views():
     done = run_tool("model_table.py", "configs/quickstart/uniformer.yaml", "DATA.NUM_FRAMES", "4")
     head, _, row = done.stdout.splitlines()
     assert "views (crops x clips)" in head and "| 3 x 1 |" in row
+
+
+def test_extract_frames_and_train_on_them(shapes, tmp_path):
+    target = tmp_path / "frames"
+    made = run_tool("extract_frames.py", shapes, target, "--short-side", "40", "--workers", "1",
+                    "--lists", "train.csv", "val.csv", "test.csv")  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    assert "32 of 32 videos, 768 images" in made.stdout
+    assert (target / "val.csv").read_text().splitlines()[0].endswith(" 24 0")
+    config = ("--cfg", "configs/quickstart/heads.yaml")
+    times = {p: p.stat().st_mtime_ns for p in target.rglob("00001.jpg")}
+    again = run_tool("extract_frames.py", shapes, target, "--short-side", "40", "--workers", "1")
+    assert again.returncode == 0 and times == {p: p.stat().st_mtime_ns for p in times}
+    tiny = TINY | {"DATA.PATH_TO_DATA_DIR": target, "DATA.PATH_PREFIX": target,
+                   "DATA.SAMPLING": "tsn", "SOLVER.MAX_EPOCH": 1, "TSN.CONSENSUS": "TSN"}  # fmt: skip
+    done = run_tool("run_net.py", *config, "OUTPUT_DIR", tmp_path / "out", *words(tiny))
+    assert done.returncode == 0 and '"bad_items": 0' in done.stdout.splitlines()[-1]
+    (target / "videos/test/left_0000/00009.jpg").write_bytes(b"no image")
+    test = run_tool("run_net.py", *config, "OUTPUT_DIR", tmp_path / "out", *words(tiny),
+                    "TRAIN.ENABLE", "False", "DATA.NUM_FRAMES", "24",
+                    "DATA.MAX_ERROR_SHARE", "1.0")  # fmt: skip
+    assert "00009.jpg is not a readable image" in test.stdout + test.stderr
+    assert '"bad_items": 1' in test.stdout, test.stderr
+
+
+def test_extract_frames_of_unlisted_videos(shapes, tmp_path):
+    (tmp_path / "v").mkdir()
+    shutil.copy(next((shapes / "videos/test").iterdir()), tmp_path / "v" / "a.mp4")
+    (tmp_path / "v" / "list.csv").write_text("b.mp4 0\n")
+    done = run_tool("extract_frames.py", tmp_path / "v", tmp_path / "f", "--lists", "list.csv",
+                    "--workers", "1")  # fmt: skip
+    assert done.returncode == 2 and "names 'b.mp4', no video of the folder" in done.stderr
+
+
+def test_sweep(shapes, tmp_path):
+    """Two heads, two seeds: a table, numbers, a picture; finished runs are kept."""
+    tiny = TINY | {"TSN.FEATURE_DIM": 8, "DATA.PATH_TO_DATA_DIR": shapes, "SOLVER.MAX_EPOCH": 1,
+                   "TRAIN.DATASET": "moving_shapes", "TEST.DATASET": "moving_shapes"}  # fmt: skip
+    command = ["sweep.py", "--out", tmp_path, "--cfg", "configs/quickstart/heads.yaml",
+               "--seeds", "0", "1", "--vary", "TSN.CONSENSUS", "TSN", "MLP", "--", *words(tiny),
+               "DATA.PATH_PREFIX", ""]  # fmt: skip
+    done = run_tool(*command)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "results.json").read_text())
+    assert [row["name"] for row in rows] == ["TSN", "MLP"]
+    assert all(row["seeds"] == [0, 1] and min(row["cpu_seconds"]) > 0 for row in rows)
+    stats = (tmp_path / "MLP" / "seed_1" / "stats.jsonl").read_text().splitlines()
+    assert float(json.loads(stats[-1])["top1_acc"]) == rows[1]["top1"][1]
+    assert done.stdout.count("\n") == 4 and "± " in done.stdout
+    assert cv2.imread(str(tmp_path / "plot.png")).shape[1] > 400
+    before = (tmp_path / "MLP" / "seed_1" / "console.txt").stat().st_mtime_ns
+    assert run_tool(*command).returncode == 0
+    assert (tmp_path / "MLP" / "seed_1" / "console.txt").stat().st_mtime_ns == before

@@ -6,8 +6,11 @@ import json
 
 import pytest
 
+from slowfast.config.load import load_config
 from slowfast.datasets import checks, lists
+from slowfast.datasets.build import DATASET_REGISTRY
 from slowfast.utils.errors import UserError
+from tests.conftest import words
 
 
 def write(path, text):
@@ -134,3 +137,19 @@ def test_fingerprint_names_the_copy():
     moved = lists.ItemList([lists.Item("/b/x.mp4", 1)], "s")
     other = lists.ItemList([lists.Item("/b/x.mp4", 2)], "s")
     assert one.fingerprint == moved.fingerprint != other.fingerprint
+
+
+def test_videofolder_lists_of_trn(tmp_path):
+    """``folder frames label`` with category.txt, beside or instead of the official files."""
+    write(tmp_path / "train_videofolder.txt", "34870 37 1\n56557 12 0\n")
+    write(tmp_path / "val_videofolder.txt", "9223 2 0\n")
+    write(tmp_path / "category.txt", "Doing other things\nDrumming Fingers\n")
+    folder = {"NUM_GPUS": 0, "DATA.PATH_TO_DATA_DIR": tmp_path, "DATA.PATH_PREFIX": "rgb"}
+    cfg = load_config(overrides=words(folder))
+    for name in ("jester", "ssv2"):
+        found = DATASET_REGISTRY.get(name).list_of(cfg, "train")
+        assert [(i.path, i.num_frames, i.label) for i in found.items] == [
+            ("rgb/34870", 37, 1), ("rgb/56557", 12, 0),
+        ]  # fmt: skip
+        assert found.class_names == ["Doing other things", "Drumming Fingers"]
+        assert len(DATASET_REGISTRY.get(name).list_of(cfg, "test").items) == 1

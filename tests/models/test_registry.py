@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch._dynamo
 
 from slowfast.config.load import load_config
+from slowfast.layers.consensus import HEADS
 from slowfast.models import MODEL_REGISTRY, build_model
 from slowfast.models.build import set_train_mode
 from slowfast.models.summary import measure_model
@@ -38,6 +40,12 @@ VARIANTS = [(name, {}) for name in NAMES] + [
     ("MViT", {"MVIT.POOL_FIRST": True, "MVIT.MODE": "conv_unshared", "MVIT.NORM_STEM": True}),
     ("MViT", {"MVIT.EMBED_DIM": 32, "MVIT.USE_ABS_POS": True, "MVIT.USE_FIXED_SINCOS_POS": True}),
     ("STAM", {"STAM.AGGREGATION": "mean"}),
+    ("STAM", {"STAM.INIT": "scratch"}),
+    ("TimeSformer", {"TIMESFORMER.INIT": "scratch"}),
+    *[("TSN", {"TSN.CONSENSUS": kind, "TSN.LAYERS": 2}) for kind in HEADS],
+    ("TSN", {"TSN.CONSENSUS": "TRNmultiscale", "TSN.TRN_EVAL_ALL": True}),
+    ("TSN", {"TSN.BACKBONE": "squeezenet1_1", "TSN.CONSENSUS": "MLP"}),
+    ("TSN", {"TSN.BACKBONE": "BNInception", "TSN.CONSENSUS": "FCN2D"}),
     ("Uniformer", {"UNIFORMER.STD": True, "UNIFORMER.QKV_SCALE": 0.2, "UNIFORMER.QKV_BIAS": False}),
 ]
 
@@ -115,6 +123,7 @@ def test_save_and_load(name, extra, tmp_path):
 
 
 @pytest.mark.parametrize("name, extra", VARIANTS)
+@torch._dynamo.config.patch(allow_rnn=True)  # PyTorch breaks the graph at its own nn.LSTM
 def test_compiles_without_graph_breaks(name, extra):
     cfg, model = build(name, extra)
     model.eval()

@@ -57,3 +57,25 @@ def test_squeeze_without_aspect():
     assert clip_ops.resize_short_side(noise_clip(1, 30, 60), 16, keep_aspect=False).shape[1:3] == (
         16, 16,
     )  # fmt: skip
+
+
+def test_multi_scale_boxes_are_tsns():
+    """Sides of the short side times a scale, one step apart at most, at 13 places."""
+    rng = np.random.default_rng(0)
+    scales = [1.0, 0.875, 0.75, 0.66]
+    boxes = [clip_ops.multi_scale_box(100, 160, 88, scales, rng) for _ in range(4000)]
+    sides = {100: 0, 88: 1, 75: 2, 66: 3}  # 87 is within two pixels of the crop's 88
+    pairs = {(sides[h], sides[w]) for _, _, h, w in boxes}
+    assert pairs == {(i, j) for i in range(4) for j in range(4) if abs(i - j) <= 1}
+    small = {(top, left) for top, left, h, w in boxes if (h, w) == (66, 66)}
+    down, right = (100 - 66) // 4, (160 - 66) // 4
+    quarters = [(0, 0), (0, 4), (4, 0), (4, 4), (2, 2), (0, 2), (4, 2), (2, 0), (2, 4),
+                (1, 1), (3, 1), (1, 3), (3, 3)]  # fmt: skip
+    assert small == {(down * a, right * b) for a, b in quarters}
+    assert all(t + h <= 100 and f + w <= 160 for t, f, h, w in boxes)
+
+
+def test_multi_scale_boxes_of_frames_smaller_than_the_crop():
+    rng = np.random.default_rng(0)
+    top, left, h, w = clip_ops.multi_scale_box(87, 87, 88, [1.0], rng)
+    assert (top, left, h, w) == (0, 0, 87, 87)

@@ -20,7 +20,14 @@ Tensors = dict[str, torch.Tensor]
 _ARGUMENTS = {
     "patch": "PATCH_SIZE", "embed_dim": "EMBED_DIM", "depth": "DEPTH", "num_heads": "NUM_HEADS",
     "temporal_layers": "TEMPORAL_LAYERS", "temporal_heads": "TEMPORAL_HEADS",
-    "temporal_mlp_dim": "TEMPORAL_MLP_DIM",
+    "temporal_mlp_dim": "TEMPORAL_MLP_DIM", "backbone": "BACKBONE", "consensus": "CONSENSUS",
+    "img_feature_dim": "FEATURE_DIM", "rnn_hidden_size": "HIDDEN_SIZE", "rnn_layers": "LAYERS",
+    "dropout": "DROPOUT",
+}  # fmt: skip
+# Parts of the reference's name -> our model and its section.
+_PROJECTS = {
+    "timesformer": ("TimeSformer", "TIMESFORMER"), "stam": ("STAM", "STAM"),
+    "stmodeling": ("TSN", "TSN"),
 }  # fmt: skip
 _OF_THE_INPUT = ("input_size", "input_frames", "yaml", "overrides")
 
@@ -28,18 +35,18 @@ _OF_THE_INPUT = ("input_size", "input_frames", "yaml", "overrides")
 def case_words(record: dict[str, Any]) -> dict[str, Any]:
     """The configuration of a case under our keys."""
     config, reference = record["config"], record["reference"].lower()
-    section = "STAM" if "stam" in reference else "TIMESFORMER"
-    words: dict[str, Any] = {}
+    model, section = next((v for k, v in _PROJECTS.items() if k in reference), ("", ""))
+    words: dict[str, Any] = {"MODEL.MODEL_NAME": model} if model else {}
     for key, value in config.items():
         if key in _ARGUMENTS:
             words[f"{section}.{_ARGUMENTS[key]}"] = value
+        elif key == "crop":
+            words["DATA.TRAIN_CROP_SIZE"] = value
         elif isinstance(value, dict) and key not in _OF_THE_INPUT:
             words |= {f"{key}.{name}": v for name, v in value.items()}
             words["MODEL.MODEL_NAME"] = "MViT"
         elif key not in _OF_THE_INPUT:
             words[key] = value
-    if "timesformer" in reference or "stam" in reference:
-        words["MODEL.MODEL_NAME"] = "STAM" if section == "STAM" else "TimeSformer"
     return words
 
 
@@ -75,6 +82,7 @@ def compute_outputs(
 _FEATURES = {
     "cls_feature_head": lambda model, video: model.forward_features(video),
     "frame_features_head": lambda model, video: model.frame_features(video).flatten(0, 1),
+    "backbone_head": lambda model, video: model.frame_maps(video).mean((2, 3)),
 }
 
 

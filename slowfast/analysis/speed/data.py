@@ -17,6 +17,8 @@ from slowfast.config.load import load_config
 from slowfast.datasets.base import SampleKey, VideoDataset
 from slowfast.datasets.build import build_dataset
 from slowfast.utils.seeding import sample_rng
+from slowfast.video.backends.frames import FIRST_FRAME
+from slowfast.video.extract import extract_frames
 from slowfast.video.writer import write_mp4
 
 _RECIPE = {
@@ -29,6 +31,13 @@ _RECIPE = {
 }  # fmt: skip
 _RANDAUGMENT = {
     "AUG.ENABLE": True, "AUG.NUM_SAMPLE": 2, "AUG.AA_TYPE": "rand-m7-n4-mstd0.5-inc1",
+}  # fmt: skip
+
+# Jester and Something-Something as stmodeling reads them.
+_TSN = {
+    "DATA.NUM_FRAMES": 8, "DATA.SAMPLING": "tsn", "DATA.RANDOM_FLIP": False,
+    "DATA.TRAIN_JITTER_SCALES_RELATIVE": [], "DATA.TRAIN_JITTER_ASPECT_RELATIVE": [],
+    "DATA.TRAIN_MULTI_SCALE_CROP": [1.0, 0.875, 0.75, 0.66],
 }  # fmt: skip
 
 
@@ -62,10 +71,10 @@ def make_clip(path: Path, height: int, width: int, seconds: int = 10, fps: int =
     write_mp4(path, frames, fps, crf=23, gop=250, preset="medium")
 
 
-def _dataset(video: Path, split: str, extra: dict[str, Any]) -> VideoDataset:
+def _dataset(video: Path, split: str, extra: dict[str, Any], counted: str = "") -> VideoDataset:
     folder = video.parent
     for name in ("train", "val", "test"):
-        (folder / f"{name}.csv").write_text(f"{video.name} 0\n")
+        (folder / f"{name}.csv").write_text(f"{video.name} {counted}0\n")
     words = {"DATA.PATH_TO_DATA_DIR": str(folder), "DATA.PATH_PREFIX": str(folder)}
     pairs = (_RECIPE | extra | words).items()
     cfg = load_config(overrides=[word for key, value in pairs for word in (key, str(value))])
@@ -73,7 +82,10 @@ def _dataset(video: Path, split: str, extra: dict[str, Any]) -> VideoDataset:
 
 
 def _compare(
-    dataset: VideoDataset, floor: DecodeFloor, indices: Callable[[int], list[int]], rounds: int
+    dataset: VideoDataset,
+    floor: Callable[[list[int]], Any],
+    indices: Callable[[int], list[int]],
+    rounds: int,
 ) -> dict[str, float]:
     ours, best = alternate(
         [lambda n: dataset[SampleKey(n, 0)], lambda n: floor(indices(n))], rounds
@@ -105,8 +117,32 @@ def benchmark_file(video: Path, rounds: int) -> dict[str, Any]:
     return results
 
 
+def benchmark_folder(folder: Path, rounds: int) -> dict[str, Any]:
+    """Ratios to decoding just the wanted images: reading them (``read``), and a whole TSN
+    training sample with crop and resize (``train_tsn``); the list gives the number of frames."""
+    frames = len(list(folder.glob("*.jpg")))
+    dataset = _dataset(folder, "train", _TSN, f"{frames} ")
+    item = dataset.items[0]
+    names = [str(folder / dataset.data.IMAGE_TEMPLATE.format(n + FIRST_FRAME))
+             for n in range(frames)]  # fmt: skip
+
+    def floor(indices: list[int]) -> list[np.ndarray]:
+        return [cv2.imread(names[index], cv2.IMREAD_COLOR) for index in indices]
+
+    def drawn(epoch: int) -> list[int]:
+        rng = sample_rng(dataset.seed, epoch, 0)
+        return dataset.sampler.train(frames, 30.0, rng).tolist()
+
+    reading, best = alternate(
+        [lambda n: dataset.open(item).clips([drawn(n)]), lambda n: floor(drawn(n))], rounds
+    )
+    read = {"ms": median_ms(reading), "floor_ms": median_ms(best), "ratio": ratio(reading, best)}
+    return {"frames": frames, "read": read, "train_tsn": _compare(dataset, floor, drawn, rounds)}
+
+
 def benchmark_data(videos: list[str], rounds: int) -> dict[str, Any]:
-    """:func:`benchmark_file` for the given videos, else for a made 340x256 and a 1080p clip."""
+    """:func:`benchmark_file` for the given videos (:func:`benchmark_folder` for folders of
+    images), else both for a made 340x256 and a 1080p clip."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     results: dict[str, Any] = {"rounds": rounds}
@@ -119,10 +155,14 @@ def benchmark_data(videos: list[str], rounds: int) -> dict[str, Any]:
                 results[name] = benchmark_file(
                     path, rounds if height < 720 else max(rounds // 4, 4)
                 )
+                frames = Path(folder) / f"{name} frames" / "clip"
+                extract_frames(str(path), str(frames))
+                results[f"{name} as images"] = benchmark_folder(frames, rounds)
         for number, video in enumerate(videos):
             # A link, so that the lists can stand beside it.
             link = Path(folder) / str(number) / Path(video).name
             link.parent.mkdir()
             link.symlink_to(Path(video).resolve())
-            results[video] = benchmark_file(link, rounds)
+            measure = benchmark_folder if link.is_dir() else benchmark_file
+            results[video] = measure(link, rounds)
     return results

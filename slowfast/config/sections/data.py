@@ -118,11 +118,23 @@ _PIXELS = {
         [], "Range of the crop's area relative to the frame: random resized crop.", item=float
     ),
     "TRAIN_JITTER_ASPECT_RELATIVE": Key([], "Range of the crop's aspect ratio.", item=float),
+    "TRAIN_MULTI_SCALE_CROP": Key(
+        [],
+        "Sides of training crops relative to the short side, at 13 fixed places (TSN: 1, "
+        "0.875, 0.75, 0.66); empty: none. TRAIN_JITTER_* do nothing then.",
+        item=float,
+    ),
     "TRAIN_JITTER_MOTION_SHIFT": Key(False, "Move the crop box linearly over the clip."),
     "TRAIN_CROP_SIZE": Key(224, "Side of training and validation crops.", ge=1),
     "TEST_CROP_SIZE": Key(256, "Side of test crops.", ge=1),
     "INV_UNIFORM_SAMPLE": Key(False, "Draw the inverse of the short side uniformly."),
     "RANDOM_FLIP": Key(True, "Mirror half of the training clips (not where direction matters)."),
+    "MIRROR_CLASSES": Key(
+        "",
+        "Labels of mirrored clips. Empty: as they were; names: left and right, clockwise and "
+        "counterclockwise change places in the class names, and clips without such a class are "
+        "not mirrored; or a JSON file with pairs of class names.",
+    ),
 }
 
 DATA = register_section(Section("DATA", "Lists, frames and pixels", _LISTS | _FRAMES | _PIXELS))

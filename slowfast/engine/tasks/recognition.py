@@ -23,6 +23,7 @@ from slowfast.engine.step import LossOutput, build_autocast
 from slowfast.engine.tasks.base import TASK_REGISTRY, Batch
 from slowfast.metrics.topk import topk_errors, unmix
 from slowfast.metrics.views import VideoScores, merge_views
+from slowfast.models.base import MODEL_REGISTRY
 from slowfast.models.build import build_model
 from slowfast.utils.distributed import gather_objects
 from slowfast.utils.errors import UserError
@@ -82,7 +83,9 @@ class RecognitionTask:
         loader = construct_loader(self.cfg, split, self.runtime, self._dataset(split))
         dataset: VideoDataset = loader.dataset
         self.class_names = dataset.class_names or self.class_names
-        normalizer = self._normalizers[split] = build_normalizer(self.cfg, dataset.reads_bgr)
+        expected = MODEL_REGISTRY.get(self.cfg.MODEL.MODEL_NAME).input_format(self.cfg)
+        normalizer = build_normalizer(self.cfg, dataset.reads_bgr, expected)
+        self._normalizers[split] = normalizer
         logger.info(
             "%s: %s (%s), decoded by %s, %s input, %d batches",
             split, dataset.list.source, dataset.list.fingerprint, dataset.backend,

@@ -88,7 +88,8 @@ def load_state(
             (report.matched if same else report.converted).append(name)
             filled[name] = value
         else:
-            (report.head if name.startswith("head.") else report.mismatched).append(name)
+            is_head = name.startswith(tuple(model.head_names))
+            (report.head if is_head else report.mismatched).append(name)
     report.unexpected = sorted(set(state) - set(own) - _counters(state))
     _score(report, model, filled)
     if report.share < min_match:

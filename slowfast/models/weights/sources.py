@@ -87,6 +87,36 @@ def _from_vit(state: State, model: VideoModel) -> State:
     return _focused(adapted, model)
 
 
+def _backbone(state: State) -> State:
+    """ImageNet weights of a 2-D network under names below ``base_model``."""
+    adapted = {}
+    for name, value in state.items():
+        name = name.removeprefix("features.")  # torchvision's SqueezeNet
+        # The first conversion of BN-Inception stored normalisations as 1 x C.
+        flat = value[0] if "_bn." in name and value.ndim == 2 and len(value) == 1 else value
+        adapted[f"base_model.{name}"] = flat
+    return adapted
+
+
+def _from_image_network(state: State, model: VideoModel) -> State:
+    if not hasattr(model, "base_model"):
+        return state
+    own = set(model.state_dict())
+    return {name: value for name, value in _backbone(state).items() if name in own}
+
+
+# First convolutions of 2-D networks: BN-Inception, torchvision's SqueezeNet, timm's families.
+_FIRST = (
+    "conv1_7x7_s2.weight", "features.0.weight", "conv_stem.weight", "conv1.weight",
+    "stem.conv.weight", "stem.conv1.weight", "stem.0.weight", "conv1.0.weight",
+)  # fmt: skip
+
+
+def _is_image_network(state: State) -> bool:
+    return any(name in state and state[name].ndim == 4 for name in _FIRST)
+
+
+_HEAD_PARTS = ("new_fc.", "consensus.")
 _STFM_PARTS = ("stfm.", "normF.")
 _OVER_TIME = ("time_embed", "temporal_fc.", "aggregate.")
 
@@ -112,6 +142,11 @@ SOURCES = (
         "ViT (ImageNet, timm)", lambda s: _is_vit(s) and not _is_divided(s), _from_vit,
         _STFM_PARTS + _OVER_TIME,
     ),
+    WeightSource(
+        "a 2-D network (ImageNet)", _is_image_network, _from_image_network, _HEAD_PARTS
+    ),
+    WeightSource("stmodeling", lambda s: "new_fc.weight" in s and any(
+        name.startswith("base_model.") for name in s)),
     WeightSource("a state dict of these names", lambda s: True, _focused, _STFM_PARTS),
 )  # fmt: skip
 

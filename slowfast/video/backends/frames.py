@@ -21,6 +21,7 @@ class FrameFolder(Source):
 
     def __init__(self, path: str, template: str, num_frames: int | None = None, fps: float = 30.0):
         self.path, self.template, self.fps = path, template, fps
+        self._video = os.path.basename(os.path.normpath(path))
         if not os.path.isdir(path):
             raise VideoError(path, "there is no such folder of frames")
         doubled = "{video}_" + template
@@ -34,8 +35,7 @@ class FrameFolder(Source):
         return self._format(self.template, index)
 
     def _format(self, template: str, index: int) -> str:
-        video = os.path.basename(os.path.normpath(self.path))
-        return template.format(index + FIRST_FRAME, video=video)
+        return template.format(index + FIRST_FRAME, video=self._video)
 
     def _exists(self, template: str) -> bool:
         return os.path.exists(os.path.join(self.path, self._format(template, 0)))
@@ -52,9 +52,9 @@ class FrameFolder(Source):
 
     def _read(self, index: int) -> np.ndarray:
         name = os.path.join(self.path, self._name(index))
-        if not os.path.exists(name):
+        if not os.path.exists(name):  # OpenCV would print a warning of its own
             raise VideoError(self.path, f"{self._name(index)} is missing")
-        image = cv2.imread(name, cv2.IMREAD_COLOR)
+        image = cv2.imread(name, cv2.IMREAD_COLOR_RGB)
         if image is None:
             raise VideoError(self.path, f"{self._name(index)} is not a readable image")
-        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        return image

@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# SqueezeNet 1.1, bidirectional LSTM head, 8 segments, Jester: training, then test.
+# DATA_DIR=lists DATA_PREFIX=frames bash exp/jester_squeezenet_blstm_8/run.sh [KEY VALUE …]
+. "$(dirname "${BASH_SOURCE[0]}")/../_common.sh"
+run_net config.yaml "$@"

@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# BN-Inception, ReLU RNN head, 8 segments, Something-Something v2: training, then test.
+# DATA_DIR=lists DATA_PREFIX=frames bash exp/something_bninception_rnn_relu_8/run.sh [KEY VALUE …]
+. "$(dirname "${BASH_SOURCE[0]}")/../_common.sh"
+run_net config.yaml "$@"

@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# BN-Inception, multi-scale TRN head, 16 segments, Something-Something v2: test of the run's checkpoint, or of CHECKPOINT.
+# CHECKPOINT=weights.pth DATA_DIR=lists DATA_PREFIX=frames bash exp/something_bninception_trnmultiscale_16/test.sh [KEY VALUE …]
+. "$(dirname "${BASH_SOURCE[0]}")/../_common.sh"
+test_net config.yaml "$@"

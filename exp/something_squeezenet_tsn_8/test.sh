@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# SqueezeNet 1.1, averaged, 8 segments, Something-Something v2: test of the run's checkpoint, or of CHECKPOINT.
+# CHECKPOINT=weights.pth DATA_DIR=lists DATA_PREFIX=frames bash exp/something_squeezenet_tsn_8/test.sh [KEY VALUE …]
+. "$(dirname "${BASH_SOURCE[0]}")/../_common.sh"
+test_net config.yaml "$@"

@@ -1,0 +1,185 @@
+"""A sweep: the same recipe for several networks and seeds, one table, one picture."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from slowfast.analysis.stress import read_stats
+from slowfast.utils.errors import RunFailure, UserError
+from slowfast.utils.files import make_dirs, write_atomic, write_text_atomic
+from slowfast.utils.runtime import cpu_count
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of the table: a configuration file and KEY VALUE words."""
+
+    name: str
+    config: Path
+    words: tuple[str, ...] = ()
+
+
+@dataclass
+class Row:
+    """What the runs of a variant gave, one entry a seed: top-1 in percent, CPU seconds."""
+
+    name: str
+    seeds: list[int] = field(default_factory=list)
+    top1: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)
+
+    @property
+    def mean(self) -> float:
+        return statistics.mean(self.top1)
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation between seeds (0 for one)."""
+        return statistics.stdev(self.top1) if len(self.top1) > 1 else 0.0
+
+
+def make_variants(
+    configs: Iterable[str | Path], key: str = "", values: Sequence[str] = ()
+) -> list[Variant]:
+    """Each configuration, with each value of ``key`` if one is varied; names are distinct."""
+    files = [Path(config) for config in configs]
+    pairs = [(file, value) for file in files for value in (values if key else [""])]
+    found = [
+        Variant(
+            " ".join(filter(None, (file.stem if len(files) > 1 or not key else "", value))),
+            file,
+            (key, value) if key else (),
+        )
+        for file, value in pairs
+    ]
+    names = [variant.name for variant in found]
+    if len(set(names)) < len(names):
+        raise UserError(f"rows would have equal names: {', '.join(names)}", "", "--cfg")
+    return found
+
+
+class Sweep:
+    """Runs of ``program`` (tools/run_net.py) below ``folder``; finished ones are not repeated."""
+
+    def __init__(self, program: Path, folder: str | Path, words: Sequence[str]):
+        self.program, self.folder, self.words = program, make_dirs(folder), list(words)
+
+    def run(self, variants: Sequence[Variant], seeds: Sequence[int], jobs: int) -> list[Row]:
+        """Train and test all of them, ``jobs`` at a time; RunFailure names those that failed."""
+        work = [(variant, seed) for variant in variants for seed in seeds]
+        with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(work), unit="run") as bar:
+
+            def one(pair: tuple[Variant, int]) -> str:
+                failure = self._run_one(*pair, threads=max(cpu_count() // jobs, 1))
+                bar.update()
+                return failure
+
+            failures = [text for text in pool.map(one, work) if text]
+        if failures:
+            raise RunFailure(f"{len(failures)} of {len(work)} runs failed: {failures[0]}",
+                             "what has finished is kept: mend and start it again")  # fmt: skip
+        return [self._row(variant, seeds) for variant in variants]
+
+    def _place(self, variant: Variant, seed: int) -> Path:
+        return self.folder / variant.name.replace(" ", "_").replace("/", "_") / f"seed_{seed}"
+
+    def _run_one(self, variant: Variant, seed: int, threads: int) -> str:
+        """Run unless it has finished with the same words; gives the failure, or ''."""
+        out = self._place(variant, seed)
+        words = [*self.words, *variant.words, "RNG_SEED", str(seed)]
+        command = [str(self.program), "--cfg", str(variant.config), *words, "OUTPUT_DIR", str(out)]
+        done = out / "sweep.json"
+        if done.is_file() and json.loads(done.read_text())["command"] == command:
+            return ""
+        make_dirs(out)
+        env = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        with open(out / "console.txt", "ab") as log:
+            process = subprocess.Popen([sys.executable, *command], env=env, stdout=log,
+                                       stderr=subprocess.STDOUT)  # fmt: skip
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            return f"{variant.name}, seed {seed}: exit code {process.returncode}, see {log.name}"
+        result = {
+            "command": command, "top1": read_top1(out),
+            "cpu_seconds": usage.ru_utime + usage.ru_stime,
+        }  # fmt: skip
+        write_text_atomic(done, json.dumps(result))
+        return ""
+
+    def _row(self, variant: Variant, seeds: Sequence[int]) -> Row:
+        row = Row(variant.name)
+        for seed in seeds:
+            result = json.loads((self._place(variant, seed) / "sweep.json").read_text())
+            row.seeds.append(seed)
+            row.top1.append(result["top1"])
+            row.cpu_seconds.append(result["cpu_seconds"])
+        return row
+
+
+def read_top1(out: Path) -> float:
+    """Top-1 accuracy of the last test of a run, in percent."""
+    tests = [row for row in read_stats(out) if row.get("split") == "test_final"]
+    if not tests:
+        raise RunFailure(f"{out} holds no result of a test", "is TEST.ENABLE True?")
+    return float(tests[-1]["top1_acc"])
+
+
+def as_markdown(rows: Sequence[Row]) -> str:
+    """The table: mean and standard deviation over the seeds, each seed, CPU seconds of a run."""
+    lines = ["| variant | top-1 | each seed | CPU s a run |", "| --- | --- | --- | --- |"]
+    for row in rows:
+        each = ", ".join(f"{value:.1f}" for value in row.top1)
+        seconds = statistics.mean(row.cpu_seconds)
+        lines.append(
+            f"| {row.name} | {row.mean:.1f} ± {row.deviation:.1f} | {each} | {seconds:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def write_report(rows: Sequence[Row], folder: Path, chance: float) -> None:
+    """``results.json``, ``table.md`` and ``plot.png``."""
+    facts: list[dict[str, Any]] = [vars(row) for row in rows]
+    write_text_atomic(folder / "results.json", json.dumps(facts, indent=1))
+    write_text_atomic(folder / "table.md", as_markdown(rows) + "\n")
+    write_atomic(folder / "plot.png", lambda path: _plot(rows, path, chance))
+
+
+def check_plotting() -> None:
+    """UserError that names the extra where the plotting library is missing."""
+    try:
+        import matplotlib  # noqa: F401
+    except ModuleNotFoundError:
+        raise UserError("pictures need matplotlib", 'pip install -e ".[plot]"') from None
+
+
+def _plot(rows: Sequence[Row], path: str, chance: float) -> None:
+    """Bars of means, dots for seeds, a line at chance."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 0.9 + 0.4 * len(rows)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    places = range(len(rows))
+    axes.barh(places, [row.mean for row in rows], color="#9ecae1")
+    for place, row in zip(places, rows):
+        axes.plot(row.top1, [place] * len(row.top1), "o", color="#08519c", markersize=4)
+    axes.axvline(chance, color="0.4", linestyle=":", label=f"chance, {chance:.3g} %")
+    axes.set_yticks(places, [row.name for row in rows])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 100)
+    axes.set_xlabel("top-1 in %: mean (bar) and each seed (dots)")
+    axes.legend(loc="lower right")
+    figure.savefig(path, dpi=120, format="png")

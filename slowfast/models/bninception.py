@@ -1,0 +1,99 @@
+"""BN-Inception (arXiv 1502.03167) under the names of the public PyTorch conversion."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from slowfast.layers.norm import BatchNorm2d
+
+
+class _Block(NamedTuple):
+    """Widths of an inception block's branches; a block without ``one`` halves the resolution."""
+
+    name: str
+    one: int
+    three: tuple[int, int]
+    double: tuple[int, int]
+    pool: int
+    max_pool: bool = False
+
+
+_BLOCKS = (
+    _Block("3a", 64, (64, 64), (64, 96), 32),
+    _Block("3b", 64, (64, 96), (64, 96), 64),
+    _Block("3c", 0, (128, 160), (64, 96), 0),
+    _Block("4a", 224, (64, 96), (96, 128), 128),
+    _Block("4b", 192, (96, 128), (96, 128), 128),
+    _Block("4c", 160, (128, 160), (128, 160), 128),
+    _Block("4d", 96, (128, 192), (160, 192), 128),
+    _Block("4e", 0, (128, 192), (192, 256), 0),
+    _Block("5a", 352, (192, 320), (160, 224), 128),
+    _Block("5b", 352, (192, 320), (192, 224), 128, max_pool=True),
+)
+
+
+class BNInception(nn.Module):
+    """Pictures ``N 3 H W`` (BGR, 0..255 minus the mean) -> maps ``N 1024 H/32 W/32``."""
+
+    num_features = 1024
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._add("conv1_7x7_s2", 3, 64, 7, stride=2)
+        self._add("conv2_3x3_reduce", 64, 64, 1)
+        self._add("conv2_3x3", 64, 192, 3)
+        channels = 192
+        for block in _BLOCKS:
+            channels = self._add_block(block, channels)
+
+    def _add(self, name: str, before: int, width: int, kernel: int, stride: int = 1) -> None:
+        conv = nn.Conv2d(before, width, kernel, stride, padding=kernel // 2)
+        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.zeros_(conv.bias)
+        self.add_module(name, conv)
+        self.add_module(f"{name}_bn", BatchNorm2d(width, momentum=0.9))
+
+    def _add_block(self, block: _Block, channels: int) -> int:
+        """The convolutions of a block; gives the channels that leave it."""
+        prefix, stride = f"inception_{block.name}_", 1 if block.one else 2
+        if block.one:
+            self._add(prefix + "1x1", channels, block.one, 1)
+        self._add(prefix + "3x3_reduce", channels, block.three[0], 1)
+        self._add(prefix + "3x3", *block.three, 3, stride)
+        self._add(prefix + "double_3x3_reduce", channels, block.double[0], 1)
+        self._add(prefix + "double_3x3_1", *block.double, 3)
+        self._add(prefix + "double_3x3_2", block.double[1], block.double[1], 3, stride)
+        if block.pool:
+            self._add(prefix + "pool_proj", channels, block.pool, 1)
+        return block.one + block.three[1] + block.double[1] + (block.pool or channels)
+
+    def _unit(self, name: str, x: torch.Tensor) -> torch.Tensor:
+        """Convolution, batch normalisation, ReLU."""
+        return F.relu(getattr(self, f"{name}_bn")(getattr(self, name)(x)), inplace=True)
+
+    def _block(self, block: _Block, x: torch.Tensor) -> torch.Tensor:
+        prefix = f"inception_{block.name}_"
+        branches = [self._unit(prefix + "1x1", x)] if block.one else []
+        branches.append(self._unit(prefix + "3x3", self._unit(prefix + "3x3_reduce", x)))
+        double = self._unit(prefix + "double_3x3_reduce", x)
+        double = self._unit(prefix + "double_3x3_1", double)
+        branches.append(self._unit(prefix + "double_3x3_2", double))
+        if not block.one:
+            branches.append(F.max_pool2d(x, 3, 2, ceil_mode=True))
+        else:
+            pool = F.max_pool2d if block.max_pool else F.avg_pool2d
+            pooled = pool(x, 3, 1, padding=1, ceil_mode=True)
+            branches.append(self._unit(prefix + "pool_proj", pooled))
+        return torch.cat(branches, dim=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.max_pool2d(self._unit("conv1_7x7_s2", x), 3, 2, ceil_mode=True)
+        x = self._unit("conv2_3x3", self._unit("conv2_3x3_reduce", x))
+        x = F.max_pool2d(x, 3, 2, ceil_mode=True)
+        for block in _BLOCKS:
+            x = self._block(block, x)
+        return x
