@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from slowfast.config.load import load_config
+from slowfast.datasets.compositions import CompositionsSpec
+from slowfast.datasets.compositions import generate as write_compositions
 from slowfast.datasets.moving_shapes import ShapesSpec, generate
 from slowfast.utils.logging import close_logging
 from slowfast.video.writer import write_mp4
@@ -62,6 +64,14 @@ def shapes(tmp_path_factory) -> Path:
     """A moving_shapes set of four classes: 16 training, 8 validation, 8 test clips."""
     folder = tmp_path_factory.mktemp("shapes")
     generate(folder, ShapesSpec(classes=4, train=4, val=2, test=2), workers=1, progress=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def compositions(tmp_path_factory) -> Path:
+    """36 classes of composed motions, three clips each, in three few-shot lists."""
+    folder = tmp_path_factory.mktemp("compositions")
+    write_compositions(folder, CompositionsSpec(train=3, test=3), workers=1, progress=False)
     return folder
 
 

@@ -25,6 +25,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--vary", nargs="+", default=[], metavar="WORD", help="a key, its values")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="(0 1 2)")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time (1)")
+    parser.add_argument("--threads", type=int, default=0, help="of each run (cores / jobs)")
     parser.add_argument("--out", required=True, help="folder to write to")
     parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="overrides, after --")
@@ -42,8 +43,8 @@ def main() -> int:
     # Every configuration is read before the first run begins.
     loaded = [load_config([v.config], [*args.opts, *v.words]) for v in variants]
     runs = sweep.Sweep(_path.ROOT / "tools/run_net.py", args.out, args.opts)
-    rows = runs.run(variants, args.seeds, args.jobs)
-    sweep.write_report(rows, runs.folder, 100 / loaded[0].MODEL.NUM_CLASSES)
+    rows = runs.run(variants, args.seeds, args.jobs, args.threads)
+    sweep.write_report(rows, runs.folder, sweep.chance_level(loaded[0]))
     print(sweep.as_markdown(rows))
     return 0
 

@@ -20,7 +20,7 @@ DATA="${DATA_DIR:-data/moving_shapes_8}"
   --lists train.csv val.csv test.csv
 # shellcheck disable=SC2086
 exec "$PYTHON" tools/sweep.py --out "${OUTPUT_DIR:-output/compare_heads}" \
-  --cfg configs/quickstart/heads.yaml --seeds ${SEEDS:-0 1 2} --jobs "${JOBS:-2}" \
-  --vary TSN.CONSENSUS ${HEADS:-TSN MLP TRN TRNmultiscale RNN_TANH RNN_RELU LSTM GRU BLSTM FCN2D \
+  --cfg configs/quickstart/heads.yaml --seeds ${SEEDS:-0 1 2} --jobs "${JOBS:-2}" --threads "${THREADS:-0}" \
+  --vary TSN.CONSENSUS ${HEADS:-TSN MLP TRNmultiscale RNN_TANH RNN_RELU LSTM GRU BLSTM FCN2D \
   FCN3D CONVLSTM Transformer} \
   -- DATA.PATH_TO_DATA_DIR "${DATA}_frames" DATA.PATH_PREFIX "${DATA}_frames" "$@"

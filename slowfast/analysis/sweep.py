@@ -16,6 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 from slowfast.analysis.stress import read_stats
+from slowfast.config.node import CfgNode
 from slowfast.utils.errors import RunFailure, UserError
 from slowfast.utils.files import make_dirs, write_atomic, write_text_atomic
 from slowfast.utils.runtime import cpu_count
@@ -32,11 +33,13 @@ class Variant:
 
 @dataclass
 class Row:
-    """What the runs of a variant gave, one entry a seed: top-1 in percent, CPU seconds."""
+    """What the runs of a variant gave, one entry a seed: top-1 in percent, half its interval (0
+    where the test knows none), CPU seconds."""
 
     name: str
     seeds: list[int] = field(default_factory=list)
     top1: list[float] = field(default_factory=list)
+    intervals: list[float] = field(default_factory=list)
     cpu_seconds: list[float] = field(default_factory=list)
 
     @property
@@ -75,13 +78,17 @@ class Sweep:
     def __init__(self, program: Path, folder: str | Path, words: Sequence[str]):
         self.program, self.folder, self.words = program, make_dirs(folder), list(words)
 
-    def run(self, variants: Sequence[Variant], seeds: Sequence[int], jobs: int) -> list[Row]:
-        """Train and test all of them, ``jobs`` at a time; RunFailure names those that failed."""
+    def run(
+        self, variants: Sequence[Variant], seeds: Sequence[int], jobs: int, threads: int = 0
+    ) -> list[Row]:
+        """Train and test all of them, ``jobs`` at a time, with ``threads`` each (0: all cores
+        divided among them); RunFailure names those that failed."""
+        threads = threads or max(cpu_count() // jobs, 1)
         work = [(variant, seed) for variant in variants for seed in seeds]
         with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(work), unit="run") as bar:
 
             def one(pair: tuple[Variant, int]) -> str:
-                failure = self._run_one(*pair, threads=max(cpu_count() // jobs, 1))
+                failure = self._run_one(*pair, threads)
                 bar.update()
                 return failure
 
@@ -112,7 +119,7 @@ class Sweep:
         if process.returncode:
             return f"{variant.name}, seed {seed}: exit code {process.returncode}, see {log.name}"
         result = {
-            "command": command, "top1": read_top1(out),
+            "command": command, **read_result(out),
             "cpu_seconds": usage.ru_utime + usage.ru_stime,
         }  # fmt: skip
         write_text_atomic(done, json.dumps(result))
@@ -124,23 +131,29 @@ class Sweep:
             result = json.loads((self._place(variant, seed) / "sweep.json").read_text())
             row.seeds.append(seed)
             row.top1.append(result["top1"])
+            row.intervals.append(result.get("interval", 0.0))
             row.cpu_seconds.append(result["cpu_seconds"])
         return row
 
 
-def read_top1(out: Path) -> float:
-    """Top-1 accuracy of the last test of a run, in percent."""
+def read_result(out: Path) -> dict[str, float]:
+    """``top1`` of the last test of a run in percent, and ``interval``, 0 if it has none."""
     tests = [row for row in read_stats(out) if row.get("split") == "test_final"]
     if not tests:
         raise RunFailure(f"{out} holds no result of a test", "is TEST.ENABLE True?")
-    return float(tests[-1]["top1_acc"])
+    last = tests[-1]
+    return {"top1": float(last["top1_acc"]), "interval": float(last.get("interval", 0))}
 
 
 def as_markdown(rows: Sequence[Row]) -> str:
-    """The table: mean and standard deviation over the seeds, each seed, CPU seconds of a run."""
+    """The table: mean and standard deviation over the seeds, each seed (with the 95 % interval
+    over its tasks, if it has one), CPU seconds of a run."""
     lines = ["| variant | top-1 | each seed | CPU s a run |", "| --- | --- | --- | --- |"]
     for row in rows:
-        each = ", ".join(f"{value:.1f}" for value in row.top1)
+        each = ", ".join(
+            f"{value:.1f}" + (f" ± {half:.1f}" if half else "")
+            for value, half in zip(row.top1, row.intervals)
+        )
         seconds = statistics.mean(row.cpu_seconds)
         lines.append(
             f"| {row.name} | {row.mean:.1f} ± {row.deviation:.1f} | {each} | {seconds:.0f} |"
@@ -154,6 +167,11 @@ def write_report(rows: Sequence[Row], folder: Path, chance: float) -> None:
     write_text_atomic(folder / "results.json", json.dumps(facts, indent=1))
     write_text_atomic(folder / "table.md", as_markdown(rows) + "\n")
     write_atomic(folder / "plot.png", lambda path: _plot(rows, path, chance))
+
+
+def chance_level(cfg: CfgNode) -> float:
+    """Accuracy of guessing, in percent."""
+    return 100 / (cfg.FEWSHOT.WAY if cfg.TASK == "fewshot" else cfg.MODEL.NUM_CLASSES)
 
 
 def check_plotting() -> None:

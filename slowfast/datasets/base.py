@@ -130,6 +130,11 @@ class VideoDataset(Dataset):
         """Views of a test video (1 in other splits)."""
         return self.views * self.crops if self.split == "test" else 1
 
+    @property
+    def videos_per_pass(self) -> int:
+        """Videos that a pass over the data set reads."""
+        return len(self)
+
     def __len__(self) -> int:
         return len(self.items)
 
@@ -171,8 +176,8 @@ class VideoDataset(Dataset):
             )
         make: dict[str, Callable[[], Sample]] = {
             "train": lambda: self._train_sample(source, item.label, epoch, index),
-            "val": lambda: self._val_sample(source),
-            "test": lambda: self._test_sample(source),
+            "val": lambda: self._val_sample(source, epoch, index),
+            "test": lambda: self._test_sample(source, epoch, index),
         }
         return make[self.split]()
 
@@ -188,11 +193,11 @@ class VideoDataset(Dataset):
             return sample | {"label": other} if mirrored[0] else sample
         return {"video": _stack_channels_last(videos), "boxes": torch.stack(boxes)}
 
-    def _val_sample(self, source: Source) -> Sample:
+    def _val_sample(self, source: Source, epoch: int, index: int) -> Sample:
         indices = self.sampler.validation(source.num_frames, source.fps)
         return {"video": self._val(source.clips([indices]))[0]}
 
-    def _test_sample(self, source: Source) -> Sample:
+    def _test_sample(self, source: Source, epoch: int, index: int) -> Sample:
         """All views from one decode, in the reference's order: crops within clips."""
         index_lists = self.sampler.test(source.num_frames, source.fps, self.views)
         return {"video": self._test(source.clips(index_lists))}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import cv2
@@ -99,16 +99,17 @@ def batch_size_per_process(cfg: CfgNode, split: str, processes: int = 1, views: 
 
 
 def construct_loader(
-    cfg: CfgNode, split: str, runtime: Runtime | None = None, dataset: VideoDataset | None = None
-) -> DataLoader:
-    """The loader of ``train``, ``val`` or ``test`` for this process.
+    cfg: CfgNode, split: str, runtime: Runtime | None = None, dataset: VideoDataset | None = None,
+    size: int | None = None, collate_fn: Callable[[list[Any]], Batch] = collate,
+) -> DataLoader:  # fmt: skip
+    """The loader of ``train``, ``val`` or ``test`` for this process, ``size`` samples a batch.
 
     Its ``batch_sampler.set_epoch`` chooses the epoch; UserError if a training list is
     smaller than one batch.
     """
     runtime = runtime or Runtime(torch.device("cpu"))
     dataset = dataset or build_dataset(cfg, split)
-    size = batch_size_per_process(cfg, split, runtime.local_world, dataset.views_per_video)
+    size = size or batch_size_per_process(cfg, split, runtime.local_world, dataset.views_per_video)
     batches = EpochBatches(
         len(dataset),
         size,
@@ -127,7 +128,7 @@ def construct_loader(
     return DataLoader(
         dataset,
         batch_sampler=batches,
-        collate_fn=collate,
+        collate_fn=collate_fn,
         num_workers=workers,
         pin_memory=cfg.DATA_LOADER.PIN_MEMORY and runtime.on_gpu,
         worker_init_fn=_start_worker,

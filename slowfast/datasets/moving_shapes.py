@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 from tqdm import tqdm
@@ -100,20 +102,22 @@ def generate(
         make_dirs(folder / "videos" / split)
         write_text_atomic(folder / f"{split}.csv", "\n".join(rows) + "\n")
     write_text_atomic(folder / DEFAULT_NAME, "\n".join(spec.class_names) + "\n")
-    pause = 0.1 if sys.stderr.isatty() else 5.0  # a bar on a terminal, a few lines in a log
-    with ProcessPoolExecutor(workers or cpu_count(), initializer=_start_worker) as pool:
-        done = pool.map(_write_pair, jobs, chunksize=8)
-        for _ in tqdm(
-            done,
-            total=len(jobs),
-            desc="moving_shapes",
-            unit="pair",
-            disable=not progress,
-            mininterval=pause,
-        ):
-            pass
+    write_clips(_write_pair, jobs, "moving_shapes", workers, progress)
     write_text_atomic(folder / _MARKER, json.dumps({"version": _VERSION} | asdict(spec)))
     return True
+
+
+def write_clips(
+    write: Callable[[Any], None], jobs: Sequence[Any], title: str, workers: int | None,
+    progress: bool,
+) -> None:  # fmt: skip
+    """``write`` every job in ``workers`` processes (all cores)."""
+    pause = 0.1 if sys.stderr.isatty() else 5.0  # a bar on a terminal, a few lines in a log
+    with ProcessPoolExecutor(workers or cpu_count(), initializer=_start_worker) as pool:
+        done = pool.map(write, jobs, chunksize=8)
+        bar = tqdm(done, total=len(jobs), desc=title, disable=not progress, mininterval=pause)
+        for _ in bar:
+            pass
 
 
 def _start_worker() -> None:

@@ -169,14 +169,59 @@ def _paste(frame: np.ndarray, texture: np.ndarray, mask: np.ndarray, pose: _Pose
     frame += alpha[..., None] * (colour - frame)
 
 
+DIRECTIONS = {"left": (-1.0, 0.0), "right": (1.0, 0.0), "up": (0.0, -1.0), "down": (0.0, 1.0)}
+PATHS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    # Share of the way -> offset across it, -1..1.
+    "straight": lambda s: np.zeros_like(s),
+    "arc": lambda s: np.sin(np.pi * s),
+    "zigzag": lambda s: 2 / np.pi * np.arcsin(np.sin(5 * np.pi * s)),
+}
+SPEEDS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    # Share of the time -> share of the way.
+    "steady": lambda u: u,
+    "accelerating": lambda u: u**2.2,
+    "braking": lambda u: 1 - (1 - u) ** 2.2,
+}
+
+
+def _composed(direction: str, path: str, speed: str, rng: np.random.Generator) -> _Pose:
+    """A shape that moves ``direction`` along ``path`` with a profile of ``speed``."""
+    pose = _still(rng, rng.uniform(0.45, 0.65))
+    share = SPEEDS[speed](np.linspace(0, 1, FRAMES, dtype=np.float32))
+    along = np.array(DIRECTIONS[direction]) * rng.uniform(0.6, 0.75)
+    across = np.array([along[1], along[0]]) * rng.choice([-1, 1]) * rng.uniform(0.4, 0.5)
+    offset = PATHS[path](share)
+    moved = [
+        side * (along[axis] * (share - 0.5) + across[axis] * (offset - offset.mean()))
+        for axis, side in ((0, WIDTH), (1, HEIGHT))
+    ]
+    pose.x, pose.y = (
+        (move + side * rng.uniform(0.42, 0.58)).astype(np.float32)
+        for move, side in zip(moved, (WIDTH, HEIGHT))
+    )
+    return pose
+
+
+def render_composition(
+    direction: str, path: str, speed: str, rng: np.random.Generator
+) -> np.ndarray:
+    """A clip of a composed motion: uint8 ``24 96 128 3``."""
+    return _render(lambda: _composed(direction, path, speed, rng), rng)
+
+
 def render_clip(name: str, rng: np.random.Generator) -> np.ndarray:
     """A clip of class ``name``, the first member of a pair: uint8 ``24 96 128 3``."""
+    return _render(lambda: _motion(name, rng), rng)
+
+
+def _render(move: Callable[[], _Pose], rng: np.random.Generator) -> np.ndarray:
+    """One moving shape, and up to two at rest, over a drifting background."""
     margin = 24
     ground = _colour(rng)
     background = _texture(rng, HEIGHT + 2 * margin, WIDTH + 2 * margin, ground, 18.0)
     drift = rng.uniform(-0.35, 0.35, size=2)
     poses = [_still(rng, rng.uniform(0.3, 0.5)) for _ in range(int(rng.integers(0, 3)))]
-    poses.append(_motion(name, rng))
+    poses.append(move())
     shapes = [
         (_texture(rng, _PATCH, _PATCH, _colour(rng, unlike=ground), 38.0), _silhouette(rng), pose)
         for pose in poses

@@ -34,7 +34,7 @@ class BadItems:
     def of(cls, cfg: CfgNode, dataset: VideoDataset, writes: bool) -> BadItems:
         """For the list of a data set, with the share that the configuration permits."""
         share = cfg.DATA.MAX_ERROR_SHARE
-        return cls(cfg.OUTPUT_DIR, dataset.list.source, len(dataset), share, writes)
+        return cls(cfg.OUTPUT_DIR, dataset.list.source, dataset.videos_per_pass, share, writes)
 
     def start_pass(self, count: int = 0) -> None:
         """Begin to count anew (an epoch), or from where a stopped one was."""

@@ -9,7 +9,7 @@ from slowfast.datasets.base import VideoDataset
 from slowfast.engine.bad_items import BadItems
 from slowfast.engine.evaluate import evaluate
 from slowfast.engine.initial import load_tested_weights
-from slowfast.engine.tasks.base import Task
+from slowfast.engine.tasks.base import Evaluator, Task
 from slowfast.models.summary import measure_model
 from slowfast.utils.logging import format_eta, get_logger, log_json_stats
 from slowfast.utils.progress import StepTimer
@@ -46,7 +46,7 @@ def test(cfg: CfgNode, runtime: Runtime, task: Task) -> dict[str, Any]:
         )
         if runtime.is_main:
             task.save_results(name, evaluator)
-            _report(cfg, name, stats, bad.count, dataset)
+            _report(cfg, name, evaluator, stats, bad.count, dataset)
     return stats
 
 
@@ -54,25 +54,16 @@ test.__test__ = False  # not a test of pytest's
 
 
 def _report(
-    cfg: CfgNode, name: str, stats: dict[str, Any], bad: int, dataset: VideoDataset
-) -> None:
-    top1, top5 = 100 - stats["top1_err"], 100 - stats["top5_err"]
-    logger.info(
-        "test, %s: top-1 %.2f %%, top-5 %.2f %% of %d videos", name, top1, top5, stats["videos"]
-    )
-    line: dict[str, Any] = {
-        "split": "test_final",
-        "_type": "test_final",
-        "top1_acc": f"{top1:.2f}",
-        "top5_acc": f"{top5:.2f}",
-        "views": name,
-        "videos": stats["videos"],
-        "bad_items": bad,
-        "list": dataset.list.fingerprint,
-    }
-    if bad:
+    cfg: CfgNode, name: str, evaluator: Evaluator, stats: dict[str, Any], bad: int,
+    dataset: VideoDataset,
+) -> None:  # fmt: skip
+    text, entries = evaluator.summary()
+    logger.info("test, %s: %s", name, text)
+    line = {"split": "test_final", "_type": "test_final", "views": name, "bad_items": bad,
+            "list": dataset.list.fingerprint} | entries  # fmt: skip
+    if bad and "videos" in stats:
         # Videos that cannot be read count as wrong in this second figure.
-        with_bad = top1 * stats["videos"] / len(dataset)
+        with_bad = (100 - stats["top1_err"]) * stats["videos"] / len(dataset)
         line["top1_acc_with_bad"] = f"{with_bad:.2f}"
         logger.warning("%d videos could not be read; counted as wrong: %.2f %%", bad, with_bad)
     log_json_stats(line, cfg.OUTPUT_DIR)

@@ -228,19 +228,17 @@ class Trainer:
             f"val {epoch + 1}/{cfg.SOLVER.MAX_EPOCH}", cfg.LOG_PERIOD, on_step, self.stop,
         )  # fmt: skip
         progress = self.progress
-        for name in ("top1_err", "top5_err"):
+        errors = [name for name in ("top1_err", "top5_err") if name in stats]
+        for name in errors:
             best = f"best_{name}"
             setattr(progress, best, min(getattr(progress, best), stats[name]))
         is_best = stats["score"] > progress.best_score
         progress.best_score = max(progress.best_score, stats["score"])
         line = meter.epoch_stats(self.runtime.gpu_memory_gb())
         line |= {k: v for k, v in stats.items() if k != "score"}
-        line |= {"min_top1_err": progress.best_top1_err, "min_top5_err": progress.best_top5_err,
-                 "bad_items": self.val_bad.count}  # fmt: skip
-        self._log(line)
-        self.writer.add(
-            {"Val/Top1_err": stats["top1_err"], "Val/Top5_err": stats["top5_err"]}, progress.step
-        )
+        line |= {f"min_{name}": getattr(progress, f"best_{name}") for name in errors}
+        self._log(line | {"bad_items": self.val_bad.count})
+        self.writer.add({f"Val/{e.capitalize()}": stats[e] for e in errors}, progress.step)
         return is_best
 
     def _precise_statistics(self, epoch: int) -> None:

@@ -1,6 +1,6 @@
 """Models; importing this package registers all of them and their configuration sections."""
 
-from slowfast.models import frame_average, mvit, stam, timesformer, tsn, uniformer  # noqa: F401
+from slowfast.models import frame_average, mvit, resnet3d, stam, timesformer, tsn, uniformer  # noqa: F401
 from slowfast.models.base import MODEL_REGISTRY, VideoModel
 from slowfast.models.build import build_model
 

@@ -183,6 +183,10 @@ class Tsn(VideoModel):
             norm.eval()
         return self
 
+    def feature_maps(self, video: torch.Tensor) -> torch.Tensor:
+        """The backbone's maps, ``B C T h w``."""
+        return self.frame_maps(video).unflatten(0, (len(video), -1)).transpose(1, 2)
+
     def frame_maps(self, video: torch.Tensor) -> torch.Tensor:
         """``B 3 T H W`` -> the backbone's maps of every frame, ``B*T C h w``."""
         return frame_maps(self.base_model, video.transpose(1, 2).flatten(0, 1))

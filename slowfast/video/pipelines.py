@@ -29,6 +29,7 @@ class TrainPipeline:
     area: list[float]
     aspect: list[float]
     multi_scale: list[float]
+    centred: bool
     motion_shift: bool
     inverse_scale: bool
     flip: bool
@@ -86,7 +87,11 @@ class TrainPipeline:
         side = clip_ops.jitter_short_side(self.scales, self.inverse_scale, rng)
         clip = self._augment(clip, rng)
         clip = clip_ops.resize_short_side(clip, side, self.antialias, self.keep_aspect)
-        box = clip_ops.random_crop_box(*clip_ops.frame_size(clip), self.size, rng)
+        frame = clip_ops.frame_size(clip)
+        if self.centred:
+            box = clip_ops.uniform_crop_box(*frame, self.size, 1)
+        else:
+            box = clip_ops.random_crop_box(*frame, self.size, rng)
         return clip_ops.crop(clip, box)
 
 
@@ -139,6 +144,7 @@ def build_train_pipeline(cfg: CfgNode) -> TrainPipeline:
         area=area if resized else [],
         aspect=list(data.TRAIN_JITTER_ASPECT_RELATIVE) or [3 / 4, 4 / 3],
         multi_scale=list(data.TRAIN_MULTI_SCALE_CROP),
+        centred=data.TRAIN_CROP_PLACE == "centre",
         motion_shift=data.TRAIN_JITTER_MOTION_SHIFT,
         inverse_scale=data.INV_UNIFORM_SAMPLE,
         flip=data.RANDOM_FLIP,

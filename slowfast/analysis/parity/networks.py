@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from slowfast.analysis.parity.fewshot import compute_fewshot, is_fewshot, resnet_words
 from slowfast.config.defaults import get_cfg
 from slowfast.models.base import VideoModel
 from slowfast.models.build import build_model
@@ -35,6 +36,8 @@ _OF_THE_INPUT = ("input_size", "input_frames", "yaml", "overrides")
 def case_words(record: dict[str, Any]) -> dict[str, Any]:
     """The configuration of a case under our keys."""
     config, reference = record["config"], record["reference"].lower()
+    if "conv1_t_size" in config:
+        return resnet_words(config)
     model, section = next((v for k, v in _PROJECTS.items() if k in reference), ("", ""))
     words: dict[str, Any] = {"MODEL.MODEL_NAME": model} if model else {}
     for key, value in config.items():
@@ -63,9 +66,11 @@ def compute_outputs(
     record: dict[str, Any], inputs: Tensors, state: Tensors, expected: Tensors
 ) -> Tensors:
     """The outputs that a case expects, as far as this network has them."""
+    if is_fewshot(record):
+        return compute_fewshot(record, inputs, state)
     model = build_case_model(record, state)
     if "loss" in expected:
-        return _train_outputs(model, inputs, expected)
+        return _train_outputs(model, inputs, expected, record["config"].get("labels"))
     model.eval()
     with torch.no_grad():
         video = inputs["video"]
@@ -90,11 +95,14 @@ def _first_channels(value: torch.Tensor, expected: torch.Tensor) -> torch.Tensor
     return value[..., : expected.shape[-1]]
 
 
-def _train_outputs(model: VideoModel, inputs: Tensors, expected: Iterable[str]) -> Tensors:
-    """Training mode: cross entropy with label i for clip i, and norms of gradients."""
+def _train_outputs(
+    model: VideoModel, inputs: Tensors, expected: Iterable[str], labels: list[int] | None
+) -> Tensors:
+    """Training mode: cross entropy with ``labels`` (else i for clip i), norms of gradients."""
     model.train()
     logits, losses = model(inputs["video"], with_losses=True)
-    loss = F.cross_entropy(logits, torch.arange(len(logits)))
+    targets = torch.arange(len(logits)) if labels is None else torch.tensor(labels)
+    loss = F.cross_entropy(logits, targets)
     loss.backward()
     parameters = dict(model.named_parameters())
     outputs = {"logits": logits.detach(), "loss": loss.detach()}

@@ -125,6 +125,11 @@ _PIXELS = {
         item=float,
     ),
     "TRAIN_JITTER_MOTION_SHIFT": Key(False, "Move the crop box linearly over the clip."),
+    "TRAIN_CROP_PLACE": Key(
+        "random",
+        "Where the crop of a jittered training clip is (centre: as few-shot STAF trains).",
+        choices=("random", "centre"),
+    ),
     "TRAIN_CROP_SIZE": Key(224, "Side of training and validation crops.", ge=1),
     "TEST_CROP_SIZE": Key(256, "Side of test crops.", ge=1),
     "INV_UNIFORM_SAMPLE": Key(False, "Draw the inverse of the short side uniformly."),

@@ -7,7 +7,9 @@ RUN = register_section(
         "",
         "The run as a whole",
         {
-            "TASK": Key("", "Kind of task; empty means recognition.", choices=("", "recognition")),
+            "TASK": Key(
+                "", "Kind of task; empty means recognition.", choices=("", "recognition", "fewshot")
+            ),
             "NUM_GPUS": Key(1, "GPUs on this machine; 0 runs on the CPU.", ge=0),
             "NUM_SHARDS": Key(1, "Machines that take part.", ge=1, affects_result=False),
             "SHARD_ID": Key(0, "Number of this machine, from 0.", ge=0, affects_result=False),

@@ -1,7 +1,7 @@
 """Tasks by name (``TASK``); importing this package registers them."""
 
 from slowfast.config.node import CfgNode
-from slowfast.engine.tasks import recognition  # noqa: F401
+from slowfast.engine.tasks import fewshot, recognition  # noqa: F401
 from slowfast.engine.tasks.base import TASK_REGISTRY, Task
 from slowfast.utils.runtime import Runtime
 

@@ -30,6 +30,10 @@ class Evaluator(Protocol):
         """Figures over everything (of one process before :meth:`merge_ranks`)."""
         ...
 
+    def summary(self) -> tuple[str, dict[str, Any]]:
+        """The result as a line for people, and as entries of the JSON line of a test."""
+        ...
+
 
 class Task(Protocol):
     """A kind of problem: what a batch is, how the loss arises, what is evaluated."""

@@ -210,6 +210,13 @@ class ViewEvaluator:
         stats = {"top1_err": 100 - top1, "top5_err": 100 - top5, "score": top1}
         return stats | {"videos": len(self.scores)}
 
+    def summary(self) -> tuple[str, dict[str, Any]]:
+        """One line for people, and entries of the JSON line."""
+        top1, top5 = self.scores.accuracies(_KS)
+        count = len(self.scores)
+        text = f"top-1 {top1:.2f} %, top-5 {top5:.2f} % of {count} videos"
+        return text, {"top1_acc": f"{top1:.2f}", "top5_acc": f"{top5:.2f}", "videos": count}
+
     def oddities(self) -> list[str]:
         """What hints at labels in another order, or at a network that has collapsed."""
         _, scores, labels = self.scores.tensors()

@@ -14,7 +14,7 @@ from slowfast.config.node import CfgNode
 from slowfast.models.base import VideoModel
 from slowfast.models.weights.convert import fit_tensor
 from slowfast.models.weights.read import clear_names, read_checkpoint, state_dict_of
-from slowfast.models.weights.sources import WeightSource, detect_source
+from slowfast.models.weights.sources import WeightSource, adapt_state
 from slowfast.utils.errors import UserError
 from slowfast.utils.logging import get_logger
 
@@ -72,9 +72,8 @@ def load_state(
     """
     if clear_patterns:
         state = {new: state[old] for old, new in clear_names(state, clear_patterns).items()}
-    source = detect_source(state)
+    source, state = adapt_state(state, model)
     report = LoadReport(source.name)
-    state = source.adapt(state, model)
     own = {k: v for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
     filled: dict[str, torch.Tensor] = {}
     for name, target in own.items():
@@ -108,7 +107,8 @@ def _fit(
 ) -> torch.Tensor | None:
     if given.shape != target.shape and given.ndim < target.ndim and not inflate:
         return None
-    return fit_tensor(name, given, target.shape, image_init=image_init)
+    own = name.removeprefix("base.")  # inside a few-shot network
+    return fit_tensor(own, given, target.shape, image_init=image_init)
 
 
 def _counters(state: dict[str, torch.Tensor]) -> set[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -125,8 +125,49 @@ def _is_mvit(state: State) -> bool:
     return any(".attn.pool_" in name or ".attn.rel_pos_" in name for name in state)
 
 
+def _is_staf(state: State) -> bool:
+    return any(name.startswith(("cam.conv1.", "cam.module.conv1.")) for name in state)
+
+
+def _from_staf(state: State, model: VideoModel) -> State:
+    """``base``, ``cam`` and ``classifier``, each perhaps wrapped for several GPUs."""
+    adapted = {}
+    for name, value in state.items():
+        part, _, rest = name.partition(".")
+        rest = rest.removeprefix("module.")
+        adapted[f"base.{rest}" if part == "base" else f"head.{part}.{rest}"] = value
+    return adapted
+
+
+_RESNET_PLACES = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3",
+                  "7": "layer4"}  # fmt: skip
+
+
+def _from_trx(state: State, model: VideoModel) -> State:
+    """``resnet.<place>`` of a Sequential, and the branches ``transformers.<n>``."""
+    adapted = {}
+    for name, value in state.items():
+        part, _, rest = name.partition(".")
+        if part == "resnet":
+            place, _, rest = rest.removeprefix("module.").partition(".")
+            adapted[f"base.base_model.{_RESNET_PLACES[place]}.{rest}"] = value
+        else:
+            adapted[f"head.logits.{name}"] = value
+    return adapted
+
+
+def _is_resnet3d(state: State) -> bool:
+    return "layer4.0.conv1.weight" in state and state["layer4.0.conv1.weight"].ndim == 5
+
+
 # The first that matches is taken.
 SOURCES = (
+    WeightSource("STAF", _is_staf, _from_staf),
+    WeightSource(
+        "TRX", lambda s: any(name.startswith("transformers.0.k_linear.") for name in s),
+        _from_trx, ("base.new_fc.", "base.consensus.", ".pe.pe"),
+    ),
+    WeightSource("3-D ResNet", _is_resnet3d),
     WeightSource("STFM", lambda s: any(name.startswith("stfm.") for name in s)),
     WeightSource(
         "UniFormer (ImageNet)", lambda s: _is_uniformer(s) and _is_image(s), _into_stfm, _STFM_PARTS
@@ -158,3 +199,14 @@ def _is_divided(state: State) -> bool:
 def detect_source(state: State) -> WeightSource:
     """The project that a state dict comes from, by its names."""
     return next(source for source in SOURCES if source.matches(state))
+
+
+def adapt_state(state: State, model: VideoModel) -> tuple[WeightSource, State]:
+    """(source, state under our names); what fits the embedding inside a few-shot network goes
+    there."""
+    source = detect_source(state)
+    base = getattr(model, "base", None)
+    if base is None or any(name.startswith(("base.", "resnet.")) for name in state):
+        return source, source.adapt(state, model)
+    inner = {f"base.{name}": value for name, value in source.adapt(state, base).items()}
+    return replace(source, new_parts=(*source.new_parts, "head.")), inner

@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# STAF, 3-D ResNet-50, UCF101, 5-way 1-shot: training, then test.
+# DATA_PREFIX=folder of <class>/<video> bash exp/staf_r3d50_ucf_5w1s/run.sh [KEY VALUE …]
+. "$(dirname "${BASH_SOURCE[0]}")/../_common.sh"
+run_net config.yaml "$@"

@@ -1,0 +1,76 @@
+"""``compositions``: 36 classes of motion, each a direction, a path and a profile of speed.
+
+For few-shot and zero-shot work: the classes of training, validation and test are disjoint, and
+every word of a test class occurs in training classes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from slowfast.datasets.moving_shapes import write_clips
+from slowfast.datasets.shapes_render import DIRECTIONS, PATHS, SPEEDS, render_composition
+from slowfast.utils.errors import UserError
+from slowfast.utils.files import make_dirs, write_text_atomic
+from slowfast.utils.seeding import sample_rng
+from slowfast.video.writer import write_mp4
+
+CLASSES = [" ".join(words) for words in itertools.product(DIRECTIONS, PATHS, SPEEDS)]
+_MARKER = "compositions.json"
+_VERSION = 1
+_OF_VAL, _OF_TEST = 6, 8  # classes
+
+
+@dataclass(frozen=True)
+class CompositionsSpec:
+    """Clips of a class, in training and in the other two lists."""
+
+    train: int = 40
+    test: int = 40
+    seed: int = 0
+
+
+def split_classes() -> dict[str, list[str]]:
+    """22 training, 6 validation and 8 test classes; fixed, spread over all words."""
+    order = [CLASSES[i] for i in sample_rng(0, 0, 0, "compositions").permutation(len(CLASSES))]
+    test, val = order[:_OF_TEST], order[_OF_TEST : _OF_TEST + _OF_VAL]
+    return {"train": sorted(order[_OF_TEST + _OF_VAL :]), "val": sorted(val), "test": sorted(test)}
+
+
+def generate(
+    folder: str | Path, spec: CompositionsSpec, workers: int | None = None, progress: bool = True
+) -> bool:
+    """Write ``videos/<class>/<clip>.mp4`` and ``{train,val,test}.txt`` of ``class/clip`` lines.
+
+    False if they were there already.
+    """
+    if min(spec.train, spec.test) < 1:
+        raise UserError("a class needs clips", "at least 1", "--train / --test")
+    folder = make_dirs(folder)
+    content = {"version": _VERSION} | asdict(spec)
+    marker = folder / _MARKER
+    if marker.is_file() and json.loads(marker.read_text()) == content:
+        return False
+    marker.unlink(missing_ok=True)
+    jobs = []
+    for split, names in split_classes().items():
+        count = spec.train if split == "train" else spec.test
+        rows = [(name, f"{clip:04d}") for name in names for clip in range(count)]
+        for name in names:
+            make_dirs(folder / "videos" / name)
+        jobs += [(str(folder), name, clip, spec.seed) for name, clip in rows]
+        write_text_atomic(folder / f"{split}.txt", "".join(f"{n}/{c}\n" for n, c in rows))
+    write_clips(_write_clip, jobs, "compositions", workers, progress)
+    write_text_atomic(marker, json.dumps(content))
+    return True
+
+
+def _write_clip(job: tuple[str, str, str, int]) -> None:
+    folder, name, clip, seed = job
+    rng = sample_rng(seed, 0, int(clip), f"composition {name}")
+    frames = render_composition(*name.split(), rng)
+    write_mp4(os.path.join(folder, "videos", name, f"{clip}.mp4"), frames)

@@ -1,0 +1,205 @@
+"""Few-shot networks: an embedding of clips (``base``) and a method that compares them."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from slowfast.config.node import CfgNode
+from slowfast.config.validate import register_rule
+from slowfast.layers.prototypes import cosine_logits, euclidean_logits, otam_logits
+from slowfast.layers.staf import AttendedEpisode, StafHead
+from slowfast.layers.trx import TrxHead
+from slowfast.models.base import VideoModel
+from slowfast.models.build import build_model
+from slowfast.utils.errors import Problem, UserError
+
+
+class Episode(NamedTuple):
+    """One task: clips ``K*S+Q 3 T H W`` (support sorted by class, then queries) and labels.
+
+    ``labels`` ``Q``: the class of each query within the task; ``global_labels`` ``Q``: its number
+    among the training classes.
+    """
+
+    video: torch.Tensor
+    way: int
+    labels: torch.Tensor
+    global_labels: torch.Tensor
+
+
+Losses = dict[str, torch.Tensor]
+
+
+class Comparison(nn.Module):
+    """How queries are compared with classes; most methods only have logits.
+
+    ``kind``: what of a clip is compared: ``maps`` (``C L``), ``frames`` (``T D``) or ``vectors``.
+    """
+
+    def __init__(self, kind: str, logits: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]):
+        super().__init__()
+        self.kind, self.logits = kind, logits
+
+    def forward(
+        self, support: torch.Tensor, queries: torch.Tensor, labels: torch.Tensor,
+        global_labels: torch.Tensor,
+    ) -> tuple[torch.Tensor, Losses]:  # fmt: skip
+        """Embeddings of tasks ``N K S …``, ``N Q …`` and labels ``N Q`` -> logits ``N Q K``,
+        losses (means over queries)."""
+        logits = self.logits(support, queries)
+        return logits, {"loss_episode": F.cross_entropy(logits.flatten(0, 1), labels.flatten())}
+
+
+class StafComparison(StafHead):
+    """STAF's head with its two losses, over the positions of the maps."""
+
+    kind = "maps"
+
+    def __init__(self, channels: int, positions: int, classes: int, options: CfgNode):
+        super().__init__(channels, positions, classes, options.SCALE, options.SELF_WEIGHT)
+        self.weight = options.EPISODE_LOSS_WEIGHT
+
+    def forward(
+        self, support: torch.Tensor, queries: torch.Tensor, labels: torch.Tensor,
+        global_labels: torch.Tensor,
+    ) -> tuple[torch.Tensor, Losses]:  # fmt: skip
+        """As :class:`Comparison`; the losses exist in training only."""
+        episode = self.attend(support.mean(2), queries)
+        logits = self.similarity(episode)
+        if not self.training:
+            return logits, {}
+        return logits, self.losses(episode, labels, global_labels)
+
+    def losses(
+        self, episode: AttendedEpisode, labels: torch.Tensor, global_labels: torch.Tensor
+    ) -> Losses:
+        """``loss_global`` (training classes) and the weighted ``loss_episode``."""
+
+        def entropy(scores: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+            return F.cross_entropy(scores, wanted.flatten()[:, None].expand(-1, scores.shape[-1]))
+
+        scores = self.position_scores(episode).flatten(0, 1)
+        known = self.global_logits(episode, labels)
+        episode_loss = self.weight * entropy(scores, labels)
+        return {"loss_global": entropy(known, global_labels), "loss_episode": episode_loss}
+
+
+class TrxComparison(Comparison):
+    """TRX; its published loss is the sum over queries, ours the mean."""
+
+    def __init__(self, frames: int, dim: int, options: CfgNode):
+        head = TrxHead(frames, dim, options.TRX_DIM, options.TRX_TUPLES, options.TRX_DROPOUT)
+        super().__init__("frames", head)
+
+
+def _prototypes(options: CfgNode) -> Comparison:
+    if options.DISTANCE == "cosine":
+        return Comparison("vectors", functools.partial(cosine_logits, scale=options.SCALE))
+    return Comparison("vectors", euclidean_logits)
+
+
+def _otam(options: CfgNode) -> Comparison:
+    return Comparison("frames", functools.partial(otam_logits, smoothing=options.SMOOTHING))
+
+
+_KINDS = {"staf": "maps", "prototype": "vectors", "otam": "frames", "trx": "frames"}
+
+
+def build_comparison(cfg: CfgNode, shape: tuple[int, ...], train_classes: int) -> nn.Module:
+    """The head FEWSHOT.METHOD over embeddings of ``shape``."""
+    options = cfg.FEWSHOT
+    classes = options.TRAIN_CLASSES or train_classes
+    return {
+        "staf": lambda: StafComparison(*shape, classes, options),
+        "prototype": lambda: _prototypes(options),
+        "otam": lambda: _otam(options),
+        "trx": lambda: TrxComparison(*shape, options),
+    }[options.METHOD]()
+
+
+class FewShotNetwork(nn.Module):
+    """``network(episode)`` gives ``(logits Q K, {name: loss})``, ``network(video)`` embeddings."""
+
+    has_unused_parameters = False
+
+    def __init__(self, cfg: CfgNode, base: VideoModel, train_classes: int):
+        super().__init__()
+        self.base, self.kind = base, _KINDS[cfg.FEWSHOT.METHOD]
+        self.head_names = ("head.classifier.", *(f"base.{name}" for name in base.head_names))
+        classifier = getattr(base, "head", None)
+        if isinstance(classifier, nn.Module):  # of another task; nobody asks it here
+            classifier.requires_grad_(False)
+        shape = embedding_shape(base, cfg, self.kind)
+        self.head = build_comparison(cfg, shape, train_classes)
+
+    def no_weight_decay(self) -> set[str]:
+        return self.base.no_weight_decay()
+
+    def group_factors(self) -> dict[str, tuple[float, float]]:
+        return {f"base.{name}": v for name, v in self.base.group_factors().items()}
+
+    def embed(self, video: torch.Tensor) -> torch.Tensor:
+        """Clips ``B 3 T H W`` -> maps ``B C L``, frames ``B T D`` or vectors ``B D``."""
+        return embed_clips(self.base, video, self.kind)
+
+    def forward(self, given: Episode | torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, Losses]:
+        if isinstance(given, torch.Tensor):
+            return self.embed(given)
+        features, count = self.embed(given.video), len(given.labels)
+        support, queries = features[:-count].unflatten(0, (given.way, -1)), features[-count:]
+        logits, losses = self.head(
+            support[None], queries[None], given.labels[None], given.global_labels[None]
+        )
+        return logits[0], losses
+
+
+def embed_clips(base: VideoModel, video: torch.Tensor, kind: str) -> torch.Tensor:
+    """What ``kind`` asks for, from feature maps if the network has them."""
+    if not hasattr(base, "feature_maps"):
+        features = base.forward_features(video)
+        return features.mean(1) if kind == "vectors" and features.ndim == 3 else features
+    maps = base.feature_maps(video)  # B C d h w
+    if kind == "maps":
+        return maps.flatten(2)
+    frames = maps.mean((3, 4)).mT  # B d C
+    return frames if kind == "frames" else frames.mean(1)
+
+
+def embedding_shape(base: VideoModel, cfg: CfgNode, kind: str) -> tuple[int, ...]:
+    """Sizes of one clip's embedding; UserError if the method cannot use it."""
+    size, frames = cfg.DATA.TRAIN_CROP_SIZE, cfg.DATA.NUM_FRAMES
+    with torch.no_grad():
+        twin = copy.deepcopy(base).to("meta").eval()
+        made = embed_clips(twin, torch.zeros(1, 3, frames, size, size, device="meta"), kind)
+    fits = made.ndim == (2 if kind == "vectors" else 3)
+    fits &= kind != "maps" or hasattr(base, "feature_maps")
+    if not fits or (kind == "frames" and made.shape[1] < 2):
+        raise UserError(
+            f"{cfg.MODEL.MODEL_NAME} gives {tuple(made.shape[1:])} for a clip of {frames} x "
+            f"{size}², {cfg.FEWSHOT.METHOD} compares {kind}",
+            "choose another embedding (ResNet3D gives maps, TSN frames) or method",
+            "FEWSHOT.METHOD",
+        )
+    return tuple(made.shape[1:])
+
+
+def build_fewshot(cfg: CfgNode, train_classes: int, device: torch.device | str) -> FewShotNetwork:
+    """The embedding MODEL.MODEL_NAME under FEWSHOT.METHOD, on ``device``."""
+    return FewShotNetwork(cfg, build_model(cfg), train_classes).to(device)
+
+
+@register_rule
+def _trx_rules(cfg: CfgNode) -> Iterable[Problem]:
+    sizes = cfg.FEWSHOT.TRX_TUPLES
+    used = cfg.TASK == "fewshot" and cfg.FEWSHOT.METHOD == "trx"
+    if used and (not sizes or min(sizes) < 1 or max(sizes) > cfg.DATA.NUM_FRAMES):
+        yield Problem(f"{list(sizes)} cannot be tuples of DATA.NUM_FRAMES "
+                          f"{cfg.DATA.NUM_FRAMES} frames", "use sizes within it",
+                          "FEWSHOT.TRX_TUPLES")  # fmt: skip
