@@ -42,10 +42,7 @@ def contact_sheet(cfg: CfgNode, split: str, videos: int, columns: int = 8) -> np
     UserError if none of them can be read.
     """
     task = build_task(cfg, Runtime(torch.device("cpu")))
-    if split == "test":
-        _, loader, _ = task.testers()[0]
-    else:
-        loader = task.loader(split)
+    loader = task.loader(split)
     pictures: list[torch.Tensor] = []
     captions: list[str] = []
     wanted = videos
@@ -53,8 +50,9 @@ def contact_sheet(cfg: CfgNode, split: str, videos: int, columns: int = 8) -> np
         if "video" in batch:
             video, targets = _input(task, batch, split, step)
             pictures.append(task.picture(video, split))
-            captions += _captions(batch, len(video), targets, task.class_names)
-            wanted = videos * len(video) // len(set(batch["path"]))
+            rows = len(pictures[-1])
+            captions += task.captions(batch, rows, targets)
+            wanted = videos * rows // len(set(batch["path"]))
         if len(captions) >= wanted:
             break
     if not pictures:
@@ -66,25 +64,6 @@ def _input(task: Task, batch: Batch, split: str, step: int) -> tuple[torch.Tenso
     if split == "train":
         return task.training_input(batch, step)
     return task.to_device(batch, split)
-
-
-def _captions(batch: Batch, rows: int, targets: torch.Tensor, names: list[str]) -> list[str]:
-    views = rows // len(batch["path"])
-    captions = []
-    for row in range(rows):
-        item, view = divmod(row, views)
-        label = _target(targets[item], names)
-        tail = f"  view {view + 1}/{views}" if views > 1 else ""
-        captions.append(f"{label}  {Path(batch['path'][item]).name}{tail}")
-    return captions
-
-
-def _target(target: torch.Tensor, names: list[str]) -> str:
-    if target.ndim == 0:
-        return names[int(target)] if names else f"label {int(target)}"
-    share, best = target.topk(min(2, len(target)))
-    words = [names[int(i)] if names else str(int(i)) for i in best]
-    return " + ".join(f"{100 * float(s):.0f}% {w}" for s, w in zip(share, words) if s > 0.02)
 
 
 def write_png(image: np.ndarray, path: str | Path) -> None:

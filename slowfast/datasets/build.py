@@ -8,6 +8,7 @@ from slowfast.config.node import CfgNode
 from slowfast.config.validate import register_rule
 from slowfast.datasets import kinetics, moving_shapes, official_splits, something  # noqa: F401
 from slowfast.datasets.base import DATASET_REGISTRY, VideoDataset
+from slowfast.datasets.fewshot_lists import read_clips
 from slowfast.datasets.lists import ItemList
 from slowfast.utils.errors import Problem, UserError
 from slowfast.video.randaugment import parse_randaugment
@@ -26,6 +27,8 @@ def read_configured_lists(cfg: CfgNode) -> dict[str, ItemList]:
     """The lists of all splits that the configuration uses, unchecked, by the split's name."""
     splits = ["train", "val"] if cfg.TRAIN.ENABLE else []
     splits += ["test"] if cfg.TEST.ENABLE else []
+    if cfg.TASK == "fewshot":
+        return {split: read_clips(cfg, split) for split in splits}
     return {split: _class_of(cfg, split).list_of(cfg, split) for split in splits}
 
 

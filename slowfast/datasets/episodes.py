@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,7 @@ class FewShotClips(VideoDataset):
         self._listed = listed or split
         self._jitter = cfg.FEWSHOT.TEST_JITTER
         super().__init__(cfg, split)
+        self._val = dataclasses.replace(self._val, rounded=True)
 
     def _load_list(self, cfg: CfgNode) -> ItemList:
         return self.read_list(cfg)

@@ -14,7 +14,7 @@ from slowfast.engine.optim import build_optimizer
 from slowfast.engine.schedule import learning_rate
 from slowfast.engine.step import OptimizerStep
 from slowfast.engine.tasks import build_task
-from slowfast.engine.tasks.base import Task
+from slowfast.engine.tasks.base import Batch, Task
 from slowfast.models.summary import measure_model
 from slowfast.utils.errors import UserError
 from slowfast.utils.files import make_dirs
@@ -91,6 +91,11 @@ def _try_test(cfg: CfgNode, runtime: Runtime, task: Task, model: torch.nn.Module
         seconds = time.perf_counter() - start
         logger.info(
             "test of %s: first batch %s, %.2f s; %d batches take about %s",
-            name, " ".join(map(str, batch["video"].shape)) if "video" in batch else "unreadable",
-            seconds, len(loader), format_eta(seconds * len(loader)),
+            name, _shape_of(batch), seconds, len(loader), format_eta(seconds * len(loader)),
         )  # fmt: skip
+
+
+def _shape_of(batch: Batch) -> str:
+    if "video" in batch:
+        return " ".join(map(str, batch["video"].shape))
+    return "of embeddings" if "label" in batch else "unreadable"

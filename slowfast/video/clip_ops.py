@@ -76,6 +76,11 @@ def uniform_crop_box(height: int, width: int, size: int, which: int) -> Box:
     return top, left, size, size
 
 
+def centre_crop_box(height: int, width: int, size: int) -> Box:
+    """The central crop of image libraries: offsets rounded, half to even (STAF, TRX)."""
+    return round((height - size) / 2), round((width - size) / 2), size, size
+
+
 def random_crop_box(height: int, width: int, size: int, rng: np.random.Generator) -> Box:
     """A square anywhere in the frame."""
     top = int(rng.integers(0, height - size, endpoint=True))

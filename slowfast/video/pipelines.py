@@ -89,7 +89,7 @@ class TrainPipeline:
         clip = clip_ops.resize_short_side(clip, side, self.antialias, self.keep_aspect)
         frame = clip_ops.frame_size(clip)
         if self.centred:
-            box = clip_ops.uniform_crop_box(*frame, self.size, 1)
+            box = clip_ops.centre_crop_box(*frame, self.size)
         else:
             box = clip_ops.random_crop_box(*frame, self.size, rng)
         return clip_ops.crop(clip, box)
@@ -104,6 +104,12 @@ class EvalPipeline:
     crops: tuple[int, ...]
     antialias: bool
     keep_aspect: bool = True
+    rounded: bool = False  # a single central crop as image libraries place it
+
+    def _box(self, height: int, width: int, which: int) -> clip_ops.Box:
+        if self.rounded:
+            return clip_ops.centre_crop_box(height, width, self.size)
+        return clip_ops.uniform_crop_box(height, width, self.size, which)
 
     def __call__(self, clips: Sequence[Clip]) -> torch.Tensor:
         """Clips of one video -> uint8 ``clips*crops 3 T S S``, the crops of a clip together.
@@ -122,7 +128,7 @@ class EvalPipeline:
                     )
                     resized[id(frame)] = small
                 for view, which in zip(views, self.crops):
-                    box = clip_ops.uniform_crop_box(*small.shape[:2], self.size, which)
+                    box = self._box(*small.shape[:2], which)
                     (view[t],) = clip_ops.crop([small], box)
         return to_tensor(out.reshape(-1, *shape[2:]))
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from slowfast.config.load import load_config
@@ -229,3 +230,34 @@ def test_tasks_can_be_listed(compositions):
     sample = data[SampleKey(0, 2)]
     assert lines[2]["support"] + lines[2]["query"] == sample["path"]
     assert lines[2]["query_labels"] == sample["label"].tolist()
+
+
+@pytest.mark.parametrize(
+    "size, mean, std, first, inner",
+    [
+        ((240, 320), 0.500367, 0.245105, (177, 217, 158), (102, 142, 182)),
+        ((256, 256), 0.500133, 0.289818, (164, 204, 244), (235, 19, 59)),
+        ((360, 640), 0.500239, 0.173293, (134, 174, 214), (193, 168, 87)),
+        ((128, 171), 0.501244, 0.258698, (202, 242, 26), (123, 163, 203)),
+        ((320, 240), 0.500569, 0.245007, (98, 138, 178), (45, 55, 95)),
+        ((241, 333), 0.500324, 0.244501, (219, 3, 43), (215, 21, 61)),
+    ],
+)
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_pixels_are_those_of_the_release(compositions, size, mean, std, first, inner, split):
+    """Resized by PIL, cropped in the centre: a made picture, published check values."""
+    extra = {"DATA.ANTIALIAS": True, "DATA.TRAIN_CROP_PLACE": "centre",
+             "DATA.TRAIN_JITTER_SCALES": [256, 256], "DATA.TRAIN_CROP_SIZE": 224,
+             "DATA.TEST_CROP_SIZE": 224}  # fmt: skip
+    clips = FewShotClips(configure(compositions, **extra), split)
+    y, x, c = np.meshgrid(*map(np.arange, (*size, 3)), indexing="ij")
+    picture = ((3 * y + 5 * x + 40 * c + (x * y) // 7) % 256).astype(np.uint8)[None]
+    if split == "train":
+        video = clips._train(picture, np.random.default_rng(0))[0]
+    else:
+        video = clips._val([picture])[0]
+    seen = video[:, 0].double() / 255  # C H W
+    assert seen.mean().item() == pytest.approx(mean, abs=2e-4)
+    assert seen.std(correction=0).item() == pytest.approx(std, abs=4e-4)
+    for place, expected in (((0, 0), first), ((100, 50), inner)):
+        assert np.abs(video[(slice(None), 0, *place)].int().numpy() - expected).max() <= 2

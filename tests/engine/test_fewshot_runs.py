@@ -260,3 +260,18 @@ def test_shared_classes_stop_a_run(compositions, tmp_path):
         file.write((compositions / "test.txt").read_text())
     with pytest.raises(UserError, match="8 classes are in val and test"):
         run(compositions, tmp_path / "out", **{"DATA.PATH_TO_DATA_DIR": tmp_path})
+
+
+def test_the_tools_know_tasks(compositions, tmp_path):
+    """show_data draws a task, check_data looks into its lists, --dry-run tries it."""
+    config = tmp_path / "run.yaml"
+    config.write_text("TASK: fewshot\n")
+    given = ["--cfg", config, *words(values_of(compositions, tmp_path / "out"))]
+    for split in ("train", "test"):
+        sheet = tmp_path / f"{split}.png"
+        drawn = run_tool("show_data.py", "--split", split, "--videos", "6", "--out", sheet, *given)
+        assert drawn.returncode == 0 and sheet.stat().st_size > 1000, drawn.stderr
+    checked = run_tool("check_data.py", "--out", tmp_path / "c", "--workers", "1", *given)
+    assert checked.returncode == 0 and "test: 24 videos, 0 bad" in checked.stdout, checked.stderr
+    tried = run_tool("run_net.py", *given[:2], "--dry-run", *given[2:], "FEWSHOT.CACHE", tmp_path)
+    assert tried.returncode == 0 and "first batch of embeddings" in tried.stdout, tried.stderr

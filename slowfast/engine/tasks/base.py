@@ -64,6 +64,10 @@ class Task(Protocol):
         """Input of the network ``B 3 T H W`` -> uint8 RGB ``B T H W 3``, to be looked at."""
         ...
 
+    def captions(self, batch: Batch, rows: int, targets: torch.Tensor) -> list[str]:
+        """What to write above each of the ``rows`` pictures of a batch."""
+        ...
+
     def accept_class_names(self, checkpoint_names: list[str]) -> None:
         """Compare the data's classes with a checkpoint's; UserError if they do not fit."""
         ...

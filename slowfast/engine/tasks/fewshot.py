@@ -135,6 +135,15 @@ class FewShotTask:
     def picture(self, video: Episode | torch.Tensor, split: str) -> torch.Tensor:
         return self._normalizer.picture(video.video if isinstance(video, Episode) else video)
 
+    def captions(self, batch: Batch, rows: int, targets: torch.Tensor) -> list[str]:
+        support = rows - len(targets)
+        shot = support // batch["way"]
+        labels = [row // shot for row in range(support)] + targets.tolist()
+        parts = ["support"] * support + ["query"] * len(targets)
+        paths = [Path(path) for path in batch["path"]]
+        return [f"{part} of class {label}  {path.parent.name}/{path.name}"
+                for part, label, path in zip(parts, labels, paths)]  # fmt: skip
+
     def loss(self, model: nn.Module, batch: Batch, step: int) -> LossOutput:
         episode, labels = self.training_input(batch, step)
         logits, losses = model(episode)

@@ -122,6 +122,16 @@ class RecognitionTask:
     def picture(self, video: torch.Tensor, split: str) -> torch.Tensor:
         return self._normalizers[split].picture(video)
 
+    def captions(self, batch: Batch, rows: int, targets: torch.Tensor) -> list[str]:
+        names, views = self.class_names, rows // len(batch["path"])
+        captions = []
+        for row in range(rows):
+            item, view = divmod(row, views)
+            tail = f"  view {view + 1}/{views}" if views > 1 else ""
+            label = _describe_target(targets[item], names)
+            captions.append(f"{label}  {Path(batch['path'][item]).name}{tail}")
+        return captions
+
     def loss(self, model: nn.Module, batch: Batch, step: int) -> LossOutput:
         labels = batch["label"]
         video, targets = self.training_input(batch, step)
@@ -154,6 +164,15 @@ class RecognitionTask:
             logger.warning("%s", text)
         if self.cfg.TEST.SAVE_RESULTS_PATH:
             evaluator.write_scores(folder / self.cfg.TEST.SAVE_RESULTS_PATH)
+
+
+def _describe_target(target: torch.Tensor, names: list[str]) -> str:
+    """A label, or the shares of a mixed one, in words."""
+    if target.ndim == 0:
+        return names[int(target)] if names else f"label {int(target)}"
+    share, best = target.topk(min(2, len(target)))
+    words = [names[int(i)] if names else str(int(i)) for i in best]
+    return " + ".join(f"{100 * float(s):.0f}% {w}" for s, w in zip(share, words) if s > 0.02)
 
 
 def _errors(logits: torch.Tensor, targets: torch.Tensor) -> dict[str, float]:
