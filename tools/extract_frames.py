@@ -46,8 +46,8 @@ def main() -> int:
     args = parse_args()
     from slowfast.datasets.lists import find_videos, stems_of
     from slowfast.datasets.make_lists import rewrite_for_frames
-    from slowfast.utils.files import make_dirs, write_text_atomic
-    from slowfast.utils.parallel import file_stamp, map_files
+    from slowfast.utils.files import make_dirs
+    from slowfast.utils.parallel import file_stamp, map_files, write_failures
 
     names = find_videos(args.source, "SOURCE")
     made = stems_of(names)
@@ -60,10 +60,7 @@ def main() -> int:
         stamp=lambda name: f"{options} {file_stamp(str(Path(args.source, name)))}",
         holds=lambda name, result: "frames" not in result or Path(args.target, made[name]).is_dir(),
     )  # fmt: skip
-    failed = {n: r.get("cause", "crashes the decoder") for n, r in results.items()
-              if "frames" not in r}  # fmt: skip
-    rows = "".join(f"{name}\t{cause}\n" for name, cause in failed.items())
-    write_text_atomic(Path(args.target) / "failed.tsv", rows)
+    failed = write_failures(results, "frames", Path(args.target) / "failed.tsv")
     frames = {name: results[name]["frames"] for name in names if name not in failed}
     for file in args.lists:
         rewrite_for_frames(Path(args.source, file), Path(args.target, file), made, frames)

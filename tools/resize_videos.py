@@ -40,8 +40,7 @@ def work(
 def main() -> int:
     args = parse_args()
     from slowfast.datasets.lists import find_videos, stems_of
-    from slowfast.utils.files import write_text_atomic
-    from slowfast.utils.parallel import file_stamp, map_files
+    from slowfast.utils.parallel import file_stamp, map_files, write_failures
 
     names = find_videos(args.source, "SOURCE")
     made = {name: f"{stem}.mp4" for name, stem in stems_of(names).items()}
@@ -52,10 +51,7 @@ def main() -> int:
         stamp=lambda name: f"{options} {file_stamp(str(Path(args.source, name)))}",
         holds=lambda name, result: "after" not in result or Path(args.target, made[name]).is_file(),
     )  # fmt: skip
-    failed = {n: r.get("cause", "crashes the decoder") for n, r in results.items()
-              if "after" not in r}  # fmt: skip
-    rows = "".join(f"{name}\t{cause}\n" for name, cause in failed.items())
-    write_text_atomic(Path(args.target) / "failed.tsv", rows)
+    failed = write_failures(results, "after", Path(args.target) / "failed.tsv")
     before, after = (
         sum(r.get(k, 0) for r in results.values()) / 2**20 for k in ("before", "after")
     )

@@ -54,7 +54,7 @@ class FewShotClips(VideoDataset):
 
 
 @dataclass(frozen=True)
-class Task:
+class Draw:
     """Clips of one task by index: ``support`` K x S, ``queries`` with the ``labels`` (0..K-1) of
     their classes; ``classes`` are labels of the split; ``passed``: bad clips passed over."""
 
@@ -114,7 +114,7 @@ class TaskSampler:
                 "FEWSHOT.SHOT",
             )
 
-    def draw(self, number: int, bad: frozenset[int] = frozenset()) -> Task:
+    def draw(self, number: int, bad: frozenset[int] = frozenset()) -> Draw:
         """Task ``number``; ``bad`` clips are passed over, the next of the class takes the place.
 
         VideoError if a class has too few others.
@@ -136,7 +136,7 @@ class TaskSampler:
             support.append(chosen[: self.shot])
             queries += chosen[self.shot :]
             of += [place] * (count - self.shot)
-        return Task(number, classes, support, queries, of, passed)
+        return Draw(number, classes, support, queries, of, passed)
 
 
 class EpisodeDataset(Dataset):
@@ -195,7 +195,7 @@ class EpisodeDataset(Dataset):
             "replaced": [self.known_bad[clip] for clip in task.passed],
         }
 
-    def _read(self, task: Task) -> torch.Tensor | None:
+    def _read(self, task: Draw) -> torch.Tensor | None:
         """The task's clips, or None if one cannot be read, which is known from then on."""
         videos = []
         for clip in task.clips:

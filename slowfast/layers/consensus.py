@@ -43,37 +43,23 @@ class MeanHead(nn.Module):
         return x.mean(1)
 
 
-class MlpHead(nn.Module):
-    """``MLP``: two layers over the features of all frames in order."""
+class FlatHead(nn.Module):
+    """``MLP`` and ``TRN`` (one scale, arXiv 1711.08496): two layers over all frames in order.
+
+    They differ in the MLP's dropout, which counts in the names of the published layers.
+    """
 
     wants_maps = False
+    hidden = 512
 
-    def __init__(self, options: HeadOptions):
+    def __init__(self, options: HeadOptions, with_dropout: bool):
         super().__init__()
         self.classifier = nn.Sequential(
             nn.ReLU(),
-            nn.Linear(options.frames * options.dim, 512),
-            nn.Dropout(options.dropout),
+            nn.Linear(options.frames * options.dim, self.hidden),
+            *([nn.Dropout(options.dropout)] if with_dropout else []),
             nn.ReLU(),
-            nn.Linear(512, options.classes),
-        )
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.classifier(x.flatten(1))
-
-
-class RelationHead(nn.Module):
-    """``TRN``: one relation over all frames (arXiv 1711.08496)."""
-
-    wants_maps = False
-
-    def __init__(self, options: HeadOptions):
-        super().__init__()
-        self.classifier = nn.Sequential(
-            nn.ReLU(),
-            nn.Linear(options.frames * options.dim, 512),
-            nn.ReLU(),
-            nn.Linear(512, options.classes),
+            nn.Linear(self.hidden, options.classes),
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -279,8 +265,8 @@ class TransformerHead(nn.Module):
 
 HEADS: dict[str, Callable[[HeadOptions], nn.Module]] = {
     "TSN": lambda options: MeanHead(),
-    "MLP": MlpHead,
-    "TRN": RelationHead,
+    "MLP": lambda options: FlatHead(options, with_dropout=True),
+    "TRN": lambda options: FlatHead(options, with_dropout=False),
     "TRNmultiscale": MultiScaleRelationHead,
     **{kind: lambda options, kind=kind: RecurrentHead(options, kind)
        for kind in RecurrentHead.kinds},

@@ -13,7 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from slowfast.utils.files import make_dirs
+from slowfast.utils.files import make_dirs, write_text_atomic
 from slowfast.utils.runtime import cpu_count
 from slowfast.utils.signals import outlast_signals
 
@@ -51,6 +51,16 @@ def map_files(
                 _append(journal, {"key": key, "stamp": stamps[key], "result": result})
             bar.update()
     return {key: done[key] for key in stamps}
+
+
+def write_failures(
+    results: dict[str, dict[str, Any]], made: str, file: str | Path
+) -> dict[str, str]:
+    """Name -> cause of those without the fact ``made``; also written to ``file``, a line each."""
+    failed = {name: facts.get("cause", "crashes the decoder") for name, facts in results.items()
+              if made not in facts}  # fmt: skip
+    write_text_atomic(file, "".join(f"{name}\t{cause}\n" for name, cause in failed.items()))
+    return failed
 
 
 def file_stamp(path: str) -> str:

@@ -65,8 +65,9 @@ def test_words_after_the_script_win(tmp_path):
     assert shown["DATA.PATH_PREFIX"] == "'/videos'" and shown["STFM.NUM_TOKENS"] == "16"
 
 
-def test_quickstart_runs_in_an_active_environment(tmp_path):
-    """The whole script but for the installation: small set, one epoch, twice."""
+@pytest.fixture
+def installed(tmp_path) -> dict[str, str]:
+    """Variables of an active environment in which everything is installed, and of small data."""
     active = tmp_path / "env" / "bin"
     active.mkdir(parents=True)
     (active / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
@@ -74,17 +75,52 @@ def test_quickstart_runs_in_an_active_environment(tmp_path):
     sums = subprocess.run(
         "cat pyproject.toml constraints.txt | cksum", shell=True, cwd=ROOT, capture_output=True
     ).stdout.decode()
-    (tmp_path / "env" / ".slowfast-installed").write_text(f"{ROOT} {sums.strip()}\n")
-    env = {"VIRTUAL_ENV": str(tmp_path / "env"), "DATA_DIR": str(tmp_path / "data"),
-           "OUTPUT_DIR": str(tmp_path / "out"), "SHAPES": "--train 2 --val 1 --test 1"}  # fmt: skip
+    for extra in ("", "-plot"):
+        (tmp_path / "env" / f".slowfast-installed{extra}").write_text(f"{ROOT} {sums.strip()}\n")
+    return {"VIRTUAL_ENV": str(tmp_path / "env"), "DATA_DIR": str(tmp_path / "data"),
+            "OUTPUT_DIR": str(tmp_path / "out"), "SHAPES": "--train 2 --val 1 --test 1",
+            "CLIPS": "--train 3 --test 3", "SEEDS": "0"}  # fmt: skip
+
+
+COMPARISONS = [
+    ("compare_heads", {"HEADS": "TSN MLP"}, ["TRAIN.BATCH_SIZE", "8"], ["TSN", "MLP"]),
+    (
+        "compare_families",
+        {"NETWORKS": "stam timesformer"},
+        ["TRAIN.BATCH_SIZE", "8", "TIMESFORMER.DEPTH", "1", "STAM.DEPTH", "1"],
+        ["stam", "timesformer"],
+    ),
+    (
+        "quickstart_fewshot",
+        {"METHODS": "fewshot fewshot_otam"},
+        ["FEWSHOT.TRAIN_TASKS", "2", "FEWSHOT.VAL_TASKS", "2", "FEWSHOT.TEST_TASKS", "5"],
+        ["fewshot", "fewshot_otam"],
+    ),
+]
+
+
+@pytest.mark.parametrize("name, chosen, quick, rows", COMPARISONS, ids=lambda v: str(v)[:18])
+def test_comparisons_end_with_a_table(name, chosen, quick, rows, installed, tmp_path):
+    """The scripts themselves, from data to plot, with one epoch of little data."""
+    words = ["SOLVER.MAX_EPOCH", "1", *quick]
+    done = script(f"{name}/run.sh", *words, **installed, **chosen)
+    assert done.returncode == 0, done.stderr[-2000:]
+    table = [line for line in done.stdout.splitlines() if line.startswith("| ")][2:]
+    assert [line.split("|")[1].strip() for line in table] == rows
+    assert (tmp_path / "out" / "table.md").read_text().strip().endswith(table[-1])
+    assert (tmp_path / "out" / "plot.png").stat().st_size > 1000
+
+
+def test_quickstart_runs_in_an_active_environment(installed):
+    """The whole script but for the installation: small set, one epoch, twice."""
     quick = ["SOLVER.MAX_EPOCH", "1", "LOG_MODEL_INFO", "False"]
-    first = script("quickstart/run.sh", *quick, **env)
+    first = script("quickstart/run.sh", *quick, **installed)
     assert first.returncode == 0, first.stderr[-2000:]
     assert "installing" not in first.stdout and ": made" in first.stdout
     last = [line for line in first.stdout.splitlines() if line.startswith("json_stats")][-1]
     final = json.loads(last.removeprefix("json_stats: "))
     assert final["split"] == final["_type"] == "test_final" and "top1_acc" in final
-    second = script("quickstart/run.sh", *quick, **env)
+    second = script("quickstart/run.sh", *quick, **installed)
     assert "already complete" in second.stdout and '"test_final"' in second.stdout
 
 

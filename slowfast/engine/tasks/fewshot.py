@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader, Dataset
 from slowfast.config.node import CfgNode
 from slowfast.datasets.base import BadItem, SampleKey
 from slowfast.datasets.episodes import (
+    Draw,
     EpisodeDataset,
     FewShotClips,
-    Task,
     collate_task,
     episode_lines,
 )
@@ -253,7 +253,7 @@ class EpisodeEvaluator:
 
     def _draw(
         self, numbers: list[int], bad: dict[int, BadItem], reported: list[BadItem]
-    ) -> list[Task]:
+    ) -> list[Draw]:
         sampler = self.task.episodes(self.split).sampler
         tasks = [sampler.draw(number, frozenset(bad)) for number in numbers]
         reported += [bad[clip] for task in tasks for clip in task.passed]
