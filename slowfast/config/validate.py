@@ -40,7 +40,8 @@ def _processes(cfg: CfgNode) -> Iterable[Problem]:
         )
     for part in ("TRAIN", "TEST"):
         size = cfg[part].BATCH_SIZE
-        if cfg.NUM_GPUS > 1 and size % cfg.NUM_GPUS:
+        # A few-shot batch is one task of each process.
+        if cfg.NUM_GPUS > 1 and size % cfg.NUM_GPUS and cfg.TASK != "fewshot":
             below = max(size // cfg.NUM_GPUS, 1) * cfg.NUM_GPUS
             yield Problem(
                 f"{size} cannot be divided among NUM_GPUS {cfg.NUM_GPUS}",

@@ -196,6 +196,15 @@ def build_fewshot(cfg: CfgNode, train_classes: int, device: torch.device | str) 
 
 
 @register_rule
+def _cache_rules(cfg: CfgNode) -> Iterable[Problem]:
+    if cfg.TASK == "fewshot" and cfg.FEWSHOT.CACHE and cfg.FEWSHOT.TEST_JITTER:
+        yield Problem(
+            "every task draws other frames of a clip", "set FEWSHOT.TEST_JITTER False, or no cache",
+            "FEWSHOT.CACHE",
+        )  # fmt: skip
+
+
+@register_rule
 def _trx_rules(cfg: CfgNode) -> Iterable[Problem]:
     sizes = cfg.FEWSHOT.TRX_TUPLES
     used = cfg.TASK == "fewshot" and cfg.FEWSHOT.METHOD == "trx"

@@ -216,6 +216,7 @@ def test_frozen_classifier_of_the_embedding():
             "FrameAverage gives .* staf compares maps",
         ),
         ({"FEWSHOT.METHOD": "trx", "FEWSHOT.TRX_TUPLES": [2, 9]}, "cannot be tuples"),
+        ({"FEWSHOT.CACHE": "c", "FEWSHOT.TEST_JITTER": True}, "draws other frames"),
     ],
 )
 def test_embeddings_that_a_method_cannot_use(extra, message):

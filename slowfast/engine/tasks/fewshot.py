@@ -208,6 +208,7 @@ class EpisodeEvaluator:
         self.by_class: dict[int, list[int]] = defaultdict(lambda: [0, 0])  # right, all
         self._autocast = build_autocast(task.cfg, task.runtime)
         self._cache: FeatureCache | None = None
+        self._sampler = task.episodes(split).sampler
 
     def add(self, model: nn.Module, batch: Batch) -> dict[str, float]:
         if "video" not in batch:
@@ -254,8 +255,8 @@ class EpisodeEvaluator:
     def _draw(
         self, numbers: list[int], bad: dict[int, BadItem], reported: list[BadItem]
     ) -> list[Draw]:
-        sampler = self.task.episodes(self.split).sampler
-        tasks = [sampler.draw(number, frozenset(bad)) for number in numbers]
+        passed_over = frozenset(bad)
+        tasks = [self._sampler.draw(number, passed_over) for number in numbers]
         reported += [bad[clip] for task in tasks for clip in task.passed]
         return tasks
 
