@@ -31,6 +31,9 @@ class Line(nn.Module):
     def no_weight_decay(self):
         return set()
 
+    def group_factors(self):
+        return {}
+
 
 def make_step(cfg, model, ema=None):
     return OptimizerStep(cfg, model, build_optimizer(cfg, model), CPU, ema)

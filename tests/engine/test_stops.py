@@ -158,7 +158,10 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(start, whole):
 
 
 def test_half_written_files_are_cleared(start):
-    folder = start("left").out / "checkpoints"
+    first = start("left")
+    first.process.kill()
+    first.process.join()
+    folder = first.out / "checkpoints"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / ".checkpoint_epoch_00001.pyth.abc.tmp").write_bytes(b"half")
     run = start("left", {"SOLVER.MAX_EPOCH": 1})
