@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,7 +86,7 @@ class TaskSampler:
         self.way, self.shot = options.WAY, options.SHOT
         self.query = options.QUERY if split == "train" else options.QUERY_TEST
         self.all_classes = options.QUERY_CLASSES == "all"
-        self.seed, self.purpose = seed, f"{split} task"
+        self.seed, self.purpose, self.names = seed, f"{split} task", names
         by_class: dict[int, list[int]] = defaultdict(list)
         for index, label in enumerate(labels):
             by_class[label].append(index)
@@ -131,7 +131,8 @@ class TaskSampler:
             while len(chosen) < count:
                 clip = next(order, None)
                 if clip is None:
-                    raise VideoError(f"class {label}", f"has fewer than {count} readable clips")
+                    name = repr(self.names[label]) if self.names else str(label)
+                    raise VideoError(f"class {name}", f"has fewer than {count} readable clips")
                 (passed if clip in bad else chosen).append(clip)
             support.append(chosen[: self.shot])
             queries += chosen[self.shot :]
@@ -180,7 +181,7 @@ class EpisodeDataset(Dataset):
             try:
                 task = self.sampler.draw(number, frozenset(self.known_bad))
             except VideoError as error:
-                return BadItem(number, error.path, 0, error.cause)
+                return lost_task(number, error, self.known_bad)
             video = self._read(task)
             if video is not None:
                 break
@@ -208,6 +209,12 @@ class EpisodeDataset(Dataset):
                 self.known_bad[clip] = BadItem(clip, item.path, item.line, error.cause)
                 return None
         return torch.stack([video.movedim(-4, -1) for video in videos]).movedim(-1, -4)
+
+
+def lost_task(number: int, error: VideoError, bad: Mapping[int, BadItem]) -> BadItem:
+    """A task for which a class has too few readable clips; one of the unreadable is named."""
+    clip = next(iter(bad.values()))
+    return BadItem(number, error.path, 0, f"{error.cause}; {clip.path}: {clip.cause}")
 
 
 def collate_task(samples: list[Sample | BadItem]) -> dict[str, Any]:

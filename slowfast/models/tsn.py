@@ -173,8 +173,8 @@ class Tsn(VideoModel):
         return factors
 
     def _frozen_norms(self) -> list[nn.Module]:
-        """The backbone's 2-D batch normalisations but the first, with partial BN."""
-        norms = [m for m in self.base_model.modules() if isinstance(m, nn.BatchNorm2d)]
+        """The backbone's batch normalisations but the first, with partial BN."""
+        norms = [m for m in self.base_model.modules() if isinstance(m, _BatchNorm)]
         return norms[1:] if self.partial_bn else []
 
     def train(self, mode: bool = True) -> Tsn:

@@ -20,6 +20,7 @@ from slowfast.datasets.episodes import (
     FewShotClips,
     collate_task,
     episode_lines,
+    lost_task,
 )
 from slowfast.datasets.fewshot_lists import SPLITS, check_disjoint, class_names, list_file
 from slowfast.datasets.loader import construct_loader
@@ -31,7 +32,7 @@ from slowfast.metrics.intervals import Estimate, mean_interval
 from slowfast.models.base import MODEL_REGISTRY
 from slowfast.models.fewshot import Episode, build_fewshot
 from slowfast.utils.distributed import gather_objects
-from slowfast.utils.errors import UserError
+from slowfast.utils.errors import UserError, VideoError
 from slowfast.utils.files import write_atomic, write_text_atomic
 from slowfast.utils.logging import get_logger
 from slowfast.utils.runtime import Runtime
@@ -240,6 +241,8 @@ class EpisodeEvaluator:
 
             self._cache = open_cache(self.task.cfg, network, clips, embed)
         tasks = self._draw(batch["label"].tolist(), self._cache.bad, batch["bad"])
+        if not tasks:
+            return {}
         device = self.task.runtime.device
         support, queries, labels = (
             np.array([getattr(task, name) for task in tasks])
@@ -256,8 +259,15 @@ class EpisodeEvaluator:
         self, numbers: list[int], bad: dict[int, BadItem], reported: list[BadItem]
     ) -> list[Draw]:
         passed_over = frozenset(bad)
-        tasks = [self._sampler.draw(number, passed_over) for number in numbers]
-        reported += [bad[clip] for task in tasks for clip in task.passed]
+        tasks = []
+        for number in numbers:
+            try:
+                task = self._sampler.draw(number, passed_over)
+            except VideoError as error:  # a class has too few readable clips
+                reported.append(lost_task(number, error, bad))
+                continue
+            tasks.append(task)
+            reported += [bad[clip] for clip in task.passed]
         return tasks
 
     def merge_ranks(self) -> None:
