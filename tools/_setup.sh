@@ -1,4 +1,5 @@
 # Sourced by run_tests.sh and exp/quickstart/run.sh: an environment with the package installed.
+#   embedded_frames DATA OPTIONS…   moving_shapes in DATA, as folders of frames in DATA_frames
 # Makes .venv if no environment is active; installs only what is missing or has changed.
 #   ensure_environment EXTRA    EXTRA: "" or a name from pyproject.toml, e.g. test
 ensure_environment() {
@@ -23,4 +24,11 @@ ensure_environment() {
   "$PYTHON" -m pip install --quiet --disable-pip-version-check \
     --constraint "$root/constraints.txt" --editable "$root${extra:+[$extra]}"
   echo "$wanted" > "$stamp"
+}
+
+embedded_frames() {
+  local data="$1"; shift
+  "$PYTHON" tools/make_moving_shapes.py "$data" "$@"
+  "$PYTHON" tools/extract_frames.py "$data" "${data}_frames" --short-side 72 \
+    --lists train.csv val.csv test.csv
 }

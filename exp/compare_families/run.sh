@@ -16,9 +16,7 @@ ensure_environment plot "$ROOT"
 cd "$ROOT"
 DATA="${DATA_DIR:-data/moving_shapes_8_large}"
 # shellcheck disable=SC2086
-"$PYTHON" tools/make_moving_shapes.py "$DATA" --classes 8 ${SHAPES:---train 800 --val 2 --test 50}
-"$PYTHON" tools/extract_frames.py "$DATA" "${DATA}_frames" --short-side 72 \
-  --lists train.csv val.csv test.csv
+embedded_frames "$DATA" --classes 8 ${SHAPES:---train 800 --val 2 --test 50}
 CONFIGS=()
 for name in ${NETWORKS:-mvitv2 mvitv2_stfm timesformer timesformer_stfm stam}; do
   CONFIGS+=("$HERE/$name.yaml")

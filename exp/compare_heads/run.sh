@@ -15,9 +15,7 @@ ensure_environment plot "$ROOT"
 cd "$ROOT"
 DATA="${DATA_DIR:-data/moving_shapes_8}"
 # shellcheck disable=SC2086
-"$PYTHON" tools/make_moving_shapes.py "$DATA" --classes 8 ${SHAPES:---train 200 --val 12 --test 25}
-"$PYTHON" tools/extract_frames.py "$DATA" "${DATA}_frames" --short-side 72 \
-  --lists train.csv val.csv test.csv
+embedded_frames "$DATA" --classes 8 ${SHAPES:---train 200 --val 12 --test 25}
 # shellcheck disable=SC2086
 exec "$PYTHON" tools/sweep.py --out "${OUTPUT_DIR:-output/compare_heads}" \
   --cfg configs/quickstart/heads.yaml --seeds ${SEEDS:-0 1 2} --jobs "${JOBS:-2}" --threads "${THREADS:-0}" \

@@ -16,6 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 from slowfast.analysis.stress import read_stats
+from slowfast.config.load import load_config
 from slowfast.config.node import CfgNode
 from slowfast.utils.errors import RunFailure, UserError
 from slowfast.utils.files import make_dirs, write_atomic, write_text_atomic
@@ -102,12 +103,15 @@ class Sweep:
         return self.folder / variant.name.replace(" ", "_").replace("/", "_") / f"seed_{seed}"
 
     def _run_one(self, variant: Variant, seed: int, threads: int) -> str:
-        """Run unless it has finished with the same words; gives the failure, or ''."""
+        """Run unless it has finished with the same settings; gives the failure, or ''."""
         out = self._place(variant, seed)
         words = [*self.words, *variant.words, "RNG_SEED", str(seed)]
         command = [str(self.program), "--cfg", str(variant.config), *words, "OUTPUT_DIR", str(out)]
         done = out / "sweep.json"
-        if done.is_file() and json.loads(done.read_text())["command"] == command:
+        # A file that has changed since is another recipe, though the command is the same.
+        settings = load_config([variant.config], words).flat()
+        settings = json.loads(json.dumps(settings, default=str))
+        if done.is_file() and json.loads(done.read_text()).get("settings") == settings:
             return ""
         make_dirs(out)
         env = os.environ | {"OMP_NUM_THREADS": str(threads)}
@@ -119,7 +123,7 @@ class Sweep:
         if process.returncode:
             return f"{variant.name}, seed {seed}: exit code {process.returncode}, see {log.name}"
         result = {
-            "command": command, **read_result(out),
+            "command": command, "settings": settings, **read_result(out),
             "cpu_seconds": usage.ru_utime + usage.ru_stime,
         }  # fmt: skip
         write_text_atomic(done, json.dumps(result))
@@ -131,7 +135,7 @@ class Sweep:
             result = json.loads((self._place(variant, seed) / "sweep.json").read_text())
             row.seeds.append(seed)
             row.top1.append(result["top1"])
-            row.intervals.append(result.get("interval", 0.0))
+            row.intervals.append(result["interval"])
             row.cpu_seconds.append(result["cpu_seconds"])
         return row
 

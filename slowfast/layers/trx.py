@@ -39,7 +39,7 @@ class TupleAttention(nn.Module):
         self.k_linear = nn.Linear(size * dim, out)
         self.v_linear = nn.Linear(size * dim, out)
         self.norm_k = nn.LayerNorm(out)
-        self.norm_v = nn.LayerNorm(out)  # in released weights; never used
+        self.norm_v = nn.LayerNorm(out).requires_grad_(False)  # in released weights; never used
         tuples = torch.tensor(list(itertools.combinations(range(frames), size)))
         self.register_buffer("tuples", tuples, persistent=False)
 

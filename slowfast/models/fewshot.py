@@ -38,14 +38,11 @@ Losses = dict[str, torch.Tensor]
 
 
 class Comparison(nn.Module):
-    """How queries are compared with classes; most methods only have logits.
+    """How queries are compared with classes, for methods that only have logits."""
 
-    ``kind``: what of a clip is compared: ``maps`` (``C L``), ``frames`` (``T D``) or ``vectors``.
-    """
-
-    def __init__(self, kind: str, logits: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]):
+    def __init__(self, logits: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]):
         super().__init__()
-        self.kind, self.logits = kind, logits
+        self.logits = logits
 
     def forward(
         self, support: torch.Tensor, queries: torch.Tensor, labels: torch.Tensor,
@@ -59,8 +56,6 @@ class Comparison(nn.Module):
 
 class StafComparison(StafHead):
     """STAF's head with its two losses, over the positions of the maps."""
-
-    kind = "maps"
 
     def __init__(self, channels: int, positions: int, classes: int, options: CfgNode):
         super().__init__(channels, positions, classes, options.SCALE, options.SELF_WEIGHT)
@@ -91,37 +86,23 @@ class StafComparison(StafHead):
         return {"loss_global": entropy(known, global_labels), "loss_episode": episode_loss}
 
 
-class TrxComparison(Comparison):
-    """TRX; its published loss is the sum over queries, ours the mean."""
-
-    def __init__(self, frames: int, dim: int, options: CfgNode):
-        head = TrxHead(frames, dim, options.TRX_DIM, options.TRX_TUPLES, options.TRX_DROPOUT)
-        super().__init__("frames", head)
-
-
-def _prototypes(options: CfgNode) -> Comparison:
-    if options.DISTANCE == "cosine":
-        return Comparison("vectors", functools.partial(cosine_logits, scale=options.SCALE))
-    return Comparison("vectors", euclidean_logits)
-
-
-def _otam(options: CfgNode) -> Comparison:
-    return Comparison("frames", functools.partial(otam_logits, smoothing=options.SMOOTHING))
-
-
+# What of a clip each method compares: maps (C L), frames (T D) or vectors (D).
 _KINDS = {"staf": "maps", "prototype": "vectors", "otam": "frames", "trx": "frames"}
 
 
 def build_comparison(cfg: CfgNode, shape: tuple[int, ...], train_classes: int) -> nn.Module:
     """The head FEWSHOT.METHOD over embeddings of ``shape``."""
     options = cfg.FEWSHOT
-    classes = options.TRAIN_CLASSES or train_classes
-    return {
-        "staf": lambda: StafComparison(*shape, classes, options),
-        "prototype": lambda: _prototypes(options),
-        "otam": lambda: _otam(options),
-        "trx": lambda: TrxComparison(*shape, options),
-    }[options.METHOD]()
+    if options.METHOD == "staf":
+        return StafComparison(*shape, options.TRAIN_CLASSES or train_classes, options)
+    if options.METHOD == "trx":
+        sizes = (options.TRX_DIM, options.TRX_TUPLES, options.TRX_DROPOUT)
+        return Comparison(TrxHead(*shape, *sizes))
+    if options.METHOD == "otam":
+        return Comparison(functools.partial(otam_logits, smoothing=options.SMOOTHING))
+    if options.DISTANCE == "cosine":
+        return Comparison(functools.partial(cosine_logits, scale=options.SCALE))
+    return Comparison(euclidean_logits)
 
 
 class FewShotNetwork(nn.Module):
@@ -133,10 +114,10 @@ class FewShotNetwork(nn.Module):
         super().__init__()
         self.base, self.kind = base, _KINDS[cfg.FEWSHOT.METHOD]
         self.head_names = ("head.classifier.", *(f"base.{name}" for name in base.head_names))
-        classifier = getattr(base, "head", None)
-        if isinstance(classifier, nn.Module):  # of another task; nobody asks it here
-            classifier.requires_grad_(False)
-        shape = embedding_shape(base, cfg, self.kind)
+        shape, reached = probe_embedding(base, cfg, self.kind)
+        for name, parameter in base.named_parameters():
+            if name not in reached:  # a classifier of another task, say: nobody asks it here
+                parameter.requires_grad_(False)
         self.head = build_comparison(cfg, shape, train_classes)
 
     def no_weight_decay(self) -> set[str]:
@@ -172,12 +153,16 @@ def embed_clips(base: VideoModel, video: torch.Tensor, kind: str) -> torch.Tenso
     return frames if kind == "frames" else frames.mean(1)
 
 
-def embedding_shape(base: VideoModel, cfg: CfgNode, kind: str) -> tuple[int, ...]:
-    """Sizes of one clip's embedding; UserError if the method cannot use it."""
+def probe_embedding(base: VideoModel, cfg: CfgNode, kind: str) -> tuple[tuple[int, ...], set[str]]:
+    """Sizes of one clip's embedding, and names of the parameters that it depends on.
+
+    UserError if the method cannot use it. Nothing is computed: a twin without data is asked.
+    """
     size, frames = cfg.DATA.TRAIN_CROP_SIZE, cfg.DATA.NUM_FRAMES
-    with torch.no_grad():
-        twin = copy.deepcopy(base).to("meta").eval()
-        made = embed_clips(twin, torch.zeros(1, 3, frames, size, size, device="meta"), kind)
+    twin = copy.deepcopy(base).to("meta").eval()
+    made = embed_clips(twin, torch.zeros(1, 3, frames, size, size, device="meta"), kind)
+    made.sum().backward()
+    reached = {name for name, p in twin.named_parameters() if p.grad is not None}
     fits = made.ndim == (2 if kind == "vectors" else 3)
     fits &= kind != "maps" or hasattr(base, "feature_maps")
     if not fits or (kind == "frames" and made.shape[1] < 2):
@@ -187,7 +172,7 @@ def embedding_shape(base: VideoModel, cfg: CfgNode, kind: str) -> tuple[int, ...
             "choose another embedding (ResNet3D gives maps, TSN frames) or method",
             "FEWSHOT.METHOD",
         )
-    return tuple(made.shape[1:])
+    return tuple(made.shape[1:]), reached
 
 
 def build_fewshot(cfg: CfgNode, train_classes: int, device: torch.device | str) -> FewShotNetwork:

@@ -7,7 +7,7 @@ import shutil
 
 import cv2
 
-from tests.conftest import TINY, run_tool, words
+from tests.conftest import ROOT, TINY, run_tool, words
 
 
 def test_check_data(shapes, tmp_path):
@@ -177,7 +177,9 @@ def test_sweep(shapes, tmp_path):
     """Two heads, two seeds: a table, numbers, a picture; finished runs are kept."""
     tiny = TINY | {"TSN.FEATURE_DIM": 8, "DATA.PATH_TO_DATA_DIR": shapes, "SOLVER.MAX_EPOCH": 1,
                    "TRAIN.DATASET": "moving_shapes", "TEST.DATASET": "moving_shapes"}  # fmt: skip
-    command = ["sweep.py", "--out", tmp_path, "--cfg", "configs/quickstart/heads.yaml",
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"_BASE_: {ROOT}/configs/quickstart/heads.yaml\n")
+    command = ["sweep.py", "--out", tmp_path, "--cfg", recipe,
                "--seeds", "0", "1", "--vary", "TSN.CONSENSUS", "TSN", "MLP", "--", *words(tiny),
                "DATA.PATH_PREFIX", ""]  # fmt: skip
     done = run_tool(*command)
@@ -192,3 +194,8 @@ def test_sweep(shapes, tmp_path):
     before = (tmp_path / "MLP" / "seed_1" / "console.txt").stat().st_mtime_ns
     assert run_tool(*command).returncode == 0
     assert (tmp_path / "MLP" / "seed_1" / "console.txt").stat().st_mtime_ns == before
+    with open(recipe, "a") as file:  # the same command, another recipe: no old result is taken
+        file.write("TSN: {HEAD_DROPOUT: 0.3}\n")
+    changed = run_tool(*command)
+    assert changed.returncode == 1 and "4 of 4 runs failed" in changed.stderr, changed.stderr
+    assert "TSN.HEAD_DROPOUT" in (tmp_path / "MLP" / "seed_1" / "console.txt").read_text()

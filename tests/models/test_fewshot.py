@@ -19,7 +19,7 @@ TINY = {
     "NUM_GPUS": 0, "TASK": "fewshot", "MODEL.MODEL_NAME": "ResNet3D", "RESNET3D.DEPTH": 10,
     "RESNET3D.WIDEN_FACTOR": 0.125, "RESNET3D.CONV1_T_SIZE": 3, "DATA.NUM_FRAMES": 4,
     "DATA.TRAIN_CROP_SIZE": 48, "DATA.TEST_CROP_SIZE": 48, "FEWSHOT.WAY": 3,
-    "TSN.BACKBONE": "timm/test_byobnet", "TSN.INPUT": "data",
+    "TSN.BACKBONE": "timm/test_byobnet", "TSN.INPUT": "data", "TSN.PARTIAL_BN": False,
 }  # fmt: skip
 METHODS = [
     {"FEWSHOT.METHOD": "staf"},
@@ -61,6 +61,18 @@ def test_every_method_learns_a_task(extra):
         optimizer.step()
         history.append(loss.item())
     assert min(history) < 0.8 * history[0] and math.isfinite(history[-1])
+
+
+@pytest.mark.parametrize("extra", METHODS)
+def test_what_is_trained_gets_a_gradient(extra):
+    """Several processes would wait for the gradients of others for ever."""
+    _, model = build(extra)
+    sum(model.train()(episode())[1].values()).backward()
+    idle = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert not idle and any(p.requires_grad for p in model.base.parameters())
+    others = [n for n, p in model.named_parameters() if not p.requires_grad]
+    assert all(".norm_v." in n or n.startswith(("base.fc.", "base.new_fc.", "base.consensus."))
+               for n in others)  # fmt: skip
 
 
 @pytest.mark.parametrize("extra", METHODS)
