@@ -19,12 +19,17 @@ ACCEPTED = object()
 _RENAMED = {
     "MODEL.FINETUNING": "MODEL.FINETUNNING",
     "SOLVER.CLIP_GRADIENT": "SOLVER.CLIP_GRAD_L2NORM",
+    "TRAIN_FILE": "DATA.TRAIN_LIST",
+    "VAL_FILE": "DATA.VAL_LIST",
+    "TEST_FILE": "DATA.TEST_LIST",
 }
 
 # Values that were names of something gone: (key, old value) -> new value, and why.
 _REPLACED = {
     ("SOLVER.OPTIMIZING_METHOD", "mt_adamw"): ("adamw", "torch has no multi-tensor variant apart"),
     ("MODEL.MODEL_NAME", "vit_base_patch16_224"): ("TimeSformer", "its sizes are keys"),
+    ("MODEL.MODEL_NAME", "BasicClipVideo"): ("TemporalClipVideo", "frames do not see each other"),
+    ("MODEL.TEMPORAL_MODELING_TYPE", "stcross_attn"): ("stcross_attend", "it was misspelt"),
     ("DATA.DECODING_BACKEND", "torchvision"): ("pyav", "torchvision decodes no video any more"),
 }
 
@@ -46,8 +51,16 @@ _SWITCHES = {
 
 def translate(entries: Iterable[Entry], problems: list[Problem]) -> list[Entry]:
     """Entries under today's names and values; contradictions are added to ``problems``."""
-    result = []
+    entries, result = list(entries), []
+    loaded = {e.key.split(".")[0]: e.value for e in entries if e.key.endswith(".CUSTOM_LOAD")}
     for entry in entries:
+        part, _, name = entry.key.partition(".")
+        if name == "CUSTOM_LOAD":
+            continue
+        if name == "CUSTOM_LOAD_FILE":
+            if loaded.get(part) and entry.value:
+                result.append(Entry(f"{part}.CHECKPOINT_FILE_PATH", entry.value, entry.origin))
+            continue
         key = _RENAMED.get(entry.key, entry.key)
         value = entry.value
         if isinstance(value, str) and (key, value) in _REPLACED:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from slowfast.config.defaults import get_cfg
@@ -12,6 +12,8 @@ from slowfast.config.validate import find_problems
 from slowfast.config.yaml_file import read_yaml
 from slowfast.utils.errors import UserError
 from slowfast.utils.registry import did_you_mean
+
+_DERIVATIONS: list[Callable[[CfgNode], None]] = []
 
 
 def load_config(
@@ -45,7 +47,20 @@ def load_config(
 
 
 def derive(cfg: CfgNode) -> None:
-    """Values that follow from others; done once, before the tree is frozen."""
+    """Set the values that follow from others."""
+    for derivation in _DERIVATIONS:
+        derivation(cfg)
+
+
+def register_derivation(derivation: Callable[[CfgNode], None]) -> Callable[[CfgNode], None]:
+    """Decorator: add a function that sets what follows from other values, once, before the tree
+    is frozen; rooms above add theirs where they live."""
+    _DERIVATIONS.append(derivation)
+    return derivation
+
+
+@register_derivation
+def _rates_of_machines(cfg: CfgNode) -> None:
     if cfg.SOLVER.BASE_LR_SCALE_NUM_SHARDS and cfg.NUM_SHARDS > 1:
         for name in ("BASE_LR", "WARMUP_START_LR", "COSINE_END_LR"):
             key = f"SOLVER.{name}"

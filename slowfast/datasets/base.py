@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from slowfast.config.node import CfgNode
 from slowfast.datasets import lists
 from slowfast.datasets.checks import check_list
-from slowfast.datasets.classnames import find_class_names
+from slowfast.datasets.classnames import configured_names
 from slowfast.datasets.lists import Item, ItemList
 from slowfast.datasets.mirror import mirrored_labels
 from slowfast.utils.errors import UserError, VideoError
@@ -107,9 +107,8 @@ class VideoDataset(Dataset):
 
     def _load_list(self, cfg: CfgNode) -> ItemList:
         found = self.read_list(cfg)
-        names = found.class_names or find_class_names(
-            cfg.DATA.CLASS_NAMES_PATH, cfg.DATA.PATH_TO_DATA_DIR
-        )
+        mapped = cfg.DATA.INDEX_LABEL_MAPPING_FILE or cfg.DATA.CLASS_NAMES
+        names = (not mapped and found.class_names) or configured_names(cfg.DATA)
         found = ItemList(found.items, found.source, names)
         problems = check_list(found, self.split, cfg.MODEL.NUM_CLASSES, cfg.DATA.ALLOW_SINGLE_LABEL)
         if problems:

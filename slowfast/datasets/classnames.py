@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from slowfast.config.node import CfgNode
 from slowfast.datasets.lists import read_json, read_lines
 from slowfast.utils.errors import UserError
 
@@ -19,10 +20,18 @@ def read_class_names(path: str | Path, key: str = "DATA.CLASS_NAMES_PATH") -> li
     data = read_json(path, key)
     if isinstance(data, list):
         return [str(name) for name in data]
-    pairs = [(int(v), k) if _is_number(v) else (int(k), v) for k, v in data.items()]
-    pairs.sort()
-    if [label for label, _ in pairs] != list(range(len(pairs))):
-        raise UserError("labels must run from 0 without gaps", "", str(path))
+    is_map = isinstance(data, dict)
+    if not is_map or not all(_is_number(k) or _is_number(v) for k, v in data.items()):
+        raise UserError("is no map of labels and names", 'write {"0": "first class"}', str(path))
+    # Labels are the keys where those are numbers: a class may be called "1".
+    swap = not all(_is_number(label) for label in data)
+    pairs = sorted((int(v), k) if swap else (int(k), v) for k, v in data.items())
+    labels = [label for label, _ in pairs]
+    missing = sorted(set(range(max(labels, default=0) + 1)) - set(labels))
+    if missing or len(set(labels)) < len(labels):
+        text = f", {missing[0]} is missing" if missing else ""
+        remedy = "number the classes 0, 1, 2 …"
+        raise UserError(f"labels must run from 0 without gaps{text}", remedy, str(path))
     return [str(name) for _, name in pairs]
 
 
@@ -30,12 +39,17 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int) or (isinstance(value, str) and value.isdigit())
 
 
-def find_class_names(configured: str, data_dir: str) -> list[str]:
-    """Names from the configured file, else from ``classes.txt`` beside the lists, else none."""
-    if configured:
-        return read_class_names(configured)
-    beside = Path(data_dir) / DEFAULT_NAME
-    return read_class_names(beside) if data_dir and beside.is_file() else []
+def configured_names(data: CfgNode) -> list[str]:
+    """Names that the section DATA gives, itself or in a file; else those of ``classes.txt`` beside
+    the lists, else none."""
+    if data.CLASS_NAMES:
+        return list(data.CLASS_NAMES)
+    for key in ("INDEX_LABEL_MAPPING_FILE", "CLASS_NAMES_PATH"):
+        if data[key]:
+            return read_class_names(Path(data[key]).expanduser(), f"DATA.{key}")
+    folder = data.PATH_TO_DATA_DIR
+    beside = Path(folder) / DEFAULT_NAME
+    return read_class_names(beside) if folder and beside.is_file() else []
 
 
 def permutation(ours: Sequence[str], theirs: Sequence[str]) -> list[int]:

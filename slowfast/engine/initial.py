@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 
 from slowfast.config.node import CfgNode
@@ -43,6 +44,9 @@ def load_tested_weights(cfg: CfgNode, network: nn.Module, task: Task) -> None:
     if not path:
         path, key = cfg.TRAIN.CHECKPOINT_FILE_PATH, "TRAIN.CHECKPOINT_FILE_PATH"
     if not path:
+        model = MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME)
+        path, key = model.untrained_weights(cfg), "TEST.CLIP_ORI_PATH"
+    if not path:
         raise UserError(
             f"there are no weights to test: none is named and {cfg.OUTPUT_DIR} holds none",
             "train first, or name a checkpoint",
@@ -57,8 +61,29 @@ def load_tested_weights(cfg: CfgNode, network: nn.Module, task: Task) -> None:
         logger.info("testing %s", path)
     else:
         load_weights(network, path, cfg, key)
+    if cfg.TEST.PATCHING_MODEL:
+        _patch(cfg, network)
     names = content.get("class_names") or []
     task.accept_class_names(list(names))
+
+
+def _patch(cfg: CfgNode, network: nn.Module) -> None:
+    """TEST.PATCHING_RATIO of the original weights plus the rest of the loaded ones (arXiv
+    2208.05592); what the original does not have stays as it is."""
+    path, ratio = cfg.TEST.CLIP_ORI_PATH or cfg.TRAIN.CLIP_ORI_PATH, cfg.TEST.PATCHING_RATIO
+    if not path:
+        raise UserError(
+            "there are no original weights to mix in", "set TEST.CLIP_ORI_PATH",
+            "TEST.PATCHING_MODEL",
+        )  # fmt: skip
+    trained = {name: value.clone() for name, value in network.state_dict().items()}
+    load_weights(network, path, cfg, "TEST.CLIP_ORI_PATH")
+    mixed = {
+        name: torch.lerp(trained[name], value, ratio) if value.is_floating_point() else value
+        for name, value in network.state_dict().items()
+    }
+    network.load_state_dict(mixed)
+    logger.info("%g of the weights of %s, %g of the tested ones", ratio, path, 1 - ratio)
 
 
 def _own_state(network: nn.Module, content: dict[str, Any], path: Any) -> dict[str, Any]:

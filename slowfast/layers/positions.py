@@ -28,6 +28,23 @@ def resize_line(pos: torch.Tensor, length: int) -> torch.Tensor:
     return F.interpolate(pos.transpose(1, 2), size=length, mode="nearest").transpose(1, 2)
 
 
+def resize_pos_spatial(weight: torch.Tensor, positions: int) -> torch.Tensor:
+    """Spatial position embedding ``1 N C`` of a square grid -> ``1 positions C``, bicubic."""
+    side, new_side = math.isqrt(weight.shape[1]), math.isqrt(positions)
+    grid = weight.reshape(1, side, side, -1).permute(0, 3, 1, 2).float()
+    size = (new_side, new_side)
+    resized = F.interpolate(grid, size=size, mode="bicubic", align_corners=False)
+    return resized.permute(0, 2, 3, 1).reshape(1, positions, -1).to(weight.dtype)
+
+
+def resize_table(weight: torch.Tensor, places: int) -> torch.Tensor:
+    """CLIP's positions ``1+N C`` -> ``places C``: the grid resized, bicubic; unchanged where it
+    fits."""
+    if len(weight) == places:
+        return weight
+    return torch.cat([weight[:1], resize_pos_spatial(weight[None, 1:], places - 1)[0]])
+
+
 def waves(length: int, dim: int) -> torch.Tensor:
     """``length dim``: sines and cosines whose half waves span one place up to all of them."""
     rates = math.pi * (1 / length) ** (torch.arange(dim // 2) / (dim / 2))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import nn
@@ -32,11 +32,18 @@ def init_transformer(model: nn.Module, linear_bias: float = 0.0, norm_bias: floa
             nn.init.constant_(module.bias, norm_bias)
 
 
+class TaskLoss(NamedTuple):
+    """Logits of the model's own that the task's loss applies to as well, times ``weight``."""
+
+    logits: torch.Tensor
+    weight: float
+
+
 class VideoModel(nn.Module):
     """A network over clips: ``model(video)`` gives logits, in training and evaluation alike.
 
     ``model(video, with_losses=True)`` gives ``(logits, {name: loss})``: losses of the model's
-    own, added to the task's by name.
+    own (or a :class:`TaskLoss`), added to the task's by name.
     """
 
     # KEY VALUE words of a tiny variant, for tests over the whole registry.
@@ -47,6 +54,8 @@ class VideoModel(nn.Module):
     finetuned: ClassVar[tuple[str, ...]] = ("stfm", "normF", "blocks40", "head")
     # Beginnings of names of parameters whose shape depends on the number of classes.
     head_names: tuple[str, ...] = ("head.",)
+    # True for a network that knows classes by their names: any classes can be tested.
+    reads_class_names: ClassVar[bool] = False
 
     @classmethod
     def check(cls, cfg: CfgNode) -> Iterable[Problem]:
@@ -56,6 +65,11 @@ class VideoModel(nn.Module):
     @classmethod
     def initial_weights(cls, cfg: CfgNode) -> str:
         """Name below MODEL.PRETRAINED_DIR of the weights a recipe starts from, or empty."""
+        return ""
+
+    @classmethod
+    def untrained_weights(cls, cfg: CfgNode) -> str:
+        """Weights that can be tested without any training, or empty."""
         return ""
 
     @classmethod
@@ -75,9 +89,13 @@ class VideoModel(nn.Module):
         """Features before the head: ``B C`` (networks over frames: ``B T C``)."""
         raise NotImplementedError
 
+    def classify(self, features: torch.Tensor) -> torch.Tensor:
+        """What :meth:`forward_features` gives -> logits ``B classes``."""
+        return self.head(features)
+
     def forward(
         self, video: torch.Tensor, with_losses: bool = False
     ) -> torch.Tensor | tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """``B 3 T H W`` -> logits ``B classes``."""
-        logits = self.head(self.forward_features(video))
+        logits = self.classify(self.forward_features(video))
         return (logits, {}) if with_losses else logits

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from slowfast.analysis.parity.clip import compute_clip, is_clip_case
 from slowfast.analysis.parity.fewshot import compute_fewshot, is_fewshot, resnet_words
 from slowfast.config.defaults import get_cfg
 from slowfast.models.base import VideoModel
@@ -68,6 +69,8 @@ def compute_outputs(
     """The outputs that a case expects, as far as this network has them."""
     if is_fewshot(record):
         return compute_fewshot(record, inputs, state)
+    if is_clip_case(record):
+        return compute_clip(record, inputs, state)
     model = build_case_model(record, state)
     if "loss" in expected:
         return _train_outputs(model, inputs, expected, record["config"].get("labels"))

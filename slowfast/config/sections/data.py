@@ -1,6 +1,7 @@
 """DATA, AUG and DATA_LOADER: which frames are read and what is done to them."""
 
 from slowfast.config.schema import Key, Section, register_section
+from slowfast.config.sections import clip
 
 _LISTS = {
     "PATH_TO_DATA_DIR": Key(
@@ -29,6 +30,9 @@ _LISTS = {
         "",
         "Class names (txt: one a line; json); empty: classes.txt beside the lists, if there.",
         affects_result=False,
+    ),
+    "CLASS_NAMES": Key(
+        [], "Class names in label order, written here.", item=str, affects_result=False
     ),
     "CLASS_ORDER": Key(
         "strict",
@@ -142,7 +146,8 @@ _PIXELS = {
     ),
 }
 
-DATA = register_section(Section("DATA", "Lists, frames and pixels", _LISTS | _FRAMES | _PIXELS))
+_KEYS = _LISTS | _FRAMES | _PIXELS | clip.DATA_KEYS
+DATA = register_section(Section("DATA", "Lists, frames and pixels", _KEYS))
 
 AUG = register_section(
     Section(

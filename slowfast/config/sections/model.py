@@ -1,6 +1,7 @@
 """MODEL: keys that every model reads; a model's own section stands in the model's file."""
 
 from slowfast.config.schema import Key, Section, register_section
+from slowfast.config.sections import clip
 
 MODEL = register_section(
     Section(
@@ -8,7 +9,11 @@ MODEL = register_section(
         "The network",
         {
             "MODEL_NAME": Key("Uniformer", "Model, by its registered name."),
-            "ARCH": Key("uniformer", "Kept for old files; MODEL_NAME decides."),
+            "ARCH": Key(
+                "uniformer",
+                "CLIP: vitb32, vitb16, vitl14, or custom (sizes of the original weights or of the "
+                "section CLIP); otherwise kept for old files, MODEL_NAME decides.",
+            ),
             "NUM_CLASSES": Key(400, "Outputs of the network.", ge=1),
             "LOSS_FUNC": Key(
                 "cross_entropy",
@@ -36,6 +41,7 @@ MODEL = register_section(
             "PRETRAINED_DIR": Key(
                 "pretrained", "Folder of released weights named by recipes.", affects_result=False
             ),
-        },
+        }
+        | clip.MODEL_KEYS,
     )
 )

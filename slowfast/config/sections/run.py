@@ -10,6 +10,9 @@ RUN = register_section(
             "TASK": Key(
                 "", "Kind of task; empty means recognition.", choices=("", "recognition", "fewshot")
             ),
+            "TUNE_HEAD": Key(
+                False, "CLIP: the classes' features, begun with those of their texts, learn."
+            ),
             "NUM_GPUS": Key(1, "GPUs on this machine; 0 runs on the CPU.", ge=0),
             "NUM_SHARDS": Key(1, "Machines that take part.", ge=1, affects_result=False),
             "SHARD_ID": Key(0, "Number of this machine, from 0.", ge=0, affects_result=False),

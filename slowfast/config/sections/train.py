@@ -1,6 +1,7 @@
 """TRAIN, EMA, MIXUP and BN: the training loop."""
 
 from slowfast.config.schema import Key, Section, register_section
+from slowfast.config.sections import clip
 
 TRAIN = register_section(
     Section(
@@ -103,7 +104,8 @@ TRAIN = register_section(
                 ge=0.0,
                 affects_result=False,
             ),
-        },
+        }
+        | clip.TRAIN_KEYS,
     )
 )
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-from slowfast.layers.positions import resize_grid, resize_line
+from slowfast.layers.positions import resize_grid, resize_line, resize_pos_spatial, resize_table
 
 
 def inflate(weight: torch.Tensor, frames: int) -> torch.Tensor:
@@ -33,15 +33,6 @@ def resize_pos_temporal(weight: torch.Tensor, frames: int) -> torch.Tensor:
     return resized.transpose(1, 2).to(weight.dtype)
 
 
-def resize_pos_spatial(weight: torch.Tensor, positions: int) -> torch.Tensor:
-    """Spatial position embedding ``1 N C`` of a square grid -> ``1 positions C``, bicubic."""
-    side, new_side = math.isqrt(weight.shape[1]), math.isqrt(positions)
-    grid = weight.reshape(1, side, side, -1).permute(0, 3, 1, 2).float()
-    size = (new_side, new_side)
-    resized = F.interpolate(grid, size=size, mode="bicubic", align_corners=False)
-    return resized.permute(0, 2, 3, 1).reshape(1, positions, -1).to(weight.dtype)
-
-
 def fit_tensor(
     name: str, given: torch.Tensor, shape: Sequence[int], *, image_init: bool = False
 ) -> torch.Tensor | None:
@@ -60,6 +51,10 @@ def fit_tensor(
         flat = given[:, :, 0] if given.ndim == 5 else given
         plain = image_init and ("patch_embed" in name or ".pool_" in name)
         fitted = repeat_over_time(flat, want[2]) if plain else inflate(flat, want[2])
+    elif name.endswith("visual.positional_embedding") and given.shape[1:] == want[1:]:
+        fitted = resize_table(given, want[0])
+    elif name.endswith("model.positional_embedding") and len(given) > want[0]:
+        fitted = given[: want[0]]  # shorter texts
     elif "rel_pos" in name and given.ndim == 2 and given.shape[1] == want[1]:
         fitted = resize_rel_pos(given, want[0])
     elif name == "pos_embed" and given.ndim == 3 and given.shape[2] == want[2]:

@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from slowfast.models.weights.torchscript import is_torchscript, read_torchscript
 from slowfast.utils.errors import UserError
 from slowfast.utils.files import path_manager
 
@@ -27,16 +28,18 @@ def _numpy_scalars() -> list[Any]:
 
 
 def read_checkpoint(path: str | Path, key: str = "TRAIN.CHECKPOINT_FILE_PATH") -> dict[str, Any]:
-    """The content of a ``.pyth``/``.pth``/``.pt`` or safetensors file, on the CPU.
+    """The content of a ``.pyth``/``.pth``/``.pt``, TorchScript or safetensors file, on the CPU.
 
     UserError naming ``key`` if the file is missing, truncated or holds more than data.
     """
-    local = Path(path_manager.get_local_path(str(path)))
+    local = Path(path_manager.get_local_path(str(path))).expanduser()
     if not local.is_file():
         raise UserError(f"there is no checkpoint {path}", f"check {key}", key)
     try:
         if local.suffix == ".safetensors":
             return {"model_state": load_file(local)}
+        if is_torchscript(local):
+            return {"model_state": read_torchscript(local)}
         with torch.serialization.safe_globals(_numpy_scalars()):
             content = torch.load(local, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, ValueError, KeyError, SafetensorError) as error:

@@ -8,6 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 
 from slowfast.models.base import VideoModel
+from slowfast.models.clip.towers import sizes_of
+from slowfast.models.weights.clip_names import is_clip, is_video_clip, openai_names
+from slowfast.utils.errors import UserError
 
 State = dict[str, torch.Tensor]
 
@@ -160,8 +163,46 @@ def _is_resnet3d(state: State) -> bool:
     return "layer4.0.conv1.weight" in state and state["layer4.0.conv1.weight"].ndim == 5
 
 
+_CLIP_PARTS = ("projector_v.", "prompt_embed", "head", ".message_", ".stadapt_")
+
+
+def _from_clip(state: State, model: VideoModel) -> State:
+    """The network, and its frozen copy where there is one, begin with the same weights."""
+    state = openai_names(state)
+    own = model.state_dict()
+    _check_architecture(state, own)
+    starts = [start for start in ("model.", "raw_model.") if f"{start}logit_scale" in own]
+    return {start + name: value for start in starts for name, value in state.items()}
+
+
+def _from_video_clip(state: State, model: VideoModel) -> State:
+    own = model.state_dict()
+    _check_architecture(openai_names(state), own)
+    extra = ("projector_t.", "projector_v.", "raw_model.")  # not every network has them
+    return {n: v for n, v in state.items() if n in own or not n.startswith(extra)}
+
+
+def _check_architecture(state: State, own: State) -> None:
+    """UserError if a file holds a CLIP of another size."""
+    if not is_video_clip(own):
+        return
+    given, wanted = sizes_of(state), sizes_of(openai_names(own))
+    flexible = ("resolution", "context")
+    if any(vars(given)[k] != v for k, v in vars(wanted).items() if k not in flexible):
+        raise UserError(
+            f"the file holds a CLIP with {given}; the network has {wanted}",
+            "choose the ARCH of the file (vitb32, vitb16, vitl14), or custom and its sizes",
+            "MODEL.ARCH",
+        )
+
+
 # The first that matches is taken.
 SOURCES = (
+    WeightSource("CLIP", is_clip, _from_clip, _CLIP_PARTS),
+    WeightSource(
+        "CLIP for videos (Open-VCLIP, FROSTER, STDD)", is_video_clip, _from_video_clip,
+        _CLIP_PARTS,
+    ),
     WeightSource("STAF", _is_staf, _from_staf),
     WeightSource(
         "TRX", lambda s: any(name.startswith("transformers.0.k_linear.") for name in s),
