@@ -69,6 +69,8 @@ def translate(entries: Iterable[Entry], problems: list[Problem]) -> list[Entry]:
             value = new
         if key == "TEST.NUM_ENSEMBLE_VIEWS" and value == -1:  # PySlowFast: five tests in a row
             key, value = "TEST.NUM_TEMPORAL_CLIPS", [1, 3, 5, 7, 10]
+        if key == "MODEL.TEMPORAL_SCALE" and isinstance(value, int):  # STDD: one scale
+            value = [value]
         if key == "TRAIN.CHECKPOINT_TYPE" and value == "caffe2":
             problems.append(
                 Problem(

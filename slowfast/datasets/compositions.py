@@ -1,7 +1,9 @@
 """``compositions``: 36 classes of motion, each a direction, a path and a profile of speed.
 
 For few-shot and zero-shot work: the classes of training, validation and test are disjoint, and
-every word of a test class occurs in training classes.
+every word of a test class occurs in training classes. ``{train,val,test}.txt`` are lists of tasks'
+clips; ``zeroshot/`` holds lists with labels and class maps, where ``val.csv`` are clips of training
+classes that are not trained on.
 """
 
 from __future__ import annotations
@@ -21,8 +23,9 @@ from slowfast.video.writer import write_mp4
 
 CLASSES = [" ".join(words) for words in itertools.product(DIRECTIONS, PATHS, SPEEDS)]
 _MARKER = "compositions.json"
-_VERSION = 1
+_VERSION = 2
 _OF_VAL, _OF_TEST = 6, 8  # classes
+_HELD_OUT = 10  # one of so many clips of a training class validates zero-shot training
 
 
 @dataclass(frozen=True)
@@ -64,9 +67,30 @@ def generate(
             make_dirs(folder / "videos" / name)
         jobs += [(str(folder), name, clip, spec.seed) for name, clip in rows]
         write_text_atomic(folder / f"{split}.txt", "".join(f"{n}/{c}\n" for n, c in rows))
+    _write_zeroshot(folder, spec)
     write_clips(_write_clip, jobs, "compositions", workers, progress)
     write_text_atomic(marker, json.dumps(content))
     return True
+
+
+def _write_zeroshot(folder: Path, spec: CompositionsSpec) -> None:
+    """Lists ``path,label`` and class maps for training and for classes never seen."""
+    target, classes = make_dirs(folder / "zeroshot"), split_classes()
+    held = max(spec.train // _HELD_OUT, 1) if spec.train > 1 else 0
+    parts = {
+        "train": ("train", range(held, spec.train)), "val": ("train", range(held or 1)),
+        "test": ("test", range(spec.test)),
+    }  # fmt: skip
+    for name, (split, clips) in parts.items():
+        rows = [
+            f"{words}/{clip:04d}.mp4,{label}\n"
+            for label, words in enumerate(classes[split])
+            for clip in clips
+        ]
+        write_text_atomic(target / f"{name}.csv", "".join(rows))
+    for split in ("train", "test"):
+        names = {str(label): name for label, name in enumerate(classes[split])}
+        write_text_atomic(target / f"{split}_classes.json", json.dumps(names, indent=1))
 
 
 def _write_clip(job: tuple[str, str, str, int]) -> None:

@@ -82,6 +82,9 @@ CLIP = register_section(
                 "What learns of CLIP: visual, text_projection, text (the text tower), logit_scale.",
                 item=str,
             ),
+            "TEXT_FACTOR": Key(
+                1.0, "Factor of the learning rate of the text tower and its projection.", ge=0.0
+            ),
             "TEMPLATES": Key(
                 [], "Sentences with {} for the class name; empty: the 28 published ones.", item=str
             ),

@@ -85,7 +85,7 @@ class TemporalClipVideo(VideoModel):
             self.raw_model.load_state_dict(
                 {name: v for name, v in self.model.state_dict().items() if name in plain}
             )
-            self.raw_model.requires_grad_(False)
+            self.raw_model.requires_grad_(False).eval()
 
     def _set_factors(self, cfg: CfgNode) -> None:
         model = cfg.MODEL
@@ -167,11 +167,14 @@ class TemporalClipVideo(VideoModel):
         return cfg.TEST.CLIP_ORI_PATH or cfg.TRAIN.CLIP_ORI_PATH
 
     def group_factors(self) -> dict[str, tuple[float, float]]:
-        """``MODEL.*FINETUNE_FACTOR`` by the first word that a name holds."""
-        found = {
-            name: next(factor for word, factor in self._factors.items() if word in name)
-            for name, _ in self.named_parameters()
-        }
+        """``MODEL.*FINETUNE_FACTOR`` by the first word that a name holds; CLIP.TEXT_FACTOR."""
+        text = tuple(
+            f"model.{start}" for part in ("text", "text_projection") for start in PARTS[part]
+        )
+        found = {}
+        for name, _ in self.named_parameters():
+            factor = next(factor for word, factor in self._factors.items() if word in name)
+            found[name] = factor * (self.options.TEXT_FACTOR if name.startswith(text) else 1.0)
         return {name: (1.0, factor) for name, factor in found.items() if factor != 1.0}
 
     def train(self, mode: bool = True) -> TemporalClipVideo:

@@ -42,7 +42,7 @@ def read_checkpoint(path: str | Path, key: str = "TRAIN.CHECKPOINT_FILE_PATH") -
             return {"model_state": read_torchscript(local)}
         with torch.serialization.safe_globals(_numpy_scalars()):
             content = torch.load(local, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, ValueError, KeyError, SafetensorError) as error:
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError, SafetensorError) as error:
         raise UserError(
             f"{path} cannot be read, it may be truncated: {str(error).splitlines()[0]}",
             "copy or download it again",
