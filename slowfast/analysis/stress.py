@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -17,6 +16,7 @@ from typing import Any
 
 import torch
 
+from slowfast.analysis.results import read_stats
 from slowfast.engine.checkpoint import run_checkpoints
 from slowfast.models.weights.read import read_checkpoint
 from slowfast.utils.errors import RunFailure
@@ -27,14 +27,6 @@ logger = get_logger(__name__)
 # What of two checkpoints must be equal to the last bit.
 COMPARED = ("model_state", "ema_state", "optimizer_state", "scaler_state", "rng_state",
             "sampler_state", "iteration", "progress", "recent_losses")  # fmt: skip
-
-
-def read_stats(out: Path, kind: str = "") -> list[dict[str, Any]]:
-    """Lines of ``stats.jsonl`` (of one ``_type``); a line being written is left out."""
-    file = out / "stats.jsonl"
-    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
-    rows = [json.loads(line) for line in lines if line.endswith("}\n")]
-    return [row for row in rows if not kind or row["_type"] == kind]
 
 
 def differences(a: Any, b: Any, name: str = "") -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from slowfast.analysis.stress import read_stats
+from slowfast.analysis.results import read_result
 from slowfast.config.load import load_config
 from slowfast.config.node import CfgNode
 from slowfast.utils.errors import RunFailure, UserError
@@ -138,15 +138,6 @@ class Sweep:
             row.intervals.append(result["interval"])
             row.cpu_seconds.append(result["cpu_seconds"])
         return row
-
-
-def read_result(out: Path) -> dict[str, float]:
-    """``top1`` of the last test of a run in percent, and ``interval``, 0 if it has none."""
-    tests = [row for row in read_stats(out) if row.get("split") == "test_final"]
-    if not tests:
-        raise RunFailure(f"{out} holds no result of a test", "is TEST.ENABLE True?")
-    last = tests[-1]
-    return {"top1": float(last["top1_acc"]), "interval": float(last.get("interval", 0))}
 
 
 def as_markdown(rows: Sequence[Row]) -> str:

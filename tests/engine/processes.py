@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from slowfast.analysis.stress import read_stats as stats
+from slowfast.analysis.results import read_stats as stats
 from slowfast.analysis.stress import state_differences
 from tests.conftest import words
 

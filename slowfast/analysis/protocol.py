@@ -1,0 +1,61 @@
+"""Protocols over several tests: the mean over splits, and base and novel classes."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from slowfast.analysis.results import read_result
+from slowfast.utils.errors import UserError
+
+
+@dataclass
+class ProtocolRow:
+    """A data set: top-1 in percent of each of its tests."""
+
+    name: str
+    top1: list[float] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        """``12.3 ± 0.4``: mean and standard deviation (n - 1) over the tests."""
+        mean = statistics.mean(self.top1)
+        return f"{mean:.2f}" + (
+            f" ± {statistics.stdev(self.top1):.2f}" if len(self.top1) > 1 else ""
+        )
+
+
+def read_rows(given: Iterable[str]) -> list[ProtocolRow]:
+    """Rows of words ``NAME=DIR,DIR…``, each DIR the OUTPUT_DIR of a test."""
+    rows = []
+    for word in given:
+        name, equals, folders = word.partition("=")
+        if not (equals and folders):
+            raise UserError(f"{word!r} is no NAME=DIR,DIR…", "see --help", "ROW")
+        results = [read_result(Path(folder))["top1"] for folder in folders.split(",")]
+        rows.append(ProtocolRow(name, results))
+    return rows
+
+
+def split_table(rows: Sequence[ProtocolRow]) -> str:
+    """A line a set: mean and deviation, each split."""
+    lines = ["| set | top-1 | each split |", "| --- | --- | --- |"]
+    for row in rows:
+        each = ", ".join(f"{value:.2f}" for value in row.top1)
+        lines.append(f"| {row.name} | {row} | {each} |")
+    return "\n".join(lines)
+
+
+def base_novel_table(rows: Sequence[ProtocolRow]) -> str:
+    """A line a set, whose two tests are base and novel classes: both and their harmonic mean."""
+    lines = ["| set | base | novel | harmonic mean |", "| --- | --- | --- | --- |"]
+    for row in rows:
+        if len(row.top1) != 2:
+            raise UserError(
+                f"{row.name} has {len(row.top1)} tests", "give base and novel, in this order", "ROW"
+            )
+        base, novel = row.top1
+        harmonic = statistics.harmonic_mean(row.top1)
+        lines.append(f"| {row.name} | {base:.2f} | {novel:.2f} | {harmonic:.2f} |")
+    return "\n".join(lines)
