@@ -27,7 +27,7 @@ run_on() {
 }
 
 run_on train train "$@"
-CHECKPOINT="$(ls "$OUT"/train/checkpoints/checkpoint_epoch_?????.pyth | tail -1)"
+CHECKPOINT="$(find "$OUT/train/checkpoints" -name 'checkpoint_epoch_?????.pyth' | sort | tail -1)"
 tested=(TRAIN.ENABLE False TEST.ENABLE True TEST.CHECKPOINT_FILE_PATH "$CHECKPOINT")
 run_on seen train DATA.TEST_LIST val.csv "${tested[@]}" "$@"
 run_on unseen test "${tested[@]}" "$@"

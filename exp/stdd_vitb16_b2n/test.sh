@@ -8,7 +8,7 @@ SET="${SET:-ucf101}"
 DATA_DIR="${DATA_DIR:-slowfast/datasets/zero_shot/B2N_$SET}"
 RUN="${OUTPUT_DIR:-output/$EXP_NAME}/$SET"
 if [ -z "${CHECKPOINT:-}" ]; then
-  CHECKPOINT="$(ls "$RUN"/checkpoints/checkpoint_epoch_?????.pyth 2>/dev/null | tail -1)"
+  CHECKPOINT="$(find "$RUN/checkpoints" -name 'checkpoint_epoch_?????.pyth' 2>/dev/null | sort | tail -1 || true)"
   if [ -z "$CHECKPOINT" ]; then
     echo "error: $RUN holds no checkpoint: train first (run.sh), or set CHECKPOINT" >&2
     exit 2

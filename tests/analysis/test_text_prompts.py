@@ -56,7 +56,7 @@ class Stub:
         stub = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):  # noqa: N802
+            def do_POST(self):
                 content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 stub.keys.append(self.headers["Authorization"])
                 stub.asked.append(content)
@@ -185,7 +185,7 @@ def test_no_answer_in_the_end(tmp_path, classes):
     with Stub(reply) as stub:
         done = run_tool("text_prompts.py", "askg", classes, out, "--tries", 2, "--pause", 0,
                         env=env(stub))  # fmt: skip
-            assert done.returncode == 1 and "gave no answer in 2 tries" in done.stderr
+        assert done.returncode == 1 and "gave no answer in 2 tries" in done.stderr
     assert list(store.read_classes(out)) == ["abseiling"]
     with Stub(good) as stub:
         assert run_tool("text_prompts.py", "askg", classes, out, env=env(stub)).returncode == 0

@@ -13,7 +13,9 @@ from slowfast.engine.run import main
 from slowfast.models import MODEL_REGISTRY
 from tests.conftest import ROOT, TINY, words
 
-EXPERIMENTS = sorted(p.parent.name for p in (ROOT / "exp").glob("*/config.yaml"))
+# Several runs, one table: tests/cli/test_zeroshot.py.
+PROTOCOLS = {"stdd_vitb16_zeroshot", "stdd_vitb16_b2n"}
+EXPERIMENTS = sorted({p.parent.name for p in (ROOT / "exp").glob("*/config.yaml")} - PROTOCOLS)
 # The recipe stays what it is but for sizes, places, and what needs many videos or many GPUs.
 SMALL = {k: v for k, v in TINY.items() if k.startswith(("NUM_", "LOG_", "DATA_L", "DATA.TRAIN_J"))}
 SMALL |= {
@@ -22,12 +24,12 @@ SMALL |= {
     "SOLVER.MAX_EPOCH": 1, "SOLVER.STEPS": [0], "SOLVER.LRS": [1], "SOLVER.WARMUP_EPOCHS": 0,
     "TEST.NUM_ENSEMBLE_VIEWS": 1, "TEST.SHORT_SIDE": 0, "BN.NUM_BATCHES_PRECISE": 1,
     "DATA.TRAIN_JITTER_SCALES_RELATIVE": [], "DATA.TRAIN_JITTER_ASPECT_RELATIVE": [],
-    "DATA.PATH_PREFIX": "''", "TENSORBOARD.ENABLE": False,
+    "DATA.PATH_PREFIX": "''", "TENSORBOARD.ENABLE": False, "DATA.TEXT_AUG": False,
 }  # fmt: skip
 FROM_SCRATCH = {
     "Uniformer": "UNIFORMER.PRETRAIN_NAME", "TimeSformer": "TIMESFORMER.PRETRAINED_MODEL",
     "STAM": "STAM.PRETRAIN_NAME", "MViT": "MVIT.PRETRAIN_NAME", "TSN": "TSN.PRETRAIN_NAME",
-    "ResNet3D": "RESNET3D.PRETRAIN_NAME",
+    "ResNet3D": "RESNET3D.PRETRAIN_NAME", "TemporalClipVideo": "TRAIN.CLIP_ORI_PATH",
 }  # fmt: skip
 
 # Few-shot recipes keep their protocol; the published lists give way to the embedded one.
