@@ -18,7 +18,12 @@ from pathlib import Path
 
 _MINIMUM_PYTHON = (3, 10)
 # Distribution -> module, where the names differ.
-_MODULES = {"pyyaml": "yaml", "opencv-python-headless": "cv2", "pytest-xdist": "xdist"}
+_MODULES = {
+    "open_clip_torch": "open_clip",
+    "pyyaml": "yaml",
+    "opencv-python-headless": "cv2",
+    "pytest-xdist": "xdist",
+}
 
 
 @dataclass(frozen=True)

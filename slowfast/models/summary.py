@@ -51,6 +51,8 @@ def measure_model(model: nn.Module, cfg: CfgNode, crop: int | None = None) -> Mo
     video = torch.zeros(1, 3, cfg.DATA.NUM_FRAMES, size, size, device=device)
     was_training = model.training
     model.eval()
+    with torch.no_grad():
+        model(video)  # what a network computes once (texts of classes) is not of the view
     loggers = [logging.getLogger("fvcore"), logging.getLogger("fvcore.nn.jit_analysis")]
     levels = [log.level for log in loggers]
     for log in loggers:

@@ -194,6 +194,20 @@ def test_benchmarks_print_json(tmp_path):
         assert result["model"] == "Uniformer" and result["clips_per_s"] > 0
 
 
+def test_clip_benchmark():
+    """Every kind of temporal modelling beside plain CLIP, and found texts."""
+    done = run_tool("benchmark.py", "clip", "--cfg", "configs/quickstart/zeroshot.yaml", "--rounds",
+                    "1", "DATA.CLASS_NAMES", "['a']", "CLIP.LAYERS", "1")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["None"]["forward_ratio"] == result["None"]["saved_ratio"] == 1.0
+    # 16 patches: 17 tokens, and once more half of them with the class token.
+    assert result["stcross_attend"]["tokens"] == {"queries": 26, "keys": 26}
+    assert result["expand_temporal_view"]["tokens"] == {"queries": 17, "keys": 51}
+    assert result["stcross_attend"]["saved_mib"] > result["None"]["saved_mib"] > 0
+    assert result["texts"]["count"] == 28 * 20
+
+
 def test_data_benchmark(video):
     done = run_tool("benchmark.py", "data", "--rounds", "3", "--video", str(video))
     assert done.returncode == 0, done.stderr

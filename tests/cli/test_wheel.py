@@ -29,7 +29,7 @@ def test_wheel_holds_the_package(tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
         archive.extractall(tmp_path / "site")
-    kinds = ("*.py", "*.json", "*.txt")
+    kinds = ("*.py", "*.json", "*.txt", "*.csv", "*.yml")
     expected = {str(p.relative_to(ROOT)) for k in kinds for p in (ROOT / "slowfast").rglob(k)}
     assert names == expected
     # every module imports from there, not from the clone

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
 import torch
 
+from slowfast.engine.run import main
 from slowfast.models import MODEL_REGISTRY
 from tests.cli.test_scripts import installed, script  # noqa: F401  (a fixture)
 from tests.conftest import ROOT, TINY, run_tool, words
@@ -113,6 +115,63 @@ def test_base_to_novel(compositions, tmp_path):
     base, novel, harmonic = float(base), float(novel), float(harmonic)
     expected = 2 * base * novel / (base + novel) if base and novel else 0
     assert name == "mine" and harmonic == pytest.approx(expected, abs=0.01)
+
+
+def test_your_own_class_names(compositions, tmp_path):
+    """CLIP's weights, a map of names, a list of videos: nothing else is needed."""
+    _, clip = build("TemporalClipVideo", {"MODEL.TEMPORAL_MODELING_TYPE": ""})
+    state = {n.removeprefix("model."): v for n, v in clip.state_dict().items()}
+    torch.save(state, tmp_path / "clip.pt")
+    (tmp_path / "my.json").write_text('{"0": "feeding a cat", "1": "washing a dog"}')
+    rows = (compositions / "zeroshot" / "test.csv").read_text().splitlines()[:6]
+    (tmp_path / "test.csv").write_text(
+        "".join(f"{row.rsplit(',', 1)[0]},{n % 2}\n" for n, row in enumerate(rows))
+    )
+    values = TINY_CLIP | {
+        "TRAIN.ENABLE": False, "TEST.CLIP_ORI_PATH": tmp_path / "clip.pt",
+        "DATA.INDEX_LABEL_MAPPING_FILE": tmp_path / "my.json", "OUTPUT_DIR": tmp_path / "out",
+        "DATA.PATH_TO_DATA_DIR": tmp_path, "DATA.PATH_PREFIX": compositions / "videos",
+    }  # fmt: skip
+    assert main(["--cfg", str(ROOT / "exp/stdd_vitb16_zeroshot/config.yaml"), *words(values)]) == 0
+    predicted = (tmp_path / "out" / "predictions.csv").read_text().splitlines()
+    assert len(predicted) == 7 and predicted[1].split(",")[4] == "feeding a cat"
+    assert {line.split(",")[5] for line in predicted[1:]} <= {"feeding a cat", "washing a dog"}
+
+
+def test_stopped_training_ends_as_if_left_alone(compositions, tmp_path):
+    """Masks, shuffles, templates and shares are drawn from the run's generator: a run that goes on
+    after its first epoch ends with the same bits."""
+    _, clip = build("TemporalClipVideo", {"MODEL.TEMPORAL_MODELING_TYPE": ""})
+    torch.save(
+        {n.removeprefix("model."): v for n, v in clip.state_dict().items()}, tmp_path / "clip.pt"
+    )
+    values = TINY_CLIP | {
+        "SOLVER.MAX_EPOCH": 2, "TRAIN.CLIP_ORI_PATH": tmp_path / "clip.pt",
+        "MODEL.KEEP_RAW_MODEL": True, "MODEL.RAW_MODEL_DISTILLATION": True,
+        "TRAIN.LINEAR_CONNECT_CLIMB": True, "MODEL.SPATIAL_REPEAT": False,
+        "CLIP.TRAINED": ["visual", "text", "text_projection", "logit_scale"],
+        "CLIP.TEMPLATES": ["a {}", "the {}", "moving {}"], "TEST.ENABLE": False,
+        "DATA.PATH_TO_DATA_DIR": compositions / "zeroshot", "TRAIN.CHECKPOINT_PERIOD": 1,
+        "DATA.PATH_PREFIX": compositions / "videos", "TRAIN.EVAL_PERIOD": 1,
+        "DATA.INDEX_LABEL_MAPPING_FILE": compositions / "zeroshot" / "train_classes.json",
+    }  # fmt: skip
+    cfg = ["--cfg", str(ROOT / "configs/quickstart/zeroshot.yaml")]
+    whole, again = tmp_path / "whole", tmp_path / "again"
+    assert main([*cfg, *words(values | {"OUTPUT_DIR": whole})]) == 0
+    first = "checkpoints/checkpoint_epoch_00001.pyth"
+    (again / "checkpoints").mkdir(parents=True)
+    shutil.copy(whole / first, again / first)
+    assert main([*cfg, *words(values | {"OUTPUT_DIR": again})]) == 0
+    states = [
+        torch.load(folder / "checkpoints/checkpoint_epoch_00002.pyth", weights_only=True)
+        for folder in (whole, again)
+    ]
+    assert all(torch.equal(v, states[1]["model_state"][n])
+               for n, v in states[0]["model_state"].items())  # fmt: skip
+    before = torch.load(whole / first, weights_only=True)["model_state"]
+    assert not torch.equal(
+        before["model.visual.proj"], states[0]["model_state"]["model.visual.proj"]
+    )
 
 
 def test_lists_of_the_published_protocols():

@@ -171,9 +171,9 @@ def test_features_lead_to_logits(name, extra):
         assert torch.allclose(model.classify(features), model(clips(cfg)), atol=1e-6)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_size_is_measured(name):
-    cfg, model = build(name)
+@pytest.mark.parametrize("name, extra", VARIANTS)
+def test_size_is_measured(name, extra):
+    cfg, model = build(name, extra)
     size = measure_model(model, cfg)
     assert size.parameters == sum(p.numel() for p in model.parameters())
     assert size.gflops > 0 and size.mega_activations > 0

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from slowfast.analysis.speed.memory import saved_bytes
 from slowfast.analysis.speed.timing import alternate, median_ms, ratio
 from slowfast.config.node import CfgNode
 from slowfast.engine.optim import build_optimizer
@@ -71,7 +72,8 @@ def benchmark_model(cfg: CfgNode, batch: int, rounds: int) -> dict[str, Any]:
     """Size, forward and forward + backward time and peak memory of the configured network.
 
     ``plain`` is the same network with :func:`plain_attention`, in the same run; ratios below 1
-    are in our favour. Memory on the CPU is that of the process so far: plain comes last.
+    are in our favour. ``*_gib`` on the CPU is the peak of the process so far; ``saved_mib`` is what
+    is kept for the backward pass, on any device.
     """
     runtime = Runtime(choose_device(cfg.NUM_GPUS))
     model = build_model(cfg, runtime.device)
@@ -109,6 +111,10 @@ def benchmark_model(cfg: CfgNode, batch: int, rounds: int) -> dict[str, Any]:
             f"plain_{what}_gib": memory[f"{what}_gib", "plain"],
             f"{what}_ratio": ratio(ours, plain),
         }
+    for name, (_, attention) in kinds.items():
+        with autocast(), _attention_of(attention):
+            saved = saved_bytes(model, video)
+        figures[f"{'' if name == 'ours' else 'plain_'}saved_mib"] = round(saved / 2**20, 1)
     clips_per_s = 1000 * batch / figures["forward_ms"]
     views = cfg.TEST.NUM_ENSEMBLE_VIEWS * cfg.TEST.NUM_SPATIAL_CROPS
     return _setting(cfg, runtime) | {

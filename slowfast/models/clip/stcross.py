@@ -79,7 +79,7 @@ class CrossBlock(ClipBlock):
 
     def forward(self, x: torch.Tensor, frames: int) -> torch.Tensor:
         """As released, the second half reads the plain path and adds to the crossed one."""
-        side = round((x.shape[1] - 1) ** 0.5)
+        side = int((x.shape[1] - 1) ** 0.5)
         kept = self.kept(len(x) // frames, frames, side, x.device).flatten(0, 1)
         index = kept[..., None].expand(-1, -1, x.shape[-1])  # B*T M C
         crossed = self.cross(x[:, :1], x[:, 1:].gather(1, index), frames)
