@@ -97,8 +97,8 @@ class TemporalClipVideo(VideoModel):
     def _set_classes(self, cfg: CfgNode, sizes: ClipSizes) -> None:
         self._states: torch.Tensor | None = None  # of the frozen text tower
         self._features: torch.Tensor | None = None  # of one evaluation
-        for name in ("prompts", "tokens"):
-            self.register_buffer(name, None, persistent=False)
+        # No buffers: those are sent to all processes at every step.
+        self._constants: dict[str, torch.Tensor] = {}
         names = configured_names(cfg.DATA) or [
             f"class {n}" for n in range(cfg.MODEL.NUM_CLASSES)
         ]  # check() refuses that where the names matter
@@ -106,14 +106,13 @@ class TemporalClipVideo(VideoModel):
             key = "DATA.TEXT_AUG_FEATURE_FILE"
             file = cfg.DATA.TEXT_AUG_FEATURE_FILE
             prompts = texts.read_features(file, sizes.embed_dim, len(names), key)
-            self.prompts = prompts
+            self._constants["prompts"] = prompts
             return
         templates, count = list(self.options.TEMPLATES) or texts.TEMPLATES, cfg.MODEL.PROMPT_NUM
         if cfg.MODEL.TEXT_PROMPT:
             templates = [" ".join(["X"] * count) + " {}."]
             self.prompt_embed = nn.Parameter(0.01 * torch.randn(count, sizes.text_width))
-        tokens = texts.fill_templates(templates, names, sizes.context)
-        self.tokens = tokens
+        self._constants["tokens"] = texts.fill_templates(templates, names, sizes.context)
         if cfg.TUNE_HEAD:
             self.head = nn.Parameter(torch.empty(len(names), sizes.embed_dim))
             self._begin_head()
@@ -142,15 +141,14 @@ class TemporalClipVideo(VideoModel):
         low, high = train.LINEAR_CONNECT_SAMPLE_L, train.LINEAR_CONNECT_SAMPLE_R
         middle = (low + high) / 2
         self._range = (low, high) if train.LINEAR_CONNECT_SAMPLE else (middle, middle)
-        self._originals: dict[str, str] = {}  # parameter -> buffer
+        self._towards: list[str] = []  # parameters, by the names that their originals have, too
         if not (self.connection and train.ENABLE):
             return
         given = read_clip(train.CLIP_ORI_PATH, "TRAIN.CLIP_ORI_PATH")
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad and name in given and given[name].shape == parameter.shape:
-                buffer = f"original_{len(self._originals)}"
-                self.register_buffer(buffer, given[name].float(), persistent=False)
-                self._originals[f"model.{name}"] = buffer
+                self._towards.append(f"model.{name}")
+                self._constants[f"model.{name}"] = given[name].float()
 
     # -- what the framework asks -----------------------------------------------------------------
 
@@ -190,7 +188,18 @@ class TemporalClipVideo(VideoModel):
 
     def _apply(self, function: Any, *args: Any, **kwargs: Any) -> TemporalClipVideo:
         self.forget_texts()  # they are of another device or precision
+        self._constants = {name: function(value) for name, value in self._constants.items()}
         return super()._apply(function, *args, **kwargs)
+
+    @property
+    def tokens(self) -> torch.Tensor:
+        """Tokens of the classes in every template, ``T K L``."""
+        return self._constants["tokens"]
+
+    @property
+    def prompts(self) -> torch.Tensor | None:
+        """Features of several texts a class, ``K n D``, if a file gives them."""
+        return self._constants.get("prompts")
 
     # -- classes ---------------------------------------------------------------------------------
 
@@ -258,7 +267,7 @@ class TemporalClipVideo(VideoModel):
         losses: dict[str, torch.Tensor | TaskLoss] = {}
         if self.training and self.distillation:
             losses["loss_distillation"] = self._distillation_loss(video, frames)
-        if self.training and self._originals:
+        if self.training and self._towards:
             losses["loss_connection"] = TaskLoss(self._connected_scores(video), self.connection)
         return scores, losses
 
@@ -288,8 +297,8 @@ class TemporalClipVideo(VideoModel):
         share = torch.empty((), device=video.device).uniform_(low, high)
         own = dict(self.named_parameters())
         between = {
-            name: own[name] + share * (getattr(self, buffer) - own[name]).detach()
-            for name, buffer in self._originals.items()
+            name: own[name] + share * (self._constants[name] - own[name]).detach()
+            for name in self._towards
         }
         return functional_call(self, between, (video,))
 
