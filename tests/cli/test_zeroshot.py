@@ -169,6 +169,15 @@ def test_stopped_training_ends_as_if_left_alone(compositions, tmp_path):
     assert all(torch.equal(v, states[1]["model_state"][n])
                for n, v in states[0]["model_state"].items())  # fmt: skip
     before = torch.load(whole / first, weights_only=True)["model_state"]
+    mean = tmp_path / "mean.pyth"
+    run_tool("average_weights.py", whole, mean, "--start", 0, "--end", 2, "--original",
+             tmp_path / "clip.pt")  # fmt: skip
+    averaged = torch.load(mean, weights_only=True)["model_state"]
+    original = clip.state_dict()["model.visual.proj"]
+    three = (original, before["model.visual.proj"], states[0]["model_state"]["model.visual.proj"])
+    assert torch.allclose(averaged["model.visual.proj"], sum(three) / 3, atol=1e-6)
+    assert torch.allclose(averaged["raw_model.visual.proj"], original)
+    assert averaged.keys() == before.keys()
     assert not torch.equal(
         before["model.visual.proj"], states[0]["model_state"]["model.visual.proj"]
     )

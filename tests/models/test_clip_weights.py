@@ -9,6 +9,7 @@ import zipfile
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from slowfast.config.load import load_config
@@ -165,10 +166,13 @@ def test_every_project_starts_the_network(tmp_path):
         "stdd": {"model_state": video},
         "froster": {"model_state": video | extra_names},
     }
+    save_file({n: v.clone() for n, v in state.items()}, tmp_path / "open_clip.safetensors")
     for name, content in files.items():
         torch.save(content, tmp_path / f"{name}.pt")
+    for path in sorted(tmp_path.iterdir()):
+        name = path.name
         cfg, model = build(NAME, PLAIN)
-        load_weights(model, tmp_path / f"{name}.pt", cfg)
+        load_weights(model, path, cfg)
         assert all(torch.equal(v, state[n]) for n, v in clip_state(model).items()), name
 
 

@@ -99,9 +99,7 @@ class TemporalClipVideo(VideoModel):
         self._features: torch.Tensor | None = None  # of one evaluation
         # No buffers: those are sent to all processes at every step.
         self._constants: dict[str, torch.Tensor] = {}
-        names = configured_names(cfg.DATA) or [
-            f"class {n}" for n in range(cfg.MODEL.NUM_CLASSES)
-        ]  # check() refuses that where the names matter
+        names = configured_names(cfg.DATA)
         if cfg.DATA.TEXT_AUG:
             key = "DATA.TEXT_AUG_FEATURE_FILE"
             file = cfg.DATA.TEXT_AUG_FEATURE_FILE
