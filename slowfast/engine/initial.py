@@ -23,11 +23,11 @@ def load_initial_weights(cfg: CfgNode, network: nn.Module, task: Task) -> None:
     """TRAIN.CHECKPOINT_FILE_PATH, else what the model's recipe names, else random weights."""
     path, key = cfg.TRAIN.CHECKPOINT_FILE_PATH, "TRAIN.CHECKPOINT_FILE_PATH"
     if not path:
-        name = MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME).initial_weights(cfg)
+        model = MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME)
+        name, key = model.initial_weights(cfg), model.initial_key
         if not name:
             logger.info("training starts from random weights")
             return
-        key = "the model's PRETRAIN_NAME"
         path = str(find_pretrained(name, cfg.MODEL.PRETRAINED_DIR, key))
     load_weights(network, path, cfg, key)
 

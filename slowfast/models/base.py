@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -39,6 +39,19 @@ class TaskLoss(NamedTuple):
     weight: float
 
 
+Losses = dict[str, "torch.Tensor | TaskLoss"]
+
+
+def own_losses(
+    losses: Losses, task_loss: Callable[[torch.Tensor], torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """A model's own losses as numbers; further logits of it get the task's loss."""
+    return {
+        name: value.weight * task_loss(value.logits) if isinstance(value, TaskLoss) else value
+        for name, value in losses.items()
+    }
+
+
 class VideoModel(nn.Module):
     """A network over clips: ``model(video)`` gives logits, in training and evaluation alike.
 
@@ -54,6 +67,8 @@ class VideoModel(nn.Module):
     finetuned: ClassVar[tuple[str, ...]] = ("stfm", "normF", "blocks40", "head")
     # Beginnings of names of parameters whose shape depends on the number of classes.
     head_names: tuple[str, ...] = ("head.",)
+    # The key that names the weights it starts from, for messages.
+    initial_key: ClassVar[str] = "the model's PRETRAIN_NAME"
     # True for a network that knows classes by their names: any classes can be tested.
     reads_class_names: ClassVar[bool] = False
 

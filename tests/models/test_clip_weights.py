@@ -17,11 +17,11 @@ from slowfast.engine.initial import load_tested_weights
 from slowfast.models.build import build_model
 from slowfast.models.clip.blocks import ClipBlock
 from slowfast.models.clip.towers import ARCHITECTURES, Clip
-from slowfast.models.weights.loader import load_state, load_weights
+from slowfast.models.weights.loader import find_pretrained, load_state, load_weights
 from slowfast.models.weights.read import read_checkpoint
 from slowfast.models.weights.torchscript import is_torchscript, read_torchscript
 from slowfast.utils.errors import UserError
-from tests.conftest import words
+from tests.conftest import ROOT, words
 from tests.models.test_registry import build, clips
 
 NAME = "TemporalClipVideo"
@@ -264,3 +264,23 @@ def test_half_read_files_are_named(tmp_path):
     (tmp_path / "a.pt").write_bytes(content[: len(content) // 2])
     with pytest.raises(UserError, match="cannot be read"):
         read_checkpoint(tmp_path / "a.pt", "TRAIN.CLIP_ORI_PATH")
+
+
+def test_start_from_a_path_or_a_name(tmp_path, monkeypatch):
+    """Below the folder of released weights, by a path, and by a path from the home directory."""
+    folder = tmp_path / "pretrained"
+    folder.mkdir()
+    (folder / "ViT-B-16.pt").touch()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in (
+        "ViT-B-16",
+        "ViT-B-16.pt",
+        str(folder / "ViT-B-16.pt"),
+        "~/pretrained/ViT-B-16.pt",
+    ):
+        assert find_pretrained(name, str(folder), "K") == folder / "ViT-B-16.pt"
+    with pytest.raises(
+        UserError, match="(?s)there is no pretrained.ViT-L-14.pt.*openai.CLIP"
+    ) as caught:
+        find_pretrained("pretrained/ViT-L-14.pt", str(ROOT / "pretrained"), "TRAIN.CLIP_ORI_PATH")
+    assert 'TRAIN.CLIP_ORI_PATH ""' in str(caught.value)

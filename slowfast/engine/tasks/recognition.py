@@ -23,7 +23,7 @@ from slowfast.engine.step import LossOutput, build_autocast
 from slowfast.engine.tasks.base import TASK_REGISTRY, Batch
 from slowfast.metrics.topk import topk_errors, unmix
 from slowfast.metrics.views import VideoScores, merge_views
-from slowfast.models.base import MODEL_REGISTRY, TaskLoss
+from slowfast.models.base import MODEL_REGISTRY, own_losses
 from slowfast.models.build import build_model
 from slowfast.utils.distributed import gather_objects
 from slowfast.utils.errors import UserError
@@ -138,18 +138,12 @@ class RecognitionTask:
         labels = batch["label"]
         video, targets = self.training_input(batch, step)
         logits, extra = model(video, with_losses=True)
-        extra = {name: self._own_loss(value, targets) for name, value in extra.items()}
+        extra = own_losses(extra, lambda further: self._loss(further, targets))
         loss = self._loss(logits, targets) + sum(extra.values())
         if self._distillation is not None:
             loss = self._distillation(loss, logits, video)
         stats = {f"{name}": float(value.detach()) for name, value in extra.items()}
         return LossOutput(loss, len(labels), stats | _errors(logits.detach(), targets))
-
-    def _own_loss(self, value: torch.Tensor | TaskLoss, targets: torch.Tensor) -> torch.Tensor:
-        """A loss of the model's own; further logits of it get the task's loss."""
-        if isinstance(value, TaskLoss):
-            return value.weight * self._loss(value.logits, targets)
-        return value
 
     def validator(self) -> ViewEvaluator:
         return ViewEvaluator(self, "val", "sum")

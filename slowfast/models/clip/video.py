@@ -38,6 +38,7 @@ class TemporalClipVideo(VideoModel):
     """``model`` is CLIP, ``raw_model`` its frozen copy; names as in released checkpoints."""
 
     reads_class_names = True
+    initial_key = "TRAIN.CLIP_ORI_PATH"
     head_names = ("head",)
     tiny = TINY_CLIP | {
         "MODEL.ARCH": "custom",
@@ -97,6 +98,7 @@ class TemporalClipVideo(VideoModel):
     def _set_classes(self, cfg: CfgNode, sizes: ClipSizes) -> None:
         self._states: torch.Tensor | None = None  # of the frozen text tower
         self._features: torch.Tensor | None = None  # of one evaluation
+        self._raw_features: torch.Tensor | None = None  # the frozen copy's
         # No buffers: those are sent to all processes at every step.
         self._constants: dict[str, torch.Tensor] = {}
         names = configured_names(cfg.DATA)
@@ -182,7 +184,7 @@ class TemporalClipVideo(VideoModel):
 
     def forget_texts(self) -> None:
         """The weights have changed: texts are to be encoded again."""
-        self._states = self._features = None
+        self._states = self._features = self._raw_features = None
 
     def _apply(self, function: Any, *args: Any, **kwargs: Any) -> TemporalClipVideo:
         self.forget_texts()  # they are of another device or precision
@@ -277,10 +279,12 @@ class TemporalClipVideo(VideoModel):
         frames, scale = self._raw_frames(video), self.raw_model.logit_scale.exp()
         if self.prompts is not None:
             return prompt_scores(frames, self.prompts, scale)
-        own = self.text_learns or hasattr(self, "prompt_embed")
-        states = texts.encode(self.raw_model, self.tokens) if own else self._frozen_states()
-        classes = texts.mean_features(states, self.raw_model.text_projection)
-        return text_scores(frames, classes, scale)
+        if self._raw_features is None:  # it never changes
+            own = self.text_learns or hasattr(self, "prompt_embed")
+            states = texts.encode(self.raw_model, self.tokens) if own else self._frozen_states()
+            projection = self.raw_model.text_projection
+            self._raw_features = texts.mean_features(states, projection).detach()
+        return text_scores(frames, self._raw_features, scale)
 
     def _distillation_loss(self, video: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
         """Frames, moved a little by a projector, keep the direction of the frozen copy's."""

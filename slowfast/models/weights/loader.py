@@ -148,7 +148,11 @@ def load_weights(
 
 
 def find_pretrained(name: str, folder: str, key: str) -> Path:
-    """The file of a released set of weights; UserError that says where it can be had."""
+    """The file of a released set of weights, by its path or by its name below ``folder``;
+    UserError that says where it can be had."""
+    given = Path(name).expanduser()
+    if given.is_file():
+        return given
     stem = name.removesuffix(".pth")
     for suffix in (".pth", ".pyth", ".pt", ".safetensors", ""):
         path = Path(folder) / f"{stem}{suffix}"
@@ -156,9 +160,10 @@ def find_pretrained(name: str, folder: str, key: str) -> Path:
             return path
     index = Path(folder) / "index.yaml"
     known = yaml.safe_load(index.read_text()) if index.is_file() else {}
-    where = known.get(stem, {}).get("source", "")
+    where = known.get(given.stem if given.suffix in (".pth", ".pt") else stem, {}).get("source", "")
+    is_path = given.parent != Path(".")
     raise UserError(
-        f"there is no {Path(folder) / (stem + '.pth')}",
+        f"there is no {given if is_path else Path(folder) / (stem + '.pth')}",
         (f"get it from {where}; " if where else "")
         + f'or start at random with {key} ""; MODEL.PRETRAINED_DIR names the folder',
         key,
