@@ -119,7 +119,10 @@ class Stam(VideoModel):
         nn.init.trunc_normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
         if options.INIT == "scratch":
-            init_from_scratch(self, self.aggregate.pos_embed[:, 1:] if over_time else None)
+            # All that the second transformer knows of a frame is its class token, which has to say
+            # where things are: places and tokens weigh as much as what is seen.
+            times = self.aggregate.pos_embed[:, 1:] if over_time else None
+            init_from_scratch(self, times, space=1.0, token=1.0)
 
     @classmethod
     def check(cls, cfg: CfgNode) -> Iterable[Problem]:

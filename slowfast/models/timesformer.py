@@ -117,7 +117,8 @@ class TimeSformer(FocusedModel):
         self.head = nn.Linear(dim, cfg.MODEL.NUM_CLASSES)
         self._initialise()
         if options.INIT == "scratch":
-            init_from_scratch(self, getattr(self, "time_embed", None))
+            # Motion shows in a patch over time, wherever that is: places weigh little.
+            init_from_scratch(self, getattr(self, "time_embed", None), space=0.3)
 
     def _initialise(self) -> None:
         init_transformer(self)

@@ -55,14 +55,15 @@ def check_vit(cfg: CfgNode, section: str) -> Iterable[Problem]:
             )
 
 
-_SPACE, _TIME = 0.3, 1.0  # sizes of the first positions: order in time is hardest to find
-
-
 @torch.no_grad()
-def init_from_scratch(model: nn.Module, over_time: nn.Parameter | None) -> None:
+def init_from_scratch(
+    model: nn.Module, over_time: nn.Parameter | None, space: float, token: float = 0.0
+) -> None:
     """INIT scratch; ``over_time``: positions of the frames, ``1 T C``.
 
-    Layers that begin at zero stay so.
+    ``space`` is the size of the positions in space (those in time have 1: order is hardest to
+    find), ``token`` that of class tokens, 0 leaves them as they are. Layers that begin at zero
+    stay so.
     """
     for module in model.modules():
         if isinstance(module, nn.Linear) and module.weight.any():
@@ -70,6 +71,9 @@ def init_from_scratch(model: nn.Module, over_time: nn.Parameter | None) -> None:
         elif isinstance(module, nn.MultiheadAttention):
             nn.init.normal_(module.in_proj_weight, std=module.embed_dim**-0.5)
     grid = waves_2d(math.isqrt(model.pos_embed.shape[1] - 1), model.pos_embed.shape[2])
-    model.pos_embed[0, 1:] = _SPACE * grid
+    model.pos_embed[0, 1:] = space * grid
     if over_time is not None:
-        over_time.copy_(_TIME * waves(*over_time.shape[-2:]))
+        over_time.copy_(waves(*over_time.shape[-2:]))
+    for name, parameter in model.named_parameters():
+        if token and name.endswith("cls_token"):
+            parameter.normal_(std=token)
