@@ -40,10 +40,19 @@ VARIANTS = [(name, {}) for name in NAMES] + [
     ),
     ("MViT", {"MVIT.POOL_FIRST": True, "MVIT.MODE": "conv_unshared", "MVIT.NORM_STEM": True}),
     ("MViT", {"MVIT.EMBED_DIM": 32, "MVIT.USE_ABS_POS": True, "MVIT.USE_FIXED_SINCOS_POS": True}),
-    *[("TemporalClipVideo", {"MODEL.TEMPORAL_MODELING_TYPE": kind})
-      for kind in TEMPORAL_TYPES if kind not in ("None", "expand_temporal_view")],
-    ("TemporalClipVideo", {"MODEL.KEEP_RAW_MODEL": True, "MODEL.RAW_MODEL_DISTILLATION": True,
-                           "MODEL.TEMPORAL_SHUFFLE": False}),
+    *[
+        ("TemporalClipVideo", {"MODEL.TEMPORAL_MODELING_TYPE": kind})
+        for kind in TEMPORAL_TYPES
+        if kind not in ("None", "expand_temporal_view")
+    ],
+    (
+        "TemporalClipVideo",
+        {
+            "MODEL.KEEP_RAW_MODEL": True,
+            "MODEL.RAW_MODEL_DISTILLATION": True,
+            "MODEL.TEMPORAL_SHUFFLE": False,
+        },
+    ),
     ("TemporalClipVideo", {"MODEL.TEXT_PROMPT": True, "MODEL.PROMPT_NUM": 3}),
     ("TemporalClipVideo", {"TUNE_HEAD": True, "CLIP.ACTIVATION": "gelu"}),
     ("TemporalClipVideo", {"CLIP.TRAINED": ["visual", "text_projection", "text", "logit_scale"]}),
