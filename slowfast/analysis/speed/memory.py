@@ -10,7 +10,7 @@ from torch.autograd.graph import saved_tensors_hooks
 def saved_bytes(network: nn.Module, video: torch.Tensor) -> int:
     """Bytes of tensors saved for the backward pass of a training step, parameters left out.
 
-    The same on every device and in every run, unlike the peak of a process.
+    The same in every run, unlike the peak of a process.
     """
     own = {p.untyped_storage().data_ptr() for p in network.parameters()}
     sizes: dict[int, int] = {}

@@ -74,7 +74,7 @@ def benchmark_model(cfg: CfgNode, batch: int, rounds: int) -> dict[str, Any]:
 
     ``plain`` is the same network with :func:`plain_attention`, in the same run; ratios below 1
     are in our favour. ``*_gib`` on the CPU is the peak of the process so far; ``saved_mib`` is what
-    is kept for the backward pass, on any device.
+    is kept for the backward pass.
     """
     runtime = Runtime(choose_device(cfg.NUM_GPUS))
     model = build_model(cfg, runtime.device)
