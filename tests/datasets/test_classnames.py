@@ -41,3 +41,26 @@ def test_order():
     assert check_order(["c", "a", "b"], ["a", "b", "c"], "permute") == [2, 0, 1]
     with pytest.raises(UserError, match="not in the checkpoint: d"):
         check_order(["a", "d"], ["a", "b"], "permute")
+
+
+@pytest.mark.parametrize("content, expected", [
+    ('{"0": "a", "1": "b"}', ["a", "b"]),
+    ('{"a": 1, "b": 0}', ["b", "a"]),
+    ('{"0": "1", "1": "0"}', ["1", "0"]),  # classes may be called by numbers
+    ('["a", "b"]', ["a", "b"]),
+])  # fmt: skip
+def test_maps_of_both_directions(content, expected, tmp_path):
+    (tmp_path / "map.json").write_text(content)
+    assert read_class_names(tmp_path / "map.json") == expected
+
+
+@pytest.mark.parametrize("content, expected", [
+    ('{"0": "a", "2": "b"}', "without gaps, 1 is missing"),
+    ('{"a": 0, "b": 0}', "without gaps"),
+    ('{"a": "b"}', "is no map of labels and names"),
+    ("3", "is no map of labels and names"),
+])  # fmt: skip
+def test_maps_that_are_none(content, expected, tmp_path):
+    (tmp_path / "map.json").write_text(content)
+    with pytest.raises(UserError, match=expected):
+        read_class_names(tmp_path / "map.json")

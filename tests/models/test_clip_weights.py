@@ -117,6 +117,7 @@ class Attack:
     Attack(os.system, "touch /tmp/slowfast_was_here"),
     Attack(eval, "open('/tmp/slowfast_was_here', 'w')"),
     Attack(getattr, "text", "upper"),
+    Attack(torch._utils._rebuild_tensor_v2, torch.float32, 0, (1,), (1,), False, None),
 ])  # fmt: skip
 def test_archives_are_not_executed(attack, tmp_path):
     malicious(tmp_path / "bad.pt", pickle.dumps({"x": attack}, protocol=2))
@@ -127,7 +128,7 @@ def test_archives_are_not_executed(attack, tmp_path):
 
 
 def test_memory_beyond_the_file_is_refused(tmp_path):
-    """A tensor larger than its memory, and one without memory."""
+    """A tensor larger than its memory (one number, repeated by a stride of 0), and one without."""
 
     class Writer(pickle.Pickler):
         def __init__(self, file, key):
@@ -140,7 +141,7 @@ def test_memory_beyond_the_file_is_refused(tmp_path):
 
     for key in ("0", "7"):
         file = io.BytesIO()
-        rebuild = Attack(torch._utils._rebuild_tensor_v2, "memory", 0, (1000,), (1,), False, None)
+        rebuild = Attack(torch._utils._rebuild_tensor_v2, "memory", 0, (10**15,), (0,), False, None)
         Writer(file, key).dump({"w": rebuild})
         malicious(tmp_path / "bad.pt", file.getvalue())
         with zipfile.ZipFile(tmp_path / "bad.pt", "a") as archive:

@@ -50,3 +50,5 @@ def test_wrong_numbers_fail(tmp_path):
 def test_missing_path():
     done = run_tool("parity.py", "nowhere")
     assert done.returncode == 2 and "there is no nowhere" in done.stderr
+    done = run_tool("parity.py", "README.md")
+    assert done.returncode == 2 and "README.md is no JSON" in done.stderr

@@ -49,7 +49,10 @@ def find_cases(paths: Iterable[str | Path]) -> Iterator[Path]:
             raise UserError(f"there is no {path}", "name a case file or a folder of them")
         files = sorted(path.rglob("*.json")) if path.is_dir() else [path]
         for file in files:
-            content = json.loads(file.read_text())
+            try:
+                content = json.loads(file.read_text())
+            except ValueError as error:
+                raise UserError(f"{file} is no JSON: {error}", "name a case or a folder") from None
             if isinstance(content, Mapping) and ("manifest" in content or "table" in content):
                 yield file
 

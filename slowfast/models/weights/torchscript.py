@@ -6,6 +6,7 @@ tensors, ``code/`` a program that is left alone. The pickle may only build what 
 
 from __future__ import annotations
 
+import math
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -35,10 +36,16 @@ def is_torchscript(path: str | Path) -> bool:
 def read_torchscript(path: str | Path) -> dict[str, torch.Tensor]:
     """All tensors of the module tree by their dotted names; pickle.UnpicklingError if the file
     describes anything but modules, tensors and plain values."""
-    with zipfile.ZipFile(path) as archive:
-        root = next(n for n in archive.namelist() if n.endswith("/data.pkl"))[: -len("data.pkl")]
-        with archive.open(f"{root}data.pkl") as file:
-            tree = _Unpickler(file, lambda key: archive.read(f"{root}data/{key}")).load()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            root = next(n for n in names if n.endswith("/data.pkl"))[: -len("data.pkl")]
+            with archive.open(f"{root}data.pkl") as file:
+                tree = _Unpickler(file, lambda key: archive.read(f"{root}data/{key}")).load()
+    except zipfile.BadZipFile as error:
+        raise ValueError(str(error)) from error
+    except (AttributeError, IndexError, StopIteration, TypeError) as error:
+        raise pickle.UnpicklingError(f"no module tree: {error}") from error
     return dict(_tensors(tree, ""))
 
 
@@ -58,7 +65,8 @@ def _tensors(node: Any, prefix: str) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _rebuild(storage: torch.Tensor, offset: int, size: tuple, stride: tuple, *_: Any) -> Any:
-    # A copy: as_strided checks nothing beyond the memory, and the file's bytes are read-only.
+    if math.prod(size) > len(storage):  # by strides of 0 a few bytes could fill all memory
+        raise pickle.UnpicklingError(f"a tensor of {size} in {len(storage)} numbers")
     return storage.as_strided(size, stride, offset).clone()
 
 
