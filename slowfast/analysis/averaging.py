@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from slowfast.engine.checkpoint import run_checkpoints
-from slowfast.models.weights.clip_names import is_clip, is_video_clip, openai_names
+from slowfast.models.weights.clip_names import is_clip, is_video_clip, video_names
 from slowfast.models.weights.files import write_weights
 from slowfast.models.weights.read import read_checkpoint, state_dict_of
 from slowfast.utils.errors import UserError
@@ -33,7 +33,7 @@ def epoch_weights(
 
     swa: equal; gwa: a Gaussian over the number of the epoch; bwa: Beta(1/2, 1/2) at the middles
     of as many equal parts of 0..1 as there are epochs; ewa: ``decay`` for every epoch of age.
-    """  # fmt: skip
+    """
     count = len(epochs)
     places = [(number + 0.5) / count for number in range(count)]
     raw = {
@@ -81,9 +81,9 @@ def average(paths: dict[int, Path], weights: Sequence[float], target: str | Path
         content = read_checkpoint(path, "RUN")
         state = state_dict_of(content, path)
         if epoch == 0 and in_video_names and is_clip(state):
-            state = _as_trained(state, expected)
+            state = video_names(state, expected)
         _check(state, expected, path, optional=epoch == 0)
-        for name in expected.keys() & state.keys():
+        for name in filter(state.__contains__, expected):
             _add(sums, shares, name, state[name], weight)
         content = {key: content.get(key) for key in ("class_names", "cfg")}
         logger.info("epoch %d: weight %.4f (%s)", epoch, weight, path.name)
@@ -91,14 +91,6 @@ def average(paths: dict[int, Path], weights: Sequence[float], target: str | Path
         if value.is_floating_point():
             value /= shares[name]
     return write_weights(target, sums, content["class_names"], content["cfg"])
-
-
-def _as_trained(state: State, expected: dict[str, torch.Size]) -> State:
-    """OpenAI's names as those of a run, the frozen copy included."""
-    state = openai_names(state)
-    starts = ("model.", "raw_model.")
-    renamed = {start + name: value for start in starts for name, value in state.items()}
-    return {name: value for name, value in renamed.items() if name in expected}
 
 
 def _check(state: State, expected: dict[str, torch.Size], path: Path, optional: bool) -> None:

@@ -50,12 +50,12 @@ def test_clip_is_epoch_zero(tmp_path):
     """OpenAI's names stand beside a run's; what CLIP lacks is averaged over the rest."""
     clip = {
         "visual.conv1.weight": torch.zeros(1), "visual.class_embedding": torch.zeros(1),
-        "logit_scale": torch.tensor(4.0), "input_resolution": torch.tensor(224),
+        "logit_scale": torch.zeros(1), "input_resolution": torch.tensor(224),
     }  # fmt: skip
     torch.save(clip, tmp_path / "clip.pt")
     for epoch in (1, 2):
         names = ("model.visual.conv1.weight", "model.visual.class_embedding", "projector_v.0.weight",
-                 "raw_model.visual.conv1.weight")  # fmt: skip
+                 "raw_model.visual.conv1.weight", "model.logit_scale", "raw_model.logit_scale")  # fmt: skip
         write_run(tmp_path, [epoch], lambda e: {n: torch.full((1,), 3.0 * e) for n in names})
     paths = find_epochs(tmp_path, 0, 2, str(tmp_path / "clip.pt"))
     average(paths, epoch_weights("swa", list(paths)), tmp_path / "mean.safetensors")

@@ -211,6 +211,20 @@ def test_encoded_texts_are_found_again(tmp_path, caplog):
         assert "cannot be read" in caplog.text
 
 
+def test_stored_texts_know_no_mixed_precision(tmp_path):
+    """A run in bfloat16 that encodes them first leaves what a run in float32 would have left."""
+    torch.manual_seed(0)
+    network = Clip(
+        ClipSizes(8, 64, 1, 16, 32, 12, text_width=64, text_layers=2), block_of("", None)
+    )
+    tokens = texts.fill_templates(["a {}."], ["cat", "dog"], 12)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        stored = texts.encode_cached(network, tokens, str(tmp_path))
+    assert stored.dtype == torch.float32
+    assert torch.equal(texts.encode_cached(network, tokens, str(tmp_path)), stored)
+    assert torch.equal(texts.encode(network, tokens), stored)
+
+
 def test_any_classes_can_be_tested(tmp_path):
     """The same weights with another class map: other outputs, no error."""
     names = tmp_path / "mine.json"
@@ -412,6 +426,13 @@ def test_text_features_that_do_not_fit(shape, expected, tmp_path):
     torch.save(torch.randn(shape), tmp_path / "f.pt")
     words = {"DATA.TEXT_AUG": True, "DATA.TEXT_AUG_FEATURE_FILE": tmp_path / "f.pt"}
     assert expected in refused(words)
+
+
+def test_text_features_that_cannot_be_read(tmp_path):
+    for name in ("f.pt", "f.safetensors"):
+        (tmp_path / name).write_bytes(b"no tensor")
+        text = refused({"DATA.TEXT_AUG": True, "DATA.TEXT_AUG_FEATURE_FILE": tmp_path / name})
+        assert f"{name} cannot be read" in text and "DATA.TEXT_AUG_FEATURE_FILE" in text
 
 
 def test_text_features_of_a_file(tmp_path):

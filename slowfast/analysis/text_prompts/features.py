@@ -46,7 +46,7 @@ def prompt_features(
     templates: Sequence[str] = TEMPLATES,
 ) -> torch.Tensor:
     """Features ``K n D``: of every sentence the mean over templates. Classes with fewer sentences
-    repeat theirs, up to the longest."""  # fmt: skip
+    repeat theirs, up to the longest."""
     found = []
     progress = Progress("text features", len(names), 10)
     for number, (name, entry) in enumerate(zip(names, entries), 1):

@@ -88,10 +88,13 @@ def mean_features(states: torch.Tensor, projection: torch.Tensor) -> torch.Tenso
 
 
 def encode(network: Clip, tokens: torch.Tensor, progress: Progress | None = None) -> torch.Tensor:
-    """States of the text tower for tokens ``… L``: ``… W``, without gradient."""
-    flat = tokens.flatten(0, -2).to(network.text_projection.device)
-    states = []
-    with torch.no_grad():
+    """States of the text tower for tokens ``… L``: ``… W``, without gradient.
+
+    Mixed precision is left aside: what is stored must not depend on the run that stored it.
+    """
+    device = network.text_projection.device
+    flat, states = tokens.flatten(0, -2).to(device), []
+    with torch.no_grad(), torch.autocast(device.type, enabled=False):
         for part in flat.split(_BATCH):
             states.append(network.text_states(part))
             if progress is not None:
@@ -158,17 +161,17 @@ def read_features(path: str, width: int, classes: int, key: str) -> torch.Tensor
 
 
 def _read_tensor(file: Path, key: str) -> torch.Tensor:
-    if file.suffix == ".safetensors":
-        tensors = list(load_file(file).values())
-    else:
-        try:
+    try:
+        if file.suffix == ".safetensors":
+            content = load_file(file)
+        else:
             content = torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise UserError(
-                f"{file} cannot be read: {(str(error).splitlines() or [''])[0]}",
-                "save a tensor alone", key,
-            ) from error  # fmt: skip
-        tensors = list(content.values()) if isinstance(content, dict) else [content]
+    except Exception as error:
+        raise UserError(
+            f"{file} cannot be read: {(str(error).splitlines() or [''])[0]}",
+            "save a tensor alone", key,
+        ) from error  # fmt: skip
+    tensors = list(content.values()) if isinstance(content, dict) else [content]
     if len(tensors) != 1 or not isinstance(tensors[0], torch.Tensor):
         raise UserError(f"{file} holds no single tensor", "save classes x texts x width", key)
     return tensors[0]

@@ -103,8 +103,7 @@ class TemporalClipVideo(VideoModel):
         self._constants: dict[str, torch.Tensor] = {}
         names = configured_names(cfg.DATA)
         if cfg.DATA.TEXT_AUG:
-            key = "DATA.TEXT_AUG_FEATURE_FILE"
-            file = cfg.DATA.TEXT_AUG_FEATURE_FILE
+            file, key = cfg.DATA.TEXT_AUG_FEATURE_FILE, "DATA.TEXT_AUG_FEATURE_FILE"
             prompts = texts.read_features(file, sizes.embed_dim, len(names), key)
             self._constants["prompts"] = prompts
             return

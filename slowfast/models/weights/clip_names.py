@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from pathlib import Path
 
 import torch
@@ -31,6 +32,14 @@ def openai_names(state: State) -> State:
     # open_clip keeps the text tower of some networks apart.
     state = {name.removeprefix("text."): value for name, value in state.items()}
     return {name: value for name, value in state.items() if name not in _CONSTANTS}
+
+
+def video_names(state: State, own: Container[str]) -> State:
+    """A CLIP of any file under the names of a video network with parameters ``own``; its frozen
+    copy, where there is one, has the same weights."""
+    state = openai_names(state)
+    starts = [start for start in ("model.", "raw_model.") if f"{start}logit_scale" in own]
+    return {start + name: value for start in starts for name, value in state.items()}
 
 
 def read_clip(path: str | Path, key: str) -> State:

@@ -9,7 +9,7 @@ import torch
 
 from slowfast.models.base import VideoModel
 from slowfast.models.clip.towers import sizes_of
-from slowfast.models.weights.clip_names import is_clip, is_video_clip, openai_names
+from slowfast.models.weights.clip_names import is_clip, is_video_clip, openai_names, video_names
 from slowfast.utils.errors import UserError
 
 State = dict[str, torch.Tensor]
@@ -167,12 +167,9 @@ _CLIP_PARTS = ("projector_v.", "prompt_embed", "head", ".message_", ".stadapt_")
 
 
 def _from_clip(state: State, model: VideoModel) -> State:
-    """The network, and its frozen copy where there is one, begin with the same weights."""
-    state = openai_names(state)
     own = model.state_dict()
-    _check_architecture(state, own)
-    starts = [start for start in ("model.", "raw_model.") if f"{start}logit_scale" in own]
-    return {start + name: value for start in starts for name, value in state.items()}
+    _check_architecture(openai_names(state), own)
+    return video_names(state, own)
 
 
 def _from_video_clip(state: State, model: VideoModel) -> State:
