@@ -16,8 +16,16 @@ PACKAGE = ROOT / "slowfast"
 FILES = sorted(PACKAGE.rglob("*.py"))
 # Bottom to top: a file imports only from its own room and rooms before it.
 ROOMS = [
-    "utils", "config", "metrics", "video", "datasets", "layers", "models", "engine", "analysis",
-]  # fmt: skip
+    "utils",
+    "config",
+    "metrics",
+    "video",
+    "datasets",
+    "layers",
+    "models",
+    "engine",
+    "analysis",
+]
 
 
 def room_of(path: Path) -> str:

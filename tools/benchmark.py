@@ -30,8 +30,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--video", nargs="+", default=[], help="data: files or frame folders to use instead"
     )
-    parser.add_argument("--cfg", nargs="+", default=[],
-                        help="model, train, clip: configuration files")  # fmt: skip
+    parser.add_argument(
+        "--cfg", nargs="+", default=[], help="model, train, clip: configuration files"
+    )
     parser.add_argument("--batch", type=int, default=1, help="model, train: clips at once (1)")
     parser.add_argument("--rounds", type=int, default=20, help="measured repetitions (20)")
     parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")

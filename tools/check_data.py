@@ -23,8 +23,12 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("words", nargs="*", metavar="LIST",
-                        help="lists of 'path label' lines; with --cfg KEY VALUE words")  # fmt: skip
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar="LIST",
+        help="lists of 'path label' lines; with --cfg KEY VALUE words",
+    )
     parser.add_argument("--cfg", help="a configuration: its own lists, whatever their form")
     parser.add_argument("--prefix", default="", help="put in front of the paths of LIST")
     parser.add_argument("--template", default="{:05d}.jpg", help="images of frame folders")
@@ -62,8 +66,11 @@ def show(report, out: str) -> None:
         print(f"{name}: {figures['videos']} videos, {figures['bad']} bad ({figures['source']})")
         for what in ("classes", "videos_a_class", "frames", "fps", "seconds", "short_side"):
             value = figures[what]
-            text = f"{value['min']:g} .. {value['median']:g} .. {value['max']:g}" \
-                if isinstance(value, dict) and value else value or "none"  # fmt: skip
+            text = (
+                f"{value['min']:g} .. {value['median']:g} .. {value['max']:g}"
+                if isinstance(value, dict) and value
+                else value or "none"
+            )
             print(f"  {what.replace('_', ' '):<15} {text}")
         for item, cause in report.bad(name)[:10]:
             print(f"  bad: line {item.line}: {item.path}: {cause}")

@@ -13,9 +13,10 @@ from slowfast.utils.cli import run_command
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog="example: python tools/check_env.py",
+        description=__doc__,
+        epilog="example: python tools/check_env.py",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     parser.parse_args()
     from slowfast.analysis.environment import examine, is_ready
 

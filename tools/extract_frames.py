@@ -29,8 +29,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--short-side", type=int, default=0, help="pixels (0: as it is)")
     parser.add_argument("--template", default="{:05d}.jpg", help="names of images ({:05d}.jpg)")
     parser.add_argument("--quality", type=int, default=95, help="JPEG quality, 1 to 100 (95)")
-    parser.add_argument("--lists", nargs="+", default=[], metavar="FILE",
-                        help="lists in SOURCE whose paths begin there")  # fmt: skip
+    parser.add_argument(
+        "--lists",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="lists in SOURCE whose paths begin there",
+    )
     parser.add_argument("--workers", type=int, help="processes (all cores)")
     parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
     return parser.parse_args()
@@ -56,10 +61,13 @@ def main() -> int:
     options = {k: getattr(args, k) for k in ("short_side", "template", "quality")}
     results = map_files(
         functools.partial(work, source=args.source, target=args.target, made=made, **options),
-        names, Path(args.target) / "journal.jsonl", workers=args.workers, title="extracting",
+        names,
+        Path(args.target) / "journal.jsonl",
+        workers=args.workers,
+        title="extracting",
         stamp=lambda name: f"{options} {file_stamp(str(Path(args.source, name)))}",
         holds=lambda name, result: "frames" not in result or Path(args.target, made[name]).is_dir(),
-    )  # fmt: skip
+    )
     failed = write_failures(results, "frames", Path(args.target) / "failed.tsv")
     frames = {name: results[name]["frames"] for name in names if name not in failed}
     for file in args.lists:

@@ -37,11 +37,15 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--val", type=float, default=0.1, help="folder: share of videos (0.1)")
     parser.add_argument("--test", type=float, default=0.1, help="folder: share of videos (0.1)")
     parser.add_argument("--seed", type=int, default=0, help="folder: seed of the division (0)")
-    parser.add_argument("--split", type=int, default=1, choices=(1, 2, 3),
-                        help="ucf101, hmdb51: official split (1)")  # fmt: skip
+    parser.add_argument(
+        "--split", type=int, default=1, choices=(1, 2, 3), help="ucf101, hmdb51: official split (1)"
+    )
     parser.add_argument("--template", default="{:05d}.jpg", help="images of frame folders")
-    parser.add_argument("--base", default=str(_path.ROOT / "configs/quickstart/stfm.yaml"),
-                        help="configuration to build on (quickstart/stfm)")  # fmt: skip
+    parser.add_argument(
+        "--base",
+        default=str(_path.ROOT / "configs/quickstart/stfm.yaml"),
+        help="configuration to build on (quickstart/stfm)",
+    )
     parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
     return parser.parse_args()
 

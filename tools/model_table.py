@@ -16,8 +16,12 @@ def parse_args() -> argparse.Namespace:
         description=__doc__,
         epilog="example: python tools/model_table.py configs/Kinetics/*.yaml DATA.NUM_FRAMES 16",
     )
-    parser.add_argument("words", nargs="*", metavar="FILE or KEY VALUE",
-                        help="files (default: all of configs/), then overrides")  # fmt: skip
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar="FILE or KEY VALUE",
+        help="files (default: all of configs/), then overrides",
+    )
     parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
     return parser.parse_args()
 

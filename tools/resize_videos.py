@@ -47,10 +47,13 @@ def main() -> int:
     options = {"short_side": args.short_side, "crf": args.crf}
     results = map_files(
         functools.partial(work, source=args.source, target=args.target, made=made, **options),
-        names, Path(args.target) / "journal.jsonl", workers=args.workers, title="resizing",
+        names,
+        Path(args.target) / "journal.jsonl",
+        workers=args.workers,
+        title="resizing",
         stamp=lambda name: f"{options} {file_stamp(str(Path(args.source, name)))}",
         holds=lambda name, result: "after" not in result or Path(args.target, made[name]).is_file(),
-    )  # fmt: skip
+    )
     failed = write_failures(results, "after", Path(args.target) / "failed.tsv")
     before, after = (
         sum(r.get(k, 0) for r in results.values()) / 2**20 for k in ("before", "after")

@@ -44,11 +44,23 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
         generate(data, ShapesSpec(classes=4, train=6, val=2, test=2), progress=False)
-        words = ["DATA_LOADER.NUM_WORKERS", str(args.workers), "TRAIN.BATCH_SIZE",
-                 str(args.processes), "DATA.PATH_TO_DATA_DIR", str(data), *args.opts]  # fmt: skip
-        command = [str(_path.ROOT / "tools/run_net.py"), "--cfg",
-                   str(_path.ROOT / "configs/quickstart/stress.yaml"), *words,
-                   "OUTPUT_DIR", "{out}"]  # fmt: skip
+        words = [
+            "DATA_LOADER.NUM_WORKERS",
+            str(args.workers),
+            "TRAIN.BATCH_SIZE",
+            str(args.processes),
+            "DATA.PATH_TO_DATA_DIR",
+            str(data),
+            *args.opts,
+        ]
+        command = [
+            str(_path.ROOT / "tools/run_net.py"),
+            "--cfg",
+            str(_path.ROOT / "configs/quickstart/stress.yaml"),
+            *words,
+            "OUTPUT_DIR",
+            "{out}",
+        ]
         number = signal.Signals[args.signal]
         campaign = Campaign(command, Path(folder), args.processes, number, args.seed)
         result = campaign.run(args.stops)

@@ -94,15 +94,18 @@ def average(paths: dict[int, Path], weights: Sequence[float], target: str | Path
 
 
 def _check(state: State, expected: dict[str, torch.Size], path: Path, optional: bool) -> None:
-    wrong = [name for name, shape in expected.items()
-             if (name not in state and not optional) or
-             (name in state and state[name].shape != shape)]  # fmt: skip
+    wrong = [
+        name
+        for name, shape in expected.items()
+        if (name not in state and not optional) or (name in state and state[name].shape != shape)
+    ]
     if wrong or not expected.keys() & state.keys():
         raise UserError(
             f"{path} is of another network: {len(wrong) or 'all'} parameters do not fit"
             + (f" (e.g. {', '.join(wrong[:3])})" if wrong else ""),
-            "average checkpoints of one run, with the original it began with", "RUN",
-        )  # fmt: skip
+            "average checkpoints of one run, with the original it began with",
+            "RUN",
+        )
 
 
 def _add(

@@ -13,8 +13,16 @@ from slowfast.metrics.intervals import Estimate, mean_interval, paired_differenc
 from slowfast.utils.errors import Problem, UserError
 
 # What the tasks of a test follow from.
-_TASKS = ("RNG_SEED", "FEWSHOT.SPLIT", "FEWSHOT.WAY", "FEWSHOT.SHOT", "FEWSHOT.QUERY_TEST",
-          "FEWSHOT.QUERY_CLASSES", "DATA.TEST_LIST", "DATA.PATH_TO_DATA_DIR")  # fmt: skip
+_TASKS = (
+    "RNG_SEED",
+    "FEWSHOT.SPLIT",
+    "FEWSHOT.WAY",
+    "FEWSHOT.SHOT",
+    "FEWSHOT.QUERY_TEST",
+    "FEWSHOT.QUERY_CLASSES",
+    "DATA.TEST_LIST",
+    "DATA.PATH_TO_DATA_DIR",
+)
 
 
 @dataclass(frozen=True)
@@ -44,9 +52,10 @@ def compare_runs(a: str | Path, b: str | Path) -> Comparison:
         raise UserError(problems)
     if one.keys() != other.keys():
         raise UserError(
-            f"{a} holds {len(one)} tasks, {b} {len(other)}", "test both on equally many",
+            f"{a} holds {len(one)} tasks, {b} {len(other)}",
+            "test both on equally many",
             "FEWSHOT.TEST_TASKS",
-        )  # fmt: skip
+        )
     numbers = sorted(one)
     first, second = [one[n] for n in numbers], [other[n] for n in numbers]
     return Comparison(

@@ -63,9 +63,10 @@ def _python() -> Finding:
     version = platform.python_version()
     low = sys.version_info < _MINIMUM_PYTHON
     return Finding(
-        "python", f"{version} on {platform.platform()}",
+        "python",
+        f"{version} on {platform.platform()}",
         f"Python {'.'.join(map(str, _MINIMUM_PYTHON))} or newer is needed" if low else "",
-    )  # fmt: skip
+    )
 
 
 def _requirements(pyproject: Path) -> Iterator[tuple[str, str]]:
@@ -117,9 +118,11 @@ def _decoders() -> Iterator[Finding]:
     yield Finding("decoder pyav", f"av {av.__version__} with its own FFmpeg")
     reason = torchcodec.why_missing()
     yield Finding(
-        "decoder torchcodec", reason or "usable (DATA.DECODING_BACKEND torchcodec)",
-        "optional; pyav takes its place" if reason else "", required=False,
-    )  # fmt: skip
+        "decoder torchcodec",
+        reason or "usable (DATA.DECODING_BACKEND torchcodec)",
+        "optional; pyav takes its place" if reason else "",
+        required=False,
+    )
 
 
 def _devices() -> Iterator[Finding]:
@@ -140,7 +143,8 @@ def _machine(root: Path) -> Iterator[Finding]:
     if shared.is_dir():
         gib = shutil.disk_usage(shared).total / 2**30
         yield Finding(
-            "shared memory", f"{gib:.1f} GiB at {shared}",
+            "shared memory",
+            f"{gib:.1f} GiB at {shared}",
             "loader workers may need more: docker run --shm-size 8g" if gib < 1 else "",
             required=False,
-        )  # fmt: skip
+        )

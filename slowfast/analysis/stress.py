@@ -25,8 +25,17 @@ from slowfast.utils.logging import get_logger
 logger = get_logger(__name__)
 
 # What of two checkpoints must be equal to the last bit.
-COMPARED = ("model_state", "ema_state", "optimizer_state", "scaler_state", "rng_state",
-            "sampler_state", "iteration", "progress", "recent_losses")  # fmt: skip
+COMPARED = (
+    "model_state",
+    "ema_state",
+    "optimizer_state",
+    "scaler_state",
+    "rng_state",
+    "sampler_state",
+    "iteration",
+    "progress",
+    "recent_losses",
+)
 
 
 def differences(a: Any, b: Any, name: str = "") -> list[str]:
@@ -76,11 +85,15 @@ class Campaign:
         self._finish(self._start("stopped"))
         a, b = (self._last(name) for name in ("whole", "stopped"))
         return {
-            "signal": signal.Signals(self.number).name, "processes": self.processes,
-            "stops": hits, "at_iterations": iterations, "exit_codes": sorted(set(codes)),
+            "signal": signal.Signals(self.number).name,
+            "processes": self.processes,
+            "stops": hits,
+            "at_iterations": iterations,
+            "exit_codes": sorted(set(codes)),
             "damaged_checkpoints": self._log("stopped").count("skipping a damaged checkpoint"),
-            "differences": state_differences(a, b), "seconds_alone": round(alone_s, 1),
-        }  # fmt: skip
+            "differences": state_differences(a, b),
+            "seconds_alone": round(alone_s, 1),
+        }
 
     def _start(self, name: str) -> list[subprocess.Popen]:
         out = self.folder / name
@@ -93,12 +106,20 @@ class Campaign:
         for rank in range(self.processes):
             env = dict(os.environ)
             if self.processes > 1:
-                env |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_ADDR": "localhost",
-                        "WORLD_SIZE": str(self.processes), "MASTER_PORT": str(port),
-                        "LOCAL_WORLD_SIZE": str(self.processes)}  # fmt: skip
+                env |= {
+                    "RANK": str(rank),
+                    "LOCAL_RANK": str(rank),
+                    "MASTER_ADDR": "localhost",
+                    "WORLD_SIZE": str(self.processes),
+                    "MASTER_PORT": str(port),
+                    "LOCAL_WORLD_SIZE": str(self.processes),
+                }
             with open(out / f"console{rank}.txt", "ab") as log:
-                runs.append(subprocess.Popen([sys.executable, *command], env=env,
-                                             stdout=log, stderr=subprocess.STDOUT))  # fmt: skip
+                runs.append(
+                    subprocess.Popen(
+                        [sys.executable, *command], env=env, stdout=log, stderr=subprocess.STDOUT
+                    )
+                )
         return runs
 
     def _finish(self, runs: list[subprocess.Popen]) -> None:

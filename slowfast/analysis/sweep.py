@@ -95,8 +95,10 @@ class Sweep:
 
             failures = [text for text in pool.map(one, work) if text]
         if failures:
-            raise RunFailure(f"{len(failures)} of {len(work)} runs failed: {failures[0]}",
-                             "what has finished is kept: mend and start it again")  # fmt: skip
+            raise RunFailure(
+                f"{len(failures)} of {len(work)} runs failed: {failures[0]}",
+                "what has finished is kept: mend and start it again",
+            )
         return [self._row(variant, seeds) for variant in variants]
 
     def _place(self, variant: Variant, seed: int) -> Path:
@@ -116,16 +118,19 @@ class Sweep:
         make_dirs(out)
         env = os.environ | {"OMP_NUM_THREADS": str(threads)}
         with open(out / "console.txt", "ab") as log:
-            process = subprocess.Popen([sys.executable, *command], env=env, stdout=log,
-                                       stderr=subprocess.STDOUT)  # fmt: skip
+            process = subprocess.Popen(
+                [sys.executable, *command], env=env, stdout=log, stderr=subprocess.STDOUT
+            )
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             return f"{variant.name}, seed {seed}: exit code {process.returncode}, see {log.name}"
         result = {
-            "command": command, "settings": settings, **read_result(out),
+            "command": command,
+            "settings": settings,
+            **read_result(out),
             "cpu_seconds": usage.ru_utime + usage.ru_stime,
-        }  # fmt: skip
+        }
         write_text_atomic(done, json.dumps(result))
         return ""
 

@@ -18,14 +18,28 @@ def model_rows(files: Iterable[str | Path], overrides: list[str]) -> list[list[s
         size = measure_model(build_model(cfg), cfg)
         clip = f"{cfg.DATA.NUM_FRAMES} x {cfg.DATA.TRAIN_CROP_SIZE}²"
         views = f"{cfg.TEST.NUM_SPATIAL_CROPS} x {cfg.TEST.NUM_ENSEMBLE_VIEWS}"
-        rows.append([str(file), clip, f"{size.parameters / 1e6:.2f}",
-                     f"{size.gflops:.2f}", views, f"{size.mega_activations:.1f}"])  # fmt: skip
+        rows.append(
+            [
+                str(file),
+                clip,
+                f"{size.parameters / 1e6:.2f}",
+                f"{size.gflops:.2f}",
+                views,
+                f"{size.mega_activations:.1f}",
+            ]
+        )
     return rows
 
 
 def as_markdown(rows: Iterable[list[str]]) -> str:
     """The rows as a Markdown table."""
-    names = ("configuration", "clip", "M parameters", "GFLOPs a view", "views (crops x clips)",
-             "M activations a view")  # fmt: skip
+    names = (
+        "configuration",
+        "clip",
+        "M parameters",
+        "GFLOPs a view",
+        "views (crops x clips)",
+        "M activations a view",
+    )
     lines = [f"| {' | '.join(names)} |", "| --- " * len(names) + "|"]
     return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows])

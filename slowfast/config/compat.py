@@ -36,9 +36,20 @@ _REPLACED = {
 # Sections that configure models or tasks which this version does not have. What they hold is
 # of no consequence: MODEL.MODEL_NAME or the ENABLE key decides, and is checked.
 _FOREIGN_SECTIONS = {
-    "AVA", "DEMO", "MASK", "VIS_MASK", "CONTRASTIVE", "RESNET", "NONLOCAL", "SLOWFAST", "X3D",
-    "PREFETCH", "BENCHMARK", "DETECTION", "MULTIGRID",
-}  # fmt: skip
+    "AVA",
+    "DEMO",
+    "MASK",
+    "VIS_MASK",
+    "CONTRASTIVE",
+    "RESNET",
+    "NONLOCAL",
+    "SLOWFAST",
+    "X3D",
+    "PREFETCH",
+    "BENCHMARK",
+    "DETECTION",
+    "MULTIGRID",
+}
 _SWITCHES = {
     "DEMO.ENABLE": "the demo is a tool of its own, not a mode of a configuration",
     "MASK.ENABLE": "masked pre-training is not part of this framework",

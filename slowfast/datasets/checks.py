@@ -109,8 +109,12 @@ def warn_absent_labels(found: ItemList, classes: int) -> None:
         more = f" and {len(absent) - _SHOWN} more" if len(absent) > _SHOWN else ""
         logger.warning(
             "%d of %d classes have no video in %s: %s%s",
-            len(absent), classes, found.source, shown, more,
-        )  # fmt: skip
+            len(absent),
+            classes,
+            found.source,
+            shown,
+            more,
+        )
 
 
 def shared_videos(one: ItemList, other: ItemList) -> list[str]:
@@ -125,5 +129,9 @@ def warn_overlap(training: ItemList, held_out: ItemList) -> None:
     if shared:
         logger.warning(
             "%d of %d videos of %s are also trained on, e.g. %s: its figures say little about "
-            "other videos", len(shared), len(held_out.items), held_out.source, shared[0],
-        )  # fmt: skip
+            "other videos",
+            len(shared),
+            len(held_out.items),
+            held_out.source,
+            shared[0],
+        )

@@ -78,9 +78,10 @@ def _write_zeroshot(folder: Path, spec: CompositionsSpec) -> None:
     target, classes = make_dirs(folder / "zeroshot"), split_classes()
     held = max(spec.train // _HELD_OUT, 1) if spec.train > 1 else 0
     parts = {
-        "train": ("train", range(held, spec.train)), "val": ("train", range(held or 1)),
+        "train": ("train", range(held, spec.train)),
+        "val": ("train", range(held or 1)),
         "test": ("test", range(spec.test)),
-    }  # fmt: skip
+    }
     for name, (split, clips) in parts.items():
         rows = [
             f"{words}/{clip:04d}.mp4,{label}\n"

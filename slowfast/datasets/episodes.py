@@ -80,9 +80,13 @@ class TaskSampler:
     """Draws tasks from labelled clips."""
 
     def __init__(
-        self, labels: Sequence[int], options: CfgNode, split: str, seed: int,
+        self,
+        labels: Sequence[int],
+        options: CfgNode,
+        split: str,
+        seed: int,
         names: Sequence[str] = (),
-    ):  # fmt: skip
+    ):
         self.way, self.shot = options.WAY, options.SHOT
         self.query = options.QUERY if split == "train" else options.QUERY_TEST
         self.all_classes = options.QUERY_CLASSES == "all"

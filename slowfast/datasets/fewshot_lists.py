@@ -149,6 +149,10 @@ def read_clips(cfg: CfgNode, split: str) -> ItemList:
     if absent:
         logger.warning(
             "%s: %d of %d clips are not below %s, e.g. %s: left out",
-            file, len(absent), len(absent) + len(items), finder.root, absent[0],
-        )  # fmt: skip
+            file,
+            len(absent),
+            len(absent) + len(items),
+            finder.root,
+            absent[0],
+        )
     return ItemList(items, str(file), names)

@@ -142,10 +142,11 @@ def read_path_list(path: str | Path, separator: str, prefix: str, key: str) -> l
 def format_path_list(items: Sequence[Item], counted: bool) -> str:
     """Items as the lines that :func:`read_path_list` reads, ``counted`` with frame numbers."""
     return "".join(
-        f"{_quoted(item.path)} {item.num_frames} {item.label}\n" if counted
+        f"{_quoted(item.path)} {item.num_frames} {item.label}\n"
+        if counted
         else f"{_quoted(item.path)} {item.label}\n"
         for item in items
-    )  # fmt: skip
+    )
 
 
 def _quoted(path: str) -> str:

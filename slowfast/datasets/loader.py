@@ -99,9 +99,13 @@ def batch_size_per_process(cfg: CfgNode, split: str, processes: int = 1, views: 
 
 
 def construct_loader(
-    cfg: CfgNode, split: str, runtime: Runtime | None = None, dataset: VideoDataset | None = None,
-    size: int | None = None, collate_fn: Callable[[list[Any]], Batch] = collate,
-) -> DataLoader:  # fmt: skip
+    cfg: CfgNode,
+    split: str,
+    runtime: Runtime | None = None,
+    dataset: VideoDataset | None = None,
+    size: int | None = None,
+    collate_fn: Callable[[list[Any]], Batch] = collate,
+) -> DataLoader:
     """The loader of ``train``, ``val`` or ``test`` for this process, ``size`` samples a batch.
 
     Its ``batch_sampler.set_epoch`` chooses the epoch; UserError if a training list is

@@ -69,8 +69,9 @@ def _divide(
     for label, name in enumerate(names):
         own = [item for item in items if item.label == label]
         order = sample_rng(seed, 0, label, "split").permutation(len(own))
-        counts = {part: max(round(share * len(own)), 1) if share else 0
-                  for part, share in shares.items()}  # fmt: skip
+        counts = {
+            part: max(round(share * len(own)), 1) if share else 0 for part, share in shares.items()
+        }
         if sum(counts.values()) >= len(own):
             raise UserError(
                 f"class {name!r} has {len(own)} videos, too few for "
@@ -147,9 +148,12 @@ _READERS: dict[str, Callable] = {
 
 
 def from_official(
-    kind: str, annotations: str | Path, videos: str | Path, number: int = 1,
+    kind: str,
+    annotations: str | Path,
+    videos: str | Path,
+    number: int = 1,
     template: str = "{:05d}.jpg",
-) -> MadeLists:  # fmt: skip
+) -> MadeLists:
     """UCF101, HMDB51, Jester and SSv2 from their official files; frames of folders are counted."""
     folder = Path(annotations)
     if not folder.is_dir():

@@ -51,8 +51,10 @@ def mirrored_labels(cfg: CfgNode, names: Sequence[str]) -> dict[int, int | None]
         logger.warning(
             "DATA.RANDOM_FLIP turns %r into %r and %d more classes into others, with their old "
             "labels: set DATA.RANDOM_FLIP False, or DATA.MIRROR_CLASSES names",
-            one, other, len(pairs) - 1,
-        )  # fmt: skip
+            one,
+            other,
+            len(pairs) - 1,
+        )
     return {}
 
 
@@ -85,6 +87,7 @@ def _from_file(path: str, names: Sequence[str]) -> dict[int, int | None]:
 def _one_copy(cfg: CfgNode) -> Iterable[Problem]:
     if cfg.DATA.RANDOM_FLIP and cfg.DATA.MIRROR_CLASSES and cfg.AUG.NUM_SAMPLE > 1:
         yield Problem(
-            "copies of a clip share its label", "set AUG.NUM_SAMPLE 1, or DATA.RANDOM_FLIP False",
+            "copies of a clip share its label",
+            "set AUG.NUM_SAMPLE 1, or DATA.RANDOM_FLIP False",
             _KEY,
-        )  # fmt: skip
+        )

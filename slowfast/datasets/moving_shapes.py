@@ -108,9 +108,12 @@ def generate(
 
 
 def write_clips(
-    write: Callable[[Any], None], jobs: Sequence[Any], title: str, workers: int | None,
+    write: Callable[[Any], None],
+    jobs: Sequence[Any],
+    title: str,
+    workers: int | None,
     progress: bool,
-) -> None:  # fmt: skip
+) -> None:
     """``write`` every job in ``workers`` processes (all cores)."""
     pause = 0.1 if sys.stderr.isatty() else 5.0  # a bar on a terminal, a few lines in a log
     with ProcessPoolExecutor(workers or cpu_count(), initializer=_start_worker) as pool:

@@ -116,9 +116,13 @@ def check_lists(
     work = functools.partial(probe_video, template=template, whole=whole)
     depth = "whole" if whole else "ends"
     facts = map_files(
-        work, paths, journal, workers=workers, title="checking",
+        work,
+        paths,
+        journal,
+        workers=workers,
+        title="checking",
         stamp=lambda path: f"{depth} {file_stamp(path)}",
-    )  # fmt: skip
+    )
     for path, found in facts.items():
         if found == CRASHED:
             facts[path] = {"cause": "crashes the decoder", "frames": 0, "fps": 0.0}

@@ -45,8 +45,9 @@ def _check_output(cfg: YacsNode) -> None:
         with tempfile.TemporaryFile(dir=cfg.OUTPUT_DIR):
             pass
     except OSError as error:
-        raise UserError(f"{cfg.OUTPUT_DIR} cannot be written to: {error.strerror}",
-                        key="OUTPUT_DIR") from error  # fmt: skip
+        raise UserError(
+            f"{cfg.OUTPUT_DIR} cannot be written to: {error.strerror}", key="OUTPUT_DIR"
+        ) from error
 
 
 def _try_training(cfg: CfgNode, runtime: Runtime, task: Task, model: torch.nn.Module) -> None:
@@ -56,11 +57,15 @@ def _try_training(cfg: CfgNode, runtime: Runtime, task: Task, model: torch.nn.Mo
     batch = next(iter(loader))
     load_s = time.perf_counter() - start
     if "video" not in batch:
-        raise UserError(f"none of the first videos can be read: {batch['bad'][0].cause}",
-                        "check DATA.PATH_PREFIX and the files", batch["bad"][0].path)  # fmt: skip
+        raise UserError(
+            f"none of the first videos can be read: {batch['bad'][0].cause}",
+            "check DATA.PATH_PREFIX and the files",
+            batch["bad"][0].path,
+        )
     shape = " ".join(map(str, batch["video"].shape))
-    logger.info("first batch: %s %s, labels %s", shape, batch["video"].dtype,
-                batch["label"][:8].tolist())  # fmt: skip
+    logger.info(
+        "first batch: %s %s, labels %s", shape, batch["video"].dtype, batch["label"][:8].tolist()
+    )
     step = OptimizerStep(cfg, model, build_optimizer(cfg, model), runtime)
     model.train()
     runtime.reset_peak_memory()
@@ -75,9 +80,14 @@ def _try_training(cfg: CfgNode, runtime: Runtime, task: Task, model: torch.nn.Mo
     logger.info(
         "one step: loss %.3f, %.2f s (data %.2f s in one worker), %.2f GiB; "
         "%d epochs of %d batches take about %s",
-        output.loss, step_s, load_s, runtime.peak_memory_gb(), cfg.SOLVER.MAX_EPOCH, len(loader),
+        output.loss,
+        step_s,
+        load_s,
+        runtime.peak_memory_gb(),
+        cfg.SOLVER.MAX_EPOCH,
+        len(loader),
         format_eta(total),
-    )  # fmt: skip
+    )
 
 
 def _try_test(cfg: CfgNode, runtime: Runtime, task: Task, model: torch.nn.Module) -> None:
@@ -91,8 +101,12 @@ def _try_test(cfg: CfgNode, runtime: Runtime, task: Task, model: torch.nn.Module
         seconds = time.perf_counter() - start
         logger.info(
             "test of %s: first batch %s, %.2f s; %d batches take about %s",
-            name, _shape_of(batch), seconds, len(loader), format_eta(seconds * len(loader)),
-        )  # fmt: skip
+            name,
+            _shape_of(batch),
+            seconds,
+            len(loader),
+            format_eta(seconds * len(loader)),
+        )
 
 
 def _shape_of(batch: Batch) -> str:

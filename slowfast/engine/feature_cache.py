@@ -53,8 +53,15 @@ def cache_key(cfg: CfgNode, network: nn.Module, clips: FewShotClips) -> str:
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     harmless = keys_without_effect()
     settings = {k: v for k, v in cfg.DATA.items() if f"DATA.{k}" not in harmless}
-    kept = [settings, cfg.MODEL.MODEL_NAME, unwrap(network).kind, cfg.RNG_SEED,
-            cfg.FEWSHOT.TEST_JITTER, cfg.TRAIN.MIXED_PRECISION, clips.backend]  # fmt: skip
+    kept = [
+        settings,
+        cfg.MODEL.MODEL_NAME,
+        unwrap(network).kind,
+        cfg.RNG_SEED,
+        cfg.FEWSHOT.TEST_JITTER,
+        cfg.TRAIN.MIXED_PRECISION,
+        clips.backend,
+    ]
     digest.update(json.dumps(kept, sort_keys=True, default=str).encode())
     for item in clips.items:
         digest.update(f"{item.path}\t{file_stamp(item.path)}\n".encode())

@@ -73,9 +73,10 @@ def _patch(cfg: CfgNode, network: nn.Module) -> None:
     path, ratio = cfg.TEST.CLIP_ORI_PATH or cfg.TRAIN.CLIP_ORI_PATH, cfg.TEST.PATCHING_RATIO
     if not path:
         raise UserError(
-            "there are no original weights to mix in", "set TEST.CLIP_ORI_PATH",
+            "there are no original weights to mix in",
+            "set TEST.CLIP_ORI_PATH",
             "TEST.PATCHING_MODEL",
-        )  # fmt: skip
+        )
     trained = {name: value.clone() for name, value in network.state_dict().items()}
     load_weights(network, path, cfg, "TEST.CLIP_ORI_PATH")
     mixed = {

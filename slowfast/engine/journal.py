@@ -48,9 +48,11 @@ class EpochJournal:
         if not output.skipped:
             self.meter.add(output.size, figures, last)
         if self.meter.is_due(number) and self.meter.size:
-            self._log(self.meter.step_stats(
-                number, self.timer.step, self.runtime.gpu_memory_gb(), **self._times()
-            ))  # fmt: skip
+            self._log(
+                self.meter.step_stats(
+                    number, self.timer.step, self.runtime.gpu_memory_gb(), **self._times()
+                )
+            )
         shown = figures | last
         self.writer.add(
             {f"Train/{new}": shown[old] for old, new in _SCALARS.items() if old in shown}, step
@@ -65,10 +67,14 @@ class EpochJournal:
         self.finished = True
         if self.meter.size == 0:
             raise UserError("no video could be read in a whole epoch", "see bad_items.tsv", source)
-        self._log(self.meter.epoch_stats(
-            self.runtime.gpu_memory_gb(), **self._times(), bad_items=bad_items,
-            clips_per_second=self.timer.clips_per_second,
-        ))  # fmt: skip
+        self._log(
+            self.meter.epoch_stats(
+                self.runtime.gpu_memory_gb(),
+                **self._times(),
+                bad_items=bad_items,
+                clips_per_second=self.timer.clips_per_second,
+            )
+        )
 
     def _times(self) -> dict[str, float]:
         timer = self.timer

@@ -47,8 +47,10 @@ def launch(cfg: CfgNode, job: Job, init_method: str | None = None) -> None:
         return
     _run_children(
         lambda local: Place(machine * per_machine + local, world, local, per_machine, method),
-        cfg, job, per_machine,
-    )  # fmt: skip
+        cfg,
+        job,
+        per_machine,
+    )
 
 
 # -- who has started us --------------------------------------------------------------------------

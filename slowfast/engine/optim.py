@@ -108,9 +108,14 @@ def build_optimizer(cfg: CfgNode, model: VideoModel) -> torch.optim.Optimizer:
         raise UserError(Problem("no parameter is trained", "unfreeze some", "MODEL.FINETUNNING"))
     names = [group.pop("names") for group in groups]
     optimizer = make_optimizer(
-        groups, solver.OPTIMIZING_METHOD, lr=solver.BASE_LR, momentum=solver.MOMENTUM,
-        dampening=solver.DAMPENING, nesterov=solver.NESTEROV, betas=tuple(solver.BETAS),
-    )  # fmt: skip
+        groups,
+        solver.OPTIMIZING_METHOD,
+        lr=solver.BASE_LR,
+        momentum=solver.MOMENTUM,
+        dampening=solver.DAMPENING,
+        nesterov=solver.NESTEROV,
+        betas=tuple(solver.BETAS),
+    )
     optimizer.group_names = names
     return optimizer
 

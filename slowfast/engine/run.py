@@ -28,15 +28,23 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EXAMPLE,
         allow_abbrev=False,
     )
-    parser.add_argument("--cfg", nargs="+", default=[], metavar="FILE",
-                        help="YAML files; each is a run of its own")  # fmt: skip
-    parser.add_argument("--opts", nargs="*", default=[], metavar="KEY VALUE",
-                        help="overrides (the word --opts may be left out)")  # fmt: skip
-    parser.add_argument("--print-config", action="store_true",
-                        help="show every key, its value and where it was set")  # fmt: skip
+    parser.add_argument(
+        "--cfg", nargs="+", default=[], metavar="FILE", help="YAML files; each is a run of its own"
+    )
+    parser.add_argument(
+        "--opts",
+        nargs="*",
+        default=[],
+        metavar="KEY VALUE",
+        help="overrides (the word --opts may be left out)",
+    )
+    parser.add_argument(
+        "--print-config", action="store_true", help="show every key, its value and where it was set"
+    )
     parser.add_argument("--explain", metavar="KEY", help="explain a key or a section")
-    parser.add_argument("--dry-run", action="store_true",
-                        help="try configuration, data, one step, one test batch")  # fmt: skip
+    parser.add_argument(
+        "--dry-run", action="store_true", help="try configuration, data, one step, one test batch"
+    )
     parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
     parser.add_argument("--num_shards", type=int, help="machines (NUM_SHARDS)")
     parser.add_argument("--shard_id", type=int, help="number of this machine (SHARD_ID)")

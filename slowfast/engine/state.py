@@ -10,12 +10,7 @@ from typing import Any
 from timm.utils import ModelEmaV3
 
 from slowfast.config.node import CfgNode
-from slowfast.engine.sharding import (
-    load_model_state,
-    load_optimizer_state,
-    unwrap,
-    whole_state,
-)
+from slowfast.engine.sharding import load_model_state, load_optimizer_state, unwrap, whole_state
 from slowfast.engine.step import OptimizerStep
 from slowfast.utils.distributed import gather_objects
 from slowfast.utils.errors import UserError

@@ -54,13 +54,22 @@ test.__test__ = False  # not a test of pytest's
 
 
 def _report(
-    cfg: CfgNode, name: str, evaluator: Evaluator, stats: dict[str, Any], bad: int,
+    cfg: CfgNode,
+    name: str,
+    evaluator: Evaluator,
+    stats: dict[str, Any],
+    bad: int,
     dataset: VideoDataset,
-) -> None:  # fmt: skip
+) -> None:
     text, entries = evaluator.summary()
     logger.info("test, %s: %s", name, text)
-    line = {"split": "test_final", "_type": "test_final", "views": name, "bad_items": bad,
-            "list": dataset.list.fingerprint} | entries  # fmt: skip
+    line = {
+        "split": "test_final",
+        "_type": "test_final",
+        "views": name,
+        "bad_items": bad,
+        "list": dataset.list.fingerprint,
+    } | entries
     if bad and "videos" in stats:
         # Videos that cannot be read count as wrong in this second figure.
         with_bad = (100 - stats["top1_err"]) * stats["videos"] / len(dataset)

@@ -112,8 +112,10 @@ class Trainer:
         progress = state.from_checkpoint(content, self.setting, self.step, self.ema)
         logger.info(
             "resuming from %s: %d epochs and %d iterations are done",
-            path, progress.epoch, progress.iteration,
-        )  # fmt: skip
+            path,
+            progress.epoch,
+            progress.iteration,
+        )
         if progress.epoch < self.cfg.SOLVER.MAX_EPOCH:
             where = {"epoch": progress.epoch, "iter": progress.iteration, "step": progress.step}
             self._log({"_type": "resume", "from": str(path)} | where)
@@ -224,9 +226,16 @@ class Trainer:
         network = self.ema.module if self.ema else self.model
         share_buffers(network)
         stats = evaluate(
-            network, self.val_loader, evaluator, self.val_bad, self.runtime,
-            f"val {epoch + 1}/{cfg.SOLVER.MAX_EPOCH}", cfg.LOG_PERIOD, on_step, self.stop,
-        )  # fmt: skip
+            network,
+            self.val_loader,
+            evaluator,
+            self.val_bad,
+            self.runtime,
+            f"val {epoch + 1}/{cfg.SOLVER.MAX_EPOCH}",
+            cfg.LOG_PERIOD,
+            on_step,
+            self.stop,
+        )
         progress = self.progress
         errors = [name for name in ("top1_err", "top5_err") if name in stats]
         for name in errors:
@@ -273,8 +282,10 @@ class Trainer:
         """A checkpoint inside an epoch; all processes take part."""
         cfg, progress = self.cfg, self.progress
         progress.inside = {
-            "bad": self.bad.count, "said": self.journal.finished, "journal": self.journal.state,
-        }  # fmt: skip
+            "bad": self.bad.count,
+            "said": self.journal.finished,
+            "journal": self.journal.state,
+        }
         path = checkpoint.inside_path(cfg.OUTPUT_DIR, progress.epoch, progress.iteration, cfg.TASK)
         self._write({path: self._content()})
         return path

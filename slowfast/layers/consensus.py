@@ -131,9 +131,12 @@ class RecurrentHead(nn.Module):
     def __init__(self, options: HeadOptions, kind: str):
         super().__init__()
         self.rnn = self.kinds[kind](
-            options.dim, options.hidden, options.layers, batch_first=True,
+            options.dim,
+            options.hidden,
+            options.layers,
+            batch_first=True,
             dropout=options.dropout if options.layers > 1 else 0.0,
-        )  # fmt: skip
+        )
         self.fc = nn.Linear(options.hidden, options.classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -149,9 +152,13 @@ class BidirectionalHead(nn.Module):
         super().__init__()
         self.half = options.hidden // 2
         self.rnn = nn.LSTM(
-            options.dim, self.half, options.layers, batch_first=True, bidirectional=True,
+            options.dim,
+            self.half,
+            options.layers,
+            batch_first=True,
+            bidirectional=True,
             dropout=options.dropout if options.layers > 1 else 0.0,
-        )  # fmt: skip
+        )
         self.fc = nn.Linear(2 * self.half, options.classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -246,9 +253,14 @@ class TransformerHead(nn.Module):
     def __init__(self, options: HeadOptions):
         super().__init__()
         layer = nn.TransformerEncoderLayer(
-            options.dim, options.attention_heads, 4 * options.dim, options.dropout,
-            activation="gelu", batch_first=True, norm_first=True,
-        )  # fmt: skip
+            options.dim,
+            options.attention_heads,
+            4 * options.dim,
+            options.dropout,
+            activation="gelu",
+            batch_first=True,
+            norm_first=True,
+        )
         self.encoder = nn.TransformerEncoder(
             layer, options.layers, norm=nn.LayerNorm(options.dim), enable_nested_tensor=False
         )
@@ -268,14 +280,16 @@ HEADS: dict[str, Callable[[HeadOptions], nn.Module]] = {
     "MLP": lambda options: FlatHead(options, with_dropout=True),
     "TRN": lambda options: FlatHead(options, with_dropout=False),
     "TRNmultiscale": MultiScaleRelationHead,
-    **{kind: lambda options, kind=kind: RecurrentHead(options, kind)
-       for kind in RecurrentHead.kinds},
+    **{
+        kind: lambda options, kind=kind: RecurrentHead(options, kind)
+        for kind in RecurrentHead.kinds
+    },
     "BLSTM": BidirectionalHead,
     "FCN2D": Fcn2dHead,
     "FCN3D": Fcn3dHead,
     "CONVLSTM": ConvLstmHead,
     "Transformer": TransformerHead,
-}  # fmt: skip
+}
 ALIASES = {"avg": "TSN", "FCN": "FCN2D"}
 
 

@@ -159,8 +159,10 @@ class PoolingAttention(nn.Module):
             x = x.unflatten(-1, (fold, -1)).transpose(1, 2)
             return x, x, x
         if self.separate:
-            q, k, v = (layer(x).unflatten(-1, (heads, -1)).transpose(1, 2)
-                       for layer in (self.q, self.k, self.v))  # fmt: skip
+            q, k, v = (
+                layer(x).unflatten(-1, (heads, -1)).transpose(1, 2)
+                for layer in (self.q, self.k, self.v)
+            )
             return q, k, v
         q, k, v = self.qkv(x).unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         return q, k, v

@@ -83,9 +83,11 @@ class StafHead(nn.Module):
         of_p = self.cam(cosines, way > 1)
         of_q = self.cam(cosines.mT, way > 1)
         return AttendedEpisode(
-            prototypes[:, None] * of_p[..., None, :], queries[:, :, None] * of_q[..., None, :],
-            own_p, own_q,
-        )  # fmt: skip
+            prototypes[:, None] * of_p[..., None, :],
+            queries[:, :, None] * of_q[..., None, :],
+            own_p,
+            own_q,
+        )
 
     def similarity(self, episode: AttendedEpisode) -> torch.Tensor:
         """``N Q K``: scaled cosines of the pooled maps, attended by others and by themselves."""

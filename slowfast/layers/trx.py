@@ -63,9 +63,13 @@ class TrxHead(nn.Module):
     """Mean over the cardinalities ``sizes``."""
 
     def __init__(
-        self, frames: int, dim: int, out: int = 1152, sizes: Sequence[int] = (2, 3),
+        self,
+        frames: int,
+        dim: int,
+        out: int = 1152,
+        sizes: Sequence[int] = (2, 3),
         dropout: float = 0.1,
-    ):  # fmt: skip
+    ):
         super().__init__()
         self.transformers = nn.ModuleList(
             TupleAttention(frames, dim, out, size, dropout) for size in sizes

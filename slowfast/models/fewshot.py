@@ -45,9 +45,12 @@ class Comparison(nn.Module):
         self.logits = logits
 
     def forward(
-        self, support: torch.Tensor, queries: torch.Tensor, labels: torch.Tensor,
+        self,
+        support: torch.Tensor,
+        queries: torch.Tensor,
+        labels: torch.Tensor,
         global_labels: torch.Tensor,
-    ) -> tuple[torch.Tensor, Losses]:  # fmt: skip
+    ) -> tuple[torch.Tensor, Losses]:
         """Embeddings of tasks ``N K S …``, ``N Q …`` and labels ``N Q`` -> logits ``N Q K``,
         losses (means over queries)."""
         logits = self.logits(support, queries)
@@ -62,9 +65,12 @@ class StafComparison(StafHead):
         self.weight = options.EPISODE_LOSS_WEIGHT
 
     def forward(
-        self, support: torch.Tensor, queries: torch.Tensor, labels: torch.Tensor,
+        self,
+        support: torch.Tensor,
+        queries: torch.Tensor,
+        labels: torch.Tensor,
         global_labels: torch.Tensor,
-    ) -> tuple[torch.Tensor, Losses]:  # fmt: skip
+    ) -> tuple[torch.Tensor, Losses]:
         """As :class:`Comparison`; the losses exist in training only."""
         episode = self.attend(support.mean(2), queries)
         logits = self.similarity(episode)
@@ -184,9 +190,10 @@ def build_fewshot(cfg: CfgNode, train_classes: int, device: torch.device | str) 
 def _cache_rules(cfg: CfgNode) -> Iterable[Problem]:
     if cfg.TASK == "fewshot" and cfg.FEWSHOT.CACHE and cfg.FEWSHOT.TEST_JITTER:
         yield Problem(
-            "every task draws other frames of a clip", "set FEWSHOT.TEST_JITTER False, or no cache",
+            "every task draws other frames of a clip",
+            "set FEWSHOT.TEST_JITTER False, or no cache",
             "FEWSHOT.CACHE",
-        )  # fmt: skip
+        )
 
 
 @register_rule
@@ -194,6 +201,8 @@ def _trx_rules(cfg: CfgNode) -> Iterable[Problem]:
     sizes = cfg.FEWSHOT.TRX_TUPLES
     used = cfg.TASK == "fewshot" and cfg.FEWSHOT.METHOD == "trx"
     if used and (not sizes or min(sizes) < 1 or max(sizes) > cfg.DATA.NUM_FRAMES):
-        yield Problem(f"{list(sizes)} cannot be tuples of DATA.NUM_FRAMES "
-                          f"{cfg.DATA.NUM_FRAMES} frames", "use sizes within it",
-                          "FEWSHOT.TRX_TUPLES")  # fmt: skip
+        yield Problem(
+            f"{list(sizes)} cannot be tuples of DATA.NUM_FRAMES {cfg.DATA.NUM_FRAMES} frames",
+            "use sizes within it",
+            "FEWSHOT.TRX_TUPLES",
+        )

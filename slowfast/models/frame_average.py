@@ -26,9 +26,7 @@ FRAME_AVERAGE = register_section(
 class FrameAverage(VideoModel):
     """Strided 3x3 convolutions with batch normalisation, mean over space, then over time."""
 
-    tiny = TINY_CLIP | {
-        "FRAME_AVERAGE.WIDTHS": [8, 16],
-    }
+    tiny = TINY_CLIP | {"FRAME_AVERAGE.WIDTHS": [8, 16]}
 
     def __init__(self, cfg: CfgNode):
         super().__init__()

@@ -49,12 +49,18 @@ MVIT = register_section(
             "POOL_Q_STRIDE": Key([], "[block, t, h, w]: stride of the queries."),
             "POOL_KV_STRIDE": Key([], "[block, t, h, w]: stride of keys and values."),
             "POOL_KV_STRIDE_ADAPTIVE": Key(
-                None, "Stride of keys and values of the first block, divided by query strides.",
-                type=list, item=int, optional=True,
+                None,
+                "Stride of keys and values of the first block, divided by query strides.",
+                type=list,
+                item=int,
+                optional=True,
             ),
             "POOL_KVQ_KERNEL": Key(
-                None, "Kernel of all poolings; None: stride + 1.",
-                type=list, item=int, optional=True,
+                None,
+                "Kernel of all poolings; None: stride + 1.",
+                type=list,
+                item=int,
+                optional=True,
             ),
             "USE_ABS_POS": Key(True, "Absolute position embedding."),
             "SEP_POS_EMBED": Key(False, "Apart for space and time."),
@@ -72,7 +78,7 @@ MVIT = register_section(
             ),
         },
     )
-)  # fmt: skip
+)
 
 
 def round_width(width: int, factor: float, divisor: int = 1) -> int:
@@ -120,18 +126,32 @@ def block_specs(options: CfgNode, grid: Grid) -> list[PoolingSpec]:
         # v2 multiplies in the attention of the block itself, v1 in the MLP of the one before.
         at = number if options.DIM_MUL_IN_ATT else number + 1
         dim_out = round_width(dim, dim_mul[at], round_width(heads, head_mul[at]))
-        specs.append(PoolingSpec(
-            dim, dim_out, heads, grid, kernel_q[number], kernel_kv[number],
-            stride_q[number], stride_kv[number],
-            mode=options.MODE, class_token=options.CLS_EMBED_ON, pool_first=options.POOL_FIRST,
-            separate_qkv=options.SEPARATE_QKV, qkv_bias=options.QKV_BIAS,
-            residual_pooling=options.RESIDUAL_POOLING, rel_pos_spatial=options.REL_POS_SPATIAL,
-            rel_pos_temporal=options.REL_POS_TEMPORAL,
-            rel_pos_zero_init=options.REL_POS_ZERO_INIT,
-            widen_in_attention=options.DIM_MUL_IN_ATT, mlp_ratio=options.MLP_RATIO,
-            drop=options.DROPOUT_RATE, drop_path=rates[number],
-            layer_scale=options.LAYER_SCALE_INIT_VALUE,
-        ))  # fmt: skip
+        specs.append(
+            PoolingSpec(
+                dim,
+                dim_out,
+                heads,
+                grid,
+                kernel_q[number],
+                kernel_kv[number],
+                stride_q[number],
+                stride_kv[number],
+                mode=options.MODE,
+                class_token=options.CLS_EMBED_ON,
+                pool_first=options.POOL_FIRST,
+                separate_qkv=options.SEPARATE_QKV,
+                qkv_bias=options.QKV_BIAS,
+                residual_pooling=options.RESIDUAL_POOLING,
+                rel_pos_spatial=options.REL_POS_SPATIAL,
+                rel_pos_temporal=options.REL_POS_TEMPORAL,
+                rel_pos_zero_init=options.REL_POS_ZERO_INIT,
+                widen_in_attention=options.DIM_MUL_IN_ATT,
+                mlp_ratio=options.MLP_RATIO,
+                drop=options.DROPOUT_RATE,
+                drop_path=rates[number],
+                layer_scale=options.LAYER_SCALE_INIT_VALUE,
+            )
+        )
         if stride_q[number]:
             grid = tuple(size // stride for size, stride in zip(grid, stride_q[number]))
         dim = dim_out
@@ -156,9 +176,12 @@ class PatchEmbed(nn.Module):
         kind = nn.Conv2d if options.PATCH_2D else nn.Conv3d
         last = -2 if options.PATCH_2D else -3
         self.proj = kind(
-            3, options.EMBED_DIM, options.PATCH_KERNEL[last:], options.PATCH_STRIDE[last:],
+            3,
+            options.EMBED_DIM,
+            options.PATCH_KERNEL[last:],
+            options.PATCH_STRIDE[last:],
             options.PATCH_PADDING[last:],
-        )  # fmt: skip
+        )
 
     def forward(self, video: torch.Tensor) -> tuple[torch.Tensor, Grid]:
         if isinstance(self.proj, nn.Conv2d):
@@ -260,8 +283,10 @@ class MViT(FocusedModel):
         shape = StfmShape(
             before.dim_out, after[-1].dim_out, side, frames, side // specs[plain].grid[1]
         )
-        blocks = [FocusBlock(shape.dim, spec.heads, mlp_ratio=spec.mlp_ratio,
-                             drop_path=spec.drop_path) for spec in after]  # fmt: skip
+        blocks = [
+            FocusBlock(shape.dim, spec.heads, mlp_ratio=spec.mlp_ratio, drop_path=spec.drop_path)
+            for spec in after
+        ]
         self.build_focus(cfg, shape, blocks)
 
     @classmethod

@@ -18,9 +18,7 @@ RESNET3D = register_section(
         "RESNET3D",
         "3-D ResNet",
         {
-            "DEPTH": Key(
-                18, "Layers (model_depth).", choices=(10, 18, 34, 50, 101, 152, 200)
-            ),
+            "DEPTH": Key(18, "Layers (model_depth).", choices=(10, 18, 34, 50, 101, 152, 200)),
             "CONV1_T_SIZE": Key(7, "Frames that the first kernel spans.", ge=1),
             "CONV1_T_STRIDE": Key(1, "Its stride over time.", ge=1),
             "MAX_POOL": Key(True, "Max pooling after it (no_max_pool turns it off)."),
@@ -32,19 +30,24 @@ RESNET3D = register_section(
             ),
             "WIDEN_FACTOR": Key(1.0, "Channels relative to 64 128 256 512.", gt=0.0),
             "PRETRAIN_NAME": Key(
-                "", "Weights to start from: a path or a name below MODEL.PRETRAINED_DIR "
-                "(r3d50_KMS_200ep and the like), or empty."
+                "",
+                "Weights to start from: a path or a name below MODEL.PRETRAINED_DIR "
+                "(r3d50_KMS_200ep and the like), or empty.",
             ),
         },
     )
-)  # fmt: skip
+)
 
 # depth -> (bottleneck, blocks of the four stages)
 _DEPTHS = {
-    10: (False, (1, 1, 1, 1)), 18: (False, (2, 2, 2, 2)), 34: (False, (3, 4, 6, 3)),
-    50: (True, (3, 4, 6, 3)), 101: (True, (3, 4, 23, 3)), 152: (True, (3, 8, 36, 3)),
+    10: (False, (1, 1, 1, 1)),
+    18: (False, (2, 2, 2, 2)),
+    34: (False, (3, 4, 6, 3)),
+    50: (True, (3, 4, 6, 3)),
+    101: (True, (3, 4, 23, 3)),
+    152: (True, (3, 8, 36, 3)),
     200: (True, (3, 24, 36, 3)),
-}  # fmt: skip
+}
 
 
 def _conv(before: int, width: int, kernel: int, stride: int = 1) -> nn.Conv3d:
@@ -69,8 +72,9 @@ class SubsampledShortcut(nn.Module):
 class Block3d(nn.Module):
     """Two 3x3x3 convolutions (basic), or 1x1x1, 3x3x3, 1x1x1 (bottleneck), and a shortcut."""
 
-    def __init__(self, before: int, planes: int, stride: int, shortcut: nn.Module | None,
-                 bottleneck: bool):  # fmt: skip
+    def __init__(
+        self, before: int, planes: int, stride: int, shortcut: nn.Module | None, bottleneck: bool
+    ):
         super().__init__()
         if bottleneck:
             sizes = (
@@ -114,9 +118,13 @@ class ResNet3D(VideoModel):
         widths = [int(width * options.WIDEN_FACTOR) for width in (64, 128, 256, 512)]
         span = options.CONV1_T_SIZE
         self.conv1 = nn.Conv3d(
-            3, widths[0], (span, 7, 7), (options.CONV1_T_STRIDE, 2, 2), (span // 2, 3, 3),
+            3,
+            widths[0],
+            (span, 7, 7),
+            (options.CONV1_T_STRIDE, 2, 2),
+            (span // 2, 3, 3),
             bias=False,
-        )  # fmt: skip
+        )
         self.bn1 = BatchNorm3d(widths[0])
         self.max_pool = options.MAX_POOL
         channels = widths[0]

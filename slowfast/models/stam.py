@@ -36,12 +36,13 @@ STAM = register_section(
             "TEMPORAL_MLP_DIM": Key(2048, "Width of its feed-forward layers.", ge=1),
             "TEMPORAL_DROPOUT": Key(0.1, "Its dropout.", ge=0.0, le=1.0),
             "PRETRAIN_NAME": Key(
-                "", "Weights to start from: a path or a name below MODEL.PRETRAINED_DIR "
-                "(ImageNet ViT of timm), or empty."
+                "",
+                "Weights to start from: a path or a name below MODEL.PRETRAINED_DIR "
+                "(ImageNet ViT of timm), or empty.",
             ),
         },
     )
-)  # fmt: skip
+)
 
 
 class TemporalAggregate(nn.Module):
@@ -50,9 +51,12 @@ class TemporalAggregate(nn.Module):
     def __init__(self, dim: int, frames: int, options: CfgNode):
         super().__init__()
         layer = nn.TransformerEncoderLayer(
-            dim, options.TEMPORAL_HEADS, options.TEMPORAL_MLP_DIM, options.TEMPORAL_DROPOUT,
+            dim,
+            options.TEMPORAL_HEADS,
+            options.TEMPORAL_MLP_DIM,
+            options.TEMPORAL_DROPOUT,
             batch_first=True,
-        )  # fmt: skip
+        )
         self.transformer_enc = nn.TransformerEncoder(
             layer, options.TEMPORAL_LAYERS, norm=nn.LayerNorm(dim), enable_nested_tensor=False
         )

@@ -34,12 +34,13 @@ TIMESFORMER = register_section(
                 0.1, "Drop path of the last block, linear from 0.", ge=0.0, le=1.0
             ),
             "PRETRAINED_MODEL": Key(
-                "", "Weights to start from: a path or a name below MODEL.PRETRAINED_DIR "
-                "(ImageNet ViT of timm, or a TimeSformer), or empty."
+                "",
+                "Weights to start from: a path or a name below MODEL.PRETRAINED_DIR "
+                "(ImageNet ViT of timm, or a TimeSformer), or empty.",
             ),
         },
     )
-)  # fmt: skip
+)
 
 
 class DividedBlock(TransformerBlock):
@@ -108,8 +109,9 @@ class TimeSformer(FocusedModel):
         )
         if self.with_stfm:
             shape = StfmShape(dim, dim, cfg.DATA.TRAIN_CROP_SIZE, 1, options.PATCH_SIZE)
-            later = [FocusBlock(dim, heads, mlp_ratio=ratio, drop_path=rate)
-                     for rate in rates[plain:]]  # fmt: skip
+            later = [
+                FocusBlock(dim, heads, mlp_ratio=ratio, drop_path=rate) for rate in rates[plain:]
+            ]
             self.build_focus(cfg, shape, later)
         else:
             self.norm = nn.LayerNorm(dim, eps=1e-6)
@@ -146,9 +148,10 @@ class TimeSformer(FocusedModel):
                 )
             if options.ATTENTION_TYPE == "space_only":
                 yield Problem(
-                    "STFM follows tokens over time", "choose an attention over time",
+                    "STFM follows tokens over time",
+                    "choose an attention over time",
                     "TIMESFORMER.ATTENTION_TYPE",
-                )  # fmt: skip
+                )
 
     @classmethod
     def initial_weights(cls, cfg: CfgNode) -> str:

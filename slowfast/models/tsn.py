@@ -60,12 +60,13 @@ TSN = register_section(
                 choices=("backbone", "data"),
             ),
             "PRETRAIN_NAME": Key(
-                "", "Weights to start from: a path or a name below MODEL.PRETRAINED_DIR "
-                "(ImageNet weights of the backbone, or a whole network), or empty."
+                "",
+                "Weights to start from: a path or a name below MODEL.PRETRAINED_DIR "
+                "(ImageNet weights of the backbone, or a whole network), or empty.",
             ),
         },
     )
-)  # fmt: skip
+)
 
 
 @MODEL_REGISTRY.register("TSN")
@@ -92,11 +93,16 @@ class Tsn(VideoModel):
         kind = ALIASES.get(options.CONSENSUS, options.CONSENSUS)
         averaged = kind == "TSN"
         sizes = HeadOptions(
-            frames=cfg.DATA.NUM_FRAMES, dim=options.FEATURE_DIM, classes=classes,
-            hidden=options.HIDDEN_SIZE, layers=options.LAYERS, dropout=options.HEAD_DROPOUT,
-            attention_heads=options.HEAD_ATTENTION_HEADS, subsets=options.TRN_SUBSETS,
+            frames=cfg.DATA.NUM_FRAMES,
+            dim=options.FEATURE_DIM,
+            classes=classes,
+            hidden=options.HIDDEN_SIZE,
+            layers=options.LAYERS,
+            dropout=options.HEAD_DROPOUT,
+            attention_heads=options.HEAD_ATTENTION_HEADS,
+            subsets=options.TRN_SUBSETS,
             all_subsets_in_eval=options.TRN_EVAL_ALL,
-        )  # fmt: skip
+        )
         head = build_head(kind, sizes)
         dim = classes if averaged else options.FEATURE_DIM
         self.new_fc = nn.Conv2d(channels, dim, 1) if head.wants_maps else nn.Linear(channels, dim)
@@ -119,14 +125,16 @@ class Tsn(VideoModel):
             yield Problem(
                 f"there is no backbone {options.BACKBONE!r}",
                 f"squeezenet1_1, BNInception or timm/<name>, e.g. {', '.join(similar)}"
-                if similar else "squeezenet1_1, BNInception or timm/<name>",
+                if similar
+                else "squeezenet1_1, BNInception or timm/<name>",
                 "TSN.BACKBONE",
-            )  # fmt: skip
+            )
         if kind == "BLSTM" and options.HIDDEN_SIZE % 2:
             yield Problem(
-                f"{options.HIDDEN_SIZE} cannot be halved for two directions", "use an even number",
+                f"{options.HIDDEN_SIZE} cannot be halved for two directions",
+                "use an even number",
                 "TSN.HIDDEN_SIZE",
-            )  # fmt: skip
+            )
         if kind == "TRNmultiscale" and cfg.DATA.NUM_FRAMES < 2:
             yield Problem("one frame has no relation", "use 2 or more", "DATA.NUM_FRAMES")
         if kind == "TRNmultiscale" and options.TRN_EVAL_ALL and cfg.DATA.NUM_FRAMES > 16:

@@ -32,8 +32,10 @@ UNIFORMER = register_section(
             "MLP_RATIO": Key(4.0, "Width of the MLPs relative to the channels.", gt=0.0),
             "QKV_BIAS": Key(True, "Bias of queries, keys and values."),
             "QKV_SCALE": Key(
-                None, "Scale of the attention scores; None: HEAD_DIM ** -0.5.",
-                type=float, optional=True,
+                None,
+                "Scale of the attention scores; None: HEAD_DIM ** -0.5.",
+                type=float,
+                optional=True,
             ),
             "REPRESENTATION_SIZE": Key(
                 None, "Width of an extra layer before the head.", type=int, optional=True
@@ -46,12 +48,13 @@ UNIFORMER = register_section(
             "SPLIT": Key(False, "Attention over time, then over space, instead of jointly."),
             "STD": Key(False, "Patch embeddings of later stages see three frames."),
             "PRETRAIN_NAME": Key(
-                "", "Weights to start from: a file of MODEL.PRETRAINED_DIR without '.pth' "
-                "(pretrained/index.yaml), or empty."
+                "",
+                "Weights to start from: a file of MODEL.PRETRAINED_DIR without '.pth' "
+                "(pretrained/index.yaml), or empty.",
             ),
         },
     )
-)  # fmt: skip
+)
 
 
 class ConvBlock(nn.Module):
@@ -245,7 +248,5 @@ def _check_crops(cfg: CfgNode) -> Iterable[Problem]:
         # Without STFM the strided convolutions just leave a remainder out.
         if used and (size < multiple or (cfg.STFM.ENABLE and size % multiple)):
             yield Problem(
-                f"{size} does not suit this network",
-                f"use a multiple of {multiple}",
-                f"DATA.{key}",
+                f"{size} does not suit this network", f"use a multiple of {multiple}", f"DATA.{key}"
             )

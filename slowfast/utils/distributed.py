@@ -22,8 +22,15 @@ from slowfast.utils.runtime import Runtime, choose_device
 _ROLL_CALL_S = 10.0
 _stores: list[dist.Store] = []  # where this process has met the others
 # What gloo and nccl say when a process is gone or does not answer.
-_CONNECTION_TEXTS = ("closed by peer", "reset by peer", "timed out", "broken pipe", "timeout",
-                     "refused", "connection lost")  # fmt: skip
+_CONNECTION_TEXTS = (
+    "closed by peer",
+    "reset by peer",
+    "timed out",
+    "broken pipe",
+    "timeout",
+    "refused",
+    "connection lost",
+)
 
 
 @dataclass(frozen=True)

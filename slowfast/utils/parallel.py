@@ -57,8 +57,11 @@ def write_failures(
     results: dict[str, dict[str, Any]], made: str, file: str | Path
 ) -> dict[str, str]:
     """Name -> cause of those without the fact ``made``; also written to ``file``, a line each."""
-    failed = {name: facts.get("cause", "crashes the decoder") for name, facts in results.items()
-              if made not in facts}  # fmt: skip
+    failed = {
+        name: facts.get("cause", "crashes the decoder")
+        for name, facts in results.items()
+        if made not in facts
+    }
     write_text_atomic(file, "".join(f"{name}\t{cause}\n" for name, cause in failed.items()))
     return failed
 

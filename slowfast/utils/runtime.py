@@ -84,8 +84,9 @@ def describe_devices() -> list[str]:
     for number in range(gpu_count()):
         facts = torch.cuda.get_device_properties(number)
         half = "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
-        found.append(f"{facts.name}, {facts.total_memory / 2**30:.0f} GiB, {half}, "
-                     f"CUDA {torch.version.cuda}")  # fmt: skip
+        found.append(
+            f"{facts.name}, {facts.total_memory / 2**30:.0f} GiB, {half}, CUDA {torch.version.cuda}"
+        )
     return found
 
 

@@ -131,9 +131,20 @@ def multi_scale_box(
 
 # Corners, centre, middles of the sides and of the quarters, in quarters of the way.
 _PLACES = (
-    (0, 0), (0, 4), (4, 0), (4, 4), (2, 2), (2, 0), (2, 4), (4, 2), (0, 2),
-    (1, 1), (1, 3), (3, 1), (3, 3),
-)  # fmt: skip
+    (0, 0),
+    (0, 4),
+    (4, 0),
+    (4, 4),
+    (2, 2),
+    (2, 0),
+    (2, 4),
+    (4, 2),
+    (0, 2),
+    (1, 1),
+    (1, 3),
+    (3, 1),
+    (3, 3),
+)
 
 
 def central_box(height: int, width: int, ratio: list[float]) -> Box:

@@ -19,11 +19,7 @@ _AT_ONCE = 256  # frames in memory
 
 
 def extract_frames(
-    source: str,
-    folder: str,
-    short_side: int = 0,
-    template: str = "{:05d}.jpg",
-    quality: int = 95,
+    source: str, folder: str, short_side: int = 0, template: str = "{:05d}.jpg", quality: int = 95
 ) -> dict[str, Any]:
     """Write the frames of ``source`` as images of ``folder``; gives facts, or a ``cause``.
 

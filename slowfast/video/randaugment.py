@@ -50,11 +50,22 @@ _HAS_INCREASING = {"Posterize", "Solarize", "Color", "Contrast", "Brightness", "
 INCREASING = [op + "Increasing" if op in _HAS_INCREASING else op for op in BASIC]
 # Weight set 0 of the published policy (then operations are drawn without replacement).
 _WEIGHTS_0 = {
-    "Rotate": 0.3, "ShearX": 0.2, "ShearY": 0.2, "TranslateXRel": 0.1, "TranslateYRel": 0.1,
-    "Color": 0.025, "Sharpness": 0.025, "AutoContrast": 0.025, "Solarize": 0.005,
-    "SolarizeAdd": 0.005, "Contrast": 0.005, "Brightness": 0.005, "Equalize": 0.005,
-    "Posterize": 0.0, "Invert": 0.0,
-}  # fmt: skip
+    "Rotate": 0.3,
+    "ShearX": 0.2,
+    "ShearY": 0.2,
+    "TranslateXRel": 0.1,
+    "TranslateYRel": 0.1,
+    "Color": 0.025,
+    "Sharpness": 0.025,
+    "AutoContrast": 0.025,
+    "Solarize": 0.005,
+    "SolarizeAdd": 0.005,
+    "Contrast": 0.005,
+    "Brightness": 0.005,
+    "Equalize": 0.005,
+    "Posterize": 0.0,
+    "Invert": 0.0,
+}
 
 
 def level_argument(op: str, magnitude: float, negate: bool, translate_const: int = 100) -> list:

@@ -41,8 +41,12 @@ def resize_video(
         return {"cause": " ".join(error.cause.split())}
     except (av.error.FFmpegError, UserError) as error:
         return {"cause": " ".join(str(error).split())}
-    return {"cause": "", "frames": frames, "before": os.path.getsize(source),
-            "after": os.path.getsize(target)}  # fmt: skip
+    return {
+        "cause": "",
+        "frames": frames,
+        "before": os.path.getsize(source),
+        "after": os.path.getsize(target),
+    }
 
 
 def _write(source: str, target: str, short_side: int, crf: int, gop: int) -> None:

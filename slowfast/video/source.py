@@ -98,11 +98,7 @@ def open_video(path: str, backend: str = "pyav", threads: bool = False) -> Sourc
 
 
 def open_source(
-    path: str,
-    template: str,
-    num_frames: int = 0,
-    backend: str = "pyav",
-    threads: bool = False,
+    path: str, template: str, num_frames: int = 0, backend: str = "pyav", threads: bool = False
 ) -> Source:
     """A frame folder (its images by ``template``, counted where ``num_frames`` is 0) or a video."""
     if not os.path.isdir(path):

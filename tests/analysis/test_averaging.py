@@ -49,13 +49,21 @@ def test_a_run_is_averaged(tmp_path):
 def test_clip_is_epoch_zero(tmp_path):
     """OpenAI's names stand beside a run's; what CLIP lacks is averaged over the rest."""
     clip = {
-        "visual.conv1.weight": torch.zeros(1), "visual.class_embedding": torch.zeros(1),
-        "logit_scale": torch.zeros(1), "input_resolution": torch.tensor(224),
-    }  # fmt: skip
+        "visual.conv1.weight": torch.zeros(1),
+        "visual.class_embedding": torch.zeros(1),
+        "logit_scale": torch.zeros(1),
+        "input_resolution": torch.tensor(224),
+    }
     torch.save(clip, tmp_path / "clip.pt")
     for epoch in (1, 2):
-        names = ("model.visual.conv1.weight", "model.visual.class_embedding", "projector_v.0.weight",
-                 "raw_model.visual.conv1.weight", "model.logit_scale", "raw_model.logit_scale")  # fmt: skip
+        names = (
+            "model.visual.conv1.weight",
+            "model.visual.class_embedding",
+            "projector_v.0.weight",
+            "raw_model.visual.conv1.weight",
+            "model.logit_scale",
+            "raw_model.logit_scale",
+        )
         write_run(tmp_path, [epoch], lambda e: {n: torch.full((1,), 3.0 * e) for n in names})
     paths = find_epochs(tmp_path, 0, 2, str(tmp_path / "clip.pt"))
     average(paths, epoch_weights("swa", list(paths)), tmp_path / "mean.safetensors")
@@ -86,8 +94,9 @@ def test_other_networks_are_refused(tmp_path):
 
 def test_tool(tmp_path):
     write_run(tmp_path / "run", range(2, 5))
-    done = run_tool("average_weights.py", tmp_path / "run", tmp_path / "m.pyth", "--end", 4,
-                    "--method", "gwa")  # fmt: skip
+    done = run_tool(
+        "average_weights.py", tmp_path / "run", tmp_path / "m.pyth", "--end", 4, "--method", "gwa"
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["tensors"] == 2
     assert "epoch 3: weight" in done.stdout + done.stderr

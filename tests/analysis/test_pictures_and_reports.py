@@ -35,8 +35,9 @@ def test_sheet_layout():
 
 @pytest.mark.parametrize("split, rows", [("train", 2), ("val", 2), ("test", 12)])
 def test_sheet_of_a_split(make_cfg, tmp_path, split, rows):
-    cfg = make_cfg({"AUG.ENABLE": True, "MIXUP.ENABLE": True,
-                    "MODEL.LOSS_FUNC": "soft_cross_entropy"})  # fmt: skip
+    cfg = make_cfg(
+        {"AUG.ENABLE": True, "MIXUP.ENABLE": True, "MODEL.LOSS_FUNC": "soft_cross_entropy"}
+    )
     image = contact_sheet(cfg, split, videos=2)
     assert image.shape == (rows * (18 + 34), 4 * 34, 3)
     write_png(image, tmp_path / "new" / "sheet.png")
@@ -62,8 +63,16 @@ def test_picture_that_cannot_be_written(tmp_path):
 def test_this_environment_is_ready():
     findings = environment.examine(ROOT)
     names = [finding.name for finding in findings]
-    for name in ("python", "torch", "av", "timm", "torchcodec [torchcodec]", "pytest [test]",
-                 "decoder pyav", "processor cores"):  # fmt: skip
+    for name in (
+        "python",
+        "torch",
+        "av",
+        "timm",
+        "torchcodec [torchcodec]",
+        "pytest [test]",
+        "decoder pyav",
+        "processor cores",
+    ):
         assert name in names
     assert environment.is_ready(findings)
 

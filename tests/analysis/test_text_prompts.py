@@ -26,20 +26,22 @@ DATA = ROOT / "slowfast" / "datasets"
 
 def graph(name: str) -> dict:
     return {
-        "label": name, "obj_en_li": ["rope", "cliff"],
+        "label": name,
+        "obj_en_li": ["rope", "cliff"],
         "obj_rel_triples": ["<rope, tied to, cliff>"],
         "act_obj_triples": [f"<{name}, needs, rope>", f"<{name}, takes place on, cliff>"],
         "sub_act_en_li": ["tying the rope"],
         "act_rel_triples": [f"<{name}, starts with, tying the rope>"],
-    }  # fmt: skip
+    }
 
 
 def prompts(name: str) -> dict:
     return {
-        "label": name, "xprompt_oo": ["where a rope is tied to a cliff"],
+        "label": name,
+        "xprompt_oo": ["where a rope is tied to a cliff"],
         "xprompt_ao": ["which needs a rope", "which takes place on a cliff"],
         "xprompt_aa": ["starting with tying the rope"],
-    }  # fmt: skip
+    }
 
 
 def answer(text: str) -> bytes:
@@ -108,8 +110,9 @@ def test_both_stages(tmp_path, classes):
         done = run_tool("text_prompts.py", "askg", classes, askg, "--model", "m1", env=env(stub))
         assert done.returncode == 0, done.stderr
         assert stub.keys == [f"Bearer {KEY}"] * 3 and stub.asked[0]["model"] == "m1"
-        done = run_tool("text_prompts.py", "xprompt", classes, xprompt, "--askg", askg,
-                        env=env(stub))  # fmt: skip
+        done = run_tool(
+            "text_prompts.py", "xprompt", classes, xprompt, "--askg", askg, env=env(stub)
+        )
         assert done.returncode == 0, done.stderr
     names = read_class_names(classes)
     graphs = store.read_classes(askg)
@@ -120,10 +123,12 @@ def test_both_stages(tmp_path, classes):
 
 def test_garbage_is_asked_again(tmp_path, caplog):
     replies = [
-        "I cannot do that.", "abseiling: [", yaml.safe_dump({"abseiling": {"label": "x"}}),
+        "I cannot do that.",
+        "abseiling: [",
+        yaml.safe_dump({"abseiling": {"label": "x"}}),
         yaml.safe_dump({"abseiling": graph("abseiling") | {"act_obj_triples": ["rope"]}}),
         yaml.safe_dump(graph("abseiling")),  # without the root: good enough
-    ]  # fmt: skip
+    ]
     with Stub(lambda number, *_: (200, answer(replies[number - 1]), {})) as stub:
         chat = service.ChatService(service.Secret(KEY), stub.url, "m", pause=0)
         file = store.ClassStore(tmp_path / "askg.yml")
@@ -141,8 +146,9 @@ def test_a_class_without_answer_does_not_stop_the_others(tmp_path, classes):
         return (200, answer("no"), {}) if name == "yes" else good(number, name, messages)
 
     with Stub(reply) as stub:
-        done = run_tool("text_prompts.py", "askg", classes, tmp_path / "a.yml", "--attempts", 2,
-                        env=env(stub))  # fmt: skip
+        done = run_tool(
+            "text_prompts.py", "askg", classes, tmp_path / "a.yml", "--attempts", 2, env=env(stub)
+        )
         assert done.returncode == 1 and "no usable answer for yes" in done.stderr
         assert list(store.read_classes(tmp_path / "a.yml")) == ["abseiling", "dancing: slow"]
 
@@ -183,8 +189,9 @@ def test_no_answer_in_the_end(tmp_path, classes):
         return good(number, name, messages) if name == "abseiling" else PASSING["overload"]
 
     with Stub(reply) as stub:
-        done = run_tool("text_prompts.py", "askg", classes, out, "--tries", 2, "--pause", 0,
-                        env=env(stub))  # fmt: skip
+        done = run_tool(
+            "text_prompts.py", "askg", classes, out, "--tries", 2, "--pause", 0, env=env(stub)
+        )
         assert done.returncode == 1 and "gave no answer in 2 tries" in done.stderr
     assert list(store.read_classes(out)) == ["abseiling"]
     with Stub(good) as stub:
@@ -265,9 +272,16 @@ def test_features_by_hand(clip_file):
 def test_published_prompts_fit_the_published_classes(tmp_path, clip_file, caplog):
     names = read_class_names(DATA / "class_maps" / "hmdb51.json")
     (tmp_path / "some.json").write_text(json.dumps(names))
-    done = run_tool("text_prompts.py", "features", tmp_path / "some.json", tmp_path / "f.pt",
-                    "--prompts", DATA / "text_aug" / "classes_xprompt_hmdb51.yml",
-                    "--clip", clip_file)  # fmt: skip
+    done = run_tool(
+        "text_prompts.py",
+        "features",
+        tmp_path / "some.json",
+        tmp_path / "f.pt",
+        "--prompts",
+        DATA / "text_aug" / "classes_xprompt_hmdb51.yml",
+        "--clip",
+        clip_file,
+    )
     assert done.returncode == 0, done.stderr
     assert torch.load(tmp_path / "f.pt").shape == (51, 19, 16)
     for maps, prompted in (("kinetics400", "k400"), ("ucf101", "ucf101"), ("hmdb51", "hmdb51")):
@@ -280,8 +294,16 @@ def test_published_prompts_fit_the_published_classes(tmp_path, clip_file, caplog
 
 def test_missing_entries_and_options(tmp_path, classes, clip_file):
     (tmp_path / "p.yml").write_text(yaml.safe_dump({"abseiling": prompts("abseiling")}))
-    done = run_tool("text_prompts.py", "features", classes, tmp_path / "f.pt", "--prompts",
-                    tmp_path / "p.yml", "--clip", clip_file)  # fmt: skip
+    done = run_tool(
+        "text_prompts.py",
+        "features",
+        classes,
+        tmp_path / "f.pt",
+        "--prompts",
+        tmp_path / "p.yml",
+        "--clip",
+        clip_file,
+    )
     assert done.returncode == 2 and "no entry for 2 of 3 classes, e.g. 'yes'" in done.stderr
     done = run_tool("text_prompts.py", "xprompt", classes, tmp_path / "x.yml")
     assert done.returncode == 2 and "--askg: xprompt needs it" in done.stderr

@@ -14,16 +14,25 @@ import pytest
 from slowfast.datasets.moving_shapes import ShapesSpec, generate
 from tests.conftest import ROOT, TINY, words
 
-DOCUMENTS = ("README.md", "INSTALL.md", "DATASET.md", "CONTRIBUTING.md", "docs/benchmarks.md",
-             "docs/migration.md")  # fmt: skip
+DOCUMENTS = (
+    "README.md",
+    "INSTALL.md",
+    "DATASET.md",
+    "CONTRIBUTING.md",
+    "docs/benchmarks.md",
+    "docs/migration.md",
+)
 # Makes a training of the documents a matter of seconds.
 QUICK = {k: v for k, v in TINY.items() if k.startswith(("SOLVER", "UNIFORMER", "LOG_", "DATA_L"))}
 QUICK |= {"SOLVER.MAX_EPOCH": 1, "TRAIN.BATCH_SIZE": 2, "STFM.NUM_TOKENS": 2}
 # Not run here: they install packages, or they are this very suite, or need an absent device.
 ELSEWHERE = (
-    "bash tools/run_tests.sh", "pip install", "python3 -m venv", ". .venv/bin/activate",
+    "bash tools/run_tests.sh",
+    "pip install",
+    "python3 -m venv",
+    ". .venv/bin/activate",
     "bash exp/quickstart/run.sh",
-)  # fmt: skip
+)
 
 
 def commands(document: str) -> list[str]:

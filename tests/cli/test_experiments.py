@@ -19,24 +19,45 @@ EXPERIMENTS = sorted({p.parent.name for p in (ROOT / "exp").glob("*/config.yaml"
 # The recipe stays what it is but for sizes, places, and what needs many videos or many GPUs.
 SMALL = {k: v for k, v in TINY.items() if k.startswith(("NUM_", "LOG_", "DATA_L", "DATA.TRAIN_J"))}
 SMALL |= {
-    "MODEL.NUM_CLASSES": 4, "STFM.NUM_TOKENS": 2, "STFM.DENSE": False, "MODEL.PRETRAINED_DIR": "",
-    "TRAIN.DATASET": "moving_shapes", "TEST.DATASET": "moving_shapes", "TRAIN.BATCH_SIZE": 8,
-    "SOLVER.MAX_EPOCH": 1, "SOLVER.STEPS": [0], "SOLVER.LRS": [1], "SOLVER.WARMUP_EPOCHS": 0,
-    "TEST.NUM_ENSEMBLE_VIEWS": 1, "TEST.SHORT_SIDE": 0, "BN.NUM_BATCHES_PRECISE": 1,
-    "DATA.TRAIN_JITTER_SCALES_RELATIVE": [], "DATA.TRAIN_JITTER_ASPECT_RELATIVE": [],
-    "DATA.PATH_PREFIX": "''", "TENSORBOARD.ENABLE": False, "DATA.TEXT_AUG": False,
-}  # fmt: skip
+    "MODEL.NUM_CLASSES": 4,
+    "STFM.NUM_TOKENS": 2,
+    "STFM.DENSE": False,
+    "MODEL.PRETRAINED_DIR": "",
+    "TRAIN.DATASET": "moving_shapes",
+    "TEST.DATASET": "moving_shapes",
+    "TRAIN.BATCH_SIZE": 8,
+    "SOLVER.MAX_EPOCH": 1,
+    "SOLVER.STEPS": [0],
+    "SOLVER.LRS": [1],
+    "SOLVER.WARMUP_EPOCHS": 0,
+    "TEST.NUM_ENSEMBLE_VIEWS": 1,
+    "TEST.SHORT_SIDE": 0,
+    "BN.NUM_BATCHES_PRECISE": 1,
+    "DATA.TRAIN_JITTER_SCALES_RELATIVE": [],
+    "DATA.TRAIN_JITTER_ASPECT_RELATIVE": [],
+    "DATA.PATH_PREFIX": "''",
+    "TENSORBOARD.ENABLE": False,
+    "DATA.TEXT_AUG": False,
+}
 FROM_SCRATCH = {
-    "Uniformer": "UNIFORMER.PRETRAIN_NAME", "TimeSformer": "TIMESFORMER.PRETRAINED_MODEL",
-    "STAM": "STAM.PRETRAIN_NAME", "MViT": "MVIT.PRETRAIN_NAME", "TSN": "TSN.PRETRAIN_NAME",
-    "ResNet3D": "RESNET3D.PRETRAIN_NAME", "TemporalClipVideo": "TRAIN.CLIP_ORI_PATH",
-}  # fmt: skip
+    "Uniformer": "UNIFORMER.PRETRAIN_NAME",
+    "TimeSformer": "TIMESFORMER.PRETRAINED_MODEL",
+    "STAM": "STAM.PRETRAIN_NAME",
+    "MViT": "MVIT.PRETRAIN_NAME",
+    "TSN": "TSN.PRETRAIN_NAME",
+    "ResNet3D": "RESNET3D.PRETRAIN_NAME",
+    "TemporalClipVideo": "TRAIN.CLIP_ORI_PATH",
+}
 
 # Few-shot recipes keep their protocol; the published lists give way to the embedded one.
 FEWSHOT = {
-    "FEWSHOT.SPLIT": "", "FEWSHOT.TRAIN_TASKS": 2, "FEWSHOT.VAL_TASKS": 2, "FEWSHOT.TEST_TASKS": 3,
-    "FEWSHOT.SHOT": 1, "SOLVER.ACCUM_STEPS": 1,
-}  # fmt: skip
+    "FEWSHOT.SPLIT": "",
+    "FEWSHOT.TRAIN_TASKS": 2,
+    "FEWSHOT.VAL_TASKS": 2,
+    "FEWSHOT.TEST_TASKS": 3,
+    "FEWSHOT.SHOT": 1,
+    "SOLVER.ACCUM_STEPS": 1,
+}
 
 
 def command_of(script: str, folder, **env: str) -> list[str]:
@@ -45,9 +66,12 @@ def command_of(script: str, folder, **env: str) -> list[str]:
     recorder.write_text(f'#!/bin/bash\nprintf "%q " "$@" > {folder}/words\n')
     recorder.chmod(0o755)
     done = subprocess.run(
-        ["bash", str(ROOT / "exp" / script)], cwd="/", capture_output=True, text=True,
+        ["bash", str(ROOT / "exp" / script)],
+        cwd="/",
+        capture_output=True,
+        text=True,
         env=os.environ | {"PYTHON": str(recorder)} | env,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     tool, *arguments = shlex.split((folder / "words").read_text())
     assert tool == str(ROOT / "tools" / "run_net.py")

@@ -18,18 +18,28 @@ def script(name: str, *arguments: str, **env: str) -> subprocess.CompletedProces
     return subprocess.run(
         ["bash", str(ROOT / "exp" / name), *arguments],
         env=os.environ | {"PYTHON": sys.executable} | env,
-        capture_output=True, text=True, cwd="/",
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        cwd="/",
+    )
 
 
 TINY_EXPERIMENT = {
     k: v for k, v in TINY.items() if not k.startswith(("DATA.SAMPLING", "MODEL"))
 } | {
-    "MODEL.NUM_CLASSES": 4, "UNIFORMER.PRETRAIN_NAME": "''", "STFM.NUM_TOKENS": 2,
-    "STFM.DENSE": False, "TRAIN.DATASET": "moving_shapes", "TEST.DATASET": "moving_shapes",
-    "DATA.PATH_PREFIX": "''", "TRAIN.BATCH_SIZE": 8, "SOLVER.MAX_EPOCH": 1,
-    "SOLVER.WARMUP_EPOCHS": 0, "TENSORBOARD.ENABLE": False, "TEST.NUM_ENSEMBLE_VIEWS": 1,
-}  # fmt: skip
+    "MODEL.NUM_CLASSES": 4,
+    "UNIFORMER.PRETRAIN_NAME": "''",
+    "STFM.NUM_TOKENS": 2,
+    "STFM.DENSE": False,
+    "TRAIN.DATASET": "moving_shapes",
+    "TEST.DATASET": "moving_shapes",
+    "DATA.PATH_PREFIX": "''",
+    "TRAIN.BATCH_SIZE": 8,
+    "SOLVER.MAX_EPOCH": 1,
+    "SOLVER.WARMUP_EPOCHS": 0,
+    "TENSORBOARD.ENABLE": False,
+    "TEST.NUM_ENSEMBLE_VIEWS": 1,
+}
 
 
 @pytest.mark.parametrize("name", ["uniformer_s8x8_k400", "uniformer_b16_sthv2_prek400"])
@@ -56,8 +66,16 @@ def test_all_scripts_share_their_lines():
 
 
 def test_words_after_the_script_win(tmp_path):
-    done = script("uniformer_s8x8_k400/test.sh", "--print-config", "NUM_GPUS", "0",
-                  "OUTPUT_DIR", str(tmp_path), DATA_DIR="/lists", DATA_PREFIX="/videos")  # fmt: skip
+    done = script(
+        "uniformer_s8x8_k400/test.sh",
+        "--print-config",
+        "NUM_GPUS",
+        "0",
+        "OUTPUT_DIR",
+        str(tmp_path),
+        DATA_DIR="/lists",
+        DATA_PREFIX="/videos",
+    )
     assert done.returncode == 0, done.stderr
     shown = {line.split()[0]: line.split()[1] for line in done.stdout.splitlines()}
     assert shown["OUTPUT_DIR"] == f"'{tmp_path}'" and shown["NUM_GPUS"] == "0"
@@ -77,9 +95,14 @@ def installed(tmp_path) -> dict[str, str]:
     ).stdout.decode()
     for extra in ("", "-plot"):
         (tmp_path / "env" / f".slowfast-installed{extra}").write_text(f"{ROOT} {sums.strip()}\n")
-    return {"VIRTUAL_ENV": str(tmp_path / "env"), "DATA_DIR": str(tmp_path / "data"),
-            "OUTPUT_DIR": str(tmp_path / "out"), "SHAPES": "--train 2 --val 1 --test 1",
-            "CLIPS": "--train 3 --test 3", "SEEDS": "0"}  # fmt: skip
+    return {
+        "VIRTUAL_ENV": str(tmp_path / "env"),
+        "DATA_DIR": str(tmp_path / "data"),
+        "OUTPUT_DIR": str(tmp_path / "out"),
+        "SHAPES": "--train 2 --val 1 --test 1",
+        "CLIPS": "--train 3 --test 3",
+        "SEEDS": "0",
+    }
 
 
 COMPARISONS = [
@@ -128,14 +151,35 @@ def test_quickstart_runs_in_an_active_environment(installed):
     "arguments, message",
     [
         (["--cfg", "no.yaml"], "--cfg: there is no configuration file no.yaml"),
-        (["--cfg", "configs/quickstart/stfm.yaml", "DATA.NUM_FRAMS", "8"], "did you mean DATA.NUM_FRAMES"),
-        (["--cfg", "configs/quickstart/stfm.yaml", "TRAIN.BATCH_SIZE", "x"], "must be a whole number"),
-        (["--cfg", "configs/quickstart/stfm.yaml", "DATA.NUM_FRAMES", "7"], "an even number of frames"),
-        (["--cfg", "configs/quickstart/stfm.yaml", "DATA.PATH_TO_DATA_DIR", "/no"], "holds no moving_shapes set"),
-        (["--cfg", "configs/quickstart/stfm.yaml", "TRAIN.DATASET", "kinetics", "DATA.PATH_TO_DATA_DIR", "/no"],
-         "DATA.PATH_TO_DATA_DIR: there is no file /no/train.csv"),
+        (
+            ["--cfg", "configs/quickstart/stfm.yaml", "DATA.NUM_FRAMS", "8"],
+            "did you mean DATA.NUM_FRAMES",
+        ),
+        (
+            ["--cfg", "configs/quickstart/stfm.yaml", "TRAIN.BATCH_SIZE", "x"],
+            "must be a whole number",
+        ),
+        (
+            ["--cfg", "configs/quickstart/stfm.yaml", "DATA.NUM_FRAMES", "7"],
+            "an even number of frames",
+        ),
+        (
+            ["--cfg", "configs/quickstart/stfm.yaml", "DATA.PATH_TO_DATA_DIR", "/no"],
+            "holds no moving_shapes set",
+        ),
+        (
+            [
+                "--cfg",
+                "configs/quickstart/stfm.yaml",
+                "TRAIN.DATASET",
+                "kinetics",
+                "DATA.PATH_TO_DATA_DIR",
+                "/no",
+            ],
+            "DATA.PATH_TO_DATA_DIR: there is no file /no/train.csv",
+        ),
     ],
-)  # fmt: skip
+)
 def test_mistakes_give_one_message_and_exit_2(arguments, message, tmp_path):
     out = ["OUTPUT_DIR", str(tmp_path)] if len(arguments) > 2 else []
     done = run_tool("run_net.py", *arguments, *out)
@@ -149,20 +193,35 @@ def test_two_processes_are_one_with_the_same_batch(shapes, tmp_path):
     import torch
 
     values = TINY | {
-        "TRAIN.DATASET": "moving_shapes", "TEST.DATASET": "moving_shapes",
-        "DATA.PATH_TO_DATA_DIR": str(shapes), "SOLVER.OPTIMIZING_METHOD": "sgd",
-        "UNIFORMER.DROP_DEPTH_RATE": 0, "SOLVER.MAX_EPOCH": 1, "MODEL.FROZEN_BN": True,
-        "TEST.BATCH_SIZE": 18, "TRAIN.BATCH_SIZE": 8,
-    }  # fmt: skip
+        "TRAIN.DATASET": "moving_shapes",
+        "TEST.DATASET": "moving_shapes",
+        "DATA.PATH_TO_DATA_DIR": str(shapes),
+        "SOLVER.OPTIMIZING_METHOD": "sgd",
+        "UNIFORMER.DROP_DEPTH_RATE": 0,
+        "SOLVER.MAX_EPOCH": 1,
+        "MODEL.FROZEN_BN": True,
+        "TEST.BATCH_SIZE": 18,
+        "TRAIN.BATCH_SIZE": 8,
+    }
     states = []
     for processes in (1, 2):
         out = tmp_path / str(processes)
         done = subprocess.run(
-            [sys.executable, "-m", "torch.distributed.run", "--standalone",
-             f"--nproc_per_node={processes}", "tools/run_net.py", "--cfg",
-             "configs/quickstart/uniformer.yaml", *words(values | {"OUTPUT_DIR": str(out)})],
-            cwd=ROOT, capture_output=True, text=True,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "torch.distributed.run",
+                "--standalone",
+                f"--nproc_per_node={processes}",
+                "tools/run_net.py",
+                "--cfg",
+                "configs/quickstart/uniformer.yaml",
+                *words(values | {"OUTPUT_DIR": str(out)}),
+            ],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 0, done.stderr[-3000:]
         final = json.loads((out / "stats.jsonl").read_text().splitlines()[-1])
         assert final["videos"] == 8
@@ -187,8 +246,17 @@ def test_old_path_lines_do_no_harm(tmp_path):
 def test_benchmarks_print_json(tmp_path):
     quick = ["NUM_GPUS", "0", "STFM.NUM_TOKENS", "2"]
     for what in ("model", "train"):
-        done = run_tool("benchmark.py", what, "--cfg", "configs/quickstart/stfm.yaml",
-                        "--rounds", "1", "--batch", "2", *quick)  # fmt: skip
+        done = run_tool(
+            "benchmark.py",
+            what,
+            "--cfg",
+            "configs/quickstart/stfm.yaml",
+            "--rounds",
+            "1",
+            "--batch",
+            "2",
+            *quick,
+        )
         assert done.returncode == 0, done.stderr
         result = json.loads(done.stdout)
         assert result["model"] == "Uniformer" and result["clips_per_s"] > 0
@@ -196,8 +264,18 @@ def test_benchmarks_print_json(tmp_path):
 
 def test_clip_benchmark():
     """Every kind of temporal modelling beside plain CLIP, and found texts."""
-    done = run_tool("benchmark.py", "clip", "--cfg", "configs/quickstart/zeroshot.yaml", "--rounds",
-                    "1", "DATA.CLASS_NAMES", "['a']", "CLIP.LAYERS", "1")  # fmt: skip
+    done = run_tool(
+        "benchmark.py",
+        "clip",
+        "--cfg",
+        "configs/quickstart/zeroshot.yaml",
+        "--rounds",
+        "1",
+        "DATA.CLASS_NAMES",
+        "['a']",
+        "CLIP.LAYERS",
+        "1",
+    )
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["None"]["forward_ratio"] == result["None"]["saved_ratio"] == 1.0

@@ -20,8 +20,16 @@ def test_check_data(shapes, tmp_path):
     folder = tmp_path / "set"
     shutil.copytree(shapes, folder)
     (folder / "videos/train/left_0001.mp4").write_bytes(b"")
-    broken = run_tool("check_data.py", folder / "train.csv", "--prefix", folder,
-                      "--out", tmp_path / "b", "--workers", "1")  # fmt: skip
+    broken = run_tool(
+        "check_data.py",
+        folder / "train.csv",
+        "--prefix",
+        folder,
+        "--out",
+        tmp_path / "b",
+        "--workers",
+        "1",
+    )
     assert broken.returncode == 1 and "left_0001.mp4: the file is empty" in broken.stdout
     assert len((tmp_path / "b" / "good_train.csv").read_text().splitlines()) == 15
     absent = run_tool("check_data.py", tmp_path / "no.csv")
@@ -29,13 +37,22 @@ def test_check_data(shapes, tmp_path):
 
 
 def test_check_data_of_a_configuration(shapes, tmp_path):
-    done = run_tool("check_data.py", "--cfg", "configs/quickstart/stfm.yaml", "--out", tmp_path,
-                    "DATA.PATH_TO_DATA_DIR", shapes)  # fmt: skip
+    done = run_tool(
+        "check_data.py",
+        "--cfg",
+        "configs/quickstart/stfm.yaml",
+        "--out",
+        tmp_path,
+        "DATA.PATH_TO_DATA_DIR",
+        shapes,
+    )
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert {k: v["videos"] for k, v in summary["lists"].items()} == {
-        "train": 16, "val": 8, "test": 8,
-    }  # fmt: skip
+        "train": 16,
+        "val": 8,
+        "test": 8,
+    }
 
 
 def test_from_a_folder_to_a_tested_network(shapes, tmp_path):
@@ -44,16 +61,30 @@ def test_from_a_folder_to_a_tested_network(shapes, tmp_path):
         target = tmp_path / "mine" / path.name.split("_")[0]
         target.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
-    made = run_tool("make_lists.py", "folder", tmp_path / "mine", "--out", tmp_path / "lists",
-                    "--base", "configs/quickstart/uniformer.yaml")  # fmt: skip
+    made = run_tool(
+        "make_lists.py",
+        "folder",
+        tmp_path / "mine",
+        "--out",
+        tmp_path / "lists",
+        "--base",
+        "configs/quickstart/uniformer.yaml",
+    )
     assert made.returncode == 0, made.stderr
     assert "4 classes; videos: 8 train, 4 val, 4 test" in made.stdout
     keep = ("SOLVER", "UNIFORMER", "DATA_L", "LOG_", "NUM_GPUS")
     quick = {k: v for k, v in TINY.items() if k.startswith(keep)} | {"TRAIN.BATCH_SIZE": 2}
     command = made.stdout.splitlines()[-1].split()
     assert command[:2] == ["python", "tools/run_net.py"]
-    done = run_tool("run_net.py", *command[2:], *words(quick), "OUTPUT_DIR", tmp_path / "out",
-                    "SOLVER.MAX_EPOCH", "1")  # fmt: skip
+    done = run_tool(
+        "run_net.py",
+        *command[2:],
+        *words(quick),
+        "OUTPUT_DIR",
+        tmp_path / "out",
+        "SOLVER.MAX_EPOCH",
+        "1",
+    )
     assert done.returncode == 0, done.stderr
     assert '"videos": 4' in done.stdout.splitlines()[-1]
 
@@ -65,15 +96,33 @@ def test_make_lists_says_what_is_missing(tmp_path):
         "label,youtube_id,time_start,time_end,split\na,b,0,1,train\n"
     )
     (tmp_path / "videos").mkdir()
-    none = run_tool("make_lists.py", "kinetics", "--annotations", tmp_path / "train.csv",
-                    "--videos", tmp_path / "videos", "--out", tmp_path)  # fmt: skip
+    none = run_tool(
+        "make_lists.py",
+        "kinetics",
+        "--annotations",
+        tmp_path / "train.csv",
+        "--videos",
+        tmp_path / "videos",
+        "--out",
+        tmp_path,
+    )
     assert none.returncode == 2 and "holds no videos" in none.stderr
 
 
 def test_show_data(shapes, tmp_path):
-    done = run_tool("show_data.py", "--cfg", "configs/quickstart/stfm.yaml", "--videos", "3",
-                    "--out", tmp_path / "sheet.png", "DATA.PATH_TO_DATA_DIR", shapes,
-                    "MODEL.NUM_CLASSES", "4")  # fmt: skip
+    done = run_tool(
+        "show_data.py",
+        "--cfg",
+        "configs/quickstart/stfm.yaml",
+        "--videos",
+        "3",
+        "--out",
+        tmp_path / "sheet.png",
+        "DATA.PATH_TO_DATA_DIR",
+        shapes,
+        "MODEL.NUM_CLASSES",
+        "4",
+    )
     assert done.returncode == 0, done.stderr
     assert cv2.imread(str(tmp_path / "sheet.png")).shape == (3 * (18 + 66), 8 * 66, 3)
 
@@ -103,9 +152,14 @@ def test_resize_videos_goes_on(shapes, tmp_path):
 
 
 def test_convert_checkpoint(shapes, tmp_path):
-    values = TINY | {"TRAIN.DATASET": "moving_shapes", "DATA.PATH_TO_DATA_DIR": str(shapes),
-                     "OUTPUT_DIR": str(tmp_path), "SOLVER.MAX_EPOCH": 1, "TEST.ENABLE": False,
-                     "EMA.ENABLE": True}  # fmt: skip
+    values = TINY | {
+        "TRAIN.DATASET": "moving_shapes",
+        "DATA.PATH_TO_DATA_DIR": str(shapes),
+        "OUTPUT_DIR": str(tmp_path),
+        "SOLVER.MAX_EPOCH": 1,
+        "TEST.ENABLE": False,
+        "EMA.ENABLE": True,
+    }
     cfg = ["--cfg", "configs/quickstart/uniformer.yaml"]
     done = run_tool("run_net.py", *cfg, *words(values))
     assert done.returncode == 0, done.stderr
@@ -117,11 +171,23 @@ def test_convert_checkpoint(shapes, tmp_path):
     small = tmp_path / "small.safetensors"
     stripped = run_tool("convert_checkpoint.py", "strip", file, small, "--average")
     assert stripped.returncode == 0 and small.stat().st_size < file.stat().st_size / 3
-    tested = run_tool("run_net.py", *cfg, *words(values), "TRAIN.ENABLE", "False", "TEST.ENABLE",
-                      "True", "TEST.CHECKPOINT_FILE_PATH", small, "TEST.DATASET", "moving_shapes")  # fmt: skip
+    tested = run_tool(
+        "run_net.py",
+        *cfg,
+        *words(values),
+        "TRAIN.ENABLE",
+        "False",
+        "TEST.ENABLE",
+        "True",
+        "TEST.CHECKPOINT_FILE_PATH",
+        small,
+        "TEST.DATASET",
+        "moving_shapes",
+    )
     assert tested.returncode == 0, tested.stderr
-    converted = run_tool("convert_checkpoint.py", "convert", small, tmp_path / "c.pyth", *cfg,
-                         *words(values))  # fmt: skip
+    converted = run_tool(
+        "convert_checkpoint.py", "convert", small, tmp_path / "c.pyth", *cfg, *words(values)
+    )
     assert converted.returncode == 0 and "100.0 % of the parameters" in converted.stdout
     for wrong in (["inspect", tmp_path / "none"], ["strip", file], ["convert", file, "x.pyth"]):
         assert run_tool("convert_checkpoint.py", *wrong).returncode == 2
@@ -143,8 +209,19 @@ def test_model_table_of_all_configurations_has_views():
 
 def test_extract_frames_and_train_on_them(shapes, tmp_path):
     target = tmp_path / "frames"
-    made = run_tool("extract_frames.py", shapes, target, "--short-side", "40", "--workers", "1",
-                    "--lists", "train.csv", "val.csv", "test.csv")  # fmt: skip
+    made = run_tool(
+        "extract_frames.py",
+        shapes,
+        target,
+        "--short-side",
+        "40",
+        "--workers",
+        "1",
+        "--lists",
+        "train.csv",
+        "val.csv",
+        "test.csv",
+    )
     assert made.returncode == 0, made.stderr
     assert "32 of 32 videos, 768 images" in made.stdout
     assert (target / "val.csv").read_text().splitlines()[0].endswith(" 24 0")
@@ -152,14 +229,29 @@ def test_extract_frames_and_train_on_them(shapes, tmp_path):
     times = {p: p.stat().st_mtime_ns for p in target.rglob("00001.jpg")}
     again = run_tool("extract_frames.py", shapes, target, "--short-side", "40", "--workers", "1")
     assert again.returncode == 0 and times == {p: p.stat().st_mtime_ns for p in times}
-    tiny = TINY | {"DATA.PATH_TO_DATA_DIR": target, "DATA.PATH_PREFIX": target,
-                   "DATA.SAMPLING": "tsn", "SOLVER.MAX_EPOCH": 1, "TSN.CONSENSUS": "TSN"}  # fmt: skip
+    tiny = TINY | {
+        "DATA.PATH_TO_DATA_DIR": target,
+        "DATA.PATH_PREFIX": target,
+        "DATA.SAMPLING": "tsn",
+        "SOLVER.MAX_EPOCH": 1,
+        "TSN.CONSENSUS": "TSN",
+    }
     done = run_tool("run_net.py", *config, "OUTPUT_DIR", tmp_path / "out", *words(tiny))
     assert done.returncode == 0 and '"bad_items": 0' in done.stdout.splitlines()[-1]
     (target / "videos/test/left_0000/00009.jpg").write_bytes(b"no image")
-    test = run_tool("run_net.py", *config, "OUTPUT_DIR", tmp_path / "out", *words(tiny),
-                    "TRAIN.ENABLE", "False", "DATA.NUM_FRAMES", "24",
-                    "DATA.MAX_ERROR_SHARE", "1.0")  # fmt: skip
+    test = run_tool(
+        "run_net.py",
+        *config,
+        "OUTPUT_DIR",
+        tmp_path / "out",
+        *words(tiny),
+        "TRAIN.ENABLE",
+        "False",
+        "DATA.NUM_FRAMES",
+        "24",
+        "DATA.MAX_ERROR_SHARE",
+        "1.0",
+    )
     assert "00009.jpg is not a readable image" in test.stdout + test.stderr
     assert '"bad_items": 1' in test.stdout, test.stderr
 
@@ -168,20 +260,41 @@ def test_extract_frames_of_unlisted_videos(shapes, tmp_path):
     (tmp_path / "v").mkdir()
     shutil.copy(next((shapes / "videos/test").iterdir()), tmp_path / "v" / "a.mp4")
     (tmp_path / "v" / "list.csv").write_text("b.mp4 0\n")
-    done = run_tool("extract_frames.py", tmp_path / "v", tmp_path / "f", "--lists", "list.csv",
-                    "--workers", "1")  # fmt: skip
+    done = run_tool(
+        "extract_frames.py", tmp_path / "v", tmp_path / "f", "--lists", "list.csv", "--workers", "1"
+    )
     assert done.returncode == 2 and "names 'b.mp4', no video of the folder" in done.stderr
 
 
 def test_sweep(shapes, tmp_path):
     """Two heads, two seeds: a table, numbers, a picture; finished runs are kept."""
-    tiny = TINY | {"TSN.FEATURE_DIM": 8, "DATA.PATH_TO_DATA_DIR": shapes, "SOLVER.MAX_EPOCH": 1,
-                   "TRAIN.DATASET": "moving_shapes", "TEST.DATASET": "moving_shapes"}  # fmt: skip
+    tiny = TINY | {
+        "TSN.FEATURE_DIM": 8,
+        "DATA.PATH_TO_DATA_DIR": shapes,
+        "SOLVER.MAX_EPOCH": 1,
+        "TRAIN.DATASET": "moving_shapes",
+        "TEST.DATASET": "moving_shapes",
+    }
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(f"_BASE_: {ROOT}/configs/quickstart/heads.yaml\n")
-    command = ["sweep.py", "--out", tmp_path, "--cfg", recipe,
-               "--seeds", "0", "1", "--vary", "TSN.CONSENSUS", "TSN", "MLP", "--", *words(tiny),
-               "DATA.PATH_PREFIX", ""]  # fmt: skip
+    command = [
+        "sweep.py",
+        "--out",
+        tmp_path,
+        "--cfg",
+        recipe,
+        "--seeds",
+        "0",
+        "1",
+        "--vary",
+        "TSN.CONSENSUS",
+        "TSN",
+        "MLP",
+        "--",
+        *words(tiny),
+        "DATA.PATH_PREFIX",
+        "",
+    ]
     done = run_tool(*command)
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "results.json").read_text())

@@ -15,15 +15,28 @@ from tests.conftest import ROOT
 def test_wheel_holds_the_package(tmp_path):
     pytest.importorskip("setuptools")
     source = tmp_path / "source"  # a build leaves files in its folder, which the next would pack
-    shutil.copytree(ROOT / "slowfast", source / "slowfast",
-                    ignore=shutil.ignore_patterns("__pycache__"))  # fmt: skip
+    shutil.copytree(
+        ROOT / "slowfast", source / "slowfast", ignore=shutil.ignore_patterns("__pycache__")
+    )
     for name in ("pyproject.toml", "setup.py", "README.md"):
         shutil.copy(ROOT / name, source)
     done = subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--quiet",
-         "--disable-pip-version-check", "--wheel-dir", tmp_path, source],
-        capture_output=True, text=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "--no-deps",
+            "--no-build-isolation",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--wheel-dir",
+            tmp_path,
+            source,
+        ],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     (wheel,) = tmp_path.glob("slowfast-*.whl")
     with zipfile.ZipFile(wheel) as archive:
@@ -39,7 +52,8 @@ def test_wheel_holds_the_package(tmp_path):
         "importlib.import_module(m.name)\n"
         "print(slowfast.__file__)"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "site",
-                          capture_output=True, text=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path / "site", capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.strip().startswith(str(tmp_path))

@@ -17,14 +17,25 @@ from tests.cli.test_scripts import installed, script  # noqa: F401  (a fixture)
 from tests.conftest import ROOT, TINY, run_tool, words
 from tests.models.test_registry import build
 
-TINY_CLIP = {k: v for k, v in TINY.items() if not k.startswith(("UNIFORMER", "MODEL."))} | {
-    k: v for k, v in MODEL_REGISTRY.get("TemporalClipVideo").tiny.items() if "CLASS_NAMES" not in k
-} | {
-    "MODEL.TEMPORAL_MODELING_TYPE": "stcross_attend", "TRAIN.CLIP_ORI_PATH": "''",
-    "SOLVER.MAX_EPOCH": 1, "SOLVER.WARMUP_EPOCHS": 0, "TEST.NUM_SPATIAL_CROPS": 1,
-    "DATA.SAMPLING": "linspace", "TENSORBOARD.ENABLE": False, "SOLVER.COSINE_END_LR": 1e-5,
-    "TRAIN.MIXED_PRECISION": False,
-}  # fmt: skip
+TINY_CLIP = (
+    {k: v for k, v in TINY.items() if not k.startswith(("UNIFORMER", "MODEL."))}
+    | {
+        k: v
+        for k, v in MODEL_REGISTRY.get("TemporalClipVideo").tiny.items()
+        if "CLASS_NAMES" not in k
+    }
+    | {
+        "MODEL.TEMPORAL_MODELING_TYPE": "stcross_attend",
+        "TRAIN.CLIP_ORI_PATH": "''",
+        "SOLVER.MAX_EPOCH": 1,
+        "SOLVER.WARMUP_EPOCHS": 0,
+        "TEST.NUM_SPATIAL_CROPS": 1,
+        "DATA.SAMPLING": "linspace",
+        "TENSORBOARD.ENABLE": False,
+        "SOLVER.COSINE_END_LR": 1e-5,
+        "TRAIN.MIXED_PRECISION": False,
+    }
+)
 
 
 @pytest.fixture
@@ -68,10 +79,12 @@ def test_protocol_over_splits(compositions, weights, tmp_path):
             names = {str(n): f"motion {n} of {split}" for n in range(8)}
             (folder / "k600-openset-index2cls.json").write_text(json.dumps(names))
     env = {
-        "LISTS": str(tmp_path / "lists"), "UCF101": str(compositions / "videos"),
-        "K600": str(compositions / "videos"), "CHECKPOINT": str(weights),
+        "LISTS": str(tmp_path / "lists"),
+        "UCF101": str(compositions / "videos"),
+        "K600": str(compositions / "videos"),
+        "CHECKPOINT": str(weights),
         "OUTPUT_DIR": str(tmp_path / "out"),
-    }  # fmt: skip
+    }
     done = script("stdd_vitb16_zeroshot/test.sh", *words(TINY_CLIP), **env)
     found = table_of(done)
     assert [row[0] for row in found] == ["UCF101", "Kinetics-600"]
@@ -99,8 +112,12 @@ def test_base_to_novel(compositions, tmp_path):
     for part in ("train", "test"):
         text = (compositions / "zeroshot" / f"{part}_classes.json").read_text()
         (lists / f"raw_{part}_idx2cls.json").write_text(text)
-    env = {"DATA_DIR": str(lists), "DATA_PREFIX": str(compositions / "videos"), "SET": "mine",
-           "OUTPUT_DIR": str(tmp_path / "out")}  # fmt: skip
+    env = {
+        "DATA_DIR": str(lists),
+        "DATA_PREFIX": str(compositions / "videos"),
+        "SET": "mine",
+        "OUTPUT_DIR": str(tmp_path / "out"),
+    }
     early = script("stdd_vitb16_b2n/test.sh", **env)
     assert early.returncode == 2 and "holds no checkpoint: train first" in early.stderr
     done = script("stdd_vitb16_b2n/run.sh", *words(TINY_CLIP), **env)
@@ -128,10 +145,13 @@ def test_your_own_class_names(compositions, tmp_path):
         "".join(f"{row.rsplit(',', 1)[0]},{n % 2}\n" for n, row in enumerate(rows))
     )
     values = TINY_CLIP | {
-        "TRAIN.ENABLE": False, "TEST.CLIP_ORI_PATH": tmp_path / "clip.pt",
-        "DATA.INDEX_LABEL_MAPPING_FILE": tmp_path / "my.json", "OUTPUT_DIR": tmp_path / "out",
-        "DATA.PATH_TO_DATA_DIR": tmp_path, "DATA.PATH_PREFIX": compositions / "videos",
-    }  # fmt: skip
+        "TRAIN.ENABLE": False,
+        "TEST.CLIP_ORI_PATH": tmp_path / "clip.pt",
+        "DATA.INDEX_LABEL_MAPPING_FILE": tmp_path / "my.json",
+        "OUTPUT_DIR": tmp_path / "out",
+        "DATA.PATH_TO_DATA_DIR": tmp_path,
+        "DATA.PATH_PREFIX": compositions / "videos",
+    }
     assert main(["--cfg", str(ROOT / "exp/stdd_vitb16_zeroshot/config.yaml"), *words(values)]) == 0
     predicted = (tmp_path / "out" / "predictions.csv").read_text().splitlines()
     assert len(predicted) == 7 and predicted[1].split(",")[4] == "feeding a cat"
@@ -146,15 +166,21 @@ def test_stopped_training_ends_as_if_left_alone(compositions, tmp_path):
         {n.removeprefix("model."): v for n, v in clip.state_dict().items()}, tmp_path / "clip.pt"
     )
     values = TINY_CLIP | {
-        "SOLVER.MAX_EPOCH": 2, "TRAIN.CLIP_ORI_PATH": tmp_path / "clip.pt",
-        "MODEL.KEEP_RAW_MODEL": True, "MODEL.RAW_MODEL_DISTILLATION": True,
-        "TRAIN.LINEAR_CONNECT_CLIMB": True, "MODEL.SPATIAL_REPEAT": False,
+        "SOLVER.MAX_EPOCH": 2,
+        "TRAIN.CLIP_ORI_PATH": tmp_path / "clip.pt",
+        "MODEL.KEEP_RAW_MODEL": True,
+        "MODEL.RAW_MODEL_DISTILLATION": True,
+        "TRAIN.LINEAR_CONNECT_CLIMB": True,
+        "MODEL.SPATIAL_REPEAT": False,
         "CLIP.TRAINED": ["visual", "text", "text_projection", "logit_scale"],
-        "CLIP.TEMPLATES": ["a {}", "the {}", "moving {}"], "TEST.ENABLE": False,
-        "DATA.PATH_TO_DATA_DIR": compositions / "zeroshot", "TRAIN.CHECKPOINT_PERIOD": 1,
-        "DATA.PATH_PREFIX": compositions / "videos", "TRAIN.EVAL_PERIOD": 1,
+        "CLIP.TEMPLATES": ["a {}", "the {}", "moving {}"],
+        "TEST.ENABLE": False,
+        "DATA.PATH_TO_DATA_DIR": compositions / "zeroshot",
+        "TRAIN.CHECKPOINT_PERIOD": 1,
+        "DATA.PATH_PREFIX": compositions / "videos",
+        "TRAIN.EVAL_PERIOD": 1,
         "DATA.INDEX_LABEL_MAPPING_FILE": compositions / "zeroshot" / "train_classes.json",
-    }  # fmt: skip
+    }
     cfg = ["--cfg", str(ROOT / "configs/quickstart/zeroshot.yaml")]
     whole, again = tmp_path / "whole", tmp_path / "again"
     assert main([*cfg, *words(values | {"OUTPUT_DIR": whole})]) == 0
@@ -166,12 +192,22 @@ def test_stopped_training_ends_as_if_left_alone(compositions, tmp_path):
         torch.load(folder / "checkpoints/checkpoint_epoch_00002.pyth", weights_only=True)
         for folder in (whole, again)
     ]
-    assert all(torch.equal(v, states[1]["model_state"][n])
-               for n, v in states[0]["model_state"].items())  # fmt: skip
+    assert all(
+        torch.equal(v, states[1]["model_state"][n]) for n, v in states[0]["model_state"].items()
+    )
     before = torch.load(whole / first, weights_only=True)["model_state"]
     mean = tmp_path / "mean.pyth"
-    run_tool("average_weights.py", whole, mean, "--start", 0, "--end", 2, "--original",
-             tmp_path / "clip.pt")  # fmt: skip
+    run_tool(
+        "average_weights.py",
+        whole,
+        mean,
+        "--start",
+        0,
+        "--end",
+        2,
+        "--original",
+        tmp_path / "clip.pt",
+    )
     averaged = torch.load(mean, weights_only=True)["model_state"]
     original = clip.state_dict()["model.visual.proj"]
     three = (original, before["model.visual.proj"], states[0]["model_state"]["model.visual.proj"])
@@ -186,8 +222,15 @@ def test_stopped_training_ends_as_if_left_alone(compositions, tmp_path):
 def test_lists_of_the_published_protocols():
     """Counts of the published lists, labels within their maps."""
     folder = ROOT / "slowfast" / "datasets" / "zero_shot"
-    counts = {"ucf101_split1": 3783, "ucf101_split2": 3734, "ucf101_split3": 3696,
-              "hmdb_split1": 1530, "k600_split1": 7276, "k600_split2": 7226, "k600_split3": 7261}  # fmt: skip
+    counts = {
+        "ucf101_split1": 3783,
+        "ucf101_split2": 3734,
+        "ucf101_split3": 3696,
+        "hmdb_split1": 1530,
+        "k600_split1": 7276,
+        "k600_split2": 7226,
+        "k600_split3": 7261,
+    }
     for name, count in counts.items():
         rows = (folder / name / "test.csv").read_text().splitlines()
         assert len(rows) == count
@@ -220,17 +263,33 @@ def test_training_with_two_processes(compositions, tmp_path):
         {n.removeprefix("model."): v for n, v in clip.state_dict().items()}, tmp_path / "clip.pt"
     )
     values = TINY_CLIP | {
-        "TRAIN.CLIP_ORI_PATH": tmp_path / "clip.pt", "TRAIN.LINEAR_CONNECT_CLIMB": True,
-        "MODEL.KEEP_RAW_MODEL": True, "MODEL.RAW_MODEL_DISTILLATION": True,
-        "DATA.PATH_TO_DATA_DIR": compositions / "zeroshot", "OUTPUT_DIR": tmp_path / "out",
-        "DATA.PATH_PREFIX": compositions / "videos", "TEST.ENABLE": False,
+        "TRAIN.CLIP_ORI_PATH": tmp_path / "clip.pt",
+        "TRAIN.LINEAR_CONNECT_CLIMB": True,
+        "MODEL.KEEP_RAW_MODEL": True,
+        "MODEL.RAW_MODEL_DISTILLATION": True,
+        "DATA.PATH_TO_DATA_DIR": compositions / "zeroshot",
+        "OUTPUT_DIR": tmp_path / "out",
+        "DATA.PATH_PREFIX": compositions / "videos",
+        "TEST.ENABLE": False,
         "DATA.INDEX_LABEL_MAPPING_FILE": compositions / "zeroshot" / "train_classes.json",
-    }  # fmt: skip
+    }
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
-         "tools/run_net.py", "--cfg", "configs/quickstart/zeroshot.yaml", *words(values)],
-        cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc_per_node=2",
+            "tools/run_net.py",
+            "--cfg",
+            "configs/quickstart/zeroshot.yaml",
+            *words(values),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     rows = [json.loads(r) for r in (tmp_path / "out/stats.jsonl").read_text().splitlines()]
     (epoch,) = [row for row in rows if row["_type"] == "train_epoch"]

@@ -14,9 +14,15 @@ from tests.conftest import ROOT
 
 RECIPES = json.loads((ROOT / "tests/data/clip_recipes.json").read_text())
 OURS = {
-    "TRAIN.AUTO_RESUME", "OUTPUT_DIR", "DATA.DECODING_BACKEND", "DATA_LOADER.PIN_MEMORY",
-    "AUG.RE_MODE", "AUG.RE_COUNT", "AUG.RE_SPLIT", "BN.NUM_BATCHES_PRECISE",
-}  # fmt: skip
+    "TRAIN.AUTO_RESUME",
+    "OUTPUT_DIR",
+    "DATA.DECODING_BACKEND",
+    "DATA_LOADER.PIN_MEMORY",
+    "AUG.RE_MODE",
+    "AUG.RE_COUNT",
+    "AUG.RE_SPLIT",
+    "BN.NUM_BATCHES_PRECISE",
+}
 
 
 @pytest.fixture
@@ -28,8 +34,11 @@ def class_map(tmp_path):
 
 def script_words(script: dict, class_map) -> list[str]:
     """A published script as KEY VALUE words; places of the authors' machines become ours."""
-    places = {"DATA.INDEX_LABEL_MAPPING_FILE": class_map, "MODEL.NUM_CLASSES": 7,
-              "TEST.PATCHING_RATIO": 0.5}  # fmt: skip
+    places = {
+        "DATA.INDEX_LABEL_MAPPING_FILE": class_map,
+        "MODEL.NUM_CLASSES": 7,
+        "TEST.PATCHING_RATIO": 0.5,
+    }
     words = []
     for key, value in script["overrides"].items():
         given = places.get(key, f"/somewhere/{key}") if value == "<path>" else value
@@ -78,9 +87,9 @@ def test_published_commands_are_accepted(name, class_map, tmp_path):
 def test_our_configurations_hold_the_published_values(arch, class_map):
     name = f"Kinetics/TemporalCLIP_{arch}_8x16_STAdapter.yaml"
     cfg = load_config(
-        [ROOT / "configs" / name], ["DATA.INDEX_LABEL_MAPPING_FILE", str(class_map),
-                                    "MODEL.NUM_CLASSES", "400"],
-    )  # fmt: skip
+        [ROOT / "configs" / name],
+        ["DATA.INDEX_LABEL_MAPPING_FILE", str(class_map), "MODEL.NUM_CLASSES", "400"],
+    )
     meant = {"stcross_attn": "stcross_attend", 2: [2]}
     for key, value in RECIPES["configs"][name].items():
         if key in OURS or key == "MODEL.NUM_CLASSES":

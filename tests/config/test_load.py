@@ -86,10 +86,22 @@ def test_one_problem(words, key, text):
 
 
 def test_values_are_converted():
-    cfg = load_config(overrides=[
-        "SOLVER.COSINE_END_LR", "1e-6", "SOLVER.BETAS", "(0.9, 0.98)", "UNIFORMER.MLP_RATIO", "4",
-        "SOLVER.CLIP_GRAD_L2NORM", "1", "DATA.PATH_LABEL_SEPARATOR", ",", "TRAIN.ENABLE", "false",
-    ])  # fmt: skip
+    cfg = load_config(
+        overrides=[
+            "SOLVER.COSINE_END_LR",
+            "1e-6",
+            "SOLVER.BETAS",
+            "(0.9, 0.98)",
+            "UNIFORMER.MLP_RATIO",
+            "4",
+            "SOLVER.CLIP_GRAD_L2NORM",
+            "1",
+            "DATA.PATH_LABEL_SEPARATOR",
+            ",",
+            "TRAIN.ENABLE",
+            "false",
+        ]
+    )
     assert cfg.SOLVER.COSINE_END_LR == 1e-6 and cfg.SOLVER.BETAS == [0.9, 0.98]
     assert cfg.UNIFORMER.MLP_RATIO == 4.0 and cfg.SOLVER.CLIP_GRAD_L2NORM == 1.0
     assert cfg.DATA.PATH_LABEL_SEPARATOR == "," and cfg.TRAIN.ENABLE is False

@@ -17,14 +17,24 @@ RECIPES = json.loads((DATA / "stfm_exp.json").read_text())
 # The values of the released recipes that ours change, each for a reason.
 OURS = {
     # The released code accumulates, clips and autocasts without a key, and reads BGR.
-    "SOLVER.ACCUM_STEPS", "SOLVER.CLIP_GRAD_L2NORM", "SOLVER.NO_DECAY_BY_NAME",
-    "TRAIN.MIXED_PRECISION", "DATA.INPUT_FORMAT", "STFM.ENABLE", "STFM.NUM_TOKENS",
+    "SOLVER.ACCUM_STEPS",
+    "SOLVER.CLIP_GRAD_L2NORM",
+    "SOLVER.NO_DECAY_BY_NAME",
+    "TRAIN.MIXED_PRECISION",
+    "DATA.INPUT_FORMAT",
+    "STFM.ENABLE",
+    "STFM.NUM_TOKENS",
     # Frames repeat the folder's name there; v1 lists were named by the fork's default.
-    "DATA.IMAGE_TEMPLATE", "DATA.LABEL_PATH_TEMPLATE",
+    "DATA.IMAGE_TEMPLATE",
+    "DATA.LABEL_PATH_TEMPLATE",
     # Places of the authors' machines.
-    "OUTPUT_DIR", "TEST.CHECKPOINT_FILE_PATH", "DATA.PATH_TO_DATA_DIR", "DATA.PATH_PREFIX",
-    "NUM_SHARDS", "MODEL.ARCH",
-}  # fmt: skip
+    "OUTPUT_DIR",
+    "TEST.CHECKPOINT_FILE_PATH",
+    "DATA.PATH_TO_DATA_DIR",
+    "DATA.PATH_PREFIX",
+    "NUM_SHARDS",
+    "MODEL.ARCH",
+}
 
 
 def nested(flat: dict) -> dict:

@@ -191,11 +191,15 @@ def something(tmp_path):
     (tmp_path / "v2_train.txt").write_text("11 9 1\n12 5 0\n")
     (tmp_path / "v2_validation.txt").write_text("12 5 0\n")
     return {
-        "TRAIN.DATASET": "sth", "TEST.DATASET": "sth",
-        "DATA.PATH_TO_DATA_DIR": str(tmp_path), "DATA.PATH_PREFIX": str(tmp_path / "frames"),
-        "DATA.LABEL_PATH_TEMPLATE": "v2_{}.txt", "DATA.IMAGE_TEMPLATE": "{video}_{:06d}.jpg",
-        "DATA.SAMPLING": "auto", "TRAIN.BATCH_SIZE": 2,
-    }  # fmt: skip
+        "TRAIN.DATASET": "sth",
+        "TEST.DATASET": "sth",
+        "DATA.PATH_TO_DATA_DIR": str(tmp_path),
+        "DATA.PATH_PREFIX": str(tmp_path / "frames"),
+        "DATA.LABEL_PATH_TEMPLATE": "v2_{}.txt",
+        "DATA.IMAGE_TEMPLATE": "{video}_{:06d}.jpg",
+        "DATA.SAMPLING": "auto",
+        "TRAIN.BATCH_SIZE": 2,
+    }
 
 
 def test_frame_folders_of_something(make_cfg, something):
@@ -220,9 +224,11 @@ def test_class_folder_splits(make_cfg, tmp_path, video):
         (tmp_path / part).mkdir(parents=True)
         (tmp_path / part / "a.mp4").write_bytes(video.read_bytes())
     words = {
-        "TRAIN.DATASET": "folder", "TEST.DATASET": "folder", "MODEL.NUM_CLASSES": 2,
+        "TRAIN.DATASET": "folder",
+        "TEST.DATASET": "folder",
+        "MODEL.NUM_CLASSES": 2,
         "DATA.PATH_TO_DATA_DIR": str(tmp_path),
-    }  # fmt: skip
+    }
     train = build_dataset(make_cfg(words), "train")
     test = build_dataset(make_cfg(words), "test")
     assert train.class_names == ["x", "y"] and len(train) == 2
@@ -233,11 +239,15 @@ def test_real_single_clips(make_cfg):
     folder = SHARED_CLIPS / "single"
     if not folder.is_dir():
         pytest.skip(f"needs the real clips in {folder}")
-    cfg = make_cfg({
-        "TRAIN.DATASET": "folder", "TEST.DATASET": "folder", "DATA.SAMPLING": "clip",
-        "DATA.PATH_TO_DATA_DIR": str(folder),
-        "MODEL.NUM_CLASSES": sum(p.is_dir() for p in folder.iterdir()),
-    })  # fmt: skip
+    cfg = make_cfg(
+        {
+            "TRAIN.DATASET": "folder",
+            "TEST.DATASET": "folder",
+            "DATA.SAMPLING": "clip",
+            "DATA.PATH_TO_DATA_DIR": str(folder),
+            "MODEL.NUM_CLASSES": sum(p.is_dir() for p in folder.iterdir()),
+        }
+    )
     dataset = build_dataset(cfg, "test")
     for index in range(0, len(dataset), 3):
         views = dataset[index]["video"]

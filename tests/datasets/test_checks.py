@@ -29,8 +29,11 @@ def lists(tmp_path, shapes):
         for split, rows in splits.items():
             text = "".join(f"{shapes}/{path} {label}\n" for path, label in rows)
             (tmp_path / f"{split}.csv").write_text(text)
-        return {"TRAIN.DATASET": "kinetics", "TEST.DATASET": "kinetics",
-                "DATA.PATH_TO_DATA_DIR": str(tmp_path)}  # fmt: skip
+        return {
+            "TRAIN.DATASET": "kinetics",
+            "TEST.DATASET": "kinetics",
+            "DATA.PATH_TO_DATA_DIR": str(tmp_path),
+        }
 
     return write
 

@@ -11,8 +11,7 @@ from slowfast.utils.errors import UserError
 
 
 @pytest.mark.parametrize(
-    "content",
-    [["b", "a"], {"b": 0, "a": 1}, {"0": "b", "1": "a"}, {"a": "1", "b": "0"}],
+    "content", [["b", "a"], {"b": 0, "a": 1}, {"0": "b", "1": "a"}, {"a": "1", "b": "0"}]
 )
 def test_json_forms(tmp_path, content):
     path = tmp_path / "names.json"
@@ -43,23 +42,29 @@ def test_order():
         check_order(["a", "d"], ["a", "b"], "permute")
 
 
-@pytest.mark.parametrize("content, expected", [
-    ('{"0": "a", "1": "b"}', ["a", "b"]),
-    ('{"a": 1, "b": 0}', ["b", "a"]),
-    ('{"0": "1", "1": "0"}', ["1", "0"]),  # classes may be called by numbers
-    ('["a", "b"]', ["a", "b"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "content, expected",
+    [
+        ('{"0": "a", "1": "b"}', ["a", "b"]),
+        ('{"a": 1, "b": 0}', ["b", "a"]),
+        ('{"0": "1", "1": "0"}', ["1", "0"]),  # classes may be called by numbers
+        ('["a", "b"]', ["a", "b"]),
+    ],
+)
 def test_maps_of_both_directions(content, expected, tmp_path):
     (tmp_path / "map.json").write_text(content)
     assert read_class_names(tmp_path / "map.json") == expected
 
 
-@pytest.mark.parametrize("content, expected", [
-    ('{"0": "a", "2": "b"}', "without gaps, 1 is missing"),
-    ('{"a": 0, "b": 0}', "without gaps"),
-    ('{"a": "b"}', "is no map of labels and names"),
-    ("3", "is no map of labels and names"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "content, expected",
+    [
+        ('{"0": "a", "2": "b"}', "without gaps, 1 is missing"),
+        ('{"a": 0, "b": 0}', "without gaps"),
+        ('{"a": "b"}', "is no map of labels and names"),
+        ("3", "is no map of labels and names"),
+    ],
+)
 def test_maps_that_are_none(content, expected, tmp_path):
     (tmp_path / "map.json").write_text(content)
     with pytest.raises(UserError, match=expected):

@@ -26,11 +26,17 @@ from tests.conftest import words
 
 def configure(folder, **extra):
     options = {
-        "NUM_GPUS": 0, "TASK": "fewshot", "DATA.PATH_TO_DATA_DIR": folder,
-        "DATA.PATH_PREFIX": folder / "videos", "DATA.NUM_FRAMES": 4, "FEWSHOT.WAY": 3,
-        "DATA.TRAIN_JITTER_SCALES": [32, 36], "DATA.TRAIN_CROP_SIZE": 32,
-        "DATA.TEST_CROP_SIZE": 32, "DATA.RANDOM_FLIP": False,
-    }  # fmt: skip
+        "NUM_GPUS": 0,
+        "TASK": "fewshot",
+        "DATA.PATH_TO_DATA_DIR": folder,
+        "DATA.PATH_PREFIX": folder / "videos",
+        "DATA.NUM_FRAMES": 4,
+        "FEWSHOT.WAY": 3,
+        "DATA.TRAIN_JITTER_SCALES": [32, 36],
+        "DATA.TRAIN_CROP_SIZE": 32,
+        "DATA.TEST_CROP_SIZE": 32,
+        "DATA.RANDOM_FLIP": False,
+    }
     return load_config(overrides=words(options | extra))
 
 
@@ -63,10 +69,12 @@ COUNTS = {
     "kinetics_cmn": ((64, 6400), (12, 1200), (24, 2400)),
 }
 TEST_SUMS = {
-    "ucf101_arn": "0887937010eee99a", "hmdb51_arn": "e2ce039f857287cb",
-    "ssv2_cmn": "4e8b9ae7446331c4", "ssv2_otam": "83a1ac8e7c6f720c",
+    "ucf101_arn": "0887937010eee99a",
+    "hmdb51_arn": "e2ce039f857287cb",
+    "ssv2_cmn": "4e8b9ae7446331c4",
+    "ssv2_otam": "83a1ac8e7c6f720c",
     "kinetics_cmn": "9c2351cf070ad7d0",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", COUNTS)
@@ -246,9 +254,13 @@ def test_tasks_can_be_listed(compositions):
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_pixels_are_those_of_the_release(compositions, size, mean, std, first, inner, split):
     """Resized by PIL, cropped in the centre: a made picture, published check values."""
-    extra = {"DATA.ANTIALIAS": True, "DATA.TRAIN_CROP_PLACE": "centre",
-             "DATA.TRAIN_JITTER_SCALES": [256, 256], "DATA.TRAIN_CROP_SIZE": 224,
-             "DATA.TEST_CROP_SIZE": 224}  # fmt: skip
+    extra = {
+        "DATA.ANTIALIAS": True,
+        "DATA.TRAIN_CROP_PLACE": "centre",
+        "DATA.TRAIN_JITTER_SCALES": [256, 256],
+        "DATA.TRAIN_CROP_SIZE": 224,
+        "DATA.TEST_CROP_SIZE": 224,
+    }
     clips = FewShotClips(configure(compositions, **extra), split)
     y, x, c = np.meshgrid(*map(np.arange, (*size, 3)), indexing="ij")
     picture = ((3 * y + 5 * x + 40 * c + (x * y) // 7) % 256).astype(np.uint8)[None]

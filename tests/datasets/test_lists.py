@@ -149,7 +149,8 @@ def test_videofolder_lists_of_trn(tmp_path):
     for name in ("jester", "ssv2"):
         found = DATASET_REGISTRY.get(name).list_of(cfg, "train")
         assert [(i.path, i.num_frames, i.label) for i in found.items] == [
-            ("rgb/34870", 37, 1), ("rgb/56557", 12, 0),
-        ]  # fmt: skip
+            ("rgb/34870", 37, 1),
+            ("rgb/56557", 12, 0),
+        ]
         assert found.class_names == ["Doing other things", "Drumming Fingers"]
         assert len(DATASET_REGISTRY.get(name).list_of(cfg, "test").items) == 1

@@ -31,8 +31,10 @@ def test_a_folder_is_divided_class_by_class(classes):
     made = make_lists.from_folder(classes, val=0.2, test=0.2)
     assert made.class_names == ["go left", "go right"]
     assert {k: labels(v) for k, v in made.splits.items()} == {
-        "train": [0, 0, 0, 1, 1, 1], "val": [0, 1], "test": [0, 1],
-    }  # fmt: skip
+        "train": [0, 0, 0, 1, 1, 1],
+        "val": [0, 1],
+        "test": [0, 1],
+    }
     paths = [item.path for items in made.splits.values() for item in items]
     assert len(set(paths)) == 10
     assert make_lists.from_folder(classes, 0.2, 0.2).splits == made.splits
@@ -87,8 +89,9 @@ def test_kinetics(tmp_path, video):
     made = make_lists.from_kinetics([tmp_path / "train.csv", tmp_path / "val.csv"], videos.parent)
     assert made.class_names == ["testing, tasting", "zumba"]
     assert [(i.path.split("/")[-1], i.label) for i in made.splits["train"]] == [
-        ("-3B32lodo2M.mkv", 1), ("0347ZoDXyP0_000095_000105.mp4", 0),
-    ]  # fmt: skip
+        ("-3B32lodo2M.mkv", 1),
+        ("0347ZoDXyP0_000095_000105.mp4", 0),
+    ]
     assert len(made.splits["val"]) == 1 and made.splits["test"] == made.splits["val"]
     assert made.missing == ["train absent00000_000001_000011"]
     make_lists.write_lists(made, tmp_path / "lists")

@@ -13,8 +13,14 @@ from slowfast.datasets.mirror import mirrored_labels, mirrored_name
 from slowfast.utils.errors import UserError
 from tests.conftest import words
 
-JESTER = ["Swiping Left", "Swiping Right", "Thumb Up", "Turning Hand Clockwise",
-          "Turning Hand Counterclockwise", "Sliding Two Fingers Left"]  # fmt: skip
+JESTER = [
+    "Swiping Left",
+    "Swiping Right",
+    "Thumb Up",
+    "Turning Hand Clockwise",
+    "Turning Hand Counterclockwise",
+    "Sliding Two Fingers Left",
+]
 
 
 @pytest.mark.parametrize(
@@ -57,10 +63,16 @@ def test_flips_of_directions_are_pointed_out(caplog):
 
 
 def test_mirrored_clips_change_their_label(make_cfg):
-    cfg = make_cfg({"DATA.RANDOM_FLIP": True, "DATA.MIRROR_CLASSES": "names",
-                    "DATA.TRAIN_JITTER_SCALES": [32, 32]})  # fmt: skip
-    plain = build_dataset(make_cfg({"DATA.RANDOM_FLIP": False,
-                                    "DATA.TRAIN_JITTER_SCALES": [32, 32]}), "train")  # fmt: skip
+    cfg = make_cfg(
+        {
+            "DATA.RANDOM_FLIP": True,
+            "DATA.MIRROR_CLASSES": "names",
+            "DATA.TRAIN_JITTER_SCALES": [32, 32],
+        }
+    )
+    plain = build_dataset(
+        make_cfg({"DATA.RANDOM_FLIP": False, "DATA.TRAIN_JITTER_SCALES": [32, 32]}), "train"
+    )
     mirrored = build_dataset(cfg, "train")
     left, right = (plain.class_names.index(name) for name in ("left", "right"))
     swapped = 0
@@ -78,5 +90,6 @@ def test_mirrored_clips_change_their_label(make_cfg):
 
 def test_copies_share_a_label():
     with pytest.raises(UserError, match="copies of a clip share its label"):
-        load_config(overrides=words({"NUM_GPUS": 0, "DATA.MIRROR_CLASSES": "names",
-                                     "AUG.NUM_SAMPLE": 2}))  # fmt: skip
+        load_config(
+            overrides=words({"NUM_GPUS": 0, "DATA.MIRROR_CLASSES": "names", "AUG.NUM_SAMPLE": 2})
+        )

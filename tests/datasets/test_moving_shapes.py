@@ -42,8 +42,15 @@ def test_interrupted_generation_is_done_again(tmp_path):
 def test_sixteen_classes_in_pairs():
     assert len(CLASSES) == len(set(CLASSES)) == 16
     assert CLASSES[:8] == [
-        "left", "right", "up", "down", "clockwise", "counterclockwise", "grow", "shrink",
-    ]  # fmt: skip
+        "left",
+        "right",
+        "up",
+        "down",
+        "clockwise",
+        "counterclockwise",
+        "grow",
+        "shrink",
+    ]
 
 
 def test_files_are_h264(shapes):

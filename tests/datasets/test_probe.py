@@ -23,8 +23,10 @@ def lists(tmp_path, video):
     shutil.copy(video, tmp_path / "copy.mp4")
     write_mp4(tmp_path / "short.mp4", noise_clip(9, 32, 48, seed=5), fps=30)
     (tmp_path / "bad.mp4").write_bytes(b"no video")
-    one = [Item(str(tmp_path / f"{n}.mp4"), label, 0, line)
-           for line, (n, label) in enumerate([("good", 0), ("bad", 1), ("absent", 1)], 1)]  # fmt: skip
+    one = [
+        Item(str(tmp_path / f"{n}.mp4"), label, 0, line)
+        for line, (n, label) in enumerate([("good", 0), ("bad", 1), ("absent", 1)], 1)
+    ]
     two = [Item(str(tmp_path / "copy.mp4"), 0, 0, 1), Item(str(tmp_path / "short.mp4"), 1, 0, 2)]
     return {"train": ItemList(one, "train.csv"), "val": ItemList(two, "val.csv")}
 
@@ -32,17 +34,22 @@ def lists(tmp_path, video):
 def test_report(lists, tmp_path):
     report = probe.check_lists(lists, tmp_path / "out" / "journal.jsonl", workers=1)
     assert [(i.line, c.split(":")[0]) for i, c in report.bad("train")] == [
-        (2, "is not a readable video"), (3, "No such file or directory"),
-    ]  # fmt: skip
+        (2, "is not a readable video"),
+        (3, "No such file or directory"),
+    ]
     assert report.bad("val") == [] and not report.is_clean
     figures = report.summary()["lists"]
     assert figures["train"] | {"source": ""} == {
-        "source": "", "videos": 3, "bad": 2, "classes": 2,
+        "source": "",
+        "videos": 3,
+        "bad": 2,
+        "classes": 2,
         "videos_a_class": {"min": 1, "median": 1.5, "max": 2},
-        "frames": {"min": 50, "median": 50, "max": 50}, "fps": {"min": 25, "median": 25, "max": 25},
+        "frames": {"min": 50, "median": 50, "max": 50},
+        "fps": {"min": 25, "median": 25, "max": 25},
         "seconds": {"min": 2, "median": 2, "max": 2},
         "short_side": {"min": 64, "median": 64, "max": 64},
-    }  # fmt: skip
+    }
     assert figures["val"]["seconds"] == {"min": 0.3, "median": 1.15, "max": 2.0}
     (names,) = report.shared
     assert names == "train and val" and "good.mp4 = val:1" in report.shared[names][0]

@@ -40,9 +40,15 @@ def _enter(argv: Sequence[str], log: str, env: dict[str, str], largest_file: int
 class Run:
     """One process that runs the command with KEY VALUE ``values``."""
 
-    def __init__(self, config: Path, values: dict, options: Sequence[str] = (),
-                 env: dict[str, str] | None = None, largest_file: int = 0,
-                 tag: str = ""):  # fmt: skip
+    def __init__(
+        self,
+        config: Path,
+        values: dict,
+        options: Sequence[str] = (),
+        env: dict[str, str] | None = None,
+        largest_file: int = 0,
+        tag: str = "",
+    ):
         self.out = Path(values["OUTPUT_DIR"])
         self.out.mkdir(parents=True, exist_ok=True)
         self.log = self.out / f"console{tag or (env or {}).get('RANK', '')}.txt"

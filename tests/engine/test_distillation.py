@@ -28,21 +28,35 @@ def test_soft_loss_by_hand():
 
 @pytest.fixture
 def teacher(make_cfg, tmp_path):
-    cfg = make_cfg({"OUTPUT_DIR": str(tmp_path / "teacher"), "SOLVER.MAX_EPOCH": 1,
-                    "TEST.ENABLE": False})  # fmt: skip
+    cfg = make_cfg(
+        {"OUTPUT_DIR": str(tmp_path / "teacher"), "SOLVER.MAX_EPOCH": 1, "TEST.ENABLE": False}
+    )
     launch(cfg, run_job)
     return tmp_path / "teacher"
 
 
 def test_a_student_of_another_family(make_cfg, teacher, tmp_path):
-    tiny = {"STAM.PATCH_SIZE": 8, "STAM.EMBED_DIM": 32, "STAM.DEPTH": 1, "STAM.NUM_HEADS": 2,
-            "STAM.TEMPORAL_LAYERS": 1, "STAM.TEMPORAL_HEADS": 2}  # fmt: skip
-    student = make_cfg(tiny | {
-        "MODEL.MODEL_NAME": "STAM", "SOLVER.KD": True, "SOLVER.MAX_EPOCH": 1,
-        "SOLVER.KD_TEACHER": str(teacher / "config.yaml"), "SOLVER.KD_TEMPERATURE": 2.0,
-        "SOLVER.KD_WEIGHTS": str(teacher / "checkpoints" / "checkpoint_epoch_00001.pyth"),
-        "OUTPUT_DIR": str(tmp_path / "student"), "TEST.ENABLE": False,
-    })  # fmt: skip
+    tiny = {
+        "STAM.PATCH_SIZE": 8,
+        "STAM.EMBED_DIM": 32,
+        "STAM.DEPTH": 1,
+        "STAM.NUM_HEADS": 2,
+        "STAM.TEMPORAL_LAYERS": 1,
+        "STAM.TEMPORAL_HEADS": 2,
+    }
+    student = make_cfg(
+        tiny
+        | {
+            "MODEL.MODEL_NAME": "STAM",
+            "SOLVER.KD": True,
+            "SOLVER.MAX_EPOCH": 1,
+            "SOLVER.KD_TEACHER": str(teacher / "config.yaml"),
+            "SOLVER.KD_TEMPERATURE": 2.0,
+            "SOLVER.KD_WEIGHTS": str(teacher / "checkpoints" / "checkpoint_epoch_00001.pyth"),
+            "OUTPUT_DIR": str(tmp_path / "student"),
+            "TEST.ENABLE": False,
+        }
+    )
     launch(student, run_job)
     log = (tmp_path / "student" / "stdout.log").read_text()
     assert "weights of UniFormer (video)" in log and '"_type": "train_epoch"' in log
@@ -64,7 +78,13 @@ def test_a_teacher_that_does_not_fit(make_cfg, teacher):
     with pytest.raises(UserError, match="SOLVER.KD_WEIGHTS: is not set"):
         Distillation(make_cfg({"SOLVER.KD": True}), torch.device("cpu"))
     weights = str(teacher / "checkpoints" / "checkpoint_epoch_00001.pyth")
-    cfg = make_cfg({"SOLVER.KD": True, "SOLVER.KD_WEIGHTS": weights, "DATA.NUM_FRAMES": 8,
-                    "SOLVER.KD_TEACHER": str(teacher / "config.yaml")})  # fmt: skip
+    cfg = make_cfg(
+        {
+            "SOLVER.KD": True,
+            "SOLVER.KD_WEIGHTS": weights,
+            "DATA.NUM_FRAMES": 8,
+            "SOLVER.KD_TEACHER": str(teacher / "config.yaml"),
+        }
+    )
     with pytest.raises(UserError, match="DATA.NUM_FRAMES: is 8, the teacher's is 4"):
         Distillation(cfg, torch.device("cpu"))

@@ -27,16 +27,35 @@ from tests.conftest import run_tool, words
 from tests.engine.processes import Run, assert_same_state, stats
 
 FEWSHOT = {
-    "NUM_GPUS": 0, "TASK": "fewshot", "LOG_PERIOD": 1, "LOG_MODEL_INFO": False,
-    "MODEL.MODEL_NAME": "ResNet3D", "RESNET3D.DEPTH": 10, "RESNET3D.WIDEN_FACTOR": 0.125,
-    "RESNET3D.CONV1_T_SIZE": 3, "DATA.NUM_FRAMES": 4, "DATA.TRAIN_JITTER_SCALES": [32, 36],
-    "DATA.TRAIN_CROP_SIZE": 32, "DATA.TEST_CROP_SIZE": 32, "DATA.RANDOM_FLIP": False,
-    "DATA_LOADER.NUM_WORKERS": 0, "TENSORBOARD.ENABLE": False, "RNG_SEED": 3,
-    "FEWSHOT.WAY": 3, "FEWSHOT.QUERY_CLASSES": "all", "FEWSHOT.TRAIN_TASKS": 6,
-    "FEWSHOT.VAL_TASKS": 5, "FEWSHOT.TEST_TASKS": 24, "SOLVER.ACCUM_STEPS": 2,
-    "SOLVER.MAX_EPOCH": 2, "SOLVER.BASE_LR": 0.01, "SOLVER.WARMUP_EPOCHS": 0,
-    "TRAIN.EVAL_PERIOD": 1, "TRAIN.CHECKPOINT_PERIOD": 1, "EMA.ENABLE": True,
-}  # fmt: skip
+    "NUM_GPUS": 0,
+    "TASK": "fewshot",
+    "LOG_PERIOD": 1,
+    "LOG_MODEL_INFO": False,
+    "MODEL.MODEL_NAME": "ResNet3D",
+    "RESNET3D.DEPTH": 10,
+    "RESNET3D.WIDEN_FACTOR": 0.125,
+    "RESNET3D.CONV1_T_SIZE": 3,
+    "DATA.NUM_FRAMES": 4,
+    "DATA.TRAIN_JITTER_SCALES": [32, 36],
+    "DATA.TRAIN_CROP_SIZE": 32,
+    "DATA.TEST_CROP_SIZE": 32,
+    "DATA.RANDOM_FLIP": False,
+    "DATA_LOADER.NUM_WORKERS": 0,
+    "TENSORBOARD.ENABLE": False,
+    "RNG_SEED": 3,
+    "FEWSHOT.WAY": 3,
+    "FEWSHOT.QUERY_CLASSES": "all",
+    "FEWSHOT.TRAIN_TASKS": 6,
+    "FEWSHOT.VAL_TASKS": 5,
+    "FEWSHOT.TEST_TASKS": 24,
+    "SOLVER.ACCUM_STEPS": 2,
+    "SOLVER.MAX_EPOCH": 2,
+    "SOLVER.BASE_LR": 0.01,
+    "SOLVER.WARMUP_EPOCHS": 0,
+    "TRAIN.EVAL_PERIOD": 1,
+    "TRAIN.CHECKPOINT_PERIOD": 1,
+    "EMA.ENABLE": True,
+}
 
 
 def values_of(compositions, out, **extra):
@@ -110,20 +129,27 @@ def test_two_processes_do_the_tasks_of_one(compositions, finished, tmp_path):
     with socket.socket() as listener:
         listener.bind(("localhost", 0))
         port = str(listener.getsockname()[1])
-    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost",
-              "MASTER_PORT": port}  # fmt: skip
+    common = {
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": port,
+    }
     # Batch normalisation sees single tasks: the two differ in the order of statistics only.
     extra = {"MODEL.FROZEN_BN": True, "SOLVER.OPTIMIZING_METHOD": "sgd", "EMA.ENABLE": False}
     values = values_of(compositions, tmp_path / "two", **extra, **{"SOLVER.ACCUM_STEPS": 1})
-    runs = [Run(config, values, env=common | {"RANK": str(r), "LOCAL_RANK": str(r)})
-            for r in range(2)]  # fmt: skip
+    runs = [
+        Run(config, values, env=common | {"RANK": str(r), "LOCAL_RANK": str(r)}) for r in range(2)
+    ]
     one = run(compositions, tmp_path / "one", **extra)
     for process in runs:
         assert process.wait(120) == 0, process.console[-3000:]
     two = tmp_path / "two"
     assert accuracies(one).keys() == accuracies(two).keys()
-    states = [read_checkpoint(o / "checkpoints/fewshot_checkpoint_epoch_00002.pyth")["model_state"]
-              for o in (one, two)]  # fmt: skip
+    states = [
+        read_checkpoint(o / "checkpoints/fewshot_checkpoint_epoch_00002.pyth")["model_state"]
+        for o in (one, two)
+    ]
     for name, value in states[0].items():
         assert torch.allclose(value.float(), states[1][name].float(), atol=1e-4), name
     assert accuracies(one) == accuracies(two)
@@ -138,13 +164,7 @@ def evaluated(compositions, finished, tmp_path, **extra):
     return run(compositions, tmp_path, **given)
 
 
-@pytest.mark.parametrize(
-    "method",
-    [
-        {},
-        {"FEWSHOT.QUERY_CLASSES": "one", "FEWSHOT.SHOT": 2},
-    ],
-)
+@pytest.mark.parametrize("method", [{}, {"FEWSHOT.QUERY_CLASSES": "one", "FEWSHOT.SHOT": 2}])
 def test_cached_and_decoded_give_the_same(compositions, finished, tmp_path, method):
     plain = evaluated(compositions, finished, tmp_path / "plain", **method)
     cached = evaluated(
@@ -153,17 +173,25 @@ def test_cached_and_decoded_give_the_same(compositions, finished, tmp_path, meth
     assert accuracies(plain) == accuracies(cached) and len(accuracies(plain)) == 24
     (place,) = (tmp_path / "c").iterdir()
     before = (place / "features.npy").stat().st_mtime_ns
-    evaluated(compositions, finished, tmp_path / "twice", **method,
-               **{"FEWSHOT.CACHE": tmp_path / "c"})  # fmt: skip
+    evaluated(
+        compositions, finished, tmp_path / "twice", **method, **{"FEWSHOT.CACHE": tmp_path / "c"}
+    )
     assert (place / "features.npy").stat().st_mtime_ns == before
 
 
 def test_the_cache_follows_weights_and_frames(compositions, finished, tmp_path):
     cache = {"FEWSHOT.CACHE": tmp_path / "c"}
     for number, extra in enumerate(
-        ({}, {"DATA.NUM_FRAMES": 3}, {"DATA.MEAN": [0.1, 0.1, 0.1]}, {"TEST.CHECKPOINT_FILE_PATH":
-         finished / "checkpoints/fewshot_checkpoint_epoch_00001.pyth"})
-    ):  # fmt: skip
+        (
+            {},
+            {"DATA.NUM_FRAMES": 3},
+            {"DATA.MEAN": [0.1, 0.1, 0.1]},
+            {
+                "TEST.CHECKPOINT_FILE_PATH": finished
+                / "checkpoints/fewshot_checkpoint_epoch_00001.pyth"
+            },
+        )
+    ):
         evaluated(compositions, finished, tmp_path / str(number), **cache, **extra)
         assert len(list((tmp_path / "c").iterdir())) == number + 1
 
@@ -207,8 +235,9 @@ def test_bad_clips_with_and_without_a_cache(compositions, finished, tmp_path, co
         broken.write_bytes(b"")
     extra = {"DATA.MAX_ERROR_SHARE": 0.5}
     plain = evaluated(folder, finished, tmp_path / "a", **extra)
-    cached = evaluated(folder, finished, tmp_path / "b", **extra,
-                        **{"FEWSHOT.CACHE": tmp_path / "c"})  # fmt: skip
+    cached = evaluated(
+        folder, finished, tmp_path / "b", **extra, **{"FEWSHOT.CACHE": tmp_path / "c"}
+    )
     assert accuracies(plain) == accuracies(cached)
     assert (len(accuracies(plain)) == 24) == (count == 1)
     counts = [stats(out)[-1]["bad_items"] for out in (plain, cached)]
@@ -222,8 +251,9 @@ def test_bad_clips_with_and_without_a_cache(compositions, finished, tmp_path, co
 
 def test_compare_runs(compositions, finished, tmp_path):
     first = finished / "checkpoints" / "fewshot_checkpoint_epoch_00001.pyth"
-    other = evaluated(compositions, finished, tmp_path / "b",
-                       **{"TEST.CHECKPOINT_FILE_PATH": first})  # fmt: skip
+    other = evaluated(
+        compositions, finished, tmp_path / "b", **{"TEST.CHECKPOINT_FILE_PATH": first}
+    )
     done = run_tool("compare_runs.py", finished, other)
     assert done.returncode == 0, done.stderr
     a, b = accuracies(finished), accuracies(other)
@@ -251,8 +281,12 @@ def test_weights_that_know_the_test_classes(compositions, finished, tmp_path, ca
     names = (compositions / "test.txt").read_text().splitlines()
     content["class_names"] = [names[0].split("/")[0], "else"]
     torch.save(content, tmp_path / "w.pyth")
-    evaluated(compositions, finished, tmp_path / "out",
-               **{"TEST.CHECKPOINT_FILE_PATH": tmp_path / "w.pyth"})  # fmt: skip
+    evaluated(
+        compositions,
+        finished,
+        tmp_path / "out",
+        **{"TEST.CHECKPOINT_FILE_PATH": tmp_path / "w.pyth"},
+    )
     log = (tmp_path / "out" / "stdout.log").read_text()
     assert "trained on 1 of the test classes" in log
 

@@ -8,10 +8,15 @@ from slowfast.engine.launch import place_from_launcher, slurm_meeting_point, slu
 from slowfast.utils.distributed import Place
 
 SRUN = {
-    "SLURM_STEP_NUM_TASKS": "5", "SLURM_STEP_TASKS_PER_NODE": "2(x2),1", "SLURM_NODEID": "1",
-    "SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_STEP_NODELIST": "gpu[07-09]",
-    "SLURM_JOB_ID": "1234", "SLURM_STEP_ID": "0",
-}  # fmt: skip
+    "SLURM_STEP_NUM_TASKS": "5",
+    "SLURM_STEP_TASKS_PER_NODE": "2(x2),1",
+    "SLURM_NODEID": "1",
+    "SLURM_PROCID": "3",
+    "SLURM_LOCALID": "1",
+    "SLURM_STEP_NODELIST": "gpu[07-09]",
+    "SLURM_JOB_ID": "1234",
+    "SLURM_STEP_ID": "0",
+}
 
 
 def test_torchrun():
@@ -40,9 +45,15 @@ def test_a_batch_script_is_no_step():
 
 @pytest.mark.parametrize(
     "nodes, host",
-    [("node01", "node01"), ("node[01-03,7]", "node01"), ("gpu-a[1,3]", "gpu-a1"), ("a1,b2", "a1"),
-     ("rack[2-4]-x,y", "rack2-x"), ("n[5]", "n5")],
-)  # fmt: skip
+    [
+        ("node01", "node01"),
+        ("node[01-03,7]", "node01"),
+        ("gpu-a[1,3]", "gpu-a1"),
+        ("a1,b2", "a1"),
+        ("rack[2-4]-x,y", "rack2-x"),
+        ("n[5]", "n5"),
+    ],
+)
 def test_first_machine(nodes, host):
     address = slurm_meeting_point({"SLURM_STEP_NODELIST": nodes, "SLURM_JOB_ID": "99999999"})
     name, _, port = address.removeprefix("tcp://").partition(":")

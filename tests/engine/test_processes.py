@@ -20,12 +20,20 @@ from tests.conftest import TINY, words
 from tests.engine.processes import Run, assert_same_state, stats
 
 RUN = {
-    "SOLVER.OPTIMIZING_METHOD": "sgd", "SOLVER.BASE_LR": 0.05, "UNIFORMER.DROP_DEPTH_RATE": 0,
-    "SOLVER.MAX_EPOCH": 2, "SOLVER.ACCUM_STEPS": 2, "TRAIN.BATCH_SIZE": 4, "TEST.BATCH_SIZE": 24,
+    "SOLVER.OPTIMIZING_METHOD": "sgd",
+    "SOLVER.BASE_LR": 0.05,
+    "UNIFORMER.DROP_DEPTH_RATE": 0,
+    "SOLVER.MAX_EPOCH": 2,
+    "SOLVER.ACCUM_STEPS": 2,
+    "TRAIN.BATCH_SIZE": 4,
+    "TEST.BATCH_SIZE": 24,
     "DATA.MAX_ERROR_SHARE": 0.5,
-    "TRAIN.DATASET": "kinetics", "TEST.DATASET": "kinetics", "LOG_PERIOD": 1,
-    "EMA.ENABLE": True, "SOLVER.CLIP_GRAD_L2NORM": 1.0,
-}  # fmt: skip
+    "TRAIN.DATASET": "kinetics",
+    "TEST.DATASET": "kinetics",
+    "LOG_PERIOD": 1,
+    "EMA.ENABLE": True,
+    "SOLVER.CLIP_GRAD_L2NORM": 1.0,
+}
 
 
 def free_port() -> int:
@@ -56,18 +64,24 @@ def start(tmp_path, lists):
     config = tmp_path / "run.yaml"
     config.write_text("NUM_GPUS: 0\n")
 
-    def begin(name: str, world: int, extra: dict | None = None, ranks=None,
-              shards: bool = False) -> list[Run]:  # fmt: skip
+    def begin(
+        name: str, world: int, extra: dict | None = None, ranks=None, shards: bool = False
+    ) -> list[Run]:
         values = TINY | RUN | {"DATA.PATH_TO_DATA_DIR": str(lists)} | (extra or {})
         values["OUTPUT_DIR"] = str(tmp_path / name)
-        common = {"WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world),
-                  "MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port())}  # fmt: skip
+        common = {
+            "WORLD_SIZE": str(world),
+            "LOCAL_WORLD_SIZE": str(world),
+            "MASTER_ADDR": "localhost",
+            "MASTER_PORT": str(free_port()),
+        }
         ranks = range(world) if ranks is None else ranks
         if shards:
             meet = ["--num_shards", str(world), "--init_method", f"tcp://localhost:{free_port()}"]
             return [Run(config, values, [*meet, "--shard_id", str(r)], tag=str(r)) for r in ranks]
-        return [Run(config, values, env=common | {"RANK": str(r), "LOCAL_RANK": str(r)})
-                for r in ranks]  # fmt: skip
+        return [
+            Run(config, values, env=common | {"RANK": str(r), "LOCAL_RANK": str(r)}) for r in ranks
+        ]
 
     return begin
 
@@ -89,17 +103,23 @@ def assert_close(a: dict, b: dict, limit: float = 1e-4) -> None:
 
 
 def figures(out: Path) -> list[tuple]:
-    return [(row["_type"], row["epoch"], row["bad_items"], row.get("loss", 0))
-            for row in stats(out) if row["_type"] in ("train_epoch", "val_epoch")]  # fmt: skip
+    return [
+        (row["_type"], row["epoch"], row["bad_items"], row.get("loss", 0))
+        for row in stats(out)
+        if row["_type"] in ("train_epoch", "val_epoch")
+    ]
 
 
 # Unreadable videos leave ranks with unequal numbers of clips, or none; the statistics of a batch
 # are those of all ranks, and precise ones those of all batches.
 KINDS = {
     "unreadable": {"MODEL.FROZEN_BN": True},
-    "statistics": {"BN.NORM_TYPE": "sync_batchnorm", "BN.USE_PRECISE_STATS": True,
-                   "DATA.TRAIN_LIST": "good.csv"},
-}  # fmt: skip
+    "statistics": {
+        "BN.NORM_TYPE": "sync_batchnorm",
+        "BN.USE_PRECISE_STATS": True,
+        "DATA.TRAIN_LIST": "good.csv",
+    },
+}
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -140,18 +160,31 @@ def test_shards_are_the_whole(start):
     assert state(out)["optimizer_state"]["state"][0]["momentum_buffer"].shape == (
         state(whole)["optimizer_state"]["state"][0]["momentum_buffer"].shape
     )
-    one = finish(start("tested", 1, sharded | {
-        "TRAIN.ENABLE": False,
-        "TEST.CHECKPOINT_FILE_PATH": str(out / "checkpoints" / "checkpoint_epoch_00002.pyth"),
-    }))  # fmt: skip
+    one = finish(
+        start(
+            "tested",
+            1,
+            sharded
+            | {
+                "TRAIN.ENABLE": False,
+                "TEST.CHECKPOINT_FILE_PATH": str(
+                    out / "checkpoints" / "checkpoint_epoch_00002.pyth"
+                ),
+            },
+        )
+    )
     assert stats(one, "test_final")[-1]["top1_acc"] == stats(out, "test_final")[-1]["top1_acc"]
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_one_signal_stops_all_and_all_go_on(start, strategy):
     """A signal to one rank: every rank saves and leaves; the rest of the run is the same."""
-    extra = {"UNIFORMER.DROP_DEPTH_RATE": 0.3, "TEST.ENABLE": False, "DIST.STRATEGY": strategy,
-             "SOLVER.OPTIMIZING_METHOD": "adamw"}  # fmt: skip
+    extra = {
+        "UNIFORMER.DROP_DEPTH_RATE": 0.3,
+        "TEST.ENABLE": False,
+        "DIST.STRATEGY": strategy,
+        "SOLVER.OPTIMIZING_METHOD": "adamw",
+    }
     whole = finish(start("whole", 2, extra))
     runs = start("stopped", 2, extra)
     assert runs[0].wait_for(lambda: len(stats(runs[0].out, "train_iter")) >= 3)

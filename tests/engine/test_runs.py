@@ -34,10 +34,13 @@ def last_checkpoint(out: Path) -> dict:
 
 
 AUGMENTED = {
-    "AUG.ENABLE": True, "AUG.NUM_SAMPLE": 2, "MIXUP.ENABLE": True,
-    "MODEL.LOSS_FUNC": "soft_cross_entropy", "SOLVER.ACCUM_STEPS": 3,
+    "AUG.ENABLE": True,
+    "AUG.NUM_SAMPLE": 2,
+    "MIXUP.ENABLE": True,
+    "MODEL.LOSS_FUNC": "soft_cross_entropy",
+    "SOLVER.ACCUM_STEPS": 3,
     "UNIFORMER.DROP_DEPTH_RATE": 0.3,
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +49,27 @@ def finished(tmp_path_factory, shapes):
     from tests.conftest import TINY
 
     out = tmp_path_factory.mktemp("run") / "out"
-    values = TINY | AUGMENTED | {
-        "TRAIN.DATASET": "moving_shapes", "TEST.DATASET": "moving_shapes",
-        "DATA.PATH_TO_DATA_DIR": str(shapes), "OUTPUT_DIR": str(out),
-        "TENSORBOARD.ENABLE": True, "STFM.ENABLE": True, "STFM.SELECTION": "straight_through",
-        "STFM.NUM_TOKENS": 3, "STFM.SIMILAR_LOSS": True, "LOG_MODEL_INFO": True,
-        "TEST.SAVE_RESULTS_PATH": "scores.pt", "BN.USE_PRECISE_STATS": True,
-        "SOLVER.MAX_EPOCH": 3, "EMA.ENABLE": True, "TRAIN.KEEP_CHECKPOINTS": 2,
-    }  # fmt: skip
+    values = (
+        TINY
+        | AUGMENTED
+        | {
+            "TRAIN.DATASET": "moving_shapes",
+            "TEST.DATASET": "moving_shapes",
+            "DATA.PATH_TO_DATA_DIR": str(shapes),
+            "OUTPUT_DIR": str(out),
+            "TENSORBOARD.ENABLE": True,
+            "STFM.ENABLE": True,
+            "STFM.SELECTION": "straight_through",
+            "STFM.NUM_TOKENS": 3,
+            "STFM.SIMILAR_LOSS": True,
+            "LOG_MODEL_INFO": True,
+            "TEST.SAVE_RESULTS_PATH": "scores.pt",
+            "BN.USE_PRECISE_STATS": True,
+            "SOLVER.MAX_EPOCH": 3,
+            "EMA.ENABLE": True,
+            "TRAIN.KEEP_CHECKPOINTS": 2,
+        }
+    )
     cfg = load_config(overrides=words(values))
     return cfg, run(cfg)
 
@@ -61,11 +77,21 @@ def finished(tmp_path_factory, shapes):
 def test_files_of_a_run(finished):
     cfg, out = finished
     names = {p.name for p in out.iterdir()}
-    assert {"stdout.log", "stats.jsonl", "json_stats.log", "config.yaml", "predictions.csv",
-            "scores.pt", "checkpoints", "runs-moving_shapes"} <= names  # fmt: skip
+    assert {
+        "stdout.log",
+        "stats.jsonl",
+        "json_stats.log",
+        "config.yaml",
+        "predictions.csv",
+        "scores.pt",
+        "checkpoints",
+        "runs-moving_shapes",
+    } <= names
     assert sorted(p.name for p in (out / "checkpoints").iterdir()) == [
-        "checkpoint_best.pyth", "checkpoint_epoch_00002.pyth", "checkpoint_epoch_00003.pyth",
-    ]  # fmt: skip
+        "checkpoint_best.pyth",
+        "checkpoint_epoch_00002.pyth",
+        "checkpoint_epoch_00003.pyth",
+    ]
     again = load_config([out / "config.yaml"])
     assert again.flat() == cfg.flat()
 
@@ -78,8 +104,21 @@ def test_statistics_lines(finished):
     assert kinds.count("train_iter") == 3 and kinds.count("train_epoch") == 3
     assert kinds.count("val_epoch") == 3 and kinds[-1] == "test_final"
     step = next(s for s in stats if s["_type"] == "train_iter")
-    for key in ("epoch", "iter", "dt", "dt_data", "dt_net", "eta", "loss", "lr", "grad_norm",
-                "gpu_mem", "top1_err", "top5_err", "similar_loss"):  # fmt: skip
+    for key in (
+        "epoch",
+        "iter",
+        "dt",
+        "dt_data",
+        "dt_net",
+        "eta",
+        "loss",
+        "lr",
+        "grad_norm",
+        "gpu_mem",
+        "top1_err",
+        "top5_err",
+        "similar_loss",
+    ):
         assert key in step
     assert step["epoch"] == "1/3" and step["iter"] == "2/2"
     final = stats[-1]
@@ -94,8 +133,18 @@ def test_statistics_lines(finished):
 def test_checkpoint_content(finished):
     cfg, out = finished
     content = last_checkpoint(out)
-    assert {"epoch", "iteration", "model_state", "optimizer_state", "scaler_state", "ema_state",
-            "rng_state", "sampler_state", "cfg", "class_names"} <= set(content)  # fmt: skip
+    assert {
+        "epoch",
+        "iteration",
+        "model_state",
+        "optimizer_state",
+        "scaler_state",
+        "ema_state",
+        "rng_state",
+        "sampler_state",
+        "cfg",
+        "class_names",
+    } <= set(content)
     assert content["epoch"] == 2 and content["iteration"] == 6
     assert content["class_names"] == ["left", "right", "up", "down"]
     assert "NUM_FRAMES: 4" in content["cfg"]
@@ -122,8 +171,14 @@ def test_tensorboard_scalars(finished):
     _, out = finished
     events = EventAccumulator(str(out / "runs-moving_shapes"))
     events.Reload()
-    assert {"Train/loss", "Train/lr", "Train/Top1_err", "Train/Top5_err", "Val/Top1_err",
-            "Val/Top5_err"} <= set(events.Tags()["scalars"])  # fmt: skip
+    assert {
+        "Train/loss",
+        "Train/lr",
+        "Train/Top1_err",
+        "Train/Top5_err",
+        "Val/Top1_err",
+        "Val/Top5_err",
+    } <= set(events.Tags()["scalars"])
     assert [e.step for e in events.Scalars("Train/loss")] == list(range(1, 7))
 
 
@@ -164,10 +219,16 @@ def test_checkpoint_of_another_architecture(make_cfg, tmp_path):
     out = run(make_cfg({"TEST.ENABLE": False, "SOLVER.MAX_EPOCH": 1}))
     path = out / "checkpoints" / "checkpoint_epoch_00001.pyth"
     with pytest.raises(UserError, match="another architecture"):
-        run(make_cfg({
-            "TRAIN.ENABLE": False, "TEST.CHECKPOINT_FILE_PATH": str(path),
-            "UNIFORMER.DEPTH": [1, 1, 2, 1], "OUTPUT_DIR": str(tmp_path / "t"),
-        }))  # fmt: skip
+        run(
+            make_cfg(
+                {
+                    "TRAIN.ENABLE": False,
+                    "TEST.CHECKPOINT_FILE_PATH": str(path),
+                    "UNIFORMER.DEPTH": [1, 1, 2, 1],
+                    "OUTPUT_DIR": str(tmp_path / "t"),
+                }
+            )
+        )
 
 
 def test_other_class_order(make_cfg, tmp_path, shapes):
@@ -179,16 +240,18 @@ def test_other_class_order(make_cfg, tmp_path, shapes):
     rows = [line.split() for line in (shapes / "test.csv").read_text().splitlines()]
     test_list.write_text("".join(f"{shapes}/{path} {swap[label]}\n" for path, label in rows))
     words = {
-        "TRAIN.ENABLE": False, "TEST.DATASET": "kinetics",
+        "TRAIN.ENABLE": False,
+        "TEST.DATASET": "kinetics",
         "TEST.CHECKPOINT_FILE_PATH": str(out / "checkpoints" / "checkpoint_epoch_00001.pyth"),
-        "DATA.PATH_TO_DATA_DIR": str(tmp_path), "DATA.CLASS_NAMES_PATH": str(names),
-    }  # fmt: skip
+        "DATA.PATH_TO_DATA_DIR": str(tmp_path),
+        "DATA.CLASS_NAMES_PATH": str(names),
+    }
     with pytest.raises(UserError, match=r"\[1, 0, 2, 3\].*\n.*CLASS_ORDER permute"):
         run(make_cfg(words | {"OUTPUT_DIR": str(tmp_path / "strict")}))
     plain = run(make_cfg({"TRAIN.ENABLE": False, "SOLVER.MAX_EPOCH": 1}))
-    permuted = run(make_cfg(
-        words | {"DATA.CLASS_ORDER": "permute", "OUTPUT_DIR": str(tmp_path / "permuted")}
-    ))  # fmt: skip
+    permuted = run(
+        make_cfg(words | {"DATA.CLASS_ORDER": "permute", "OUTPUT_DIR": str(tmp_path / "permuted")})
+    )
     assert stats_of(permuted)[-1]["top1_acc"] == stats_of(plain)[-1]["top1_acc"]
     first = lambda out: next(csv.DictReader((out / "predictions.csv").open()))["name"]  # noqa: E731
     assert first(permuted) == first(plain)
@@ -196,19 +259,31 @@ def test_other_class_order(make_cfg, tmp_path, shapes):
 
 def test_chunks_of_views_change_nothing(make_cfg, tmp_path):
     out = run(make_cfg({"SOLVER.MAX_EPOCH": 1, "TEST.SAVE_RESULTS_PATH": "s.pt"}))
-    again = run(make_cfg({
-        "TRAIN.ENABLE": False, "TEST.BATCH_SIZE": 4, "OUTPUT_DIR": str(tmp_path / "t"),
-        "TEST.CHECKPOINT_FILE_PATH": str(out / "checkpoints/checkpoint_epoch_00001.pyth"),
-        "TEST.SAVE_RESULTS_PATH": "s.pt",
-    }))  # fmt: skip
+    again = run(
+        make_cfg(
+            {
+                "TRAIN.ENABLE": False,
+                "TEST.BATCH_SIZE": 4,
+                "OUTPUT_DIR": str(tmp_path / "t"),
+                "TEST.CHECKPOINT_FILE_PATH": str(out / "checkpoints/checkpoint_epoch_00001.pyth"),
+                "TEST.SAVE_RESULTS_PATH": "s.pt",
+            }
+        )
+    )
     a, b = (torch.load(o / "s.pt", weights_only=True)["scores"] for o in (out, again))
     assert torch.allclose(a, b, atol=1e-5)
 
 
 def test_several_view_counts_and_max(make_cfg):
-    out = run(make_cfg({
-        "TEST.NUM_TEMPORAL_CLIPS": [1, 2], "DATA.ENSEMBLE_METHOD": "max", "SOLVER.MAX_EPOCH": 1,
-    }))  # fmt: skip
+    out = run(
+        make_cfg(
+            {
+                "TEST.NUM_TEMPORAL_CLIPS": [1, 2],
+                "DATA.ENSEMBLE_METHOD": "max",
+                "SOLVER.MAX_EPOCH": 1,
+            }
+        )
+    )
     finals = [s for s in stats_of(out) if s["_type"] == "test_final"]
     assert [s["views"] for s in finals] == ["1x3 views", "2x3 views"]
     assert (out / "predictions_1x3.csv").exists() and (out / "predictions_2x3.csv").exists()
@@ -222,14 +297,21 @@ def broken_lists(folder, shapes, broken: int):
             bad.write_bytes(b"not a video")
             rows.append(f"{bad} {number % 4}")
         (folder / f"{split}.csv").write_text("\n".join(rows) + "\n")
-    return {"TRAIN.DATASET": "kinetics", "TEST.DATASET": "kinetics",
-            "DATA.PATH_TO_DATA_DIR": str(folder)}  # fmt: skip
+    return {
+        "TRAIN.DATASET": "kinetics",
+        "TEST.DATASET": "kinetics",
+        "DATA.PATH_TO_DATA_DIR": str(folder),
+    }
 
 
 def test_broken_videos_are_counted(make_cfg, tmp_path, shapes):
     words = broken_lists(tmp_path, shapes, 1)
-    out = run(make_cfg(words | {"DATA.MAX_ERROR_SHARE": 0.2, "TRAIN.BATCH_SIZE": 17,
-                                "TEST.NUM_SPATIAL_CROPS": 1}))  # fmt: skip
+    out = run(
+        make_cfg(
+            words
+            | {"DATA.MAX_ERROR_SHARE": 0.2, "TRAIN.BATCH_SIZE": 17, "TEST.NUM_SPATIAL_CROPS": 1}
+        )
+    )
     stats = stats_of(out)
     assert [s["bad_items"] for s in stats if s["_type"] == "train_epoch"] == [1, 1]
     final = stats[-1]

@@ -22,8 +22,16 @@ def test_warm_up_meets_the_cosine():
 
 
 def test_steps():
-    s = solver("SOLVER.LR_POLICY", "steps_with_relative_lrs", "SOLVER.STEPS", "[0, 4, 8]",
-               "SOLVER.LRS", "[1, 0.1, 0.01]", "SOLVER.MAX_EPOCH", "10")  # fmt: skip
+    s = solver(
+        "SOLVER.LR_POLICY",
+        "steps_with_relative_lrs",
+        "SOLVER.STEPS",
+        "[0, 4, 8]",
+        "SOLVER.LRS",
+        "[1, 0.1, 0.01]",
+        "SOLVER.MAX_EPOCH",
+        "10",
+    )
     rates = [learning_rate(s, e) for e in (0, 3.99, 4, 8, 9.9, 11)]
     assert rates == pytest.approx([0.1, 0.1, 0.01, 0.001, 0.001, 0.001])
 
@@ -33,6 +41,14 @@ def test_last_epoch_is_always_due():
 
 
 def test_a_trial_shorter_than_the_warm_up():
-    s = solver("SOLVER.WARMUP_EPOCHS", "5", "SOLVER.MAX_EPOCH", "2", "SOLVER.BASE_LR", "0.2",
-               "SOLVER.COSINE_AFTER_WARMUP", "True")  # fmt: skip
+    s = solver(
+        "SOLVER.WARMUP_EPOCHS",
+        "5",
+        "SOLVER.MAX_EPOCH",
+        "2",
+        "SOLVER.BASE_LR",
+        "0.2",
+        "SOLVER.COSINE_AFTER_WARMUP",
+        "True",
+    )
     assert learning_rate(s, 1) == pytest.approx(s.WARMUP_START_LR + (0.2 - s.WARMUP_START_LR) / 5)

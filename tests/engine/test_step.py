@@ -61,8 +61,9 @@ def test_accumulated_step_is_the_large_batch(make_cfg, sizes):
     results = []
     for parts in (sizes, [sum(sizes)]):
         model = Line()
-        output = make_step(cfg, model)(batches(sizes) if parts is sizes else _joined(sizes),
-                                       loss_for(model), 0.1, 0)  # fmt: skip
+        output = make_step(cfg, model)(
+            batches(sizes) if parts is sizes else _joined(sizes), loss_for(model), 0.1, 0
+        )
         results.append((output, copy.deepcopy(model.state_dict())))
     (a, weights_a), (b, weights_b) = results
     assert a.loss == pytest.approx(b.loss, rel=1e-6) and a.size == b.size == sum(sizes)
@@ -74,8 +75,13 @@ def test_accumulated_step_is_the_large_batch(make_cfg, sizes):
 
 def _joined(sizes):
     parts = batches(sizes)
-    return [{"video": torch.cat([p["video"] for p in parts]),
-             "label": torch.cat([p["label"] for p in parts]), "path": ["x"] * sum(sizes)}]  # fmt: skip
+    return [
+        {
+            "video": torch.cat([p["video"] for p in parts]),
+            "label": torch.cat([p["label"] for p in parts]),
+            "path": ["x"] * sum(sizes),
+        }
+    ]
 
 
 def test_norm_is_measured_before_clipping(make_cfg):
@@ -118,8 +124,10 @@ def test_gradients_are_described_largest_first():
     lines = describe_gradients(model).splitlines()
     assert "1 of 3 are not finite" in lines[0]
     assert [line.split() for line in lines[1:]] == [
-        ["inf", "0.bias"], ["12", "1.weight"], ["5", "0.weight"],
-    ]  # fmt: skip
+        ["inf", "0.bias"],
+        ["12", "1.weight"],
+        ["5", "0.weight"],
+    ]
 
 
 def test_not_finite_can_be_skipped_a_few_times(make_cfg):
@@ -164,14 +172,21 @@ def test_ema_follows(make_cfg):
 def test_groups_of_a_real_model(make_cfg):
     cfg = make_cfg({"SOLVER.ZERO_WD_1D_PARAM": True, "SOLVER.WEIGHT_DECAY": 0.05})
     optimizer = build_optimizer(cfg, build_model(cfg))
-    decay = {n: g["weight_decay"] for g, names in
-             zip(optimizer.param_groups, optimizer.group_names) for n in names}  # fmt: skip
+    decay = {
+        n: g["weight_decay"]
+        for g, names in zip(optimizer.param_groups, optimizer.group_names)
+        for n in names
+    }
     assert decay["blocks1.0.norm1.weight"] == 0 and decay["head.bias"] == 0
     assert decay["blocks3.0.pos_embed.weight"] == 0 and decay["head.weight"] == 0.05
     as_released = make_cfg({"SOLVER.NO_DECAY_BY_NAME": False, "SOLVER.WEIGHT_DECAY": 0.05})
     optimizer = build_optimizer(as_released, build_model(as_released))
-    names = [n for g, ns in zip(optimizer.param_groups, optimizer.group_names)
-             if g["weight_decay"] == 0.05 for n in ns]  # fmt: skip
+    names = [
+        n
+        for g, ns in zip(optimizer.param_groups, optimizer.group_names)
+        if g["weight_decay"] == 0.05
+        for n in ns
+    ]
     assert "blocks3.0.pos_embed.weight" in names
 
 

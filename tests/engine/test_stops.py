@@ -18,12 +18,23 @@ from tests.engine.processes import Run, assert_same_state, kill_often, stats
 
 # Everything that has a state: dropped paths, mixup, average, accumulation with a short last group.
 RUN = {
-    "AUG.ENABLE": True, "AUG.NUM_SAMPLE": 2, "MIXUP.ENABLE": True, "EMA.ENABLE": True,
-    "MODEL.LOSS_FUNC": "soft_cross_entropy", "SOLVER.ACCUM_STEPS": 3, "TRAIN.BATCH_SIZE": 1,
-    "UNIFORMER.DROP_DEPTH_RATE": 0.3, "SOLVER.MAX_EPOCH": 8, "TEST.ENABLE": False,
-    "LOG_PERIOD": 1, "TRAIN.CHECKPOINT_STEPS": 2, "TRAIN.CHECKPOINT_PERIOD": 2,
-    "BN.USE_PRECISE_STATS": True, "BN.NUM_BATCHES_PRECISE": 3, "TRAIN.KEEP_CHECKPOINTS": 2,
-}  # fmt: skip
+    "AUG.ENABLE": True,
+    "AUG.NUM_SAMPLE": 2,
+    "MIXUP.ENABLE": True,
+    "EMA.ENABLE": True,
+    "MODEL.LOSS_FUNC": "soft_cross_entropy",
+    "SOLVER.ACCUM_STEPS": 3,
+    "TRAIN.BATCH_SIZE": 1,
+    "UNIFORMER.DROP_DEPTH_RATE": 0.3,
+    "SOLVER.MAX_EPOCH": 8,
+    "TEST.ENABLE": False,
+    "LOG_PERIOD": 1,
+    "TRAIN.CHECKPOINT_STEPS": 2,
+    "TRAIN.CHECKPOINT_PERIOD": 2,
+    "BN.USE_PRECISE_STATS": True,
+    "BN.NUM_BATCHES_PRECISE": 3,
+    "TRAIN.KEEP_CHECKPOINTS": 2,
+}
 
 
 EPOCHS = RUN["SOLVER.MAX_EPOCH"]
@@ -33,8 +44,11 @@ def starter(folder: Path, shapes: Path):
     """``start("name", {"KEY": value})`` -> a running process with its own OUTPUT_DIR."""
     config = folder / "run.yaml"
     config.write_text("NUM_GPUS: 0\n")
-    data = {"TRAIN.DATASET": "moving_shapes", "TEST.DATASET": "moving_shapes",
-            "DATA.PATH_TO_DATA_DIR": str(shapes)}  # fmt: skip
+    data = {
+        "TRAIN.DATASET": "moving_shapes",
+        "TEST.DATASET": "moving_shapes",
+        "DATA.PATH_TO_DATA_DIR": str(shapes),
+    }
 
     def begin(name: str, extra: dict | None = None, **how) -> Run:
         values = TINY | RUN | data | (extra or {}) | {"OUTPUT_DIR": str(folder / name)}
@@ -119,8 +133,14 @@ def test_a_stopped_validation_leaves_no_trace(make_cfg, tmp_path, monkeypatch):
 
 
 def test_time_alone_writes_checkpoints(start):
-    run = start("timed", {"TRAIN.CHECKPOINT_STEPS": 0, "TRAIN.CHECKPOINT_MINUTES": 1e-6,
-                          "TRAIN.CHECKPOINT_PERIOD": 100})  # fmt: skip
+    run = start(
+        "timed",
+        {
+            "TRAIN.CHECKPOINT_STEPS": 0,
+            "TRAIN.CHECKPOINT_MINUTES": 1e-6,
+            "TRAIN.CHECKPOINT_PERIOD": 100,
+        },
+    )
     assert run.wait_for(lambda: len(stats(run.out, "train_iter")) >= 4)
     run.signal(signal.SIGKILL)
     run.wait()

@@ -15,8 +15,10 @@ T, D = 5, 8
 
 def make(kind, **options):
     torch.manual_seed(0)
-    return build_head(kind, HeadOptions(**{"frames": T, "dim": D, "classes": 3, "hidden": 6,
-                                           "dropout": 0.0} | options)).eval()  # fmt: skip
+    return build_head(
+        kind,
+        HeadOptions(**{"frames": T, "dim": D, "classes": 3, "hidden": 6, "dropout": 0.0} | options),
+    ).eval()
 
 
 def features(kind, batch=2):

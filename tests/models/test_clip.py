@@ -100,11 +100,14 @@ def slow_cross(block, x, frames):
     return out + block.mlp(block.ln_2(plain))
 
 
-@pytest.mark.parametrize("options, frames, side", [
-    (CrossOptions(channel_fold=8, scales=(1, 2)), 5, 6),
-    (CrossOptions(mask_rate=0.75, channel_fold=16, scales=(3,)), 2, 4),
-    (CrossOptions(mask_rate=0.25, cell=(1, 4), channel_fold=4, scales=(1, 2, 3)), 8, 4),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options, frames, side",
+    [
+        (CrossOptions(channel_fold=8, scales=(1, 2)), 5, 6),
+        (CrossOptions(mask_rate=0.75, channel_fold=16, scales=(3,)), 2, 4),
+        (CrossOptions(mask_rate=0.25, cell=(1, 4), channel_fold=4, scales=(1, 2, 3)), 8, 4),
+    ],
+)
 def test_block_is_that_of_the_specification(options, frames, side):
     torch.manual_seed(0)
     block = CrossBlock(64, options).eval()
@@ -146,8 +149,12 @@ def test_recomputed_blocks_repeat_their_draws():
 
 def test_published_templates():
     assert len(texts.TEMPLATES) == len(set(texts.TEMPLATES)) == 28
-    for known in ("a photo of {}.", "a video of a person doing {}.", "a example of a person {}.",
-                  "a demonstration of a person practicing {}."):  # fmt: skip
+    for known in (
+        "a photo of {}.",
+        "a video of a person doing {}.",
+        "a example of a person {}.",
+        "a demonstration of a person practicing {}.",
+    ):
         assert known in texts.TEMPLATES
 
 
@@ -284,10 +291,13 @@ def test_linear_connection_adds_the_gradient_on_the_way(tmp_path):
     """Weights half way to the original: their gradient, as it is, times the ratio."""
     state = write_clip(tmp_path / "clip.pt")
     extra = {
-        "TRAIN.CLIP_ORI_PATH": tmp_path / "clip.pt", "TRAIN.LINEAR_CONNECT_CLIMB": True,
-        "TRAIN.LINEAR_CONNECT_LOSS_RATIO": 0.5, "TRAIN.LINEAR_CONNECT_SAMPLE": False,
-        "CLIP.TRAINED": ["visual", "text_projection", "logit_scale"], "MODEL.ARCH": "custom",
-    }  # fmt: skip
+        "TRAIN.CLIP_ORI_PATH": tmp_path / "clip.pt",
+        "TRAIN.LINEAR_CONNECT_CLIMB": True,
+        "TRAIN.LINEAR_CONNECT_LOSS_RATIO": 0.5,
+        "TRAIN.LINEAR_CONNECT_SAMPLE": False,
+        "CLIP.TRAINED": ["visual", "text_projection", "logit_scale"],
+        "MODEL.ARCH": "custom",
+    }
     cfg, model = build(NAME, extra)
     video, labels = clips(cfg), torch.tensor([0, 1])
     scores, losses = model(video, with_losses=True)
@@ -312,8 +322,11 @@ def test_linear_connection_adds_the_gradient_on_the_way(tmp_path):
 def test_what_learns():
     def learning(extra):
         model = build(NAME, extra)[1]
-        return {n.split(".")[1] if n.startswith("model.") else n.split(".")[0]
-                for n, p in model.named_parameters() if p.requires_grad}  # fmt: skip
+        return {
+            n.split(".")[1] if n.startswith("model.") else n.split(".")[0]
+            for n, p in model.named_parameters()
+            if p.requires_grad
+        }
 
     assert learning({}) == {"visual", "text_projection"}
     assert learning({"TUNE_HEAD": True}) == {"visual", "head"}
@@ -325,9 +338,11 @@ def test_what_learns():
 
 def test_factors_of_learning_rates():
     extra = {
-        "MODEL.TEMPORAL_MODELING_TYPE": "cross_frame_attend", "MODEL.FINETUNE_FACTOR": 10.0,
-        "MODEL.MLP_FINETUNE_FACTOR": 0.5, "CLIP.TEXT_FACTOR": 0.1,
-    }  # fmt: skip
+        "MODEL.TEMPORAL_MODELING_TYPE": "cross_frame_attend",
+        "MODEL.FINETUNE_FACTOR": 10.0,
+        "MODEL.MLP_FINETUNE_FACTOR": 0.5,
+        "CLIP.TEXT_FACTOR": 0.1,
+    }
     factors = build(NAME, extra)[1].group_factors()
     block = "model.visual.transformer.resblocks.0."
     assert factors[f"{block}message_fc.weight"] == (1.0, 10.0)
@@ -396,32 +411,41 @@ def refused(extra: dict) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("extra, expected", [
-    ({"DATA.CLASS_NAMES": []}, "DATA.INDEX_LABEL_MAPPING_FILE: this network reads the names"),
-    ({"MODEL.ARCH": "vitb17"}, "MODEL.ARCH: 'vitb17' is not one of vitb32, vitb16, vitl14"),
-    ({"MODEL.RAW_MODEL_DISTILLATION": True}, "set MODEL.KEEP_RAW_MODEL True"),
-    ({"MODEL.ENSEMBLE_PRED": True}, "MODEL.ENSEMBLE_PRED: needs the frozen copy"),
-    ({"TRAIN.LINEAR_CONNECT_CLIMB": True}, "set TRAIN.CLIP_ORI_PATH"),
-    ({"MODEL.NUM_EXPERTS": 2}, "MODEL.NUM_EXPERTS"),
-    ({"TUNE_HEAD": True, "MODEL.TEXT_PROMPT": True}, "TUNE_HEAD: excludes MODEL.TEXT_PROMPT"),
-    ({"DATA.TRAIN_CROP_SIZE": 36}, "DATA.TRAIN_CROP_SIZE: 36 is not a whole number of patches"),
-    (STDD | {"DATA.TEST_CROP_SIZE": 40}, "in cells of 2 x 2"),
-    (STDD | {"MODEL.MASK_STRIDE": [2, 2, 2]}, "MODEL.MASK_STRIDE: [2, 2, 2]"),
-    ({"CLIP.WIDTH": 100}, "CLIP.WIDTH: is not a multiple of 64"),
-    ({"CLIP.TRAINED": ["vision"]}, "CLIP.TRAINED: ['vision'] are unknown"),
-    ({"CLIP.TEMPLATES": ["a photo."]}, "'a photo.' has no place for a class name"),
-    ({"DATA.TEXT_AUG": True}, "DATA.TEXT_AUG_FEATURE_FILE: is not set"),
-    ({"DATA.TEXT_AUG": True, "DATA.TEXT_AUG_FEATURE_FILE": "none.pt"}, "there is no file none.pt"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "extra, expected",
+    [
+        ({"DATA.CLASS_NAMES": []}, "DATA.INDEX_LABEL_MAPPING_FILE: this network reads the names"),
+        ({"MODEL.ARCH": "vitb17"}, "MODEL.ARCH: 'vitb17' is not one of vitb32, vitb16, vitl14"),
+        ({"MODEL.RAW_MODEL_DISTILLATION": True}, "set MODEL.KEEP_RAW_MODEL True"),
+        ({"MODEL.ENSEMBLE_PRED": True}, "MODEL.ENSEMBLE_PRED: needs the frozen copy"),
+        ({"TRAIN.LINEAR_CONNECT_CLIMB": True}, "set TRAIN.CLIP_ORI_PATH"),
+        ({"MODEL.NUM_EXPERTS": 2}, "MODEL.NUM_EXPERTS"),
+        ({"TUNE_HEAD": True, "MODEL.TEXT_PROMPT": True}, "TUNE_HEAD: excludes MODEL.TEXT_PROMPT"),
+        ({"DATA.TRAIN_CROP_SIZE": 36}, "DATA.TRAIN_CROP_SIZE: 36 is not a whole number of patches"),
+        (STDD | {"DATA.TEST_CROP_SIZE": 40}, "in cells of 2 x 2"),
+        (STDD | {"MODEL.MASK_STRIDE": [2, 2, 2]}, "MODEL.MASK_STRIDE: [2, 2, 2]"),
+        ({"CLIP.WIDTH": 100}, "CLIP.WIDTH: is not a multiple of 64"),
+        ({"CLIP.TRAINED": ["vision"]}, "CLIP.TRAINED: ['vision'] are unknown"),
+        ({"CLIP.TEMPLATES": ["a photo."]}, "'a photo.' has no place for a class name"),
+        ({"DATA.TEXT_AUG": True}, "DATA.TEXT_AUG_FEATURE_FILE: is not set"),
+        (
+            {"DATA.TEXT_AUG": True, "DATA.TEXT_AUG_FEATURE_FILE": "none.pt"},
+            "there is no file none.pt",
+        ),
+    ],
+)
 def test_settings_that_cannot_work(extra, expected):
     assert expected in refused(extra)
 
 
-@pytest.mark.parametrize("shape, expected", [
-    ((5, 3, 16), "holds features of width 16, this CLIP's have 32"),
-    ((4, 3, 32), "has texts of 4 classes, there are 5"),
-    ((5,), "classes x texts x width is needed"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "shape, expected",
+    [
+        ((5, 3, 16), "holds features of width 16, this CLIP's have 32"),
+        ((4, 3, 32), "has texts of 4 classes, there are 5"),
+        ((5,), "classes x texts x width is needed"),
+    ],
+)
 def test_text_features_that_do_not_fit(shape, expected, tmp_path):
     torch.save(torch.randn(shape), tmp_path / "f.pt")
     words = {"DATA.TEXT_AUG": True, "DATA.TEXT_AUG_FEATURE_FILE": tmp_path / "f.pt"}

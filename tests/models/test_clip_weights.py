@@ -61,9 +61,13 @@ def clip_state(model) -> dict[str, torch.Tensor]:
 
 def test_archive_holds_what_was_put_in(tmp_path):
     state = {
-        "a.weight": torch.randn(3, 4).half(), "a.bias": torch.randn(3), "b.c.table": torch.eye(2),
-        "scale": torch.tensor(4.6), "a.strided": torch.randn(4, 6).t(), "empty": torch.zeros(0, 2),
-    }  # fmt: skip
+        "a.weight": torch.randn(3, 4).half(),
+        "a.bias": torch.randn(3),
+        "b.c.table": torch.eye(2),
+        "scale": torch.tensor(4.6),
+        "a.strided": torch.randn(4, 6).t(),
+        "empty": torch.zeros(0, 2),
+    }
     write_archive(tmp_path / "a.pt", state, input_resolution=224)
     assert is_torchscript(tmp_path / "a.pt")
     found = read_torchscript(tmp_path / "a.pt")
@@ -82,9 +86,16 @@ def test_full_size_archive_equals_the_state_dict(tmp_path):
     constants = {"input_resolution": 224, "context_length": 77, "vocab_size": 49408}
     write_archive(tmp_path / "ViT-B-16.pt", state, **constants)
     torch.save(state, tmp_path / "state.pt")
-    extra = {"NUM_GPUS": 0, "MODEL.MODEL_NAME": NAME, "MODEL.ARCH": "vitb16", "CLIP.TEXT_CACHE": "",
-             "MODEL.TEMPORAL_MODELING_TYPE": "stcross_attend", "DATA.CLASS_NAMES": ["a", "b"],
-             "DATA.TEST_CROP_SIZE": 224, "CLIP.TEMPLATES": ["a photo of {}."]}  # fmt: skip
+    extra = {
+        "NUM_GPUS": 0,
+        "MODEL.MODEL_NAME": NAME,
+        "MODEL.ARCH": "vitb16",
+        "CLIP.TEXT_CACHE": "",
+        "MODEL.TEMPORAL_MODELING_TYPE": "stcross_attend",
+        "DATA.CLASS_NAMES": ["a", "b"],
+        "DATA.TEST_CROP_SIZE": 224,
+        "CLIP.TEMPLATES": ["a photo of {}."],
+    }
     cfg = load_config(overrides=words(extra))
     model = build_model(cfg)
     weights = []
@@ -113,12 +124,15 @@ class Attack:
         return self.call
 
 
-@pytest.mark.parametrize("attack", [
-    Attack(os.system, "touch was_here"),
-    Attack(eval, "open('was_here', 'w')"),
-    Attack(getattr, "text", "upper"),
-    Attack(torch._utils._rebuild_tensor_v2, torch.float32, 0, (1,), (1,), False, None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "attack",
+    [
+        Attack(os.system, "touch was_here"),
+        Attack(eval, "open('was_here', 'w')"),
+        Attack(getattr, "text", "upper"),
+        Attack(torch._utils._rebuild_tensor_v2, torch.float32, 0, (1,), (1,), False, None),
+    ],
+)
 def test_archives_are_not_executed(attack, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     malicious(tmp_path / "bad.pt", pickle.dumps({"x": attack}, protocol=2))
@@ -156,10 +170,16 @@ def test_every_project_starts_the_network(tmp_path):
     state = clip_state(donor)
     video = {f"model.{n}": v for n, v in state.items()}
     extra_names = {
-        "projector_v.0.weight": torch.zeros(32, 32), "projector_t.0.weight": torch.zeros(32, 32),
-    } | {f"raw_model.{n}": v + 1 for n, v in state.items()}  # fmt: skip
-    text = ("transformer.", "token_embedding.", "positional_embedding", "ln_final.",
-            "text_projection")  # fmt: skip
+        "projector_v.0.weight": torch.zeros(32, 32),
+        "projector_t.0.weight": torch.zeros(32, 32),
+    } | {f"raw_model.{n}": v + 1 for n, v in state.items()}
+    text = (
+        "transformer.",
+        "token_embedding.",
+        "positional_embedding",
+        "ln_final.",
+        "text_projection",
+    )
     apart = {f"text.{n}" if n.startswith(text) else n: v for n, v in state.items()}
     files = {
         "openai": state | {"input_resolution": torch.tensor(32), "vocab_size": torch.tensor(9)},
@@ -239,9 +259,11 @@ def test_patching_mixes_original_and_trained(ratio, tmp_path):
     torch.save(clip_state(original), tmp_path / "clip.pt")
     torch.save({"model_state": trained.state_dict()}, tmp_path / "trained.pyth")
     files = {
-        "TEST.CLIP_ORI_PATH": tmp_path / "clip.pt", "TEST.PATCHING_MODEL": True,
-        "TEST.CHECKPOINT_FILE_PATH": tmp_path / "trained.pyth", "TEST.PATCHING_RATIO": ratio,
-    }  # fmt: skip
+        "TEST.CLIP_ORI_PATH": tmp_path / "clip.pt",
+        "TEST.PATCHING_MODEL": True,
+        "TEST.CHECKPOINT_FILE_PATH": tmp_path / "trained.pyth",
+        "TEST.PATCHING_RATIO": ratio,
+    }
     cfg, model = build(NAME, PLAIN | files)
     load_tested_weights(cfg, model, _Task())
     for name, value in clip_state(model).items():
@@ -252,8 +274,9 @@ def test_patching_mixes_original_and_trained(ratio, tmp_path):
 def test_clip_itself_can_be_tested(tmp_path):
     _, original = build(NAME, PLAIN, seed=3)
     torch.save(clip_state(original), tmp_path / "clip.pt")
-    cfg, model = build(NAME, PLAIN | {"TEST.CLIP_ORI_PATH": tmp_path / "clip.pt",
-                                      "OUTPUT_DIR": tmp_path})  # fmt: skip
+    cfg, model = build(
+        NAME, PLAIN | {"TEST.CLIP_ORI_PATH": tmp_path / "clip.pt", "OUTPUT_DIR": tmp_path}
+    )
     load_tested_weights(cfg, model, _Task())
     model.eval(), original.eval()
     with torch.no_grad():

@@ -16,11 +16,20 @@ from slowfast.utils.errors import UserError
 from tests.conftest import words
 
 TINY = {
-    "NUM_GPUS": 0, "TASK": "fewshot", "MODEL.MODEL_NAME": "ResNet3D", "RESNET3D.DEPTH": 10,
-    "RESNET3D.WIDEN_FACTOR": 0.125, "RESNET3D.CONV1_T_SIZE": 3, "DATA.NUM_FRAMES": 4,
-    "DATA.TRAIN_CROP_SIZE": 48, "DATA.TEST_CROP_SIZE": 48, "FEWSHOT.WAY": 3,
-    "TSN.BACKBONE": "timm/test_byobnet", "TSN.INPUT": "data", "TSN.PARTIAL_BN": False,
-}  # fmt: skip
+    "NUM_GPUS": 0,
+    "TASK": "fewshot",
+    "MODEL.MODEL_NAME": "ResNet3D",
+    "RESNET3D.DEPTH": 10,
+    "RESNET3D.WIDEN_FACTOR": 0.125,
+    "RESNET3D.CONV1_T_SIZE": 3,
+    "DATA.NUM_FRAMES": 4,
+    "DATA.TRAIN_CROP_SIZE": 48,
+    "DATA.TEST_CROP_SIZE": 48,
+    "FEWSHOT.WAY": 3,
+    "TSN.BACKBONE": "timm/test_byobnet",
+    "TSN.INPUT": "data",
+    "TSN.PARTIAL_BN": False,
+}
 METHODS = [
     {"FEWSHOT.METHOD": "staf"},
     {"FEWSHOT.METHOD": "prototype"},
@@ -71,8 +80,10 @@ def test_what_is_trained_gets_a_gradient(extra):
     idle = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert not idle and any(p.requires_grad for p in model.base.parameters())
     others = [n for n, p in model.named_parameters() if not p.requires_grad]
-    assert all(".norm_v." in n or n.startswith(("base.fc.", "base.new_fc.", "base.consensus."))
-               for n in others)  # fmt: skip
+    assert all(
+        ".norm_v." in n or n.startswith(("base.fc.", "base.new_fc.", "base.consensus."))
+        for n in others
+    )
 
 
 @pytest.mark.parametrize("extra", METHODS)
@@ -223,10 +234,7 @@ def test_frozen_classifier_of_the_embedding():
     "extra, message",
     [
         ({"FEWSHOT.METHOD": "otam"}, "otam compares frames"),
-        (
-            {"MODEL.MODEL_NAME": "FrameAverage"},
-            "FrameAverage gives .* staf compares maps",
-        ),
+        ({"MODEL.MODEL_NAME": "FrameAverage"}, "FrameAverage gives .* staf compares maps"),
         ({"FEWSHOT.METHOD": "trx", "FEWSHOT.TRX_TUPLES": [2, 9]}, "cannot be tuples"),
         ({"FEWSHOT.CACHE": "c", "FEWSHOT.TEST_JITTER": True}, "draws other frames"),
     ],

@@ -122,8 +122,9 @@ def test_gradients_of_clips_add_up(name, extra):
         for part in parts:
             loss = torch.nn.functional.cross_entropy(model(video[part]), labels[part])
             (loss * len(part) / 3).backward()
-        gradients.append({n: p.grad.clone() for n, p in model.named_parameters()
-                          if p.grad is not None})  # fmt: skip
+        gradients.append(
+            {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+        )
     for other in gradients[1:]:
         for key, value in gradients[0].items():
             assert torch.allclose(value, other[key], rtol=1e-3, atol=1e-5), key

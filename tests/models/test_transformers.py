@@ -30,9 +30,14 @@ def make(name, extra=None):
 def tiny_vit(dim=32, depth=3, heads=2, size=32, **extra):
     torch.manual_seed(1)
     return timm.models.vision_transformer.VisionTransformer(
-        img_size=size, patch_size=8, embed_dim=dim, depth=depth, num_heads=heads, num_classes=7,
+        img_size=size,
+        patch_size=8,
+        embed_dim=dim,
+        depth=depth,
+        num_heads=heads,
+        num_classes=7,
         **extra,
-    ).state_dict()  # fmt: skip
+    ).state_dict()
 
 
 def test_image_weights_start_divided_attention():
@@ -122,18 +127,38 @@ def test_sines_and_cosines():
 @pytest.mark.parametrize(
     "name, extra, message",
     [
-        ("TimeSformer", {"DATA.TRAIN_CROP_SIZE": 36}, "DATA.TRAIN_CROP_SIZE: 36 is no multiple of TIMESFORMER.PATCH_SIZE 8"),
+        (
+            "TimeSformer",
+            {"DATA.TRAIN_CROP_SIZE": 36},
+            "DATA.TRAIN_CROP_SIZE: 36 is no multiple of TIMESFORMER.PATCH_SIZE 8",
+        ),
         ("TimeSformer", {"TIMESFORMER.NUM_HEADS": 5}, "cannot be divided among 5 heads"),
-        ("TimeSformer", {"STFM.ENABLE": True, "STFM.INSERT_AFTER": 2}, "STFM.INSERT_AFTER: 2 leaves no block of 3"),
-        ("TimeSformer", {"STFM.ENABLE": True, "TIMESFORMER.ATTENTION_TYPE": "space_only"}, "follows tokens over time"),
+        (
+            "TimeSformer",
+            {"STFM.ENABLE": True, "STFM.INSERT_AFTER": 2},
+            "STFM.INSERT_AFTER: 2 leaves no block of 3",
+        ),
+        (
+            "TimeSformer",
+            {"STFM.ENABLE": True, "TIMESFORMER.ATTENTION_TYPE": "space_only"},
+            "follows tokens over time",
+        ),
         ("TimeSformer", {"STFM.ENABLE": True, "DATA.TEST_CROP_SIZE": 64}, "DATA.TEST_CROP_SIZE"),
         ("MViT", {"DATA.NUM_FRAMES": 5}, "5 frames are no multiple of MVIT.PATCH_STRIDE 2"),
         ("MViT", {"MVIT.MODE": "conv_unshared"}, "MVIT.POOL_FIRST True"),
         ("MViT", {"MVIT.USE_ABS_POS": True, "DATA.TEST_CROP_SIZE": 64}, "absolute positions"),
-        ("MViT", {"MVIT.NUM_HEADS": 3, "MVIT.DIM_MUL_IN_ATT": False}, "channels cannot be divided among 3 heads"),
-        ("STAM", {"STAM.TEMPORAL_HEADS": 5}, "STAM.EMBED_DIM: 32 channels cannot be divided among 5"),
+        (
+            "MViT",
+            {"MVIT.NUM_HEADS": 3, "MVIT.DIM_MUL_IN_ATT": False},
+            "channels cannot be divided among 3 heads",
+        ),
+        (
+            "STAM",
+            {"STAM.TEMPORAL_HEADS": 5},
+            "STAM.EMBED_DIM: 32 channels cannot be divided among 5",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_does_not_fit_is_refused(name, extra, message):
     with pytest.raises(UserError, match=message):
         make(name, extra)
@@ -157,10 +182,20 @@ def test_stam_knows_its_number_of_frames():
 def test_relative_positions_in_wider_queries(cls, axes, monkeypatch):
     """The scores of wider queries and keys are those with the additions of the paper."""
     spec = PoolingSpec(
-        16, 32, 2, (4, 6, 6), (3, 3, 3), (3, 3, 3), (1, 2, 2), (1, 1, 1), class_token=cls,
-        rel_pos_spatial=axes[0], rel_pos_temporal=axes[1], residual_pooling=True,
+        16,
+        32,
+        2,
+        (4, 6, 6),
+        (3, 3, 3),
+        (3, 3, 3),
+        (1, 2, 2),
+        (1, 1, 1),
+        class_token=cls,
+        rel_pos_spatial=axes[0],
+        rel_pos_temporal=axes[1],
+        residual_pooling=True,
         widen_in_attention=True,
-    )  # fmt: skip
+    )
     torch.manual_seed(0)
     attention = PoolingAttention(spec)
     for name, parameter in attention.named_parameters():
@@ -180,8 +215,9 @@ def test_relative_positions_in_wider_queries(cls, axes, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "width, factor, divisor, expected", [(96, 2.0, 2, 192), (96, 1.0, 4, 96), (10, 1.5, 4, 16), (7, 1.0, 8, 8)]
-)  # fmt: skip
+    "width, factor, divisor, expected",
+    [(96, 2.0, 2, 192), (96, 1.0, 4, 96), (10, 1.5, 4, 16), (7, 1.0, 8, 8)],
+)
 def test_widths(width, factor, divisor, expected):
     assert round_width(width, factor, divisor) == expected
 
@@ -214,9 +250,18 @@ def test_published_sizes(file, parameters, gflops):
 
 RECIPES = json.loads((ROOT / "tests/data/transformer_configs.json").read_text())
 # Where a run is, and what is not kept from there.
-ELSEWHERE = {"DATA.PATH_TO_DATA_DIR", "NUM_GPUS", "DATA.PATH_PREFIX", "OUTPUT_DIR", "DATA.DECODING_BACKEND",
-             "PREFETCH.NUM_LOADERS", "MODEL.MODEL_NAME", "TRAIN.CHECKPOINT_FILE_PATH",
-             "TEST.CHECKPOINT_FILE_PATH", "TRAIN.ENABLE"}  # fmt: skip
+ELSEWHERE = {
+    "DATA.PATH_TO_DATA_DIR",
+    "NUM_GPUS",
+    "DATA.PATH_PREFIX",
+    "OUTPUT_DIR",
+    "DATA.DECODING_BACKEND",
+    "PREFETCH.NUM_LOADERS",
+    "MODEL.MODEL_NAME",
+    "TRAIN.CHECKPOINT_FILE_PATH",
+    "TEST.CHECKPOINT_FILE_PATH",
+    "TRAIN.ENABLE",
+}
 
 
 @pytest.mark.parametrize("name", RECIPES)

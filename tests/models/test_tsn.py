@@ -45,8 +45,9 @@ def test_imagenet_weights_load(backbone):
     assert torch.equal(ours, state[first])
 
 
-@pytest.mark.parametrize("kind, lost", [("MLP", 2), ("TRNmultiscale", 6), ("TSN", 2), ("LSTM", 2),
-                                        ("FCN2D", 2)])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind, lost", [("MLP", 2), ("TRNmultiscale", 6), ("TSN", 2), ("LSTM", 2), ("FCN2D", 2)]
+)
 def test_other_classes_replace_the_last_layers_only(kind, lost):
     _, donor = build("TSN", {"TSN.CONSENSUS": kind, "MODEL.NUM_CLASSES": 7}, seed=3)
     _, model = build("TSN", {"TSN.CONSENSUS": kind})
@@ -59,11 +60,13 @@ def test_other_classes_replace_the_last_layers_only(kind, lost):
     "backbone, pixel",
     [
         ("BNInception", [30 - 104, 20 - 117, 10 - 128]),
-        ("squeezenet1_1", [(10 / 255 - 0.485) / 0.229, (20 / 255 - 0.456) / 0.224,
-                           (30 / 255 - 0.406) / 0.225]),
+        (
+            "squeezenet1_1",
+            [(10 / 255 - 0.485) / 0.229, (20 / 255 - 0.456) / 0.224, (30 / 255 - 0.406) / 0.225],
+        ),
         ("timm/tf_efficientnet_lite0", [(v / 255 - 0.5) / 0.5 for v in (10, 20, 30)]),
     ],
-)  # fmt: skip
+)
 def test_backbones_get_the_input_they_were_trained_on(backbone, pixel):
     cfg, model = build("TSN", {"TSN.BACKBONE": backbone, "TSN.INPUT": "backbone"})
     normalize = build_normalizer(cfg, False, model.input_format(cfg))
@@ -120,12 +123,21 @@ def test_partial_batch_normalisation():
 
 
 def test_groups_of_the_published_optimizer():
-    cfg, model = build("TSN", {"TSN.BACKBONE": "squeezenet1_1", "TSN.CONSENSUS": "FCN2D",
-                               "SOLVER.WEIGHT_DECAY": 0.5, "TSN.LR_GROUPS": True})  # fmt: skip
+    cfg, model = build(
+        "TSN",
+        {
+            "TSN.BACKBONE": "squeezenet1_1",
+            "TSN.CONSENSUS": "FCN2D",
+            "SOLVER.WEIGHT_DECAY": 0.5,
+            "TSN.LR_GROUPS": True,
+        },
+    )
     optimizer = build_optimizer(cfg, model)
-    found = {name: (group["weight_decay"], group["lr_scale"])
-             for group, names in zip(optimizer.param_groups, optimizer.group_names)
-             for name in names}  # fmt: skip
+    found = {
+        name: (group["weight_decay"], group["lr_scale"])
+        for group, names in zip(optimizer.param_groups, optimizer.group_names)
+        for name in names
+    }
     assert found["base_model.0.weight"] == (0.5, 1.0) and found["base_model.0.bias"] == (0.0, 2.0)
     assert found["base_model.3.squeeze.bias"] == (0.0, 2.0)
     assert found["new_fc.weight"] == found["new_fc.bias"] == (0.5, 1.0)

@@ -34,8 +34,11 @@ def test_published_sizes(words, frames, parameters, gflops):
 
 def test_drop_path_grows_to_its_rate():
     _, model = build("Uniformer", {"UNIFORMER.DROP_DEPTH_RATE": 0.3})
-    rates = [getattr(b.drop_path, "drop_prob", 0.0) for s in range(1, 5)
-             for b in getattr(model, f"blocks{s}")]  # fmt: skip
+    rates = [
+        getattr(b.drop_path, "drop_prob", 0.0)
+        for s in range(1, 5)
+        for b in getattr(model, f"blocks{s}")
+    ]
     assert rates == pytest.approx([0.0, 0.1, 0.2, 0.3])
 
 

@@ -18,10 +18,13 @@ def checkpoint(make_cfg, tmp_path):
     model = build_model(cfg)
     state = model.state_dict()
     content = {
-        "epoch": 4, "model_state": {f"module.{k}": v for k, v in state.items()},
-        "ema_state": {k: v + 1 for k, v in state.items()}, "optimizer_state": {"state": {}},
-        "cfg": cfg.dump(), "class_names": ["a", "b", "c", "d"],
-    }  # fmt: skip
+        "epoch": 4,
+        "model_state": {f"module.{k}": v for k, v in state.items()},
+        "ema_state": {k: v + 1 for k, v in state.items()},
+        "optimizer_state": {"state": {}},
+        "cfg": cfg.dump(),
+        "class_names": ["a", "b", "c", "d"],
+    }
     torch.save(content, tmp_path / "run.pyth")
     return cfg, model, tmp_path / "run.pyth"
 

@@ -16,9 +16,16 @@ CASES = Path(__file__).parent / "cases"
 FILES = sorted(find_cases([CASES]))
 # Tables of the reference's own generators, of its faults, and of parts we leave out.
 UNUSED = {
-    "clip_indices_pyav", "erasing", "jitter_crop_flip", "multigrid", "pathways",
-    "randaugment_draws", "resized_crop", "sub_batchnorm", "view_merge_faults",
-}  # fmt: skip
+    "clip_indices_pyav",
+    "erasing",
+    "jitter_crop_flip",
+    "multigrid",
+    "pathways",
+    "randaugment_draws",
+    "resized_crop",
+    "sub_batchnorm",
+    "view_merge_faults",
+}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.name}-{p.stem}")

@@ -19,8 +19,16 @@ BACKENDS = ["pyav"] if torchcodec.why_missing() else ["pyav", "torchcodec"]
 CLIP, ODD = noise_clip(20, 48, 64), noise_clip(20, 49, 65)
 
 
-def write(path: Path, clip=CLIP, codec="libx264", pixels="yuv420p", container=None,
-          options=None, audio_first=False, **flags):  # fmt: skip
+def write(
+    path: Path,
+    clip=CLIP,
+    codec="libx264",
+    pixels="yuv420p",
+    container=None,
+    options=None,
+    audio_first=False,
+    **flags,
+):
     with av.open(str(path), "w", format=container, options=options or {}) as output:
         sound = output.add_stream("aac", rate=44100) if audio_first else None
         stream = output.add_stream(codec, rate=25)
@@ -149,10 +157,13 @@ def test_no_videos(tmp_path, backend):
     (tmp_path / "head.mp4").write_bytes(write(tmp_path / "w.mp4").read_bytes()[:200])
     (tmp_path / "folder.mp4").mkdir()
     for name, cause in [
-        ("sound.mp4", "video stream|readable"), ("empty.mp4", "the file is empty"),
-        ("text.mp4", "readable video"), ("head.mp4", "readable video|no video"),
-        ("absent.mp4", "No such file"), ("folder.mp4", "is a folder"),
-    ]:  # fmt: skip
+        ("sound.mp4", "video stream|readable"),
+        ("empty.mp4", "the file is empty"),
+        ("text.mp4", "readable video"),
+        ("head.mp4", "readable video|no video"),
+        ("absent.mp4", "No such file"),
+        ("folder.mp4", "is a folder"),
+    ]:
         with pytest.raises(VideoError, match=cause) as caught:
             open_video(str(tmp_path / name), backend)
         assert len(str(caught.value)) < 300 and str(caught.value).count("\n") == 0

@@ -78,9 +78,15 @@ def test_normalizer_by_hand():
 
 @pytest.mark.parametrize(
     "form, reverse, reads_bgr, expected",
-    [("auto", False, False, False), ("auto", True, False, True), ("auto", False, True, True),
-     ("auto", True, True, False), ("RGB", False, True, False), ("BGR", False, False, True)],
-)  # fmt: skip
+    [
+        ("auto", False, False, False),
+        ("auto", True, False, True),
+        ("auto", False, True, True),
+        ("auto", True, True, False),
+        ("RGB", False, True, False),
+        ("BGR", False, False, True),
+    ],
+)
 def test_channel_order(make_cfg, form, reverse, reads_bgr, expected):
     cfg = make_cfg({"DATA.INPUT_FORMAT": form, "DATA.REVERSE_INPUT_CHANNEL": reverse})
     assert input_is_bgr(cfg, reads_bgr) is expected

@@ -16,9 +16,12 @@ from tests.conftest import noise_clip
 def test_resize_is_the_published_one_to_one_level(size, antialias):
     clip = noise_clip(2, 48, 72)
     exact = F.interpolate(
-        torch.from_numpy(clip).permute(0, 3, 1, 2).float(), size=size, mode="bilinear",
-        align_corners=False, antialias=antialias,
-    ).permute(0, 2, 3, 1)  # fmt: skip
+        torch.from_numpy(clip).permute(0, 3, 1, 2).float(),
+        size=size,
+        mode="bilinear",
+        align_corners=False,
+        antialias=antialias,
+    ).permute(0, 2, 3, 1)
     ours = clip_ops.resize(clip, *size, antialias)
     assert np.abs(ours - exact.numpy()).max() <= 1.01
 
@@ -55,8 +58,9 @@ def test_short_side_jitter_is_inclusive():
 
 def test_squeeze_without_aspect():
     assert clip_ops.resize_short_side(noise_clip(1, 30, 60), 16, keep_aspect=False).shape[1:3] == (
-        16, 16,
-    )  # fmt: skip
+        16,
+        16,
+    )
 
 
 def test_multi_scale_boxes_are_tsns():
@@ -69,8 +73,21 @@ def test_multi_scale_boxes_are_tsns():
     assert pairs == {(i, j) for i in range(4) for j in range(4) if abs(i - j) <= 1}
     small = {(top, left) for top, left, h, w in boxes if (h, w) == (66, 66)}
     down, right = (100 - 66) // 4, (160 - 66) // 4
-    quarters = [(0, 0), (0, 4), (4, 0), (4, 4), (2, 2), (0, 2), (4, 2), (2, 0), (2, 4),
-                (1, 1), (3, 1), (1, 3), (3, 3)]  # fmt: skip
+    quarters = [
+        (0, 0),
+        (0, 4),
+        (4, 0),
+        (4, 4),
+        (2, 2),
+        (0, 2),
+        (4, 2),
+        (2, 0),
+        (2, 4),
+        (1, 1),
+        (3, 1),
+        (1, 3),
+        (3, 3),
+    ]
     assert small == {(down * a, right * b) for a, b in quarters}
     assert all(t + h <= 100 and f + w <= 160 for t, f, h, w in boxes)
 

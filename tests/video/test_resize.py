@@ -16,9 +16,14 @@ from tests.video.test_backends import write_with_pts
 
 @pytest.mark.parametrize(
     "size, short, expected",
-    [((480, 640), 256, (256, 342)), ((1080, 1920), 256, (256, 456)), ((100, 60), 256, (100, 60)),
-     ((640, 480), 256, (342, 256)), ((49, 65), 256, (48, 64))],
-)  # fmt: skip
+    [
+        ((480, 640), 256, (256, 342)),
+        ((1080, 1920), 256, (256, 456)),
+        ((100, 60), 256, (100, 60)),
+        ((640, 480), 256, (342, 256)),
+        ((49, 65), 256, (48, 64)),
+    ],
+)
 def test_sizes(size, short, expected):
     assert target_size(*size, short) == expected
 

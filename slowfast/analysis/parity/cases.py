@@ -19,10 +19,21 @@ GRADIENT_TOLERANCE = 1e-2
 ROUNDING = 1e-6  # of gradients that cancel, such as that of a bias before batch normalisation
 _NO_FUNCTION = "no function for this table"
 _REQUIRED = {
-    "logits", "zero_shot_logits", "text_aug_logits", "global_logits_mean", "episode_scores",
-    "episode_scores_mean", "similarity", "loss", "loss_global", "loss_episode", "similar_loss",
-    "frame_features", "text_features", "video_features",
-}  # fmt: skip
+    "logits",
+    "zero_shot_logits",
+    "text_aug_logits",
+    "global_logits_mean",
+    "episode_scores",
+    "episode_scores_mean",
+    "similarity",
+    "loss",
+    "loss_global",
+    "loss_episode",
+    "similar_loss",
+    "frame_features",
+    "text_features",
+    "video_features",
+}
 
 
 @dataclass(frozen=True)

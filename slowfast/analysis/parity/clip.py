@@ -25,10 +25,13 @@ def compute_clip(record: dict[str, Any], inputs: Tensors, state: Tensors) -> Ten
     """All outputs of a CLIP case."""
     config = record["config"]
     cross = CrossOptions(
-        config.get("mask_rate", 0.5), config.get("mask_stride", [1, 2, 2])[1:],
-        config.get("channel_fold", 64), config.get("temporal_scale", [1]),
-        config.get("spatial_repeat", True), config.get("temporal_shuffle", False),
-    )  # fmt: skip
+        config.get("mask_rate", 0.5),
+        config.get("mask_stride", [1, 2, 2])[1:],
+        config.get("channel_fold", 64),
+        config.get("temporal_scale", [1]),
+        config.get("spatial_repeat", True),
+        config.get("temporal_shuffle", False),
+    )
     make = block_of(str(config["MODEL.TEMPORAL_MODELING_TYPE"] or ""), cross, _RELEASED_GROUP)
     video = inputs["video"]
     with torch.no_grad():
@@ -46,9 +49,10 @@ def _scores(network: Clip, config: dict[str, Any], inputs: Tensors) -> Tensors:
     frames = F.normalize(network.visual(inputs["video"]), dim=-1)
     scale = network.logit_scale.exp()
     outputs = {
-        "text_features": texts, "video_features": frames.flatten(0, 1),
+        "text_features": texts,
+        "video_features": frames.flatten(0, 1),
         "zero_shot_logits": text_scores(frames, F.normalize(texts, dim=-1), scale),
-    }  # fmt: skip
+    }
     if "text_aug" in inputs:
         prompts = F.normalize(inputs["text_aug"], dim=-1)
         outputs["text_aug_logits"] = prompt_scores(frames, prompts, scale)

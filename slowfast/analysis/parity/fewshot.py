@@ -15,15 +15,19 @@ from slowfast.models.weights.loader import load_state
 Tensors = dict[str, torch.Tensor]
 
 _RESNET = {
-    "depth": "DEPTH", "conv1_t_size": "CONV1_T_SIZE", "conv1_t_stride": "CONV1_T_STRIDE",
-    "shortcut_type": "SHORTCUT", "widen_factor": "WIDEN_FACTOR",
-}  # fmt: skip
+    "depth": "DEPTH",
+    "conv1_t_size": "CONV1_T_SIZE",
+    "conv1_t_stride": "CONV1_T_STRIDE",
+    "shortcut_type": "SHORTCUT",
+    "widen_factor": "WIDEN_FACTOR",
+}
 
 
 def resnet_words(config: dict[str, Any]) -> dict[str, Any]:
     """The reference's arguments of a 3-D ResNet as our keys."""
-    words = {f"RESNET3D.{ours}": config[theirs] for theirs, ours in _RESNET.items()
-             if theirs in config}  # fmt: skip
+    words = {
+        f"RESNET3D.{ours}": config[theirs] for theirs, ours in _RESNET.items() if theirs in config
+    }
     words["RESNET3D.MAX_POOL"] = not config.get("no_max_pool", False)
     if "MODEL.NUM_CLASSES" in config:
         words["MODEL.NUM_CLASSES"] = config["MODEL.NUM_CLASSES"]
@@ -58,9 +62,10 @@ def compute_fewshot(record: dict[str, Any], inputs: Tensors, state: Tensors) -> 
 def _staf(record: dict[str, Any], inputs: Tensors, state: Tensors) -> Tensors:
     config = record["config"]
     words = {
-        "FEWSHOT.SCALE": float(config["scale_cls"]), "FEWSHOT.SELF_WEIGHT": float(config["alpha"]),
+        "FEWSHOT.SCALE": float(config["scale_cls"]),
+        "FEWSHOT.SELF_WEIGHT": float(config["alpha"]),
         "FEWSHOT.EPISODE_LOSS_WEIGHT": float(config["lamda"]),
-    }  # fmt: skip
+    }
     train = config.get("mode") == "train" or "train" in record["case"]
     if "support" in inputs:
         model, support, queries = _whole(config, words, inputs, state, train)
@@ -81,11 +86,14 @@ def _staf(record: dict[str, Any], inputs: Tensors, state: Tensors) -> Tensors:
         loss.backward()
     scores = head.position_scores(episode).flatten(0, 1)
     outputs = {
-        "similarity": head.similarity(episode), "episode_scores": scores,
-        "episode_scores_mean": scores.mean(-1), "loss": loss, "loss_global": losses["loss_global"],
+        "similarity": head.similarity(episode),
+        "episode_scores": scores,
+        "episode_scores_mean": scores.mean(-1),
+        "loss": loss,
+        "loss_global": losses["loss_global"],
         "loss_episode": losses["loss_episode"] / head.weight,
         "global_logits_mean": head.global_logits(episode, labels).mean(-1),
-    }  # fmt: skip
+    }
     return {name: value.detach() for name, value in outputs.items()} | _gradients(model)
 
 
@@ -96,10 +104,10 @@ def _whole(
     video = torch.cat([inputs["support"], inputs["query"]])
     backbone = {"depth": 50, "MODEL.NUM_CLASSES": len(state["base.fc.weight"])}
     cfg = _configure(
-        words | resnet_words(config.get("backbone", backbone)) | {
-            "DATA.NUM_FRAMES": video.shape[2], "DATA.TRAIN_CROP_SIZE": video.shape[3],
-        }
-    )  # fmt: skip
+        words
+        | resnet_words(config.get("backbone", backbone))
+        | {"DATA.NUM_FRAMES": video.shape[2], "DATA.TRAIN_CROP_SIZE": video.shape[3]}
+    )
     model = build_fewshot(cfg, config["train_num_classes"], "cpu")
     load_state(model, state, min_match=1.0)
     model.train(train)
@@ -156,11 +164,13 @@ def _trx_on_frames(
 ) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
     """TRX with its 2-D backbone; frames are stacked clip after clip."""
     cfg = _configure(
-        words | {
-            "MODEL.MODEL_NAME": "TSN", "TSN.BACKBONE": f"timm/{config['backbone']}",
+        words
+        | {
+            "MODEL.MODEL_NAME": "TSN",
+            "TSN.BACKBONE": f"timm/{config['backbone']}",
             "DATA.TRAIN_CROP_SIZE": inputs["query"].shape[-1],
         }
-    )  # fmt: skip
+    )
     model = build_fewshot(cfg, 0, "cpu").eval()
     load_state(model, state)
     clips = torch.cat([inputs["support"], inputs["query"]])

@@ -20,17 +20,26 @@ Tensors = dict[str, torch.Tensor]
 
 # Sizes that the reference takes as arguments -> our keys, by the section they belong to.
 _ARGUMENTS = {
-    "patch": "PATCH_SIZE", "embed_dim": "EMBED_DIM", "depth": "DEPTH", "num_heads": "NUM_HEADS",
-    "temporal_layers": "TEMPORAL_LAYERS", "temporal_heads": "TEMPORAL_HEADS",
-    "temporal_mlp_dim": "TEMPORAL_MLP_DIM", "backbone": "BACKBONE", "consensus": "CONSENSUS",
-    "img_feature_dim": "FEATURE_DIM", "rnn_hidden_size": "HIDDEN_SIZE", "rnn_layers": "LAYERS",
+    "patch": "PATCH_SIZE",
+    "embed_dim": "EMBED_DIM",
+    "depth": "DEPTH",
+    "num_heads": "NUM_HEADS",
+    "temporal_layers": "TEMPORAL_LAYERS",
+    "temporal_heads": "TEMPORAL_HEADS",
+    "temporal_mlp_dim": "TEMPORAL_MLP_DIM",
+    "backbone": "BACKBONE",
+    "consensus": "CONSENSUS",
+    "img_feature_dim": "FEATURE_DIM",
+    "rnn_hidden_size": "HIDDEN_SIZE",
+    "rnn_layers": "LAYERS",
     "dropout": "DROPOUT",
-}  # fmt: skip
+}
 # Parts of the reference's name -> our model and its section.
 _PROJECTS = {
-    "timesformer": ("TimeSformer", "TIMESFORMER"), "stam": ("STAM", "STAM"),
+    "timesformer": ("TimeSformer", "TIMESFORMER"),
+    "stam": ("STAM", "STAM"),
     "stmodeling": ("TSN", "TSN"),
-}  # fmt: skip
+}
 _OF_THE_INPUT = ("input_size", "input_frames", "yaml", "overrides")
 
 

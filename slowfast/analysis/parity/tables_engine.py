@@ -75,10 +75,11 @@ def _losses_full(row: Row) -> list[tuple[Any, Any]]:
         "cross_entropy": (losses.build_loss("cross_entropy", classes), hard),
         "soft_cross_entropy": (losses.build_loss("soft_cross_entropy", classes), soft),
         "soft_cross_entropy_target_times_2": (
-            losses.build_loss("soft_cross_entropy", classes), 2 * soft,
+            losses.build_loss("soft_cross_entropy", classes),
+            2 * soft,
         ),
         "bce_logit": (losses.build_loss("bce_logit", classes), as_tensor(row["multi"])),
-    }  # fmt: skip
+    }
     pairs = []
     for name, (loss, target) in kinds.items():
         logits = as_tensor(row["logits"]).requires_grad_()
@@ -166,8 +167,11 @@ def _learning_rate_fine(row: Row) -> list[tuple[Any, Any]]:
 @table("learning_rate_shards")
 def _learning_rate_shards(row: Row) -> list[tuple[Any, Any]]:
     cfg = get_cfg()
-    names = {"BASE_LR": "base_lr", "WARMUP_START_LR": "warmup_start_lr",
-             "COSINE_END_LR": "cosine_end_lr"}  # fmt: skip
+    names = {
+        "BASE_LR": "base_lr",
+        "WARMUP_START_LR": "warmup_start_lr",
+        "COSINE_END_LR": "cosine_end_lr",
+    }
     cfg.NUM_SHARDS, cfg.SOLVER.BASE_LR_SCALE_NUM_SHARDS = row["num_shards"], True
     for name, key in names.items():
         cfg.SOLVER[name] = row[key]
@@ -225,9 +229,14 @@ def _optimizer_steps(row: Row) -> list[tuple[Any, Any]]:
     for group in groups:
         group.pop("names")
     optimizer = optim.make_optimizer(
-        groups, row["method"], lr=row["lrs"][0], momentum=row["momentum"],
-        dampening=row["dampening"], nesterov=row["nesterov"], betas=tuple(row["betas"]),
-    )  # fmt: skip
+        groups,
+        row["method"],
+        lr=row["lrs"][0],
+        momentum=row["momentum"],
+        dampening=row["dampening"],
+        nesterov=row["nesterov"],
+        betas=tuple(row["betas"]),
+    )
     pairs = []
     for lr, grads, norm, after in zip(row["lrs"], row["grads"], row["norms"], row["after"]):
         optim.set_learning_rate(optimizer, lr)

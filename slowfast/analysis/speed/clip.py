@@ -86,5 +86,8 @@ def _text_times(cfg: CfgNode, runtime: Runtime) -> dict[str, Any]:
             texts.encode_cached(network, tokens, folder)
             runtime.synchronize()
             seconds.append(round(time.perf_counter() - begin, 3))
-    return {"count": tokens.shape[0] * tokens.shape[1], "encoded_s": seconds[0],
-            "found_s": seconds[1]}  # fmt: skip
+    return {
+        "count": tokens.shape[0] * tokens.shape[1],
+        "encoded_s": seconds[0],
+        "found_s": seconds[1],
+    }

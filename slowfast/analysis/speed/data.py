@@ -22,23 +22,31 @@ from slowfast.video.extract import extract_frames
 from slowfast.video.writer import write_mp4
 
 _RECIPE = {
-    "TRAIN.DATASET": "kinetics", "TEST.DATASET": "kinetics",
-    "DATA.NUM_FRAMES": 16, "DATA.SAMPLING_RATE": 4, "DATA.FRAME_RATE": "native",
+    "TRAIN.DATASET": "kinetics",
+    "TEST.DATASET": "kinetics",
+    "DATA.NUM_FRAMES": 16,
+    "DATA.SAMPLING_RATE": 4,
+    "DATA.FRAME_RATE": "native",
     "DATA.TRAIN_JITTER_SCALES_RELATIVE": [0.08, 1.0],
     "DATA.TRAIN_JITTER_ASPECT_RELATIVE": [0.75, 1.3333],
-    "DATA.TRAIN_CROP_SIZE": 224, "DATA.TEST_CROP_SIZE": 224, "DATA.ON_ERROR": "raise",
-    "DATA.USE_OFFSET_SAMPLING": True, "TEST.NUM_ENSEMBLE_VIEWS": 4, "TEST.NUM_SPATIAL_CROPS": 3,
-}  # fmt: skip
-_RANDAUGMENT = {
-    "AUG.ENABLE": True, "AUG.NUM_SAMPLE": 2, "AUG.AA_TYPE": "rand-m7-n4-mstd0.5-inc1",
-}  # fmt: skip
+    "DATA.TRAIN_CROP_SIZE": 224,
+    "DATA.TEST_CROP_SIZE": 224,
+    "DATA.ON_ERROR": "raise",
+    "DATA.USE_OFFSET_SAMPLING": True,
+    "TEST.NUM_ENSEMBLE_VIEWS": 4,
+    "TEST.NUM_SPATIAL_CROPS": 3,
+}
+_RANDAUGMENT = {"AUG.ENABLE": True, "AUG.NUM_SAMPLE": 2, "AUG.AA_TYPE": "rand-m7-n4-mstd0.5-inc1"}
 
 # Jester and Something-Something as stmodeling reads them.
 _TSN = {
-    "DATA.NUM_FRAMES": 8, "DATA.SAMPLING": "tsn", "DATA.RANDOM_FLIP": False,
-    "DATA.TRAIN_JITTER_SCALES_RELATIVE": [], "DATA.TRAIN_JITTER_ASPECT_RELATIVE": [],
+    "DATA.NUM_FRAMES": 8,
+    "DATA.SAMPLING": "tsn",
+    "DATA.RANDOM_FLIP": False,
+    "DATA.TRAIN_JITTER_SCALES_RELATIVE": [],
+    "DATA.TRAIN_JITTER_ASPECT_RELATIVE": [],
     "DATA.TRAIN_MULTI_SCALE_CROP": [1.0, 0.875, 0.75, 0.66],
-}  # fmt: skip
+}
 
 
 def make_clip(path: Path, height: int, width: int, seconds: int = 10, fps: int = 25) -> None:
@@ -61,8 +69,10 @@ def make_clip(path: Path, height: int, width: int, seconds: int = 10, fps: int =
         view = np.array([[1.0, 0.0, -x], [0.0, 1.0, -y]])
         cv2.warpAffine(scene, view, (width, height), dst=frame)
         for speed, place, size_share, colour in things:
-            centre = (int(width * (0.5 + 0.45 * np.sin(t * speed / 9 + 7 * place))),
-                      int(height * (0.5 + 0.4 * np.cos(t * speed / 7 + 9 * colour))))  # fmt: skip
+            centre = (
+                int(width * (0.5 + 0.45 * np.sin(t * speed / 9 + 7 * place))),
+                int(height * (0.5 + 0.4 * np.cos(t * speed / 7 + 9 * colour))),
+            )
             shade = (int(250 * colour), int(250 * place), int(250 * size_share))
             cv2.circle(frame, centre, int(height * size_share / 8), shade, -1)
         noise = rng.integers(-5, 6, size=(height // 2, width // 2, 1), dtype=np.int16)
@@ -123,8 +133,9 @@ def benchmark_folder(folder: Path, rounds: int) -> dict[str, Any]:
     frames = len(list(folder.glob("*.jpg")))
     dataset = _dataset(folder, "train", _TSN, f"{frames} ")
     item = dataset.items[0]
-    names = [str(folder / dataset.data.IMAGE_TEMPLATE.format(n + FIRST_FRAME))
-             for n in range(frames)]  # fmt: skip
+    names = [
+        str(folder / dataset.data.IMAGE_TEMPLATE.format(n + FIRST_FRAME)) for n in range(frames)
+    ]
 
     def floor(indices: list[int]) -> list[np.ndarray]:
         return [cv2.imread(names[index], cv2.IMREAD_COLOR) for index in indices]

@@ -47,9 +47,10 @@ def read_settings(env_file: str | Path = ".env") -> tuple[Secret, str]:
     values = _read_env_file(Path(env_file)) | dict(os.environ)
     if not values.get(_KEY):
         raise UserError(
-            "is not set", f"export {_KEY}=…, or write it into a file .env (never into a "
-            "configuration)", _KEY,
-        )  # fmt: skip
+            "is not set",
+            f"export {_KEY}=…, or write it into a file .env (never into a configuration)",
+            _KEY,
+        )
     url = next((values[name] for name in _URLS if values.get(name)), _PUBLIC_URL)
     return Secret(values[_KEY].strip()), url.rstrip("/")
 
@@ -103,9 +104,10 @@ class ChatService:
     def _request(self, messages: Sequence[Message]) -> str:
         content = {"model": self.model, "messages": list(messages), "temperature": self.temperature}
         request = urllib.request.Request(
-            f"{self.url}/chat/completions", json.dumps(content).encode(),
+            f"{self.url}/chat/completions",
+            json.dumps(content).encode(),
             {"Content-Type": "application/json", "Authorization": f"Bearer {self.key.reveal()}"},
-        )  # fmt: skip
+        )
         # Errors are raised again "from None": the first ones hold the request and so the key.
         try:
             with urllib.request.urlopen(request, timeout=self.timeout) as response:

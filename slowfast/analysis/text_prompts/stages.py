@@ -175,9 +175,12 @@ def write_stage(
 
 
 def _ask(
-    service: ChatService, messages: list[Message], name: str,
-    parse: Callable[[str, str], Entry], attempts: int,
-) -> Entry:  # fmt: skip
+    service: ChatService,
+    messages: list[Message],
+    name: str,
+    parse: Callable[[str, str], Entry],
+    attempts: int,
+) -> Entry:
     """Ask again, saying what was wrong, until an answer can be used; BadAnswer in the end."""
     for number in range(attempts):
         text = service.ask(messages)
@@ -188,6 +191,9 @@ def _ask(
             if number + 1 == attempts:
                 raise
             complaint = f"That cannot be used: {error}. Answer again, with YAML alone."
-            messages = [*messages, {"role": "assistant", "content": text},
-                        {"role": "user", "content": complaint}]  # fmt: skip
+            messages = [
+                *messages,
+                {"role": "assistant", "content": text},
+                {"role": "user", "content": complaint},
+            ]
     raise BadAnswer("was not asked for")

@@ -69,6 +69,7 @@ def match_classes(names: Sequence[str], entries: dict[str, Entry], path: str) ->
     if missing:
         raise UserError(
             f"has no entry for {len(missing)} of {len(names)} classes, e.g. {missing[0]!r}",
-            "make them: tools/text_prompts.py goes on where it was", path,
-        )  # fmt: skip
+            "make them: tools/text_prompts.py goes on where it was",
+            path,
+        )
     return [entries[found[name]] for name in names]

@@ -6,16 +6,25 @@ MODEL_KEYS = {
     "TEMPORAL_MODELING_TYPE": Key(
         "",
         "CLIP: what lets frames see each other; empty or None: nothing.",
-        choices=("", "None", "expand_temporal_view", "expand_temporal_view_step2",
-                 "expand_temporal_view_step3", "channel_shift", "cross_frame_attend",
-                 "stadapt_zeroinit", "stcross_attend"),
+        choices=(
+            "",
+            "None",
+            "expand_temporal_view",
+            "expand_temporal_view_step2",
+            "expand_temporal_view_step3",
+            "channel_shift",
+            "cross_frame_attend",
+            "stadapt_zeroinit",
+            "stcross_attend",
+        ),
     ),
     "MASK_RATE": Key(0.5, "stcross_attend: share of each cell that stays out.", gt=0.0, le=0.99),
     "MASK_STRIDE": Key([1, 2, 2], "stcross_attend: a cell (frames, rows, columns).", item=int),
     "SPATIAL_REPEAT": Key(True, "stcross_attend: one random offset for all cells of a clip."),
     "TEMPORAL_SHUFFLE": Key(
-        True, "stcross_attend: frames' patterns change places at random in training; in "
-        "evaluation CLIP.SHUFFLE_IN_EVAL decides."
+        True,
+        "stcross_attend: frames' patterns change places at random in training; in "
+        "evaluation CLIP.SHUFFLE_IN_EVAL decides.",
     ),
     "CHANNEL_FOLD": Key(64, "stcross_attend: width // this channels are exchanged.", ge=2),
     "TEMPORAL_SCALE": Key([1], "stcross_attend: frames of the exchange, averaged.", item=int),
@@ -32,7 +41,7 @@ MODEL_KEYS = {
     "MLP_FINETUNE_FACTOR": Key(1.0, "CLIP: that of mlp.", ge=0.0),
     "DEFAULT_FINETUNE_FACTOR": Key(1.0, "CLIP: that of all other parameters.", ge=0.0),
     "STATIC_GRAPH": Key(False, "Kept for old files; found out by itself."),
-}  # fmt: skip
+}
 
 DATA_KEYS = {
     "INDEX_LABEL_MAPPING_FILE": Key(
@@ -95,12 +104,15 @@ CLIP = register_section(
                 affects_result=False,
             ),
             "SHUFFLE_IN_EVAL": Key(
-                False, "stcross_attend: TEMPORAL_SHUFFLE in evaluation, too (as released: results "
-                "vary from run to run)."
+                False,
+                "stcross_attend: TEMPORAL_SHUFFLE in evaluation, too (as released: results "
+                "vary from run to run).",
             ),
             "SHIFT_GROUP": Key(
-                0, "channel_shift: frames of a batch taken for a clip; 0: the clip's own (8 as "
-                "released, whatever DATA.NUM_FRAMES).", ge=0
+                0,
+                "channel_shift: frames of a batch taken for a clip; 0: the clip's own (8 as "
+                "released, whatever DATA.NUM_FRAMES).",
+                ge=0,
             ),
             "ACTIVATION": Key(
                 "quick_gelu",
@@ -115,4 +127,4 @@ CLIP = register_section(
             "TEXT_LAYERS": Key(12, "Its layers.", ge=1),
         },
     )
-)  # fmt: skip
+)

@@ -69,4 +69,4 @@ FEWSHOT = register_section(
             ),
         },
     )
-)  # fmt: skip
+)

@@ -74,8 +74,10 @@ class FewShotTask:
         """The tasks of a split."""
         options = self.cfg.FEWSHOT
         count = {
-            "train": options.TRAIN_TASKS, "val": options.VAL_TASKS, "test": options.TEST_TASKS,
-        }[split]  # fmt: skip
+            "train": options.TRAIN_TASKS,
+            "val": options.VAL_TASKS,
+            "test": options.TEST_TASKS,
+        }[split]
         return EpisodeDataset(self.cfg, self.clips(split), count)
 
     def check_data(self) -> None:
@@ -86,9 +88,14 @@ class FewShotTask:
         for split in used:
             clips, tasks = self.clips(split), self.episodes(split)
             logger.info(
-                "%s: %s: %d clips of %d classes, %d tasks %s", split, clips.list.source,
-                len(clips.items), len(clips.class_names), len(tasks), self.protocol(split),
-            )  # fmt: skip
+                "%s: %s: %d clips of %d classes, %d tasks %s",
+                split,
+                clips.list.source,
+                len(clips.items),
+                len(clips.class_names),
+                len(tasks),
+                self.protocol(split),
+            )
 
     def protocol(self, split: str) -> str:
         """How tasks are made, in words for every result."""
@@ -117,8 +124,10 @@ class FewShotTask:
         if leaked:
             logger.warning(
                 "the weights were trained on %d of the test classes, e.g. %r: this is no few-shot "
-                "test", len(leaked), leaked[0],
-            )  # fmt: skip
+                "test",
+                len(leaked),
+                leaked[0],
+            )
 
     def embed_input(self, video: torch.Tensor) -> torch.Tensor:
         """uint8 clips ``B 3 T H W`` -> the network's input on the device."""
@@ -142,8 +151,10 @@ class FewShotTask:
         labels = [row // shot for row in range(support)] + targets.tolist()
         parts = ["support"] * support + ["query"] * len(targets)
         paths = [Path(path) for path in batch["path"]]
-        return [f"{part} of class {label}  {path.parent.name}/{path.name}"
-                for part, label, path in zip(parts, labels, paths)]  # fmt: skip
+        return [
+            f"{part} of class {label}  {path.parent.name}/{path.name}"
+            for part, label, path in zip(parts, labels, paths)
+        ]
 
     def loss(self, model: nn.Module, batch: Batch, step: int) -> LossOutput:
         episode, labels = self.training_input(batch, step)
@@ -169,9 +180,13 @@ class FewShotTask:
         if options.CACHE:
             # Only which clips belong together is drawn: nothing is decoded.
             loader = construct_loader(
-                self.cfg, "test", self.runtime, DrawnTasks(loader.dataset),
-                size=_CACHED_AT_ONCE, collate_fn=_collate_drawn,
-            )  # fmt: skip
+                self.cfg,
+                "test",
+                self.runtime,
+                DrawnTasks(loader.dataset),
+                size=_CACHED_AT_ONCE,
+                collate_fn=_collate_drawn,
+            )
         return [(self.protocol("test"), loader, evaluator)]
 
     def save_results(self, name: str, evaluator: EpisodeEvaluator) -> None:
@@ -289,8 +304,12 @@ class EpisodeEvaluator:
         if not self.accuracy:
             raise UserError("no task could be read", "see the warnings above", f"{self.split} list")
         mean, interval = self.estimate
-        return {"top1_err": 100 - mean, "score": mean, "interval": round(interval, 3),
-                "tasks": len(self.accuracy)}  # fmt: skip
+        return {
+            "top1_err": 100 - mean,
+            "score": mean,
+            "interval": round(interval, 3),
+            "tasks": len(self.accuracy),
+        }
 
     def summary(self) -> tuple[str, dict[str, Any]]:
         """One line for people, and entries of the JSON line."""

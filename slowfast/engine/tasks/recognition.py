@@ -52,11 +52,17 @@ class RecognitionTask:
         self._loss = build_loss(cfg.MODEL.LOSS_FUNC, classes, cfg.MODEL.LABEL_SMOOTHING)
         mix = cfg.MIXUP
         self._mixup = (
-            Mixup(mix.ALPHA, mix.CUTMIX_ALPHA, mix.PROB, mix.SWITCH_PROB, mix.LABEL_SMOOTH_VALUE,
-                  classes)
+            Mixup(
+                mix.ALPHA,
+                mix.CUTMIX_ALPHA,
+                mix.PROB,
+                mix.SWITCH_PROB,
+                mix.LABEL_SMOOTH_VALUE,
+                classes,
+            )
             if mix.ENABLE
             else None
-        )  # fmt: skip
+        )
         distils = cfg.SOLVER.KD and cfg.TRAIN.ENABLE
         self._distillation = Distillation(cfg, runtime.device) if distils else None
         self._datasets: dict[str, VideoDataset] = {}
@@ -88,9 +94,13 @@ class RecognitionTask:
         self._normalizers[split] = normalizer
         logger.info(
             "%s: %s (%s), decoded by %s, %s input, %d batches",
-            split, dataset.list.source, dataset.list.fingerprint, dataset.backend,
-            "BGR" if normalizer.bgr else "RGB", len(loader),
-        )  # fmt: skip
+            split,
+            dataset.list.source,
+            dataset.list.fingerprint,
+            dataset.backend,
+            "BGR" if normalizer.bgr else "RGB",
+            len(loader),
+        )
         return loader
 
     def accept_class_names(self, checkpoint_names: list[str]) -> None:
@@ -194,8 +204,10 @@ class ViewEvaluator:
         self.paths: dict[int, str] = {}
         cfg = task.cfg
         self._activation = {
-            "softmax": lambda x: x.softmax(-1), "sigmoid": torch.sigmoid, "none": lambda x: x,
-        }[cfg.MODEL.HEAD_ACT]  # fmt: skip
+            "softmax": lambda x: x.softmax(-1),
+            "sigmoid": torch.sigmoid,
+            "none": lambda x: x,
+        }[cfg.MODEL.HEAD_ACT]
         self._chunk = max(cfg.TEST.BATCH_SIZE // task.runtime.local_world, 1)
         self._autocast = build_autocast(cfg, task.runtime)
 

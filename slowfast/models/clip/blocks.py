@@ -57,8 +57,11 @@ class ClipBlock(nn.Module):
         super().__init__()
         self.attn = ClipAttention(dim, dim // HEAD_DIM)
         self.ln_1 = WideLayerNorm(dim)
-        layers = (("c_fc", nn.Linear(dim, 4 * dim)), ("gelu", QuickGelu()),
-                  ("c_proj", nn.Linear(4 * dim, dim)))  # fmt: skip
+        layers = (
+            ("c_fc", nn.Linear(dim, 4 * dim)),
+            ("gelu", QuickGelu()),
+            ("c_proj", nn.Linear(4 * dim, dim)),
+        )
         self.mlp = nn.Sequential(OrderedDict(layers))
         self.ln_2 = WideLayerNorm(dim)
 
@@ -164,9 +167,11 @@ class AdapterBlock(ClipBlock):
         y = _pointwise(x[:, 1:], self.stadapt_down_1)
         before, own, after = self.stadapt_conv3d_1.weight.flatten(1).unbind(1)
         y = (
-            own * y + before * shift_frames(y, frames, -1) + after * shift_frames(y, frames, 1)
+            own * y
+            + before * shift_frames(y, frames, -1)
+            + after * shift_frames(y, frames, 1)
             + self.stadapt_conv3d_1.bias
-        )  # fmt: skip
+        )
         adapted = x[:, 1:] + _pointwise(y, self.stadapt_up_1)
         return super().attend(torch.cat([x[:, :1], adapted], dim=1), frames)
 

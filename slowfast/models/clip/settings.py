@@ -15,9 +15,11 @@ from slowfast.utils.errors import Problem
 # CLIP.TRAINED -> beginnings of names of parameters.
 _TEXT = ("token_embedding.", "positional_embedding", "transformer.", "ln_final.")
 PARTS = {
-    "visual": ("visual.",), "text": _TEXT, "text_projection": ("text_projection",),
+    "visual": ("visual.",),
+    "text": _TEXT,
+    "text_projection": ("text_projection",),
     "logit_scale": ("logit_scale",),
-}  # fmt: skip
+}
 
 
 def configured_sizes(cfg: CfgNode) -> ClipSizes:
@@ -29,9 +31,13 @@ def configured_sizes(cfg: CfgNode) -> ClipSizes:
         known = sizes_of(read_clip(original, "TRAIN.CLIP_ORI_PATH"))
     if known is None:
         known = ClipSizes(
-            options.PATCH_SIZE, options.WIDTH, options.LAYERS, options.EMBED_DIM,
-            text_width=options.TEXT_WIDTH, text_layers=options.TEXT_LAYERS,
-        )  # fmt: skip
+            options.PATCH_SIZE,
+            options.WIDTH,
+            options.LAYERS,
+            options.EMBED_DIM,
+            text_width=options.TEXT_WIDTH,
+            text_layers=options.TEXT_LAYERS,
+        )
     sized = {"resolution": cfg.DATA.TRAIN_CROP_SIZE, "context": model.CONTEXT_LENGTH}
     return ClipSizes(**(vars(known) | sized))
 
@@ -40,10 +46,14 @@ def cross_options(cfg: CfgNode) -> CrossOptions:
     """Options of ``stcross_attend``."""
     model = cfg.MODEL
     return CrossOptions(
-        model.MASK_RATE, model.MASK_STRIDE[1:], model.CHANNEL_FOLD, model.TEMPORAL_SCALE,
-        model.SPATIAL_REPEAT, model.TEMPORAL_SHUFFLE,
+        model.MASK_RATE,
+        model.MASK_STRIDE[1:],
+        model.CHANNEL_FOLD,
+        model.TEMPORAL_SCALE,
+        model.SPATIAL_REPEAT,
+        model.TEMPORAL_SHUFFLE,
         model.TEMPORAL_SHUFFLE and cfg.CLIP.SHUFFLE_IN_EVAL,
-    )  # fmt: skip
+    )
 
 
 def check_clip(cfg: CfgNode) -> Iterable[Problem]:
@@ -63,11 +73,19 @@ def _check_classes(cfg: CfgNode) -> Iterable[Problem]:
         )
     if data.TEXT_AUG and not data.TEXT_AUG_FEATURE_FILE:
         yield Problem(
-            "is not set", "make one with tools/text_prompts.py features, or use class names alone",
+            "is not set",
+            "make one with tools/text_prompts.py features, or use class names alone",
             "DATA.TEXT_AUG_FEATURE_FILE",
-        )  # fmt: skip
-    chosen = [k for k, on in (("DATA.TEXT_AUG", data.TEXT_AUG), ("TUNE_HEAD", cfg.TUNE_HEAD),
-                              ("MODEL.TEXT_PROMPT", model.TEXT_PROMPT)) if on]  # fmt: skip
+        )
+    chosen = [
+        k
+        for k, on in (
+            ("DATA.TEXT_AUG", data.TEXT_AUG),
+            ("TUNE_HEAD", cfg.TUNE_HEAD),
+            ("MODEL.TEXT_PROMPT", model.TEXT_PROMPT),
+        )
+        if on
+    ]
     if len(chosen) > 1:
         yield Problem(f"excludes {' and '.join(chosen[1:])}", "set one of them", chosen[0])
     wrong = sorted(set(cfg.CLIP.TRAINED) - set(PARTS))
@@ -91,17 +109,19 @@ def _check_originals(cfg: CfgNode) -> Iterable[Problem]:
     if model.ACT_CHECKPOINT or model.USE_CHECKPOINT:
         yield Problem(
             "the backward pass would recompute with other weights",
-            "set MODEL.USE_CHECKPOINT and MODEL.ACT_CHECKPOINT False", "TRAIN.LINEAR_CONNECT_CLIMB",
-        )  # fmt: skip
+            "set MODEL.USE_CHECKPOINT and MODEL.ACT_CHECKPOINT False",
+            "TRAIN.LINEAR_CONNECT_CLIMB",
+        )
 
 
 def _check_sizes(cfg: CfgNode) -> Iterable[Problem]:
     model, data = cfg.MODEL, cfg.DATA
     if model.ARCH not in (*ARCHITECTURES, "custom"):
         yield Problem(
-            f"{model.ARCH!r} is not one of {', '.join(ARCHITECTURES)} and custom", "choose one",
+            f"{model.ARCH!r} is not one of {', '.join(ARCHITECTURES)} and custom",
+            "choose one",
             "MODEL.ARCH",
-        )  # fmt: skip
+        )
         return
     for key in ("WIDTH", "TEXT_WIDTH"):
         if cfg.CLIP[key] % 64:
@@ -112,8 +132,9 @@ def _check_sizes(cfg: CfgNode) -> Iterable[Problem]:
     sizes = configured_sizes(cfg)
     cell = model.MASK_STRIDE if model.TEMPORAL_MODELING_TYPE == CROSS else [1, 1, 1]
     if len(cell) != 3 or cell[0] != 1 or min(cell) < 1:
-        yield Problem(f"{cell} is not [1, rows, columns]", "cells are of one frame",
-                      "MODEL.MASK_STRIDE")  # fmt: skip
+        yield Problem(
+            f"{cell} is not [1, rows, columns]", "cells are of one frame", "MODEL.MASK_STRIDE"
+        )
         return
     for key in ("TRAIN_CROP_SIZE", "TEST_CROP_SIZE"):
         side, rest = divmod(data[key], sizes.patch)
@@ -121,5 +142,6 @@ def _check_sizes(cfg: CfgNode) -> Iterable[Problem]:
             yield Problem(
                 f"{data[key]} is not a whole number of patches of {sizes.patch}"
                 + (f" in cells of {cell[1]} x {cell[2]}" if max(cell) > 1 else ""),
-                f"use a multiple of {sizes.patch * max(cell)}", f"DATA.{key}",
-            )  # fmt: skip
+                f"use a multiple of {sizes.patch * max(cell)}",
+                f"DATA.{key}",
+            )

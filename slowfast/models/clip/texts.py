@@ -49,9 +49,10 @@ def load_tokenizer() -> Tokenizer:
         return module.SimpleTokenizer()
     except OSError as error:
         raise UserError(
-            f"open_clip has no vocabulary: {error}", "install open_clip_torch again",
+            f"open_clip has no vocabulary: {error}",
+            "install open_clip_torch again",
             "MODEL.MODEL_NAME",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def tokenize(texts: Sequence[str], context: int) -> torch.Tensor:
@@ -74,9 +75,10 @@ def fill_templates(templates: Sequence[str], names: Sequence[str], context: int)
     for template in templates:
         if "{}" not in template:
             raise UserError(
-                f"{template!r} has no place for a class name", "write {} where it belongs",
+                f"{template!r} has no place for a class name",
+                "write {} where it belongs",
                 "CLIP.TEMPLATES",
-            )  # fmt: skip
+            )
     texts = [template.replace("{}", name) for template in templates for name in names]
     return tokenize(texts, context).unflatten(0, (len(templates), len(names)))
 
@@ -150,13 +152,15 @@ def read_features(path: str, width: int, classes: int, key: str) -> torch.Tensor
     if features.shape[-1] != width:
         raise UserError(
             f"{path} holds features of width {features.shape[-1]}, this CLIP's have {width}",
-            "encode the texts with the same CLIP (MODEL.ARCH)", key,
-        )  # fmt: skip
+            "encode the texts with the same CLIP (MODEL.ARCH)",
+            key,
+        )
     if len(features) != classes:
         raise UserError(
             f"{path} has texts of {len(features)} classes, there are {classes}",
-            "make both from the same class map", key,
-        )  # fmt: skip
+            "make both from the same class map",
+            key,
+        )
     return F.normalize(features, dim=-1)
 
 
@@ -169,8 +173,9 @@ def _read_tensor(file: Path, key: str) -> torch.Tensor:
     except Exception as error:
         raise UserError(
             f"{file} cannot be read: {(str(error).splitlines() or [''])[0]}",
-            "save a tensor alone", key,
-        ) from error  # fmt: skip
+            "save a tensor alone",
+            key,
+        ) from error
     tensors = list(content.values()) if isinstance(content, dict) else [content]
     if len(tensors) != 1 or not isinstance(tensors[0], torch.Tensor):
         raise UserError(f"{file} holds no single tensor", "save classes x texts x width", key)

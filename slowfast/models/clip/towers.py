@@ -55,9 +55,10 @@ class ClipSizes:
     text_layers: int = 12
 
     def __str__(self) -> str:
-        return (f"patches of {self.patch}, {self.layers} layers of {self.width}, text tower of "
-                f"{self.text_layers} layers of {self.text_width}, {self.embed_dim} features"
-                )  # fmt: skip
+        return (
+            f"patches of {self.patch}, {self.layers} layers of {self.width}, text tower of "
+            f"{self.text_layers} layers of {self.text_width}, {self.embed_dim} features"
+        )
 
 
 ARCHITECTURES = {
@@ -81,14 +82,20 @@ def sizes_of(state: Mapping[str, torch.Tensor]) -> ClipSizes:
     if "token_embedding.weight" in state:
         vocabulary, text_width = state["token_embedding.weight"].shape
         text = {
-            "context": len(state["positional_embedding"]), "vocabulary": vocabulary,
-            "text_width": text_width, "text_layers": _layers(state, "transformer."),
-        }  # fmt: skip
+            "context": len(state["positional_embedding"]),
+            "vocabulary": vocabulary,
+            "text_width": text_width,
+            "text_layers": _layers(state, "transformer."),
+        }
     patch = conv.shape[-1]
     return ClipSizes(
-        patch, conv.shape[0], _layers(state, "visual.transformer."), proj.shape[1],
-        round((positions - 1) ** 0.5) * patch, **text,
-    )  # fmt: skip
+        patch,
+        conv.shape[0],
+        _layers(state, "visual.transformer."),
+        proj.shape[1],
+        round((positions - 1) ** 0.5) * patch,
+        **text,
+    )
 
 
 def _layers(state: Mapping[str, torch.Tensor], prefix: str) -> int:

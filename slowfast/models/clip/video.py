@@ -91,9 +91,11 @@ class TemporalClipVideo(VideoModel):
     def _set_factors(self, cfg: CfgNode) -> None:
         model = cfg.MODEL
         self._factors = {
-            "message": model.FINETUNE_FACTOR, "stadapt": model.ADAPT_FINETUNE_FACTOR,
-            "mlp": model.MLP_FINETUNE_FACTOR, "": model.DEFAULT_FINETUNE_FACTOR,
-        }  # fmt: skip
+            "message": model.FINETUNE_FACTOR,
+            "stadapt": model.ADAPT_FINETUNE_FACTOR,
+            "mlp": model.MLP_FINETUNE_FACTOR,
+            "": model.DEFAULT_FINETUNE_FACTOR,
+        }
 
     def _set_classes(self, cfg: CfgNode, sizes: ClipSizes) -> None:
         self._states: torch.Tensor | None = None  # of the frozen text tower

@@ -34,9 +34,10 @@ def inspect_file(path: str | Path) -> dict[str, Any]:
         "entries": [key for key, value in content.items() if not isinstance(value, torch.Tensor)],
         "tensors": len(state),
         "parameters": sum(v.numel() for v in state.values()),
-        "not_finite": [n for n, v in state.items()
-                       if v.is_floating_point() and not torch.isfinite(v).all()],
-    }  # fmt: skip
+        "not_finite": [
+            n for n, v in state.items() if v.is_floating_point() and not torch.isfinite(v).all()
+        ],
+    }
     facts |= {
         key: content[key] for key in _FACTS if isinstance(content.get(key), (int, float, str))
     }
@@ -73,12 +74,13 @@ def convert_file(
     """
     content = read_checkpoint(path, "FILE")
     report = load_state(
-        model, state_dict_of(content, path),
+        model,
+        state_dict_of(content, path),
         clear_patterns=cfg.TRAIN.CHECKPOINT_CLEAR_NAME_PATTERN,
         inflate=cfg.TRAIN.CHECKPOINT_INFLATE,
         min_match=cfg.TRAIN.CHECKPOINT_MIN_MATCH,
         origin=str(path),
-    )  # fmt: skip
+    )
     for line in report.lines():
         logger.info("%s", line)
     return write_weights(target, model.state_dict(), content.get("class_names"), cfg.dump())

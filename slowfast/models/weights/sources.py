@@ -110,9 +110,15 @@ def _from_image_network(state: State, model: VideoModel) -> State:
 
 # First convolutions of 2-D networks: BN-Inception, torchvision's SqueezeNet, timm's families.
 _FIRST = (
-    "conv1_7x7_s2.weight", "features.0.weight", "conv_stem.weight", "conv1.weight",
-    "stem.conv.weight", "stem.conv1.weight", "stem.0.weight", "conv1.0.weight",
-)  # fmt: skip
+    "conv1_7x7_s2.weight",
+    "features.0.weight",
+    "conv_stem.weight",
+    "conv1.weight",
+    "stem.conv.weight",
+    "stem.conv1.weight",
+    "stem.0.weight",
+    "conv1.0.weight",
+)
 
 
 def _is_image_network(state: State) -> bool:
@@ -142,8 +148,14 @@ def _from_staf(state: State, model: VideoModel) -> State:
     return adapted
 
 
-_RESNET_PLACES = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3",
-                  "7": "layer4"}  # fmt: skip
+_RESNET_PLACES = {
+    "0": "conv1",
+    "1": "bn1",
+    "4": "layer1",
+    "5": "layer2",
+    "6": "layer3",
+    "7": "layer4",
+}
 
 
 def _from_trx(state: State, model: VideoModel) -> State:
@@ -197,13 +209,14 @@ def _check_architecture(state: State, own: State) -> None:
 SOURCES = (
     WeightSource("CLIP", is_clip, _from_clip, _CLIP_PARTS),
     WeightSource(
-        "CLIP for videos (Open-VCLIP, FROSTER, STDD)", is_video_clip, _from_video_clip,
-        _CLIP_PARTS,
+        "CLIP for videos (Open-VCLIP, FROSTER, STDD)", is_video_clip, _from_video_clip, _CLIP_PARTS
     ),
     WeightSource("STAF", _is_staf, _from_staf),
     WeightSource(
-        "TRX", lambda s: any(name.startswith("transformers.0.k_linear.") for name in s),
-        _from_trx, ("base.new_fc.", "base.consensus.", ".pe.pe"),
+        "TRX",
+        lambda s: any(name.startswith("transformers.0.k_linear.") for name in s),
+        _from_trx,
+        ("base.new_fc.", "base.consensus.", ".pe.pe"),
     ),
     WeightSource("3-D ResNet", _is_resnet3d),
     WeightSource("STFM", lambda s: any(name.startswith("stfm.") for name in s)),
@@ -212,22 +225,26 @@ SOURCES = (
     ),
     WeightSource("UniFormer (video)", _is_uniformer, _into_stfm, _STFM_PARTS),
     WeightSource(
-        "TimeSformer", lambda s: "model.blocks.0.attn.qkv.weight" in s, _from_timesformer,
+        "TimeSformer",
+        lambda s: "model.blocks.0.attn.qkv.weight" in s,
+        _from_timesformer,
         _STFM_PARTS,
     ),
     WeightSource("MViT", _is_mvit, _focused, _STFM_PARTS),
     WeightSource("STAM", lambda s: any(name.startswith("aggregate.") for name in s)),
     WeightSource(
-        "ViT (ImageNet, timm)", lambda s: _is_vit(s) and not _is_divided(s), _from_vit,
+        "ViT (ImageNet, timm)",
+        lambda s: _is_vit(s) and not _is_divided(s),
+        _from_vit,
         _STFM_PARTS + _OVER_TIME,
     ),
+    WeightSource("a 2-D network (ImageNet)", _is_image_network, _from_image_network, _HEAD_PARTS),
     WeightSource(
-        "a 2-D network (ImageNet)", _is_image_network, _from_image_network, _HEAD_PARTS
+        "stmodeling",
+        lambda s: "new_fc.weight" in s and any(name.startswith("base_model.") for name in s),
     ),
-    WeightSource("stmodeling", lambda s: "new_fc.weight" in s and any(
-        name.startswith("base_model.") for name in s)),
     WeightSource("a state dict of these names", lambda s: True, _focused, _STFM_PARTS),
-)  # fmt: skip
+)
 
 
 def _is_divided(state: State) -> bool:
