@@ -7,7 +7,6 @@ published loader; both are what a subclass states.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -16,6 +15,7 @@ from torch.utils.data import Dataset
 
 from slowfast.config.node import CfgNode
 from slowfast.datasets import lists
+from slowfast.datasets.batch import BadItem
 from slowfast.datasets.checks import check_list
 from slowfast.datasets.classnames import configured_names
 from slowfast.datasets.lists import Item, ItemList
@@ -41,16 +41,6 @@ class SampleKey(NamedTuple):
 
     epoch: int
     index: int
-
-
-@dataclass(frozen=True)
-class BadItem:
-    """A video that could not be read, in place of its sample."""
-
-    index: int
-    path: str
-    line: int
-    cause: str
 
 
 class VideoDataset(Dataset):

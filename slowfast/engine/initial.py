@@ -24,7 +24,7 @@ def load_initial_weights(cfg: CfgNode, network: nn.Module, task: Task) -> None:
     path, key = cfg.TRAIN.CHECKPOINT_FILE_PATH, "TRAIN.CHECKPOINT_FILE_PATH"
     if not path:
         model = MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME)
-        name, key = model.initial_weights(cfg), model.initial_key
+        name, key = model.spec.initial_weights(cfg), model.spec.weights_key
         if not name:
             logger.info("training starts from random weights")
             return
@@ -45,7 +45,7 @@ def load_tested_weights(cfg: CfgNode, network: nn.Module, task: Task) -> None:
         path, key = cfg.TRAIN.CHECKPOINT_FILE_PATH, "TRAIN.CHECKPOINT_FILE_PATH"
     if not path:
         model = MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME)
-        path, key = model.untrained_weights(cfg), "TEST.CLIP_ORI_PATH"
+        path, key = model.spec.zero_shot_weights(cfg), "TEST.CLIP_ORI_PATH"
     if not path:
         raise UserError(
             f"there are no weights to test: none is named and {cfg.OUTPUT_DIR} holds none",

@@ -97,11 +97,11 @@ def build_optimizer(cfg: CfgNode, model: VideoModel) -> torch.optim.Optimizer:
     rule = GroupRule(
         weight_decay=solver.WEIGHT_DECAY,
         bn_weight_decay=cfg.BN.WEIGHT_DECAY,
-        exempt=frozenset(model.no_weight_decay() if solver.NO_DECAY_BY_NAME else ()),
+        exempt=frozenset(model.spec.no_weight_decay(model) if solver.NO_DECAY_BY_NAME else ()),
         zero_1d=solver.ZERO_WD_1D_PARAM,
         layer_decay=solver.LAYER_DECAY,
         depth=len(getattr(model, "blocks", ())),
-        factors=model.group_factors(),
+        factors=model.spec.param_multipliers(model),
     )
     groups = parameter_groups(model.named_parameters(), in_bn, rule)
     if not groups:

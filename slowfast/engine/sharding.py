@@ -51,7 +51,7 @@ def wrap_model(cfg: CfgNode, runtime: Runtime, network: nn.Module) -> nn.Module:
         network = nn.parallel.DistributedDataParallel(
             network,
             device_ids=[runtime.device] if runtime.on_gpu else None,
-            find_unused_parameters=network.has_unused_parameters,
+            find_unused_parameters=network.spec.unused_parameters(network),
         )
     return torch.compile(network) if cfg.TRAIN.COMPILE else network
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Callable
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import nn
 
 from slowfast.config.node import CfgNode
-from slowfast.utils.errors import Problem
+from slowfast.models.spec import ModelSpec
 from slowfast.utils.registry import Registry
-from slowfast.video.device import InputFormat
 
 MODEL_REGISTRY: Registry[type[VideoModel]] = Registry("model", "MODEL.MODEL_NAME", ignore_case=True)
 
@@ -32,22 +31,22 @@ def init_transformer(model: nn.Module, linear_bias: float = 0.0, norm_bias: floa
             nn.init.constant_(module.bias, norm_bias)
 
 
-class TaskLoss(NamedTuple):
-    """Logits of the model's own that the task's loss applies to as well, times ``weight``."""
+class AuxLogits(NamedTuple):
+    """Further logits of a network, to which the task's loss applies as well, times ``weight``."""
 
     logits: torch.Tensor
     weight: float
 
 
-Losses = dict[str, "torch.Tensor | TaskLoss"]
+AuxLosses = dict[str, "torch.Tensor | AuxLogits"]
 
 
-def own_losses(
-    losses: Losses, task_loss: Callable[[torch.Tensor], torch.Tensor]
+def resolve_aux_losses(
+    losses: AuxLosses, task_loss: Callable[[torch.Tensor], torch.Tensor]
 ) -> dict[str, torch.Tensor]:
-    """A model's own losses as numbers; further logits of it get the task's loss."""
+    """Auxiliary losses as numbers: the task's loss is applied to :class:`AuxLogits`."""
     return {
-        name: value.weight * task_loss(value.logits) if isinstance(value, TaskLoss) else value
+        name: value.weight * task_loss(value.logits) if isinstance(value, AuxLogits) else value
         for name, value in losses.items()
     }
 
@@ -55,50 +54,16 @@ def own_losses(
 class VideoModel(nn.Module):
     """A network over clips: ``model(video)`` gives logits, in training and evaluation alike.
 
-    ``model(video, with_losses=True)`` gives ``(logits, {name: loss})``: losses of the model's
-    own (or a :class:`TaskLoss`), added to the task's by name.
+    ``model(video, with_losses=True)`` gives ``(logits, {name: loss})``: auxiliary losses
+    (or :class:`AuxLogits`), added to the task's loss.
     """
 
-    # KEY VALUE words of a tiny variant, for tests over the whole registry.
-    tiny: ClassVar[dict[str, Any]] = {}
-    # True where a training step leaves parameters without gradient (several processes must know).
-    has_unused_parameters: bool = False
-    # Texts in names of parameters that fine-tuning with MODEL.FINETUNNING trains.
-    finetuned: ClassVar[tuple[str, ...]] = ("stfm", "normF", "blocks40", "head")
-    # Beginnings of names of parameters whose shape depends on the number of classes.
-    head_names: tuple[str, ...] = ("head.",)
-    # The key that names the weights it starts from, for messages.
-    initial_key: ClassVar[str] = "the model's PRETRAIN_NAME"
-    # True for a network that knows classes by their names: any classes can be tested.
-    reads_class_names: ClassVar[bool] = False
+    spec: ClassVar[ModelSpec] = ModelSpec()
 
     @classmethod
-    def check(cls, cfg: CfgNode) -> Iterable[Problem]:
-        """Problems of a configuration that selects this model."""
-        return ()
-
-    @classmethod
-    def initial_weights(cls, cfg: CfgNode) -> str:
-        """Name below MODEL.PRETRAINED_DIR of the weights a recipe starts from, or empty."""
-        return ""
-
-    @classmethod
-    def untrained_weights(cls, cfg: CfgNode) -> str:
-        """Weights that can be tested without any training, or empty."""
-        return ""
-
-    @classmethod
-    def input_format(cls, cfg: CfgNode) -> InputFormat | None:
-        """The input that the model's part expects; None: what DATA says."""
-        return None
-
-    def no_weight_decay(self) -> set[str]:
-        """(Parts of) names of parameters that are not decayed."""
-        return set()
-
-    def group_factors(self) -> dict[str, tuple[float, float]]:
-        """Factors of weight decay and learning rate of parameters that are not treated as all."""
-        return {}
+    def from_cfg(cls, cfg: CfgNode) -> VideoModel:
+        """The network that a configuration describes, with random weights."""
+        return cls(cfg)
 
     def forward_features(self, video: torch.Tensor) -> torch.Tensor:
         """Features before the head: ``B C`` (networks over frames: ``B T C``)."""

@@ -20,17 +20,17 @@ logger = get_logger(__name__)
 
 def build_model(cfg: CfgNode, device: torch.device | str = "cpu") -> VideoModel:
     """The model that the configuration describes, on ``device``, with random weights."""
-    model = MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME)(cfg)
+    model = MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME).from_cfg(cfg)
     if cfg.MODEL.FINETUNNING:
         freeze_for_finetuning(model)
     return model.to(device)
 
 
 def freeze_for_finetuning(model: VideoModel) -> None:
-    """Leave trainable only parameters whose name holds one of ``model.finetuned``."""
+    """Leave trainable only parameters whose name holds one of ``spec.finetune_patterns``."""
     trained = 0
     for name, parameter in model.named_parameters():
-        parameter.requires_grad = any(part in name for part in model.finetuned)
+        parameter.requires_grad = any(part in name for part in model.spec.finetune_patterns)
         trained += parameter.requires_grad
     total = sum(1 for _ in model.parameters())
     logger.info("MODEL.FINETUNNING trains %d of %d parameters", trained, total)
@@ -48,7 +48,7 @@ def set_train_mode(model: nn.Module, frozen_bn: bool) -> None:
 @register_derivation
 def _classes_by_name(cfg: CfgNode) -> None:
     """A network that reads class names has as many outputs as there are names."""
-    reads = MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME).reads_class_names
+    reads = MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME).spec.open_vocabulary
     names = configured_names(cfg.DATA) if reads else []
     if names and len(names) != cfg.MODEL.NUM_CLASSES:
         cfg.assign("MODEL.NUM_CLASSES", len(names), "the class names")
@@ -61,4 +61,4 @@ def _model_rules(cfg: CfgNode) -> Iterable[Problem]:
     except UserError as error:
         yield from error.problems
         return
-    yield from model.check(cfg)
+    yield from model.spec.check(cfg)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from slowfast.layers.staf import AttendedEpisode, StafHead
 from slowfast.layers.trx import TrxHead
 from slowfast.models.base import VideoModel
 from slowfast.models.build import build_model
+from slowfast.models.spec import ModelSpec
 from slowfast.utils.errors import Problem, UserError
 
 
@@ -114,23 +116,15 @@ def build_comparison(cfg: CfgNode, shape: tuple[int, ...], train_classes: int) -
 class FewShotNetwork(nn.Module):
     """``network(episode)`` gives ``(logits Q K, {name: loss})``, ``network(video)`` embeddings."""
 
-    has_unused_parameters = False
-
     def __init__(self, cfg: CfgNode, base: VideoModel, train_classes: int):
         super().__init__()
         self.base, self.kind = base, _KINDS[cfg.FEWSHOT.METHOD]
-        self.head_names = ("head.classifier.", *(f"base.{name}" for name in base.head_names))
+        self.spec = _spec_of(base)
         shape, reached = probe_embedding(base, cfg, self.kind)
         for name, parameter in base.named_parameters():
             if name not in reached:  # a classifier of another task, say: nobody asks it here
                 parameter.requires_grad_(False)
         self.head = build_comparison(cfg, shape, train_classes)
-
-    def no_weight_decay(self) -> set[str]:
-        return self.base.no_weight_decay()
-
-    def group_factors(self) -> dict[str, tuple[float, float]]:
-        return {f"base.{name}": v for name, v in self.base.group_factors().items()}
 
     def embed(self, video: torch.Tensor) -> torch.Tensor:
         """Clips ``B 3 T H W`` -> maps ``B C L``, frames ``B T D`` or vectors ``B D``."""
@@ -145,6 +139,20 @@ class FewShotNetwork(nn.Module):
             support[None], queries[None], given.labels[None], given.global_labels[None]
         )
         return logits[0], losses
+
+
+def _spec_of(base: VideoModel) -> ModelSpec:
+    """The embedding's facts, under the names that its parameters have inside the network."""
+    spec = base.spec
+    return dataclasses.replace(
+        spec,
+        classifier_prefixes=("head.classifier.", *(f"base.{p}" for p in spec.classifier_of(base))),
+        no_weight_decay=lambda model: spec.no_weight_decay(model.base),
+        param_multipliers=lambda model: {
+            f"base.{name}": pair for name, pair in spec.param_multipliers(model.base).items()
+        },
+        unused_parameters=lambda model: False,
+    )
 
 
 def embed_clips(base: VideoModel, video: torch.Tensor, kind: str) -> torch.Tensor:

@@ -14,12 +14,18 @@ from slowfast.models.base import VideoModel
 from slowfast.utils.errors import Problem
 
 
+def hard_selection(model: FocusedModel) -> bool:
+    """Whether the selectors of STFM get no gradient."""
+    return model.hard_selection
+
+
 class FocusedModel(VideoModel):
     """Features with losses of their own, then ``pre_logits`` and ``head``.
 
     With STFM the parts are called as in its release: ``stfm``, ``blocks40``, ``normF``.
     """
 
+    hard_selection = False
     pre_logits: nn.Module
     head: nn.Module
 
@@ -28,7 +34,7 @@ class FocusedModel(VideoModel):
         self.stfm = Stfm(cfg, shape)
         self.blocks40 = nn.ModuleList(blocks)
         self.normF = nn.LayerNorm(shape.dim)
-        self.has_unused_parameters = cfg.STFM.SELECTION == "hard"
+        self.hard_selection = cfg.STFM.SELECTION == "hard"
         self.add_similar_loss = cfg.STFM.SIMILAR_LOSS
 
     def focus(

@@ -12,6 +12,7 @@ from slowfast.config.node import CfgNode
 from slowfast.config.schema import Key, Section, register_section
 from slowfast.layers.norm import BatchNorm2d
 from slowfast.models.base import MODEL_REGISTRY, TINY_CLIP, VideoModel
+from slowfast.models.spec import ModelSpec
 
 FRAME_AVERAGE = register_section(
     Section(
@@ -26,7 +27,7 @@ FRAME_AVERAGE = register_section(
 class FrameAverage(VideoModel):
     """Strided 3x3 convolutions with batch normalisation, mean over space, then over time."""
 
-    tiny = TINY_CLIP | {"FRAME_AVERAGE.WIDTHS": [8, 16]}
+    spec = ModelSpec(test_overrides=TINY_CLIP | {"FRAME_AVERAGE.WIDTHS": [8, 16]})
 
     def __init__(self, cfg: CfgNode):
         super().__init__()

@@ -14,7 +14,8 @@ from slowfast.layers.pooling_attention import Grid, PoolingBlock, PoolingSpec
 from slowfast.layers.positions import sincos_3d
 from slowfast.layers.stfm import FocusBlock, StfmShape
 from slowfast.models.base import MODEL_REGISTRY, TINY_CLIP, init_transformer
-from slowfast.models.focus import FocusedModel, check_focus
+from slowfast.models.focus import FocusedModel, check_focus, hard_selection
+from slowfast.models.spec import ModelSpec
 from slowfast.utils.errors import Problem
 
 _MODES = ("conv", "conv_unshared", "avg", "max")
@@ -208,28 +209,48 @@ class TransformerHead(nn.Module):
         return self.projection(self.dropout(x))
 
 
+def undecayed(model: nn.Module) -> set[str]:
+    """Positions and class token, with MVIT.ZERO_DECAY_POS_CLS."""
+    if not model.options.ZERO_DECAY_POS_CLS:
+        return set()
+    names = {"cls_token"} if model.options.CLS_EMBED_ON else set()
+    if model.options.USE_ABS_POS:
+        separate = {"pos_embed_spatial", "pos_embed_temporal", "pos_embed_class"}
+        names |= separate if model.options.SEP_POS_EMBED else {"pos_embed"}
+    if model.options.REL_POS_SPATIAL:
+        names |= {"rel_pos_h", "rel_pos_w"}
+    return names | ({"rel_pos_t"} if model.options.REL_POS_TEMPORAL else set())
+
+
 @MODEL_REGISTRY.register("MViT")
 class MViT(FocusedModel):
     """Both versions by the keys of ``MVIT``; ``STFM.ENABLE`` replaces the last stage."""
 
-    tiny = TINY_CLIP | {
-        "MVIT.DEPTH": 3,
-        "MVIT.EMBED_DIM": 16,
-        "MVIT.DIM_MUL": [[1, 2.0], [2, 2.0]],
-        "MVIT.HEAD_MUL": [[1, 2.0], [2, 2.0]],
-        "MVIT.POOL_Q_STRIDE": [[0, 1, 1, 1], [1, 1, 2, 2], [2, 1, 2, 2]],
-        "MVIT.POOL_KV_STRIDE_ADAPTIVE": [1, 2, 2],
-        "MVIT.POOL_KVQ_KERNEL": [3, 3, 3],
-        "MVIT.PATCH_PADDING": [1, 3, 3],
-        "MVIT.DIM_MUL_IN_ATT": True,
-        "MVIT.REL_POS_SPATIAL": True,
-        "MVIT.REL_POS_TEMPORAL": True,
-        "MVIT.RESIDUAL_POOLING": True,
-        "MVIT.USE_ABS_POS": False,
-        "MVIT.DROPPATH_RATE": 0.0,
-        "MODEL.DROPOUT_RATE": 0.0,
-        "STFM.NUM_TOKENS": 3,
-    }
+    spec = ModelSpec(
+        initial_weights=lambda cfg: cfg.MVIT.PRETRAIN_NAME,
+        no_weight_decay=undecayed,
+        unused_parameters=hard_selection,
+        check=lambda cfg: _check_mvit(cfg),
+        test_overrides=TINY_CLIP
+        | {
+            "MVIT.DEPTH": 3,
+            "MVIT.EMBED_DIM": 16,
+            "MVIT.DIM_MUL": [[1, 2.0], [2, 2.0]],
+            "MVIT.HEAD_MUL": [[1, 2.0], [2, 2.0]],
+            "MVIT.POOL_Q_STRIDE": [[0, 1, 1, 1], [1, 1, 2, 2], [2, 1, 2, 2]],
+            "MVIT.POOL_KV_STRIDE_ADAPTIVE": [1, 2, 2],
+            "MVIT.POOL_KVQ_KERNEL": [3, 3, 3],
+            "MVIT.PATCH_PADDING": [1, 3, 3],
+            "MVIT.DIM_MUL_IN_ATT": True,
+            "MVIT.REL_POS_SPATIAL": True,
+            "MVIT.REL_POS_TEMPORAL": True,
+            "MVIT.RESIDUAL_POOLING": True,
+            "MVIT.USE_ABS_POS": False,
+            "MVIT.DROPPATH_RATE": 0.0,
+            "MODEL.DROPOUT_RATE": 0.0,
+            "STFM.NUM_TOKENS": 3,
+        },
+    )
 
     def __init__(self, cfg: CfgNode):
         super().__init__()
@@ -288,25 +309,6 @@ class MViT(FocusedModel):
             for spec in after
         ]
         self.build_focus(cfg, shape, blocks)
-
-    @classmethod
-    def check(cls, cfg: CfgNode) -> Iterable[Problem]:
-        yield from _check_mvit(cfg)
-
-    @classmethod
-    def initial_weights(cls, cfg: CfgNode) -> str:
-        return cfg.MVIT.PRETRAIN_NAME
-
-    def no_weight_decay(self) -> set[str]:
-        if not self.options.ZERO_DECAY_POS_CLS:
-            return set()
-        names = {"cls_token"} if self.options.CLS_EMBED_ON else set()
-        if self.options.USE_ABS_POS:
-            separate = {"pos_embed_spatial", "pos_embed_temporal", "pos_embed_class"}
-            names |= separate if self.options.SEP_POS_EMBED else {"pos_embed"}
-        if self.options.REL_POS_SPATIAL:
-            names |= {"rel_pos_h", "rel_pos_w"}
-        return names | ({"rel_pos_t"} if self.options.REL_POS_TEMPORAL else set())
 
     def _embedded(self, video: torch.Tensor) -> tuple[torch.Tensor, Grid]:
         """Tokens of the clip with class token and absolute positions, and their grid."""

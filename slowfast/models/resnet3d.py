@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -12,6 +10,7 @@ from slowfast.config.node import CfgNode
 from slowfast.config.schema import Key, Section, register_section
 from slowfast.layers.norm import BatchNorm3d
 from slowfast.models.base import MODEL_REGISTRY, TINY_CLIP, VideoModel
+from slowfast.models.spec import ModelSpec
 
 RESNET3D = register_section(
     Section(
@@ -103,13 +102,13 @@ class Block3d(nn.Module):
 class ResNet3D(VideoModel):
     """10 to 200 layers; ``feature_maps`` is what few-shot methods build on."""
 
-    tiny: ClassVar = TINY_CLIP | {
-        "RESNET3D.DEPTH": 10,
-        "RESNET3D.WIDEN_FACTOR": 0.125,
-        "RESNET3D.CONV1_T_SIZE": 3,
-    }
-    finetuned = ("layer4", "fc")
-    head_names = ("fc.",)
+    spec = ModelSpec(
+        initial_weights=lambda cfg: cfg.RESNET3D.PRETRAIN_NAME,
+        test_overrides=TINY_CLIP
+        | {"RESNET3D.DEPTH": 10, "RESNET3D.WIDEN_FACTOR": 0.125, "RESNET3D.CONV1_T_SIZE": 3},
+        finetune_patterns=("layer4", "fc"),
+        classifier_prefixes=("fc.",),
+    )
 
     def __init__(self, cfg: CfgNode):
         super().__init__()
@@ -143,10 +142,6 @@ class ResNet3D(VideoModel):
         for module in self.modules():
             if isinstance(module, nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-    @classmethod
-    def initial_weights(cls, cfg: CfgNode) -> str:
-        return cfg.RESNET3D.PRETRAIN_NAME
 
     @property
     def head(self) -> nn.Module:

@@ -14,6 +14,7 @@ from slowfast.layers.checkpointing import recomputed_blocks, run_blocks
 from slowfast.layers.patch_embed import FramePatchEmbed
 from slowfast.layers.positions import resize_grid
 from slowfast.models.base import MODEL_REGISTRY, TINY_CLIP, VideoModel, init_transformer
+from slowfast.models.spec import ModelSpec
 from slowfast.models.vit import VIT_KEYS, check_vit, init_from_scratch
 from slowfast.utils.errors import Problem, UserError
 
@@ -84,20 +85,39 @@ class MeanAggregate(nn.Module):
         return x.mean(1)
 
 
+def check_stam(cfg: CfgNode) -> Iterable[Problem]:
+    """Problems of a configuration of STAM."""
+    options = cfg.STAM
+    yield from check_vit(cfg, "STAM")
+    if options.AGGREGATION == "transformer" and options.EMBED_DIM % options.TEMPORAL_HEADS:
+        yield Problem(
+            f"{options.EMBED_DIM} channels cannot be divided among "
+            f"{options.TEMPORAL_HEADS} heads over time",
+            "change STAM.TEMPORAL_HEADS",
+            "STAM.EMBED_DIM",
+        )
+
+
 @MODEL_REGISTRY.register("STAM")
 class Stam(VideoModel):
     """16, 32 or 64 frames by ``DATA.NUM_FRAMES``; published input is [0, 1], not normalised."""
 
-    tiny = TINY_CLIP | {
-        "STAM.PATCH_SIZE": 8,
-        "STAM.EMBED_DIM": 32,
-        "STAM.DEPTH": 2,
-        "STAM.NUM_HEADS": 2,
-        "STAM.TEMPORAL_LAYERS": 1,
-        "STAM.TEMPORAL_HEADS": 2,
-        "STAM.TEMPORAL_MLP_DIM": 64,
-        "STAM.TEMPORAL_DROPOUT": 0.0,
-    }
+    spec = ModelSpec(
+        initial_weights=lambda cfg: cfg.STAM.PRETRAIN_NAME,
+        no_weight_decay=lambda model: {"pos_embed", "cls_token"},
+        check=check_stam,
+        test_overrides=TINY_CLIP
+        | {
+            "STAM.PATCH_SIZE": 8,
+            "STAM.EMBED_DIM": 32,
+            "STAM.DEPTH": 2,
+            "STAM.NUM_HEADS": 2,
+            "STAM.TEMPORAL_LAYERS": 1,
+            "STAM.TEMPORAL_HEADS": 2,
+            "STAM.TEMPORAL_MLP_DIM": 64,
+            "STAM.TEMPORAL_DROPOUT": 0.0,
+        },
+    )
 
     def __init__(self, cfg: CfgNode):
         super().__init__()
@@ -127,25 +147,6 @@ class Stam(VideoModel):
             # where things are: places and tokens weigh as much as what is seen.
             times = self.aggregate.pos_embed[:, 1:] if over_time else None
             init_from_scratch(self, times, space=1.0, token=1.0)
-
-    @classmethod
-    def check(cls, cfg: CfgNode) -> Iterable[Problem]:
-        options = cfg.STAM
-        yield from check_vit(cfg, "STAM")
-        if options.AGGREGATION == "transformer" and options.EMBED_DIM % options.TEMPORAL_HEADS:
-            yield Problem(
-                f"{options.EMBED_DIM} channels cannot be divided among "
-                f"{options.TEMPORAL_HEADS} heads over time",
-                "change STAM.TEMPORAL_HEADS",
-                "STAM.EMBED_DIM",
-            )
-
-    @classmethod
-    def initial_weights(cls, cfg: CfgNode) -> str:
-        return cfg.STAM.PRETRAIN_NAME
-
-    def no_weight_decay(self) -> set[str]:
-        return {"pos_embed", "cls_token"}
 
     def frame_features(self, video: torch.Tensor) -> torch.Tensor:
         """``B 3 T H W`` -> the class token of every frame, ``B T C``."""

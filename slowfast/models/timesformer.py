@@ -15,7 +15,8 @@ from slowfast.layers.patch_embed import FramePatchEmbed
 from slowfast.layers.positions import resize_grid, resize_line
 from slowfast.layers.stfm import FocusBlock, StfmShape
 from slowfast.models.base import MODEL_REGISTRY, TINY_CLIP, init_transformer
-from slowfast.models.focus import FocusedModel, check_focus, focus_after
+from slowfast.models.focus import FocusedModel, check_focus, focus_after, hard_selection
+from slowfast.models.spec import ModelSpec
 from slowfast.models.vit import VIT_KEYS, check_vit, init_from_scratch
 from slowfast.utils.errors import Problem
 
@@ -71,19 +72,46 @@ class DividedBlock(TransformerBlock):
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
+def check_timesformer(cfg: CfgNode) -> Iterable[Problem]:
+    """Problems of a configuration of TimeSformer."""
+    options = cfg.TIMESFORMER
+    yield from check_vit(cfg, "TIMESFORMER")
+    if cfg.STFM.ENABLE:
+        yield from check_focus(cfg, stride_t=1)
+        last = focus_after(cfg, options.DEPTH)
+        if not last < options.DEPTH - 1:
+            yield Problem(
+                f"{last} leaves no block of {options.DEPTH} after the module",
+                "choose an earlier block",
+                "STFM.INSERT_AFTER",
+            )
+        if options.ATTENTION_TYPE == "space_only":
+            yield Problem(
+                "STFM follows tokens over time",
+                "choose an attention over time",
+                "TIMESFORMER.ATTENTION_TYPE",
+            )
+
+
 @MODEL_REGISTRY.register("TimeSformer")
 class TimeSformer(FocusedModel):
     """Base, HR and L differ in frames and crop only; ``STFM.ENABLE`` replaces the last blocks."""
 
-    tiny = TINY_CLIP | {
-        "TIMESFORMER.PATCH_SIZE": 8,
-        "TIMESFORMER.EMBED_DIM": 32,
-        "TIMESFORMER.DEPTH": 3,
-        "TIMESFORMER.NUM_HEADS": 2,
-        "TIMESFORMER.DROP_PATH_RATE": 0.0,
-        "STFM.NUM_TOKENS": 3,
-        "STFM.INSERT_AFTER": 1,
-    }
+    spec = ModelSpec(
+        initial_weights=lambda cfg: cfg.TIMESFORMER.PRETRAINED_MODEL,
+        unused_parameters=hard_selection,
+        check=check_timesformer,
+        test_overrides=TINY_CLIP
+        | {
+            "TIMESFORMER.PATCH_SIZE": 8,
+            "TIMESFORMER.EMBED_DIM": 32,
+            "TIMESFORMER.DEPTH": 3,
+            "TIMESFORMER.NUM_HEADS": 2,
+            "TIMESFORMER.DROP_PATH_RATE": 0.0,
+            "STFM.NUM_TOKENS": 3,
+            "STFM.INSERT_AFTER": 1,
+        },
+    )
 
     def __init__(self, cfg: CfgNode):
         super().__init__()
@@ -132,30 +160,6 @@ class TimeSformer(FocusedModel):
             if isinstance(block, DividedBlock):
                 nn.init.zeros_(block.temporal_fc.weight)
                 nn.init.zeros_(block.temporal_fc.bias)
-
-    @classmethod
-    def check(cls, cfg: CfgNode) -> Iterable[Problem]:
-        options = cfg.TIMESFORMER
-        yield from check_vit(cfg, "TIMESFORMER")
-        if cfg.STFM.ENABLE:
-            yield from check_focus(cfg, stride_t=1)
-            last = focus_after(cfg, options.DEPTH)
-            if not last < options.DEPTH - 1:
-                yield Problem(
-                    f"{last} leaves no block of {options.DEPTH} after the module",
-                    "choose an earlier block",
-                    "STFM.INSERT_AFTER",
-                )
-            if options.ATTENTION_TYPE == "space_only":
-                yield Problem(
-                    "STFM follows tokens over time",
-                    "choose an attention over time",
-                    "TIMESFORMER.ATTENTION_TYPE",
-                )
-
-    @classmethod
-    def initial_weights(cls, cfg: CfgNode) -> str:
-        return cfg.TIMESFORMER.PRETRAINED_MODEL
 
     def _tokens(self, video: torch.Tensor) -> torch.Tensor:
         """``B 3 T H W`` -> tokens ``B 1+S*T C``, time fastest (space only: ``B*T 1+S C``)."""

@@ -23,6 +23,7 @@ from slowfast.models.frame_backbones import (
     is_backbone,
     similar_backbones,
 )
+from slowfast.models.spec import ModelSpec
 from slowfast.utils.errors import Problem
 from slowfast.video.device import InputFormat
 
@@ -69,21 +70,92 @@ TSN = register_section(
 )
 
 
+def check_tsn(cfg: CfgNode) -> Iterable[Problem]:
+    """Problems of a configuration of TSN."""
+    options, kind = cfg.TSN, ALIASES.get(cfg.TSN.CONSENSUS, cfg.TSN.CONSENSUS)
+    known = is_backbone(options.BACKBONE)
+    if not known:
+        similar = similar_backbones(options.BACKBONE)
+        yield Problem(
+            f"there is no backbone {options.BACKBONE!r}",
+            f"squeezenet1_1, BNInception or timm/<name>, e.g. {', '.join(similar)}"
+            if similar
+            else "squeezenet1_1, BNInception or timm/<name>",
+            "TSN.BACKBONE",
+        )
+    if kind == "BLSTM" and options.HIDDEN_SIZE % 2:
+        yield Problem(
+            f"{options.HIDDEN_SIZE} cannot be halved for two directions",
+            "use an even number",
+            "TSN.HIDDEN_SIZE",
+        )
+    if kind == "TRNmultiscale" and cfg.DATA.NUM_FRAMES < 2:
+        yield Problem("one frame has no relation", "use 2 or more", "DATA.NUM_FRAMES")
+    if kind == "TRNmultiscale" and options.TRN_EVAL_ALL and cfg.DATA.NUM_FRAMES > 16:
+        yield Problem(
+            f"{cfg.DATA.NUM_FRAMES} frames have too many subsets to take all of them",
+            "16 frames at most, or set it to False",
+            "TSN.TRN_EVAL_ALL",
+        )
+    if kind == "Transformer" and options.FEATURE_DIM % options.HEAD_ATTENTION_HEADS:
+        yield Problem(
+            f"{options.FEATURE_DIM} features cannot be divided among "
+            f"{options.HEAD_ATTENTION_HEADS} heads",
+            "change TSN.HEAD_ATTENTION_HEADS",
+            "TSN.FEATURE_DIM",
+        )
+    order = cfg.DATA.INPUT_FORMAT
+    if known and options.INPUT == "backbone" and order != "auto":
+        expected = "BGR" if backbone_input(options.BACKBONE).bgr else "RGB"
+        if order != expected:
+            yield Problem(
+                f"is {order}, {options.BACKBONE} expects {expected}",
+                "leave it at auto, or set TSN.INPUT data",
+                "DATA.INPUT_FORMAT",
+            )
+
+
+def tsn_input(cfg: CfgNode) -> InputFormat | None:
+    """What the backbone's ImageNet weights expect, with TSN.INPUT backbone."""
+    return backbone_input(cfg.TSN.BACKBONE) if cfg.TSN.INPUT == "backbone" else None
+
+
+def tsn_multipliers(model: nn.Module) -> dict[str, tuple[float, float]]:
+    """Convolutions' biases twice as fast and undecayed, norms undecayed (TSN)."""
+    if not model.learning_groups:
+        return {}
+    factors = {}
+    for prefix, module in model.named_modules():
+        if isinstance(module, _ConvNd) and module.bias is not None:
+            factors[f"{prefix}.bias"] = (0.0, 2.0)
+        elif isinstance(module, _BatchNorm):
+            factors |= {f"{prefix}.{name}": (0.0, 1.0) for name in ("weight", "bias")}
+    return factors
+
+
 @MODEL_REGISTRY.register("TSN")
 class Tsn(VideoModel):
     """``base_model``, dropout, projection ``new_fc``, ``consensus``: names as published."""
 
-    tiny = TINY_CLIP | {
-        "TSN.BACKBONE": "timm/test_efficientnet",
-        "TSN.FEATURE_DIM": 16,
-        "TSN.HIDDEN_SIZE": 16,
-        "TSN.DROPOUT": 0.0,
-        "TSN.HEAD_DROPOUT": 0.0,
-        "TSN.TRN_SUBSETS": 6,  # all of them: nothing is random
-        "TSN.PARTIAL_BN": False,
-        "TSN.INPUT": "data",
-    }
-    finetuned = ("new_fc", "consensus")
+    spec = ModelSpec(
+        initial_weights=lambda cfg: cfg.TSN.PRETRAIN_NAME,
+        classifier_prefixes=lambda model: model.classifier_prefixes,
+        param_multipliers=tsn_multipliers,
+        check=check_tsn,
+        input_format=tsn_input,
+        test_overrides=TINY_CLIP
+        | {
+            "TSN.BACKBONE": "timm/test_efficientnet",
+            "TSN.FEATURE_DIM": 16,
+            "TSN.HIDDEN_SIZE": 16,
+            "TSN.DROPOUT": 0.0,
+            "TSN.HEAD_DROPOUT": 0.0,
+            "TSN.TRN_SUBSETS": 6,  # all of them: nothing is random
+            "TSN.PARTIAL_BN": False,
+            "TSN.INPUT": "data",
+        },
+        finetune_patterns=("new_fc", "consensus"),
+    )
 
     def __init__(self, cfg: CfgNode):
         super().__init__()
@@ -110,75 +182,11 @@ class Tsn(VideoModel):
         nn.init.zeros_(self.new_fc.bias)
         self.consensus = head
         # What depends on the number of classes: released weights of other classes leave it out.
-        self.head_names = ("new_fc.",) if averaged else tuple(_last_layers(head))
+        self.classifier_prefixes = ("new_fc.",) if averaged else tuple(_last_layers(head))
         self.learning_groups = options.LR_GROUPS
         self.partial_bn = options.PARTIAL_BN
         for norm in self._frozen_norms():
             norm.requires_grad_(False)
-
-    @classmethod
-    def check(cls, cfg: CfgNode) -> Iterable[Problem]:
-        options, kind = cfg.TSN, ALIASES.get(cfg.TSN.CONSENSUS, cfg.TSN.CONSENSUS)
-        known = is_backbone(options.BACKBONE)
-        if not known:
-            similar = similar_backbones(options.BACKBONE)
-            yield Problem(
-                f"there is no backbone {options.BACKBONE!r}",
-                f"squeezenet1_1, BNInception or timm/<name>, e.g. {', '.join(similar)}"
-                if similar
-                else "squeezenet1_1, BNInception or timm/<name>",
-                "TSN.BACKBONE",
-            )
-        if kind == "BLSTM" and options.HIDDEN_SIZE % 2:
-            yield Problem(
-                f"{options.HIDDEN_SIZE} cannot be halved for two directions",
-                "use an even number",
-                "TSN.HIDDEN_SIZE",
-            )
-        if kind == "TRNmultiscale" and cfg.DATA.NUM_FRAMES < 2:
-            yield Problem("one frame has no relation", "use 2 or more", "DATA.NUM_FRAMES")
-        if kind == "TRNmultiscale" and options.TRN_EVAL_ALL and cfg.DATA.NUM_FRAMES > 16:
-            yield Problem(
-                f"{cfg.DATA.NUM_FRAMES} frames have too many subsets to take all of them",
-                "16 frames at most, or set it to False",
-                "TSN.TRN_EVAL_ALL",
-            )
-        if kind == "Transformer" and options.FEATURE_DIM % options.HEAD_ATTENTION_HEADS:
-            yield Problem(
-                f"{options.FEATURE_DIM} features cannot be divided among "
-                f"{options.HEAD_ATTENTION_HEADS} heads",
-                "change TSN.HEAD_ATTENTION_HEADS",
-                "TSN.FEATURE_DIM",
-            )
-        order = cfg.DATA.INPUT_FORMAT
-        if known and options.INPUT == "backbone" and order != "auto":
-            expected = "BGR" if backbone_input(options.BACKBONE).bgr else "RGB"
-            if order != expected:
-                yield Problem(
-                    f"is {order}, {options.BACKBONE} expects {expected}",
-                    "leave it at auto, or set TSN.INPUT data",
-                    "DATA.INPUT_FORMAT",
-                )
-
-    @classmethod
-    def initial_weights(cls, cfg: CfgNode) -> str:
-        return cfg.TSN.PRETRAIN_NAME
-
-    @classmethod
-    def input_format(cls, cfg: CfgNode) -> InputFormat | None:
-        return backbone_input(cfg.TSN.BACKBONE) if cfg.TSN.INPUT == "backbone" else None
-
-    def group_factors(self) -> dict[str, tuple[float, float]]:
-        """Convolutions' biases twice as fast and undecayed, norms undecayed (TSN)."""
-        if not self.learning_groups:
-            return {}
-        factors = {}
-        for prefix, module in self.named_modules():
-            if isinstance(module, _ConvNd) and module.bias is not None:
-                factors[f"{prefix}.bias"] = (0.0, 2.0)
-            elif isinstance(module, _BatchNorm):
-                factors |= {f"{prefix}.{name}": (0.0, 1.0) for name in ("weight", "bias")}
-        return factors
 
     def _frozen_norms(self) -> list[nn.Module]:
         """The backbone's batch normalisations but the first, with partial BN."""

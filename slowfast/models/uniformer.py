@@ -18,7 +18,8 @@ from slowfast.layers.norm import BatchNorm3d
 from slowfast.layers.patch_embed import ConvPatchEmbed
 from slowfast.layers.stfm import PATCH, FocusBlock, StfmShape
 from slowfast.models.base import MODEL_REGISTRY, TINY_CLIP
-from slowfast.models.focus import FocusedModel, check_focus
+from slowfast.models.focus import FocusedModel, check_focus, hard_selection
+from slowfast.models.spec import ModelSpec
 from slowfast.utils.errors import Problem
 
 UNIFORMER = register_section(
@@ -114,16 +115,42 @@ class SplitBlock(TransformerBlock):
         return y.reshape(b, t, h, w, c).permute(0, 4, 1, 2, 3)
 
 
+def check_uniformer(cfg: CfgNode) -> Iterable[Problem]:
+    """Problems of a configuration of UniFormer."""
+    options = cfg.UNIFORMER
+    for name in ("DEPTH", "EMBED_DIM"):
+        if len(options[name]) != 4:
+            yield Problem("must have four entries", "one a stage", f"UNIFORMER.{name}")
+            return
+    for dim in options.EMBED_DIM[2:]:
+        if dim % options.HEAD_DIM:
+            yield Problem(
+                f"{dim} channels cannot be divided into heads of {options.HEAD_DIM}",
+                "change UNIFORMER.EMBED_DIM or UNIFORMER.HEAD_DIM",
+                "UNIFORMER.HEAD_DIM",
+            )
+    yield from _check_crops(cfg)
+    if cfg.STFM.ENABLE:
+        yield from check_focus(cfg, stride_t=2)
+
+
 @MODEL_REGISTRY.register("Uniformer")
 class Uniformer(FocusedModel):
     """Two convolutional and two attention stages; ``STFM.ENABLE`` replaces the last one."""
 
-    tiny = TINY_CLIP | {
-        "UNIFORMER.DEPTH": [1, 1, 1, 1],
-        "UNIFORMER.EMBED_DIM": [8, 16, 32, 32],
-        "UNIFORMER.HEAD_DIM": 16,
-        "STFM.NUM_TOKENS": 3,
-    }
+    spec = ModelSpec(
+        initial_weights=lambda cfg: cfg.UNIFORMER.PRETRAIN_NAME,
+        no_weight_decay=lambda model: {"pos_embed", "cls_token"},
+        unused_parameters=hard_selection,
+        check=check_uniformer,
+        test_overrides=TINY_CLIP
+        | {
+            "UNIFORMER.DEPTH": [1, 1, 1, 1],
+            "UNIFORMER.EMBED_DIM": [8, 16, 32, 32],
+            "UNIFORMER.HEAD_DIM": 16,
+            "STFM.NUM_TOKENS": 3,
+        },
+    )
 
     def __init__(self, cfg: CfgNode):
         super().__init__()
@@ -175,31 +202,6 @@ class Uniformer(FocusedModel):
                     nn.init.zeros_(module.t_attn.qkv.bias)
                 nn.init.ones_(module.t_attn.proj.weight)
                 nn.init.zeros_(module.t_attn.proj.bias)
-
-    @classmethod
-    def check(cls, cfg: CfgNode) -> Iterable[Problem]:
-        options = cfg.UNIFORMER
-        for name in ("DEPTH", "EMBED_DIM"):
-            if len(options[name]) != 4:
-                yield Problem("must have four entries", "one a stage", f"UNIFORMER.{name}")
-                return
-        for dim in options.EMBED_DIM[2:]:
-            if dim % options.HEAD_DIM:
-                yield Problem(
-                    f"{dim} channels cannot be divided into heads of {options.HEAD_DIM}",
-                    "change UNIFORMER.EMBED_DIM or UNIFORMER.HEAD_DIM",
-                    "UNIFORMER.HEAD_DIM",
-                )
-        yield from _check_crops(cfg)
-        if cfg.STFM.ENABLE:
-            yield from check_focus(cfg, stride_t=2)
-
-    @classmethod
-    def initial_weights(cls, cfg: CfgNode) -> str:
-        return cfg.UNIFORMER.PRETRAIN_NAME
-
-    def no_weight_decay(self) -> set[str]:
-        return {"pos_embed", "cls_token"}
 
     def _stages(self, video: torch.Tensor) -> torch.Tensor:
         x = video

@@ -21,7 +21,7 @@ TINY_CLIP = (
     {k: v for k, v in TINY.items() if not k.startswith(("UNIFORMER", "MODEL."))}
     | {
         k: v
-        for k, v in MODEL_REGISTRY.get("TemporalClipVideo").tiny.items()
+        for k, v in MODEL_REGISTRY.get("TemporalClipVideo").spec.test_overrides.items()
         if "CLASS_NAMES" not in k
     }
     | {

@@ -343,7 +343,8 @@ def test_factors_of_learning_rates():
         "MODEL.MLP_FINETUNE_FACTOR": 0.5,
         "CLIP.TEXT_FACTOR": 0.1,
     }
-    factors = build(NAME, extra)[1].group_factors()
+    model = build(NAME, extra)[1]
+    factors = model.spec.param_multipliers(model)
     block = "model.visual.transformer.resblocks.0."
     assert factors[f"{block}message_fc.weight"] == (1.0, 10.0)
     assert factors[f"{block}mlp.c_fc.weight"] == (1.0, 0.5)
@@ -405,7 +406,7 @@ def test_texts_follow_the_weights():
 
 
 def refused(extra: dict) -> str:
-    tiny = {"NUM_GPUS": 0, "MODEL.MODEL_NAME": NAME} | MODEL_REGISTRY.get(NAME).tiny
+    tiny = {"NUM_GPUS": 0, "MODEL.MODEL_NAME": NAME} | MODEL_REGISTRY.get(NAME).spec.test_overrides
     with pytest.raises(UserError) as caught:
         build_model(load_config(overrides=words(tiny | extra)))
     return str(caught.value)

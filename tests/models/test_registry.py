@@ -69,7 +69,9 @@ VARIANTS = [(name, {}) for name in NAMES] + [
 
 def build(name, extra=None, seed=0):
     tiny = {"NUM_GPUS": 0, "MODEL.NUM_CLASSES": 5, "MODEL.MODEL_NAME": name}
-    cfg = load_config(overrides=words(tiny | MODEL_REGISTRY.get(name).tiny | (extra or {})))
+    cfg = load_config(
+        overrides=words(tiny | MODEL_REGISTRY.get(name).spec.test_overrides | (extra or {}))
+    )
     torch.manual_seed(seed)
     return cfg, build_model(cfg)
 
@@ -193,5 +195,5 @@ def test_size_is_measured(name, extra):
 @pytest.mark.parametrize("name", NAMES)
 def test_no_weight_decay_names_exist(name):
     _, model = build(name)
-    for part in model.no_weight_decay() - {"cls_token"}:
+    for part in model.spec.no_weight_decay(model) - {"cls_token"}:
         assert any(part in parameter for parameter, _ in model.named_parameters())

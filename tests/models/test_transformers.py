@@ -22,7 +22,9 @@ from tests.conftest import ROOT, words
 
 def make(name, extra=None):
     tiny = {"NUM_GPUS": 0, "MODEL.NUM_CLASSES": 5, "MODEL.MODEL_NAME": name}
-    cfg = load_config(overrides=words(tiny | MODEL_REGISTRY.get(name).tiny | (extra or {})))
+    cfg = load_config(
+        overrides=words(tiny | MODEL_REGISTRY.get(name).spec.test_overrides | (extra or {}))
+    )
     torch.manual_seed(0)
     return cfg, build_model(cfg)
 

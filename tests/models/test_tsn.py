@@ -69,7 +69,7 @@ def test_other_classes_replace_the_last_layers_only(kind, lost):
 )
 def test_backbones_get_the_input_they_were_trained_on(backbone, pixel):
     cfg, model = build("TSN", {"TSN.BACKBONE": backbone, "TSN.INPUT": "backbone"})
-    normalize = build_normalizer(cfg, False, model.input_format(cfg))
+    normalize = build_normalizer(cfg, False, model.spec.input_format(cfg))
     red_green_blue = torch.tensor([10, 20, 30], dtype=torch.uint8).view(1, 3, 1, 1, 1)
     seen = normalize(red_green_blue, torch.device("cpu")).flatten()
     assert torch.allclose(seen, torch.tensor(pixel, dtype=torch.float32), atol=1e-3)

@@ -16,7 +16,7 @@ from slowfast.analysis.speed.timing import alternate, median_ms, ratio
 from slowfast.config.node import CfgNode
 from slowfast.engine.optim import build_optimizer
 from slowfast.engine.step import LossOutput, OptimizerStep, build_autocast
-from slowfast.models.base import own_losses
+from slowfast.models.base import resolve_aux_losses
 from slowfast.models.build import build_model
 from slowfast.models.summary import measure_model
 from slowfast.utils.runtime import Runtime, choose_device
@@ -142,7 +142,7 @@ def benchmark_train(cfg: CfgNode, batch: int, rounds: int) -> dict[str, Any]:
 
     def loss(_: dict[str, Any]) -> LossOutput:
         logits, extra = model(video, with_losses=True)
-        extra = own_losses(extra, lambda further: F.cross_entropy(further.float(), labels))
+        extra = resolve_aux_losses(extra, lambda further: F.cross_entropy(further.float(), labels))
         return LossOutput(F.cross_entropy(logits.float(), labels) + sum(extra.values()), batch)
 
     runtime.reset_peak_memory()

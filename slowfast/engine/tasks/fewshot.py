@@ -49,7 +49,7 @@ class FewShotTask:
 
     def __init__(self, cfg: CfgNode, runtime: Runtime):
         self.cfg, self.runtime = cfg, runtime
-        expected = MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME).input_format(cfg)
+        expected = MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME).spec.input_format(cfg)
         self._normalizer = build_normalizer(cfg, False, expected)
         self._clips: dict[str, FewShotClips] = {}
         self.class_names = self._train_classes()

@@ -23,7 +23,7 @@ from slowfast.engine.step import LossOutput, build_autocast
 from slowfast.engine.tasks.base import TASK_REGISTRY, Batch
 from slowfast.metrics.topk import topk_errors, unmix
 from slowfast.metrics.views import VideoScores, merge_views
-from slowfast.models.base import MODEL_REGISTRY, own_losses
+from slowfast.models.base import MODEL_REGISTRY, resolve_aux_losses
 from slowfast.models.build import build_model
 from slowfast.utils.distributed import gather_objects
 from slowfast.utils.errors import UserError
@@ -89,7 +89,7 @@ class RecognitionTask:
         loader = construct_loader(self.cfg, split, self.runtime, self._dataset(split))
         dataset: VideoDataset = loader.dataset
         self.class_names = dataset.class_names or self.class_names
-        expected = MODEL_REGISTRY.get(self.cfg.MODEL.MODEL_NAME).input_format(self.cfg)
+        expected = MODEL_REGISTRY.get(self.cfg.MODEL.MODEL_NAME).spec.input_format(self.cfg)
         normalizer = build_normalizer(self.cfg, dataset.reads_bgr, expected)
         self._normalizers[split] = normalizer
         logger.info(
@@ -105,7 +105,7 @@ class RecognitionTask:
 
     def accept_class_names(self, checkpoint_names: list[str]) -> None:
         """Compare the list's classes with the checkpoint's; UserError if the order differs."""
-        if MODEL_REGISTRY.get(self.cfg.MODEL.MODEL_NAME).reads_class_names:
+        if MODEL_REGISTRY.get(self.cfg.MODEL.MODEL_NAME).spec.open_vocabulary:
             return  # its outputs are the classes of the list, whatever it was trained on
         self.output_order = check_order(
             self.class_names, checkpoint_names, self.cfg.DATA.CLASS_ORDER
@@ -148,7 +148,7 @@ class RecognitionTask:
         labels = batch["label"]
         video, targets = self.training_input(batch, step)
         logits, extra = model(video, with_losses=True)
-        extra = own_losses(extra, lambda further: self._loss(further, targets))
+        extra = resolve_aux_losses(extra, lambda further: self._loss(further, targets))
         loss = self._loss(logits, targets) + sum(extra.values())
         if self._distillation is not None:
             loss = self._distillation(loss, logits, video)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -13,14 +12,14 @@ from torch.func import functional_call
 
 from slowfast.config.node import CfgNode
 from slowfast.datasets.classnames import configured_names
-from slowfast.models.base import MODEL_REGISTRY, TINY_CLIP, TaskLoss, VideoModel
+from slowfast.models.base import MODEL_REGISTRY, TINY_CLIP, AuxLogits, VideoModel
 from slowfast.models.clip import texts
 from slowfast.models.clip.blocks import ClipBlock
 from slowfast.models.clip.scores import prompt_scores, text_scores
 from slowfast.models.clip.settings import PARTS, check_clip, configured_sizes, cross_options
 from slowfast.models.clip.towers import Clip, ClipSizes, block_of
+from slowfast.models.spec import ModelSpec
 from slowfast.models.weights.clip_names import read_clip
-from slowfast.utils.errors import Problem
 
 _SHARE = 0.1  # of the projector in what distillation compares
 
@@ -33,28 +32,45 @@ def _projector(dim: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+def clip_multipliers(model: nn.Module) -> dict[str, tuple[float, float]]:
+    """``MODEL.*FINETUNE_FACTOR`` by the first word that a name holds; CLIP.TEXT_FACTOR."""
+    text = tuple(f"model.{start}" for part in ("text", "text_projection") for start in PARTS[part])
+    found = {}
+    for name, _ in model.named_parameters():
+        factor = next(factor for word, factor in model._factors.items() if word in name)
+        found[name] = factor * (model.options.TEXT_FACTOR if name.startswith(text) else 1.0)
+    return {name: (1.0, factor) for name, factor in found.items() if factor != 1.0}
+
+
 @MODEL_REGISTRY.register("TemporalClipVideo")
 class TemporalClipVideo(VideoModel):
     """``model`` is CLIP, ``raw_model`` its frozen copy; names as in released checkpoints."""
 
-    reads_class_names = True
-    initial_key = "TRAIN.CLIP_ORI_PATH"
-    head_names = ("head",)
-    tiny = TINY_CLIP | {
-        "MODEL.ARCH": "custom",
-        "MODEL.TEMPORAL_MODELING_TYPE": "expand_temporal_view",
-        "MODEL.CONTEXT_LENGTH": 16,
-        "MODEL.CHANNEL_FOLD": 16,
-        "CLIP.PATCH_SIZE": 8,
-        "CLIP.WIDTH": 64,
-        "CLIP.LAYERS": 2,
-        "CLIP.EMBED_DIM": 32,
-        "CLIP.TEXT_WIDTH": 64,
-        "CLIP.TEXT_LAYERS": 1,
-        "CLIP.TEMPLATES": ["a video of {}."],
-        "CLIP.TEXT_CACHE": "",
-        "DATA.CLASS_NAMES": ["archery", "bowling", "running", "diving", "skiing"],
-    }
+    spec = ModelSpec(
+        initial_weights=lambda cfg: cfg.TRAIN.CLIP_ORI_PATH,
+        zero_shot_weights=lambda cfg: cfg.TEST.CLIP_ORI_PATH or cfg.TRAIN.CLIP_ORI_PATH,
+        param_multipliers=clip_multipliers,
+        check=check_clip,
+        open_vocabulary=True,
+        weights_key="TRAIN.CLIP_ORI_PATH",
+        classifier_prefixes=("head",),
+        test_overrides=TINY_CLIP
+        | {
+            "MODEL.ARCH": "custom",
+            "MODEL.TEMPORAL_MODELING_TYPE": "expand_temporal_view",
+            "MODEL.CONTEXT_LENGTH": 16,
+            "MODEL.CHANNEL_FOLD": 16,
+            "CLIP.PATCH_SIZE": 8,
+            "CLIP.WIDTH": 64,
+            "CLIP.LAYERS": 2,
+            "CLIP.EMBED_DIM": 32,
+            "CLIP.TEXT_WIDTH": 64,
+            "CLIP.TEXT_LAYERS": 1,
+            "CLIP.TEMPLATES": ["a video of {}."],
+            "CLIP.TEXT_CACHE": "",
+            "DATA.CLASS_NAMES": ["archery", "bowling", "running", "diving", "skiing"],
+        },
+    )
 
     def __init__(self, cfg: CfgNode):
         super().__init__()
@@ -153,29 +169,6 @@ class TemporalClipVideo(VideoModel):
 
     # -- what the framework asks -----------------------------------------------------------------
 
-    @classmethod
-    def check(cls, cfg: CfgNode) -> Iterable[Problem]:
-        return check_clip(cfg)
-
-    @classmethod
-    def initial_weights(cls, cfg: CfgNode) -> str:
-        return cfg.TRAIN.CLIP_ORI_PATH
-
-    @classmethod
-    def untrained_weights(cls, cfg: CfgNode) -> str:
-        return cfg.TEST.CLIP_ORI_PATH or cfg.TRAIN.CLIP_ORI_PATH
-
-    def group_factors(self) -> dict[str, tuple[float, float]]:
-        """``MODEL.*FINETUNE_FACTOR`` by the first word that a name holds; CLIP.TEXT_FACTOR."""
-        text = tuple(
-            f"model.{start}" for part in ("text", "text_projection") for start in PARTS[part]
-        )
-        found = {}
-        for name, _ in self.named_parameters():
-            factor = next(factor for word, factor in self._factors.items() if word in name)
-            found[name] = factor * (self.options.TEXT_FACTOR if name.startswith(text) else 1.0)
-        return {name: (1.0, factor) for name, factor in found.items() if factor != 1.0}
-
     def train(self, mode: bool = True) -> TemporalClipVideo:
         super().train(mode)
         if self.raw_model is not None:
@@ -257,7 +250,7 @@ class TemporalClipVideo(VideoModel):
 
     def forward(
         self, video: torch.Tensor, with_losses: bool = False
-    ) -> torch.Tensor | tuple[torch.Tensor, dict[str, torch.Tensor | TaskLoss]]:
+    ) -> torch.Tensor | tuple[torch.Tensor, dict[str, torch.Tensor | AuxLogits]]:
         """``B 3 T H W`` -> scores ``B classes``."""
         frames = self.forward_features(video)
         scores = self.classify(frames)
@@ -265,11 +258,11 @@ class TemporalClipVideo(VideoModel):
             scores = (1 - self.ensemble) * scores + self.ensemble * self._raw_scores(video)
         if not with_losses:
             return scores
-        losses: dict[str, torch.Tensor | TaskLoss] = {}
+        losses: dict[str, torch.Tensor | AuxLogits] = {}
         if self.training and self.distillation:
             losses["loss_distillation"] = self._distillation_loss(video, frames)
         if self.training and self._towards:
-            losses["loss_connection"] = TaskLoss(self._connected_scores(video), self.connection)
+            losses["loss_connection"] = AuxLogits(self._connected_scores(video), self.connection)
         return scores, losses
 
     def _raw_frames(self, video: torch.Tensor) -> torch.Tensor:

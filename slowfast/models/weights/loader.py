@@ -87,7 +87,7 @@ def load_state(
             (report.matched if same else report.converted).append(name)
             filled[name] = value
         else:
-            is_head = name.startswith(tuple(model.head_names))
+            is_head = name.startswith(model.spec.classifier_of(model))
             (report.head if is_head else report.mismatched).append(name)
     report.unexpected = sorted(set(state) - set(own) - _counters(state))
     _score(report, model, filled)

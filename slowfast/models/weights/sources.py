@@ -2,35 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-
-import torch
+from dataclasses import replace
 
 from slowfast.models.base import VideoModel
 from slowfast.models.clip.towers import sizes_of
+from slowfast.models.spec import State, WeightSource
 from slowfast.models.weights.clip_names import is_clip, is_video_clip, openai_names, video_names
 from slowfast.utils.errors import UserError
-
-State = dict[str, torch.Tensor]
-
-
-def _unchanged(state: State, model: VideoModel) -> State:
-    return state
-
-
-@dataclass(frozen=True)
-class WeightSource:
-    """A project's checkpoint format.
-
-    ``new_parts``: parts of names that a network may have and this source never does; such
-    parameters keep their initial values without counting as missing.
-    """
-
-    name: str
-    matches: Callable[[State], bool]
-    adapt: Callable[[State, VideoModel], State] = _unchanged
-    new_parts: tuple[str, ...] = ()
 
 
 def _is_uniformer(state: State) -> bool:

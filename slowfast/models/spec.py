@@ -1,0 +1,92 @@
+"""ModelSpec: what training, weights and tools need to know of a network, beside the module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from slowfast.config.node import CfgNode
+from slowfast.utils.errors import Problem
+from slowfast.video.device import InputFormat
+
+if TYPE_CHECKING:
+    from slowfast.models.base import VideoModel
+
+State = dict[str, torch.Tensor]
+
+
+def _unchanged(state: State, model: VideoModel) -> State:
+    return state
+
+
+@dataclass(frozen=True)
+class WeightSource:
+    """A project's checkpoint format.
+
+    ``matches`` recognises it from the names of a state dict, ``adapt`` turns these into the names
+    of the network. ``new_parts``: parts of names that the network may have and this source never
+    does; such parameters keep their initial values without counting as missing.
+    """
+
+    name: str
+    matches: Callable[[State], bool]
+    adapt: Callable[[State, VideoModel], State] = _unchanged
+    new_parts: tuple[str, ...] = ()
+
+
+# (name of the parameter, given tensor, shape that is needed) -> tensor of that shape, or None.
+Resizer = Callable[[str, torch.Tensor, tuple[int, ...]], "torch.Tensor | None"]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Facts of one network class, its attribute ``spec``; functions take the network or the keys.
+
+    Weights:
+        sources: checkpoint formats that this network reads, tried before those of all networks.
+        resizers: what becomes of tensors of another shape, the first result that is not None.
+        classifier_prefixes: beginnings of names of parameters whose shape depends on the classes.
+        initial_weights: name or path of the weights that a recipe starts from, or empty.
+        weights_key: the key that names them, for messages.
+        zero_shot_weights: weights that can be tested without any training, or empty.
+
+    Training:
+        finetune_patterns: parts of names of parameters that MODEL.FINETUNNING trains.
+        no_weight_decay: names, or parts of names, of parameters that are not decayed.
+        param_multipliers: name -> (factor of the weight decay, factor of the learning rate).
+        layer_of: number of the layer of a parameter, 0 next to the input, for SOLVER.LAYER_DECAY;
+            the largest number is the head. None: layer decay is refused.
+        unused_parameters: whether a training step leaves parameters without gradient.
+
+    Configuration:
+        check: problems of a configuration that selects this network.
+        input_format: mean, deviation and channel order that it needs; None: what DATA says.
+        open_vocabulary: it knows classes by their names, so that any classes can be tested.
+        variants: name for ``slowfast.create_model`` -> arguments of the constructor.
+        test_overrides: KEY -> value of a variant small enough for tests over the whole registry.
+    """
+
+    sources: tuple[WeightSource, ...] = ()
+    resizers: tuple[Resizer, ...] = ()
+    classifier_prefixes: tuple[str, ...] | Callable[[Any], tuple[str, ...]] = ("head.",)
+    initial_weights: Callable[[CfgNode], str] = lambda cfg: ""
+    weights_key: str = "the model's PRETRAIN_NAME"
+    zero_shot_weights: Callable[[CfgNode], str] = lambda cfg: ""
+    finetune_patterns: tuple[str, ...] = ("stfm", "normF", "blocks40", "head")
+    no_weight_decay: Callable[[Any], set[str]] = lambda model: set()
+    param_multipliers: Callable[[Any], dict[str, tuple[float, float]]] = lambda model: {}
+    layer_of: Callable[[Any, str], int] | None = None
+    unused_parameters: Callable[[Any], bool] = lambda model: False
+    check: Callable[[CfgNode], Iterable[Problem]] = lambda cfg: ()
+    input_format: Callable[[CfgNode], InputFormat | None] = lambda cfg: None
+    open_vocabulary: bool = False
+    variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    test_overrides: Mapping[str, Any] = field(default_factory=dict)
+
+    def classifier_of(self, model: VideoModel) -> tuple[str, ...]:
+        """Beginnings of the names of the parameters of ``model`` that give the classes."""
+        prefixes = self.classifier_prefixes
+        return tuple(prefixes(model) if callable(prefixes) else prefixes)
