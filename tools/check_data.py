@@ -42,9 +42,9 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     args = parse_args()
     from slowfast.config.load import load_config
-    from slowfast.datasets.build import read_configured_lists
     from slowfast.datasets.lists import read_named_lists
     from slowfast.datasets.probe import check_lists, write_report
+    from slowfast.engine.tasks import read_configured_lists
     from slowfast.utils.errors import UserError
 
     if args.cfg:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 
 from slowfast.config.node import CfgNode
+from slowfast.datasets.batch import Batch
 from slowfast.engine.tasks import build_task
-from slowfast.engine.tasks.base import Batch, Task
 from slowfast.utils.errors import UserError
 from slowfast.utils.files import make_dirs
 from slowfast.utils.runtime import Runtime
@@ -42,28 +43,57 @@ def contact_sheet(cfg: CfgNode, split: str, videos: int, columns: int = 8) -> np
     UserError if none of them can be read.
     """
     task = build_task(cfg, Runtime(torch.device("cpu")))
-    loader = task.loader(split)
     pictures: list[torch.Tensor] = []
     captions: list[str] = []
-    wanted = videos
-    for step, batch in enumerate(loader):
-        if "video" in batch:
-            video, targets = _input(task, batch, split, step)
-            pictures.append(task.picture(video, split))
+    rows_wanted = videos
+    for step, batch in enumerate(task.data.loader(split)):
+        if batch.size:
+            inputs = task.module.prepare(batch, split, step)
+            pictures.append(task.module.picture(inputs, split))
             rows = len(pictures[-1])
-            captions += task.captions(batch, rows, targets)
-            wanted = videos * rows // len(set(batch["path"]))
-        if len(captions) >= wanted:
+            captions += _captions(batch, rows, inputs, task.data.class_names(split))
+            rows_wanted = videos * rows // len(set(batch.path))
+        if len(captions) >= rows_wanted:
             break
     if not pictures:
         raise UserError("none of the videos can be read", "tools/check_data.py says why", split)
-    return draw_sheet(torch.cat(pictures)[:wanted].numpy(), captions[:wanted], columns)
+    return draw_sheet(torch.cat(pictures)[:rows_wanted].numpy(), captions[:rows_wanted], columns)
 
 
-def _input(task: Task, batch: Batch, split: str, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-    if split == "train":
-        return task.training_input(batch, step)
-    return task.to_device(batch, split)
+def _captions(batch: Batch, rows: int, inputs: Any, names: Sequence[str]) -> list[str]:
+    """A line above each of the ``rows`` clips of a batch."""
+    if batch.episode is not None:
+        return _episode_captions(batch, rows)
+    views = rows // len(batch.path)
+    captions = []
+    for row in range(rows):
+        item, view = divmod(row, views)
+        tail = f"  view {view + 1}/{views}" if views > 1 else ""
+        label = describe_target(inputs.targets[item], names)
+        captions.append(f"{label}  {Path(batch.path[item]).name}{tail}")
+    return captions
+
+
+def _episode_captions(batch: Batch, rows: int) -> list[str]:
+    queries = batch.label.flatten().tolist()
+    support = rows - len(queries)
+    shot = support // batch.episode.way
+    labels = [row // shot for row in range(support)] + queries
+    parts = ["support"] * support + ["query"] * len(queries)
+    paths = [Path(path) for path in batch.path]
+    return [
+        f"{part} of class {label}  {path.parent.name}/{path.name}"
+        for part, label, path in zip(parts, labels, paths)
+    ]
+
+
+def describe_target(target: torch.Tensor, names: Sequence[str]) -> str:
+    """A label, or the shares of a mixed one, in words."""
+    if target.ndim == 0:
+        return names[int(target)] if names else f"label {int(target)}"
+    share, best = target.topk(min(2, len(target)))
+    words = [names[int(i)] if names else str(int(i)) for i in best]
+    return " + ".join(f"{100 * float(s):.0f}% {w}" for s, w in zip(share, words) if s > 0.02)
 
 
 def write_png(image: np.ndarray, path: str | Path) -> None:

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from slowfast.analysis.results import read_result
 from slowfast.config.load import load_config
 from slowfast.config.node import CfgNode
+from slowfast.engine.tasks import task_class
 from slowfast.utils.errors import RunFailure, UserError
 from slowfast.utils.files import make_dirs, write_atomic, write_text_atomic
 from slowfast.utils.runtime import cpu_count
@@ -171,7 +172,7 @@ def write_report(rows: Sequence[Row], folder: Path, chance: float) -> None:
 
 def chance_level(cfg: CfgNode) -> float:
     """Accuracy of guessing, in percent."""
-    return 100 / (cfg.FEWSHOT.WAY if cfg.TASK == "fewshot" else cfg.MODEL.NUM_CLASSES)
+    return task_class(cfg).chance_level(cfg)
 
 
 def check_plotting() -> None:

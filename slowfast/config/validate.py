@@ -38,16 +38,6 @@ def _processes(cfg: CfgNode) -> Iterable[Problem]:
             "number machines from 0",
             "SHARD_ID",
         )
-    for part in ("TRAIN", "TEST"):
-        size = cfg[part].BATCH_SIZE
-        # A few-shot batch is one task of each process.
-        if cfg.NUM_GPUS > 1 and size % cfg.NUM_GPUS and cfg.TASK != "fewshot":
-            below = max(size // cfg.NUM_GPUS, 1) * cfg.NUM_GPUS
-            yield Problem(
-                f"{size} cannot be divided among NUM_GPUS {cfg.NUM_GPUS}",
-                f"use {below} or {below + cfg.NUM_GPUS}",
-                f"{part}.BATCH_SIZE",
-            )
 
 
 @register_rule

@@ -8,28 +8,26 @@ from slowfast.config.node import CfgNode
 from slowfast.config.validate import register_rule
 from slowfast.datasets import kinetics, moving_shapes, official_splits, something  # noqa: F401
 from slowfast.datasets.base import DATASET_REGISTRY, VideoDataset
-from slowfast.datasets.fewshot_lists import read_clips
+from slowfast.datasets.clip_reader import Views
 from slowfast.datasets.lists import ItemList
 from slowfast.utils.errors import Problem, UserError
 from slowfast.video.randaugment import parse_randaugment
 
 
-def build_dataset(cfg: CfgNode, split: str) -> VideoDataset:
-    """The data set of ``train``, ``val`` or ``test``; UserError for an unknown name."""
-    return _class_of(cfg, split)(cfg, split)
+def build_dataset(
+    cfg: CfgNode, split: str, views: Views | None = None, item_list: ItemList | None = None
+) -> VideoDataset:
+    """The data set of ``train``, ``val`` or ``test``; UserError for an unknown name.
+
+    ``views``: of a test video, where they are not those of the configuration; ``item_list``: the
+    list of the split, where it has been read already.
+    """
+    return dataset_class(cfg, split)(cfg, split, views, item_list)
 
 
-def _class_of(cfg: CfgNode, split: str) -> type[VideoDataset]:
+def dataset_class(cfg: CfgNode, split: str) -> type[VideoDataset]:
+    """The class that TRAIN.DATASET (``train``, ``val``) or TEST.DATASET names."""
     return DATASET_REGISTRY.get(cfg.TEST.DATASET if split == "test" else cfg.TRAIN.DATASET)
-
-
-def read_configured_lists(cfg: CfgNode) -> dict[str, ItemList]:
-    """The lists of all splits that the configuration uses, unchecked, by the split's name."""
-    splits = ["train", "val"] if cfg.TRAIN.ENABLE else []
-    splits += ["test"] if cfg.TEST.ENABLE else []
-    if cfg.TASK == "fewshot":
-        return {split: read_clips(cfg, split) for split in splits}
-    return {split: _class_of(cfg, split).list_of(cfg, split) for split in splits}
 
 
 @register_rule

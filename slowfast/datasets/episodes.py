@@ -7,50 +7,60 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from slowfast.config.node import CfgNode
-from slowfast.datasets.base import BadItem, Sample, SampleKey, VideoDataset
+from slowfast.datasets.base import SampleKey
+from slowfast.datasets.batch import BadItem, Batch, EpisodeInfo
+from slowfast.datasets.clip_reader import ClipReader, Sample
 from slowfast.datasets.fewshot_lists import read_clips
-from slowfast.datasets.lists import ItemList
+from slowfast.datasets.lists import Item, ItemList
 from slowfast.utils.errors import Problem, UserError, VideoError
 from slowfast.utils.seeding import sample_rng
+from slowfast.video import pipelines
 from slowfast.video.source import Source
 
 
-class FewShotClips(VideoDataset):
+class FewShotClips:
     """The clips of a split, one by one; validation and test give one deterministic clip each."""
 
-    sampling = "linspace"
-
     def __init__(self, cfg: CfgNode, split: str, listed: str = ""):
-        self._listed = listed or split
-        self._jitter = cfg.FEWSHOT.TEST_JITTER
-        super().__init__(cfg, split)
-        self._val = dataclasses.replace(self._val, rounded=True)
+        self.split = split
+        self.item_list = read_clips(cfg, listed or split)
+        self.reader = EpisodeClipReader(cfg, split)
 
-    def _load_list(self, cfg: CfgNode) -> ItemList:
-        return self.read_list(cfg)
+    @property
+    def items(self) -> list[Item]:
+        return self.item_list.items
 
-    def read_list(self, cfg: CfgNode) -> ItemList:
-        return read_clips(cfg, self._listed)
+    @property
+    def class_names(self) -> list[str]:
+        """Names in label order."""
+        return self.item_list.class_names
 
-    def clip(self, index: int, task: int) -> torch.Tensor:
-        """Clip ``index`` as task number ``task`` sees it: uint8 ``3 T H W``; or a VideoError."""
-        return self._build(self.items[index], task, index)["video"]
+    def clip(self, index: int, episode: int) -> torch.Tensor:
+        """Clip ``index`` as episode ``episode`` sees it: uint8 ``3 T H W``; or a VideoError."""
+        return self.reader.read(self.items[index], episode, index)["video"]
 
-    def _val_sample(self, source: Source, epoch: int, index: int) -> Sample:
-        if not self._jitter:
-            return super()._val_sample(source, epoch, index)
+
+class EpisodeClipReader(ClipReader):
+    """Clips of episodes: one per video, centred as torchvision does; with FEWSHOT.TEST_JITTER the
+    frames are drawn at random in evaluation, too."""
+
+    def __init__(self, cfg: CfgNode, split: str):
+        super().__init__(cfg, split, sampling="linspace")
+        if split == "train":
+            return
+        self.pipeline = dataclasses.replace(pipelines.build_val_pipeline(cfg), rounded=True)
+        self._clips_of = self._jittered_clip if cfg.FEWSHOT.TEST_JITTER else self._val_clip
+
+    def _jittered_clip(self, source: Source, label: int, epoch: int, index: int) -> Sample:
         rng = sample_rng(self.seed, epoch, index, "jitter")
         indices = self.sampler.train(source.num_frames, source.fps, rng)
-        return {"video": self._val(source.clips([indices]))[0]}
-
-    _test_sample = _val_sample
+        return {"video": self.pipeline(source.clips([indices]))[0]}
 
 
 @dataclass(frozen=True)
@@ -155,6 +165,7 @@ class EpisodeDataset(Dataset):
     views_per_video = 1
 
     def __init__(self, cfg: CfgNode, clips: FewShotClips, count: int):
+        self.split = clips.split
         self.clips, self.count, self.on_error = clips, count, cfg.DATA.ON_ERROR
         labels = [item.label for item in clips.items]
         self.sampler = TaskSampler(
@@ -166,14 +177,22 @@ class EpisodeDataset(Dataset):
         return self.count
 
     @property
-    def list(self) -> ItemList:
-        """The clips' list."""
-        return self.clips.list
+    def item_list(self) -> ItemList:
+        """The list of the clips."""
+        return self.clips.item_list
 
     @property
     def videos_per_pass(self) -> int:
         """Clips that a pass over the tasks reads."""
         return self.count * len(self.sampler.draw(0).clips)
+
+    def describe(self) -> str:
+        """The list and what is drawn from it, for the log."""
+        clips = self.clips
+        return (
+            f"{clips.item_list.source}: {len(clips.items)} clips of {len(clips.class_names)} "
+            f"classes, {len(self)} episodes"
+        )
 
     def number_of(self, key: SampleKey) -> int:
         """Training goes on to new tasks in every epoch; tests repeat theirs."""
@@ -189,15 +208,18 @@ class EpisodeDataset(Dataset):
             video = self._read(task)
             if video is not None:
                 break
+        return self.facts(task, self.known_bad) | {"video": video}
+
+    def facts(self, task: Draw, bad: Mapping[int, BadItem]) -> Sample:
+        """What a sample holds besides its clips."""
         items = [self.clips.items[clip] for clip in task.clips]
         return {
-            "video": video,
             "label": torch.tensor(task.labels),
             "global_label": torch.tensor(task.query_classes),
             "way": len(task.classes),
-            "index": number,
+            "index": task.number,
             "path": [item.path for item in items],
-            "replaced": [self.known_bad[clip] for clip in task.passed],
+            "replaced": [bad[clip] for clip in task.passed],
         }
 
     def _read(self, task: Draw) -> torch.Tensor | None:
@@ -221,13 +243,28 @@ def lost_task(number: int, error: VideoError, bad: Mapping[int, BadItem]) -> Bad
     return BadItem(number, error.path, 0, f"{error.cause}; {clip.path}: {clip.cause}")
 
 
-def collate_task(samples: list[Sample | BadItem]) -> dict[str, Any]:
-    """The one task of a batch; ``bad`` lists clips that could not be read."""
-    (sample,) = samples
-    if isinstance(sample, BadItem):
-        return {"bad": [sample]}
-    batch = {"bad": sample.pop("replaced")} | sample
-    return batch | {"index": torch.tensor([sample["index"]] * len(sample["label"]))}
+def collate_episodes(samples: list[Sample | BadItem]) -> Batch:
+    """Episodes -> batch; of decoded ones there is one in a batch."""
+    good = [s for s in samples if not isinstance(s, BadItem)]
+    bad = [s for s in samples if isinstance(s, BadItem)]
+    bad += [item for s in good for item in s["replaced"]]
+    if not good:
+        return Batch(bad=bad)
+    features = torch.stack([s["features"] for s in good]) if "features" in good[0] else None
+    info = EpisodeInfo(
+        numbers=[s["index"] for s in good],
+        way=good[0]["way"],
+        global_label=torch.stack([s["global_label"] for s in good]),
+        features=features,
+    )
+    return Batch(
+        video=good[0].get("video"),
+        label=torch.stack([s["label"] for s in good]),
+        index=torch.tensor(info.numbers),
+        path=[path for s in good for path in s["path"]],
+        bad=bad,
+        episode=info,
+    )
 
 
 def episode_lines(sampler: TaskSampler, clips: FewShotClips, count: int) -> Iterator[str]:

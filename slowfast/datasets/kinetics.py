@@ -15,4 +15,4 @@ class KineticsSparse(ListDataset):
     """The same lists with segment sampling over the whole video (UniFormer)."""
 
     sampling = "segment"
-    crops_fill_frame = True
+    test_short_side_is_crop = True

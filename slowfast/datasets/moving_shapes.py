@@ -35,7 +35,8 @@ _VERSION = 1
 class MovingShapes(ListDataset):
     """Kinetics lists whose paths begin in the data folder itself."""
 
-    def read_list(self, cfg: CfgNode) -> ItemList:
+    @classmethod
+    def read_list(cls, cfg: CfgNode, split: str) -> ItemList:
         folder = cfg.DATA.PATH_TO_DATA_DIR
         if not (Path(folder) / _MARKER).is_file():
             raise UserError(
@@ -43,7 +44,7 @@ class MovingShapes(ListDataset):
                 "make it with: python tools/make_moving_shapes.py data/moving_shapes",
                 "DATA.PATH_TO_DATA_DIR",
             )
-        file = self.list_file(cfg)
+        file = cls.list_file(cfg, split)
         prefix = cfg.DATA.PATH_PREFIX or folder
         items = lists.read_path_list(
             file, cfg.DATA.PATH_LABEL_SEPARATOR, prefix, "DATA.PATH_TO_DATA_DIR"

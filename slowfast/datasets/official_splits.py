@@ -19,16 +19,17 @@ class OfficialSplits(VideoDataset):
 
     reader: ClassVar[Reader]
 
-    def read_list(self, cfg: CfgNode) -> ItemList:
+    @classmethod
+    def read_list(cls, cfg: CfgNode, split: str) -> ItemList:
         data = cfg.DATA
         folder = Path(data.PATH_TO_DATA_DIR)
-        listed = folder / f"{'train' if self.split == 'train' else 'val'}_videofolder.txt"
+        listed = folder / f"{'train' if split == 'train' else 'val'}_videofolder.txt"
         if listed.is_file():  # what TRN's process_dataset.py made of the official files
             separator, key = data.PATH_LABEL_SEPARATOR, "DATA.PATH_TO_DATA_DIR"
             items = lists.read_path_list(listed, separator, data.PATH_PREFIX, key)
             return ItemList(items, str(listed), lists.read_categories(folder))
-        read = type(self).reader
-        items, names = read(folder, self.split, data.SPLIT_NUMBER, data.PATH_PREFIX)
+        read = cls.reader
+        items, names = read(folder, split, data.SPLIT_NUMBER, data.PATH_PREFIX)
         return ItemList(items, str(folder), names)
 
 
@@ -59,8 +60,8 @@ class Ssv2(OfficialSplits):
     """Something-Something v2: official json lists over frame folders or videos (PySlowFast)."""
 
     sampling = "segment"
-    reads_bgr = True
-    crops_fill_frame = True
+    published_bgr = True
+    test_short_side_is_crop = True
     reader = staticmethod(lists.read_ssv2)
 
 
@@ -71,9 +72,10 @@ class ClassFolders(VideoDataset):
     ``DATA.PATH_PREFIX`` names the folder where PATH_TO_DATA_DIR does not: there are no lists.
     """
 
-    def read_list(self, cfg: CfgNode) -> ItemList:
+    @classmethod
+    def read_list(cls, cfg: CfgNode, split: str) -> ItemList:
         root = Path(cfg.DATA.PATH_TO_DATA_DIR or cfg.DATA.PATH_PREFIX)
-        wanted = {"train": ["train"], "val": ["val", "test"], "test": ["test", "val"]}[self.split]
+        wanted = {"train": ["train"], "val": ["val", "test"], "test": ["test", "val"]}[split]
         present = [root / name for name in wanted if (root / name).is_dir()]
         folder = present[0] if present else root
         items, names = lists.read_class_folders(folder, "DATA.PATH_TO_DATA_DIR")

@@ -10,11 +10,12 @@ class TemplateList(ListDataset):
     """``<PATH_TO_DATA_DIR>/<LABEL_PATH_TEMPLATE>``; validation and test read the same list."""
 
     sampling = "segment"
-    crops_fill_frame = True
+    test_short_side_is_crop = True
     held_out = "val"
 
-    def list_name(self, cfg: CfgNode) -> str:
-        part = "train" if self.split == "train" else self.held_out
+    @classmethod
+    def list_name(cls, cfg: CfgNode, split: str) -> str:
+        part = "train" if split == "train" else cls.held_out
         return cfg.DATA.LABEL_PATH_TEMPLATE.format(part)
 
 
@@ -22,7 +23,7 @@ class TemplateList(ListDataset):
 class Something(TemplateList):
     """Frame folders, ``folder frames label`` lists; the published weights expect BGR."""
 
-    reads_bgr = True
+    published_bgr = True
     held_out = "validation"
 
 

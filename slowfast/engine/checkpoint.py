@@ -18,7 +18,7 @@ logger = get_logger(__name__)
 
 FOLDER = "checkpoints"
 BEST = "checkpoint_best.pyth"
-_KEPT_INSIDE = 2
+_MID_EPOCH_KEPT = 2
 
 
 def checkpoint_folder(output_dir: str | Path) -> Path:
@@ -33,7 +33,7 @@ def checkpoint_path(output_dir: str | Path, finished_epochs: int, task: str = ""
     return checkpoint_folder(output_dir) / name
 
 
-def inside_path(output_dir: str | Path, epochs: int, iteration: int, task: str = "") -> Path:
+def mid_epoch_path(output_dir: str | Path, epochs: int, iteration: int, task: str = "") -> Path:
     """``…/checkpoint_epoch_00012_iter_000300.pyth``: 12 epochs and 300 iterations are done."""
     path = checkpoint_path(output_dir, epochs, task)
     return path.with_name(f"{path.stem}_iter_{iteration:06d}{path.suffix}")
@@ -55,7 +55,7 @@ def run_checkpoints(output_dir: str | Path, task: str = "") -> list[Path]:
     return [folder / name for name in sorted_checkpoints(names, task)]
 
 
-def _is_inside(path: Path) -> bool:
+def _is_mid_epoch(path: Path) -> bool:
     return "_iter_" in path.name
 
 
@@ -97,13 +97,13 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
 def prune_checkpoints(output_dir: str | Path, keep: int, task: str = "") -> None:
     """Remove all but the ``keep`` newest epoch checkpoints; 0 keeps all.
 
-    Of those inside an epoch two are kept, until the epoch has its own.
+    Keeps the two newest mid-epoch checkpoints and drops them once the epoch checkpoint exists.
     """
     found = run_checkpoints(output_dir, task)
-    epochs = [path for path in found if not _is_inside(path)]
-    inside = [path for path in found if _is_inside(path)]
+    epochs = [path for path in found if not _is_mid_epoch(path)]
+    mid_epoch = [path for path in found if _is_mid_epoch(path)]
     newest = found.index(epochs[0]) if epochs else len(found)
-    old = [path for path in inside if found.index(path) > newest] + inside[_KEPT_INSIDE:]
+    old = [path for path in mid_epoch if found.index(path) > newest] + mid_epoch[_MID_EPOCH_KEPT:]
     for path in {*old, *(epochs[keep:] if keep > 0 else ())}:
         path.unlink()
 

@@ -9,12 +9,14 @@ import torch
 from yacs.config import CfgNode as YacsNode
 
 from slowfast.config.node import CfgNode
+from slowfast.datasets.batch import Batch
 from slowfast.engine.initial import load_initial_weights
 from slowfast.engine.optim import build_optimizer
+from slowfast.engine.precision import build_autocast
 from slowfast.engine.schedule import learning_rate
 from slowfast.engine.step import OptimizerStep
 from slowfast.engine.tasks import build_task
-from slowfast.engine.tasks.base import Batch, Task
+from slowfast.engine.tasks.base import Task
 from slowfast.models.summary import measure_model
 from slowfast.utils.errors import UserError
 from slowfast.utils.files import make_dirs
@@ -29,10 +31,10 @@ def dry_run(cfg: CfgNode, runtime: Runtime) -> None:
     seed_process(cfg.RNG_SEED)
     _check_output(cfg)
     task = build_task(cfg, runtime)
-    model = task.build_model()
+    model = task.module.build_model()
     logger.info("%s: %s", cfg.MODEL.MODEL_NAME, measure_model(model, cfg))
     if cfg.TRAIN.ENABLE:
-        load_initial_weights(cfg, model, task)
+        load_initial_weights(cfg, model)
         _try_training(cfg, runtime, task, model)
     if cfg.TEST.ENABLE:
         _try_test(cfg, runtime, task, model)
@@ -51,27 +53,30 @@ def _check_output(cfg: YacsNode) -> None:
 
 
 def _try_training(cfg: CfgNode, runtime: Runtime, task: Task, model: torch.nn.Module) -> None:
-    loader = task.loader("train")
-    task.loader("val")
+    loader = task.data.loader("train")
+    task.data.loader("val")
     start = time.perf_counter()
     batch = next(iter(loader))
     load_s = time.perf_counter() - start
-    if "video" not in batch:
+    if not batch.size:
         raise UserError(
-            f"none of the first videos can be read: {batch['bad'][0].cause}",
+            f"none of the first videos can be read: {batch.bad[0].cause}",
             "check DATA.PATH_PREFIX and the files",
-            batch["bad"][0].path,
+            batch.bad[0].path,
         )
-    shape = " ".join(map(str, batch["video"].shape))
     logger.info(
-        "first batch: %s %s, labels %s", shape, batch["video"].dtype, batch["label"][:8].tolist()
+        "first batch: %s %s, labels %s",
+        _shape_of(batch),
+        batch.video.dtype,
+        batch.label.flatten()[:8].tolist(),
     )
-    step = OptimizerStep(cfg, model, build_optimizer(cfg, model), runtime)
+    task.module.begin(model, "train")
+    step = OptimizerStep(cfg, model, task.module, build_optimizer(cfg, model), runtime)
     model.train()
     runtime.reset_peak_memory()
     runtime.synchronize()
     start = time.perf_counter()
-    output = step([batch], lambda b: task.loss(model, b, 0), learning_rate(cfg.SOLVER, 0), 0)
+    output = step([batch], learning_rate(cfg.SOLVER, 0), 0)
     runtime.synchronize()
     step_s = time.perf_counter() - start
     workers = max(loader.num_workers, 1)
@@ -91,25 +96,27 @@ def _try_training(cfg: CfgNode, runtime: Runtime, task: Task, model: torch.nn.Mo
 
 
 def _try_test(cfg: CfgNode, runtime: Runtime, task: Task, model: torch.nn.Module) -> None:
-    for name, loader, evaluator in task.testers()[:1]:
-        batch = next(iter(loader))
+    for test in task.tests(model)[:1]:
+        batch = next(iter(test.loader))
         model.eval()
+        task.module.begin(model, "test")
         start = time.perf_counter()
-        with torch.inference_mode():
-            if "video" in batch:
-                evaluator.add(model, batch)
+        with torch.inference_mode(), build_autocast(cfg, runtime)():
+            if batch.size:
+                scores = task.module.predict(model, task.module.prepare(batch, "test"))
+                task.report.evaluator("test").update(scores, batch)
         seconds = time.perf_counter() - start
         logger.info(
             "test of %s: first batch %s, %.2f s; %d batches take about %s",
-            name,
+            test.name,
             _shape_of(batch),
             seconds,
-            len(loader),
-            format_eta(seconds * len(loader)),
+            len(test.loader),
+            format_eta(seconds * len(test.loader)),
         )
 
 
 def _shape_of(batch: Batch) -> str:
-    if "video" in batch:
-        return " ".join(map(str, batch["video"].shape))
-    return "of embeddings" if "label" in batch else "unreadable"
+    if batch.video is not None:
+        return " ".join(map(str, batch.video.shape))
+    return "of embeddings" if batch.size else "unreadable"

@@ -1,63 +1,83 @@
-"""One pass of an evaluator over a loader: validation and test are this."""
+"""Evaluation loop shared by validation and test."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from slowfast.engine.bad_items import BadItems
-from slowfast.engine.exchange import agree
+from slowfast.datasets.batch import Batch
 from slowfast.engine.sharding import gathered
-from slowfast.engine.tasks.base import Evaluator
-from slowfast.utils.distributed import gather_numbers
+from slowfast.engine.step_sync import sync_step
+from slowfast.engine.tasks.base import TaskModule
+from slowfast.engine.unreadable import UnreadableVideos
+from slowfast.metrics.evaluators import EvalResult, Evaluator
+from slowfast.utils.distributed import gather_numbers, gather_objects
 from slowfast.utils.errors import Interrupted
 from slowfast.utils.progress import Progress, StepTimer
 from slowfast.utils.runtime import Runtime
 from slowfast.utils.signals import StopRequest
 
-OnStep = Callable[[int, dict[str, float], int, StepTimer], None]
+
+class Observer(Protocol):
+    """Sees each batch of an evaluation; ``title`` and ``log_every`` are those of its lines."""
+
+    title: str
+    log_every: int
+
+    def on_batch(self, step: int, figures: dict[str, float], size: int, timer: StepTimer) -> None:
+        """After batch ``step`` of ``size`` labels, with its figures (empty if it was empty)."""
+        ...
 
 
 def evaluate(
     model: nn.Module,
+    module: TaskModule,
     loader: DataLoader,
     evaluator: Evaluator,
-    bad: BadItems,
+    *,
+    split: str,
+    autocast: Callable[[], torch.autocast],
+    unreadable: UnreadableVideos,
+    observer: Observer,
     runtime: Runtime,
-    title: str,
-    period: int,
-    on_step: OnStep,
     stop: StopRequest | None = None,
-) -> dict[str, Any]:
-    """Run ``model`` in evaluation mode over all batches; the figures over all ranks.
+) -> EvalResult:
+    """Run ``model`` in evaluation mode over all batches; the result over all ranks.
 
-    ``on_step(step, figures, videos, timer)`` is called after each batch with its figures.
-    Interrupted, on all ranks alike, when a signal has come.
+    ``evaluator`` holds the results of all ranks afterwards. Interrupted, on all ranks alike, when
+    a signal has come.
     """
     model.eval()
-    bad.start_pass()
+    module.begin(model, split)
+    unreadable.start_pass()
     # A rank may have a batch less than another; all take part in all rounds.
     rounds = int(max(row[0] for row in gather_numbers([len(loader)])))
-    bar = Progress(title, rounds, period)
+    bar = Progress(observer.title, rounds, observer.log_every)
     timer = StepTimer()
     batches = iter(loader)
     with gathered(model), torch.inference_mode():
         for step in range(rounds):
-            batch = next(batches, {"bad": []})
+            batch = next(batches, Batch())
             timer.data_ready()
-            videos = len(batch.get("label", ()))
-            figures = evaluator.add(model, batch) if videos else {}
-            timer.step_done(videos)
-            agreement, _ = agree([{"bad": batch["bad"]}], stop.number if stop else 0)
-            bad.add(agreement.bad)
-            on_step(step, figures, videos, timer)
+            figures = {}
+            if batch.size:
+                inputs = module.prepare(batch, split)
+                with autocast():
+                    scores = module.predict(model, inputs)
+                figures = evaluator.update(scores, batch)
+            timer.step_done(batch.size)
+            sync, _ = sync_step([batch], stop.number if stop else 0)
+            unreadable.record(sync.bad)
+            observer.on_batch(step, figures, batch.size, timer)
             bar.update(step + 1, timer.describe(runtime.peak_memory_gb(), rounds - step - 1))
-            if agreement.signal:
-                raise Interrupted(agreement.signal)
+            if sync.signal:
+                raise Interrupted(sync.signal)
     bar.close()
-    evaluator.merge_ranks()
-    return evaluator.stats()
+    for rank, other in enumerate(gather_objects(evaluator)):
+        if rank != runtime.rank:
+            evaluator.merge(other)
+    return evaluator.compute()

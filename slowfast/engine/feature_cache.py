@@ -8,7 +8,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,8 @@ from torch import nn
 
 from slowfast.config.node import CfgNode
 from slowfast.config.schema import keys_without_effect
-from slowfast.datasets.base import BadItem
+from slowfast.datasets.batch import BadItem
+from slowfast.datasets.embedded_episodes import FeatureCache
 from slowfast.datasets.episodes import FewShotClips
 from slowfast.engine.sharding import unwrap
 from slowfast.utils.errors import UserError, VideoError
@@ -31,18 +31,6 @@ logger = get_logger(__name__)
 _FEATURES, _FACTS = "features.npy", "facts.json"
 _BATCH = 16
 Embed = Callable[[torch.Tensor], torch.Tensor]
-
-
-@dataclass(frozen=True)
-class FeatureCache:
-    """``features`` ``N …`` float32 in list order; rows of unreadable clips (``bad``) are zero."""
-
-    features: np.ndarray
-    bad: dict[int, BadItem]
-
-    def take(self, clips: np.ndarray) -> torch.Tensor:
-        """Embeddings of clips by index, any shape of indices first."""
-        return torch.from_numpy(np.ascontiguousarray(self.features[clips]))
 
 
 def cache_key(cfg: CfgNode, network: nn.Module, clips: FewShotClips) -> str:
@@ -60,7 +48,7 @@ def cache_key(cfg: CfgNode, network: nn.Module, clips: FewShotClips) -> str:
         cfg.RNG_SEED,
         cfg.FEWSHOT.TEST_JITTER,
         cfg.TRAIN.MIXED_PRECISION,
-        clips.backend,
+        clips.reader.backend,
     ]
     digest.update(json.dumps(kept, sort_keys=True, default=str).encode())
     for item in clips.items:
@@ -136,6 +124,6 @@ def _write(part: Path, clips: FewShotClips, embed: Embed) -> list[BadItem]:
         bar.update(begin // _BATCH + 1, "")
     bar.close()
     if features is None:
-        raise UserError(f"none of {len(clips.items)} clips can be read", "", clips.list.source)
+        raise UserError(f"none of {len(clips.items)} clips can be read", "", clips.item_list.source)
     features.flush()
     return bad

@@ -9,7 +9,6 @@ from torch import nn
 
 from slowfast.config.node import CfgNode
 from slowfast.engine import checkpoint
-from slowfast.engine.tasks.base import Task
 from slowfast.models.base import MODEL_REGISTRY
 from slowfast.models.weights.loader import find_pretrained, load_weights
 from slowfast.models.weights.read import read_checkpoint, state_dict_of
@@ -19,7 +18,7 @@ from slowfast.utils.logging import get_logger
 logger = get_logger(__name__)
 
 
-def load_initial_weights(cfg: CfgNode, network: nn.Module, task: Task) -> None:
+def load_initial_weights(cfg: CfgNode, network: nn.Module) -> None:
     """TRAIN.CHECKPOINT_FILE_PATH, else what the model's recipe names, else random weights."""
     path, key = cfg.TRAIN.CHECKPOINT_FILE_PATH, "TRAIN.CHECKPOINT_FILE_PATH"
     if not path:
@@ -32,10 +31,11 @@ def load_initial_weights(cfg: CfgNode, network: nn.Module, task: Task) -> None:
     load_weights(network, path, cfg, key)
 
 
-def load_tested_weights(cfg: CfgNode, network: nn.Module, task: Task) -> None:
+def load_tested_weights(cfg: CfgNode, network: nn.Module) -> list[str]:
     """Weights to test: TEST.CHECKPOINT_FILE_PATH, the run's own, or the training's initial ones.
 
-    UserError if there are none: random weights are never tested.
+    Gives the class names of the checkpoint, if it has them. UserError if there are no weights:
+    random ones are never tested.
     """
     path: Any = cfg.TEST.CHECKPOINT_FILE_PATH
     key = "TEST.CHECKPOINT_FILE_PATH"
@@ -63,8 +63,7 @@ def load_tested_weights(cfg: CfgNode, network: nn.Module, task: Task) -> None:
         load_weights(network, path, cfg, key)
     if cfg.TEST.PATCHING_MODEL:
         _patch(cfg, network)
-    names = content.get("class_names") or []
-    task.accept_class_names(list(names))
+    return list(content.get("class_names") or [])
 
 
 def _patch(cfg: CfgNode, network: nn.Module) -> None:

@@ -69,7 +69,9 @@ class EpochMeter:
         return {"size": self.size, "last": dict(self._last), "meters": meters}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a :attr:`state`."""
+        """Go on from a :attr:`state`, if it is not empty."""
+        if not state:
+            return
         self.size, self._last = state["size"], dict(state["last"])
         for name, saved in state["meters"].items():
             self._meters.setdefault(name, WindowedMeter(self.period)).restore(saved)

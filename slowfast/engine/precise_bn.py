@@ -8,7 +8,8 @@ statistics are those of all processes.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -55,8 +56,11 @@ class _Population:
         self.layer.momentum = self.momentum
 
 
-def update_statistics(model: nn.Module, batches: Iterable[torch.Tensor], count: int) -> None:
-    """Replace running statistics by those over ``count`` batches ``B 3 T H W`` (or all there are).
+def update_statistics(
+    model: nn.Module, forward: Callable[[nn.Module, Any], Any], inputs: Iterable[Any], count: int
+) -> None:
+    """Replace running statistics by those over ``count`` of ``inputs`` (or all there are), each of
+    which goes through ``forward(model, inputs)``.
 
     All processes must give equally many batches.
     """
@@ -67,8 +71,8 @@ def update_statistics(model: nn.Module, batches: Iterable[torch.Tensor], count: 
     populations = [_Population(layer) for layer in layers]
     try:
         with torch.no_grad():
-            for batch in itertools.islice(batches, count):
-                model(batch)
+            for one in itertools.islice(inputs, count):
+                forward(model, one)
                 everywhere = sum_numbers([population.size for population in populations])
                 for population, size in zip(populations, everywhere):
                     population.add_batch(int(size))

@@ -8,14 +8,16 @@ import yaml
 
 from slowfast.config.node import CfgNode
 from slowfast.config.schema import keys_without_effect
-from slowfast.engine.state import Setting
+from slowfast.engine.state import RunFingerprint
 from slowfast.utils.errors import Problem, UserError
 from slowfast.utils.logging import get_logger
 
 logger = get_logger(__name__)
 
 
-def check_resumable(cfg: CfgNode, setting: Setting, content: dict[str, Any], path: object) -> None:
+def check_resumable(
+    cfg: CfgNode, fingerprint: RunFingerprint, content: dict[str, Any], path: object
+) -> None:
     """Report what has changed; UserError if it changes the result and is not allowed."""
     if "rng_state" not in content or "inside_epoch" not in content:
         raise UserError(
@@ -33,11 +35,11 @@ def check_resumable(cfg: CfgNode, setting: Setting, content: dict[str, Any], pat
         for key, (old, new) in changes.items()
         if key not in harmless
     ]
-    if setting.world != content["world"]:
-        text = f"{setting.world} processes, the run had {content['world']}"
+    if fingerprint.world != content["world"]:
+        text = f"{fingerprint.world} processes, the run had {content['world']}"
         serious.append(Problem(text, "", "number of processes"))
-    if setting.data != content["data"]:
-        text = f"{setting.data} now, {content['data']} when the run began"
+    if fingerprint.data != content["data"]:
+        text = f"{fingerprint.data} now, {content['data']} when the run began"
         serious.append(Problem(text, "", "training list"))
     if not serious:
         return

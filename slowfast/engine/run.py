@@ -79,7 +79,7 @@ def parse_command(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str], l
 def run_job(cfg: CfgNode, runtime: Runtime) -> None:
     """Train, then test, as the configuration asks."""
     task = build_task(cfg, runtime)
-    task.check_data()
+    task.data.check()
     if cfg.TRAIN.ENABLE:
         train(cfg, runtime, task)
     if cfg.TEST.ENABLE:

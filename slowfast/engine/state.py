@@ -10,13 +10,36 @@ from typing import Any
 from timm.utils import ModelEmaV3
 
 from slowfast.config.node import CfgNode
+from slowfast.engine.callbacks import Callbacks
 from slowfast.engine.sharding import load_model_state, load_optimizer_state, unwrap, whole_state
 from slowfast.engine.step import OptimizerStep
+from slowfast.metrics.evaluators import EvalResult, is_error
 from slowfast.utils.distributed import gather_objects
 from slowfast.utils.errors import UserError
 
 _WATCHED = 5  # losses to compare with
-_BEST = ("best_top1_err", "best_top5_err", "best_score")
+_SCORE = "score"
+
+
+@dataclass
+class EpochState:
+    """What an interrupted epoch has collected: unreadable videos, the statistics of its log,
+    whether its line was logged already (it was interrupted in what follows its steps)."""
+
+    bad_items: int = 0
+    logged: bool = False
+    meters: dict[str, Any] = field(default_factory=dict)
+
+    def to_checkpoint(self) -> dict[str, Any]:
+        """As numbers, texts, lists and dicts."""
+        return {"bad": self.bad_items, "said": self.logged, "journal": {"meter": self.meters}}
+
+    @classmethod
+    def from_checkpoint(cls, saved: dict[str, Any]) -> EpochState | None:
+        """What :meth:`to_checkpoint` gave; None if it was empty (between two epochs)."""
+        if not saved:
+            return None
+        return cls(saved["bad"], saved["said"], saved["journal"]["meter"])
 
 
 @dataclass
@@ -24,18 +47,16 @@ class Progress:
     """How far a run is.
 
     ``epoch`` finished epochs, ``iteration`` groups of batches of the next one that are done,
-    ``step`` optimizer steps of all epochs; the best validation so far; the last losses;
-    ``inside`` is what the begun epoch has collected (numbers, texts, lists and dicts).
+    ``step`` optimizer steps of all epochs; the ``best`` figure of all validations by metric, and
+    of the ``score``; the last losses; ``epoch_state`` of an epoch that was interrupted.
     """
 
     epoch: int = 0
     iteration: int = 0
     step: int = 0
-    best_top1_err: float = float("inf")
-    best_top5_err: float = float("inf")
-    best_score: float = float("-inf")
+    best: dict[str, float] = field(default_factory=dict)
     recent_losses: list[float] = field(default_factory=list)
-    inside: dict[str, Any] = field(default_factory=dict)
+    epoch_state: EpochState | None = None
 
     def watch_loss(self, loss: float, factor: float) -> None:
         """UserError if ``loss`` exceeds ``factor`` (if > 0) times the mean of the last ones."""
@@ -48,9 +69,17 @@ class Progress:
             )
         self.recent_losses = [*recent, loss][-_WATCHED:]
 
+    def record(self, result: EvalResult) -> bool:
+        """Update the best figures; True if the score is better than all before."""
+        is_best = result.score > self.best.get(_SCORE, float("-inf"))
+        for name, value in (result.metrics | {_SCORE: result.score}).items():
+            better = min if is_error(name) else max
+            self.best[name] = better(self.best.get(name, value), value)
+        return is_best
+
 
 @dataclass(frozen=True)
-class Setting:
+class RunFingerprint:
     """What a run depends on besides its configuration: compared when it is resumed.
 
     ``samples_per_iteration`` counts videos over all processes.
@@ -63,18 +92,20 @@ class Setting:
 
 def to_checkpoint(
     cfg: CfgNode,
-    setting: Setting,
+    fingerprint: RunFingerprint,
     progress: Progress,
     step: OptimizerStep,
     ema: ModelEmaV3 | None,
+    callbacks: Callbacks,
     class_names: Sequence[str],
 ) -> dict[str, Any]:
     """A checkpoint of the run; ``epoch`` is 0-based as in PySlowFast. All ranks must call it."""
+    epoch_state = progress.epoch_state
     return {
         "epoch": progress.epoch - 1,
         "iteration": progress.step,
-        "progress": {name: float(getattr(progress, name)) for name in _BEST},
-        "inside_epoch": progress.inside,
+        "progress": {f"best_{name}": float(value) for name, value in progress.best.items()},
+        "inside_epoch": epoch_state.to_checkpoint() if epoch_state else {},
         "recent_losses": progress.recent_losses,
         "model_state": whole_state(unwrap(step.model).state_dict()),
         "optimizer_state": whole_state(step.optimizer.state_dict()),
@@ -86,17 +117,22 @@ def to_checkpoint(
         "sampler_state": {
             "epoch": progress.epoch,
             "iteration": progress.iteration,
-            "samples": progress.iteration * setting.samples_per_iteration,
+            "samples": progress.iteration * fingerprint.samples_per_iteration,
         },
-        "world": setting.world,
-        "data": setting.data,
+        "callbacks": callbacks.state_dict(),
+        "world": fingerprint.world,
+        "data": fingerprint.data,
         "cfg": cfg.dump(),
         "class_names": list(class_names),
     }
 
 
 def from_checkpoint(
-    content: dict[str, Any], setting: Setting, step: OptimizerStep, ema: ModelEmaV3 | None
+    content: dict[str, Any],
+    fingerprint: RunFingerprint,
+    step: OptimizerStep,
+    ema: ModelEmaV3 | None,
+    callbacks: Callbacks,
 ) -> Progress:
     """Put a checkpoint of the same run back; gives how far it was."""
     load_model_state(unwrap(step.model), content["model_state"])
@@ -109,14 +145,22 @@ def from_checkpoint(
     ranks = content["rng_state"]["ranks"]
     if step.runtime.rank < len(ranks):
         step.runtime.set_rng_state(ranks[step.runtime.rank])
+    callbacks.load_state_dict(content.get("callbacks", {}))
     progress = Progress(epoch=content["epoch"] + 1, step=content["iteration"])
-    for name in _BEST:
-        setattr(progress, name, content["progress"][name])
+    progress.best = _finite(
+        {name.removeprefix("best_"): value for name, value in content["progress"].items()}
+    )
     progress.recent_losses = content["recent_losses"]
     position = content["sampler_state"]
-    progress.iteration, progress.inside = position["iteration"], content["inside_epoch"]
-    samples = progress.iteration * setting.samples_per_iteration
+    progress.iteration = position["iteration"]
+    progress.epoch_state = EpochState.from_checkpoint(content["inside_epoch"])
+    samples = progress.iteration * fingerprint.samples_per_iteration
     if samples != position["samples"]:  # another batch: as far as the same number of videos
-        progress.iteration = position["samples"] // setting.samples_per_iteration
-        progress.inside = {}
+        progress.iteration = position["samples"] // fingerprint.samples_per_iteration
+        progress.epoch_state = None
     return progress
+
+
+def _finite(figures: dict[str, float]) -> dict[str, float]:
+    # Before the first validation, older checkpoints hold infinite bests.
+    return {name: value for name, value in figures.items() if abs(value) != float("inf")}

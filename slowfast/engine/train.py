@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,27 +12,28 @@ from timm.utils import ModelEmaV3
 from torch import nn
 
 from slowfast.config.node import CfgNode
+from slowfast.datasets.batch import Batch
 from slowfast.engine import checkpoint, state
-from slowfast.engine.bad_items import BadItems
+from slowfast.engine.callbacks import Callbacks
+from slowfast.engine.epoch_logger import EpochLogger, ValObserver
 from slowfast.engine.evaluate import evaluate
-from slowfast.engine.exchange import agree
 from slowfast.engine.initial import load_initial_weights
-from slowfast.engine.journal import EpochJournal
-from slowfast.engine.meters import EpochMeter
+from slowfast.engine.loggers import Loggers
 from slowfast.engine.optim import build_optimizer, describe_groups
 from slowfast.engine.precise_bn import update_statistics
 from slowfast.engine.resume import check_resumable
+from slowfast.engine.saving import CheckpointWriter
 from slowfast.engine.schedule import batch_factor, describe_batch, is_due, learning_rate
 from slowfast.engine.sharding import shard, share_buffers, synchronise_norm, wrap_model
-from slowfast.engine.step import OptimizerStep
-from slowfast.engine.tasks.base import Batch, Task
-from slowfast.engine.writer import ScalarWriter
+from slowfast.engine.step import OptimizerStep, StepOutput
+from slowfast.engine.step_sync import sync_step
+from slowfast.engine.tasks.base import Task
+from slowfast.engine.unreadable import UnreadableVideos
+from slowfast.metrics.evaluators import EvalResult
 from slowfast.models.build import set_train_mode
 from slowfast.models.summary import measure_model
-from slowfast.utils import distributed
-from slowfast.utils.errors import Interrupted, UserError
-from slowfast.utils.logging import get_logger, log_json_stats
-from slowfast.utils.progress import StepTimer
+from slowfast.utils.errors import Interrupted
+from slowfast.utils.logging import get_logger
 from slowfast.utils.runtime import Runtime, seed_process
 from slowfast.utils.signals import StopRequest
 
@@ -41,55 +41,74 @@ logger = get_logger(__name__)
 
 
 class Trainer:
-    """A run of training; :meth:`run` does all of it."""
+    """A run of training; :meth:`run` does all of it.
+
+    Units that a subclass may override: :meth:`build_network`, :meth:`train_epoch`,
+    :meth:`train_step`, :meth:`validate`, :meth:`save`. A task names its trainer by
+    ``trainer_class``.
+    """
 
     def __init__(self, cfg: CfgNode, runtime: Runtime, task: Task):
+        # The order matters: the seed before all random draws, the loaders before the fingerprint,
+        # the checkpoint before the weights, shards before the optimizer, which before the wrapper.
         self.cfg, self.runtime, self.task = cfg, runtime, task
         self.stop = StopRequest()
+        self.stop_reason = ""
         seed_process(cfg.RNG_SEED)
-        self.train_loader = task.loader("train")
-        self.val_loader = task.loader("val")
-        self.setting = self._describe_setting()
-        self.lr_factor = batch_factor(cfg.SOLVER, self.setting.samples_per_iteration)
-        found = self._find_checkpoint()
-        network = self._build_network(with_weights=found is None)
+        self.train_loader = self._loader("train")
+        self.val_loader = self._loader("val")
+        self.fingerprint = self._fingerprint()
+        self.lr_factor = batch_factor(cfg.SOLVER, self.fingerprint.samples_per_iteration)
+        self.callbacks = Callbacks(cfg, runtime)
+        resumed = self._read_checkpoint()
+        network = self.build_network(with_weights=resumed is None)
         self.ema = self._build_ema(network)
         network = shard(cfg, runtime, network)
-        optimizer = build_optimizer(cfg, network)
-        for line in describe_groups(optimizer):
+        self.optimizer = build_optimizer(cfg, network)
+        for line in describe_groups(self.optimizer):
             logger.info("%s", line)
         self.model = wrap_model(cfg, runtime, network)
-        self.step = OptimizerStep(cfg, self.model, optimizer, runtime, self.ema)
-        self.progress = self._resume(found)
-        self.bad = BadItems.of(cfg, self.train_loader.dataset, runtime.is_main)
-        self.val_bad = BadItems.of(cfg, self.val_loader.dataset, runtime.is_main)
-        self.writer = ScalarWriter(cfg, runtime.is_main, self.progress.step)
-        self.journal: EpochJournal | None = None
-        self._saved_at = time.monotonic()
+        self.optimizer_step = OptimizerStep(
+            cfg, self.model, task.module, self.optimizer, runtime, self.ema
+        )
+        self.progress = self._restore(resumed)
+        self.loggers = Loggers(cfg, runtime.is_main, self.progress.step)
+        self._log_resume(resumed)
+        train_set, val_set = self.train_loader.dataset, self.val_loader.dataset
+        self.unreadable = UnreadableVideos.for_dataset(cfg, train_set, runtime.is_main)
+        self.val_unreadable = UnreadableVideos.for_dataset(cfg, val_set, runtime.is_main)
+        self.writer = CheckpointWriter(cfg, runtime)
+        self.epoch_logger: EpochLogger | None = None
 
     # -- before the first step -------------------------------------------------------------------
 
-    def _describe_setting(self) -> state.Setting:
+    def _loader(self, split: str) -> torch.utils.data.DataLoader:
+        loader = self.task.data.loader(split)
+        logger.info("%s: %s, %d batches", split, loader.dataset.describe(), len(loader))
+        return loader
+
+    def _fingerprint(self) -> state.RunFingerprint:
         videos = self.train_loader.batch_sampler.batch_size * self.runtime.world
         samples = videos * self.cfg.SOLVER.ACCUM_STEPS
         logger.info("%s", describe_batch(self.cfg, samples))
-        data = self.train_loader.dataset.list.fingerprint
-        return state.Setting(self.runtime.world, data, samples)
+        data = self.train_loader.dataset.item_list.fingerprint
+        return state.RunFingerprint(self.runtime.world, data, samples)
 
-    def _find_checkpoint(self) -> tuple[Path, dict[str, Any]] | None:
+    def _read_checkpoint(self) -> tuple[Path, dict[str, Any]] | None:
         cfg = self.cfg
         if self.runtime.is_main:
             checkpoint.remove_unfinished(cfg.OUTPUT_DIR)
-        found = checkpoint.read_newest(cfg.OUTPUT_DIR, cfg.TASK) if cfg.TRAIN.AUTO_RESUME else None
-        if found is not None:
-            check_resumable(cfg, self.setting, found[1], found[0])
-        return found
+        newest = checkpoint.read_newest(cfg.OUTPUT_DIR, cfg.TASK) if cfg.TRAIN.AUTO_RESUME else None
+        if newest is not None:
+            check_resumable(cfg, self.fingerprint, newest[1], newest[0])
+        return newest
 
-    def _build_network(self, with_weights: bool) -> nn.Module:
+    def build_network(self, with_weights: bool) -> nn.Module:
+        """The network on the device, ``with_weights`` with those that the run starts from."""
         cfg = self.cfg
-        network = self.task.build_model()
+        network = self.task.module.build_model()
         if with_weights:
-            load_initial_weights(cfg, network, self.task)
+            load_initial_weights(cfg, network)
         if cfg.LOG_MODEL_INFO and self.runtime.is_main:
             logger.info("%s: %s", cfg.MODEL.MODEL_NAME, measure_model(network, cfg))
         return synchronise_norm(cfg, self.runtime, network)
@@ -103,13 +122,19 @@ class Trainer:
         average.module = shard(self.cfg, self.runtime, average.module)
         return average
 
-    def _resume(self, found: tuple[Path, dict[str, Any]] | None) -> state.Progress:
-        if found is None:
+    def _restore(self, resumed: tuple[Path, dict[str, Any]] | None) -> state.Progress:
+        if resumed is None:
             # Dropout and the like: other numbers on each rank, the same weights on all.
             seed_process(self.cfg.RNG_SEED + 1000003 * self.runtime.rank)
             return state.Progress()
-        path, content = found
-        progress = state.from_checkpoint(content, self.setting, self.step, self.ema)
+        return state.from_checkpoint(
+            resumed[1], self.fingerprint, self.optimizer_step, self.ema, self.callbacks
+        )
+
+    def _log_resume(self, resumed: tuple[Path, dict[str, Any]] | None) -> None:
+        if resumed is None:
+            return
+        path, progress = resumed[0], self.progress
         logger.info(
             "resuming from %s: %d epochs and %d iterations are done",
             path,
@@ -117,9 +142,8 @@ class Trainer:
             progress.iteration,
         )
         if progress.epoch < self.cfg.SOLVER.MAX_EPOCH:
-            where = {"epoch": progress.epoch, "iter": progress.iteration, "step": progress.step}
-            self._log({"_type": "resume", "from": str(path)} | where)
-        return progress
+            position = {"epoch": progress.epoch, "iter": progress.iteration, "step": progress.step}
+            self.loggers.log("resume", {"from": str(path)} | position, progress.step)
 
     # -- the loop --------------------------------------------------------------------------------
 
@@ -128,78 +152,103 @@ class Trainer:
         """Optimizer steps of an epoch; a last short group of batches counts."""
         return -(-len(self.train_loader) // self.cfg.SOLVER.ACCUM_STEPS)
 
+    def request_stop(self, reason: str) -> None:
+        """End the training after the present epoch; all processes must request it alike."""
+        self.stop_reason = reason
+
     def run(self) -> None:
         """Train to the end; UserError if the data or the numbers do not allow it.
 
-        Interrupted, with everything saved, when a signal asks the process to stop.
+        Interrupted, with everything saved, when a signal stops the process.
         """
         with self.stop:
+            self.callbacks.call("on_run_start", self)
             for epoch in range(self.progress.epoch, self.cfg.SOLVER.MAX_EPOCH):
+                if self.stop_reason:
+                    logger.info("the training ends after epoch %d: %s", epoch, self.stop_reason)
+                    break
+                self.callbacks.call("on_epoch_start", self, epoch)
                 self.train_epoch(epoch)
                 self.finish_epoch(epoch)
-            agreement, _ = agree([], self.stop.number)
-            if agreement.signal:  # too late for the loop, but the test must not begin
-                raise Interrupted(agreement.signal, self.cfg.OUTPUT_DIR)
-        self.writer.close()
+            sync, _ = sync_step([], self.stop.number)
+            if sync.signal:  # too late for the loop, but the test must not begin
+                raise Interrupted(sync.signal, self.cfg.OUTPUT_DIR)
+            self.callbacks.call("on_run_end", self)
+        self.loggers.close()
 
     def train_epoch(self, epoch: int) -> None:
         """The steps of one epoch that are still to be done, with their statistics lines."""
-        cfg, steps, begin = self.cfg, self.steps_per_epoch, self.progress.iteration
+        cfg, steps, first = self.cfg, self.steps_per_epoch, self.progress.iteration
+        self.task.module.begin(self.model, "train")
         set_train_mode(self.model, cfg.MODEL.FROZEN_BN)
-        self.train_loader.batch_sampler.set_epoch(epoch, begin * cfg.SOLVER.ACCUM_STEPS)
+        self.train_loader.batch_sampler.set_epoch(epoch, first * cfg.SOLVER.ACCUM_STEPS)
         self.runtime.reset_peak_memory()
-        journal = self.journal = EpochJournal(cfg, self.runtime, self.writer, epoch, steps)
-        inside = self.progress.inside
-        self.bad.start_pass(inside.get("bad", 0))
-        journal.restore(inside.get("journal"))
-        for number, batches in enumerate(self._groups(), begin):
-            agreement, batches = agree(batches, self.stop.number, self._is_save_due(number))
-            journal.timer.data_ready()  # on all ranks
-            self.bad.add(agreement.bad)
+        log = self.epoch_logger = EpochLogger(cfg, self.runtime, self.loggers, epoch, steps)
+        before = self.progress.epoch_state or state.EpochState()
+        self.unreadable.start_pass(before.bad_items)
+        log.meter.restore(before.meters)
+        for number, group in enumerate(self._groups(), first):
+            sync, batches = sync_step(group, self.stop.number, self.writer.is_due(number))
+            log.timer.data_ready()  # on all ranks
+            self.unreadable.record(sync.bad)
             if batches:
                 lr = self.lr_factor * learning_rate(cfg.SOLVER, epoch + number / steps)
-                output = self.step(batches, self._loss_of, lr, self.progress.step, agreement.sizes)
-                self.progress.step += 1
-                journal.record(output, number, lr, self.progress.step)
-                if not output.skipped:
-                    self.progress.watch_loss(output.loss, cfg.TRAIN.KILL_LOSS_EXPLOSION_FACTOR)
+                output = self.train_step(batches, lr, sync.sizes)
+                log.log_step(output, number, lr, self.progress.step)
             self.progress.iteration = number + 1
-            if agreement.signal:
-                raise Interrupted(agreement.signal, str(self._save_inside()))
-            if agreement.save:
-                self._save_inside()
-        if not inside.get("said"):  # else a stopped run has said it
-            journal.finish(self.bad.count, self.train_loader.dataset.list.source)
+            if sync.signal:
+                raise Interrupted(sync.signal, str(self._save_mid_epoch()))
+            if sync.save:
+                self._save_mid_epoch()
+        if before.logged:  # before the interruption
+            log.finished = True
+        else:
+            source = self.train_loader.dataset.item_list.source
+            log.finish(self.unreadable.count, source, self.progress.step)
 
     def _groups(self) -> Iterator[list[Batch]]:
-        """Batches of one optimizer step each."""
+        """The batches of each optimizer step."""
         loader = iter(self.train_loader)
         while group := list(itertools.islice(loader, self.cfg.SOLVER.ACCUM_STEPS)):
             yield group
 
-    def _loss_of(self, batch: Batch) -> Any:
-        return self.task.loss(self.model, batch, self.progress.step)
+    def train_step(self, batches: list[Batch], lr: float, sizes: list[list[int]]) -> StepOutput:
+        """One optimizer step on ``batches``; ``sizes[rank][i]`` are the labels of each."""
+        output = self.optimizer_step(batches, lr, self.progress.step, sizes)
+        self.progress.step += 1
+        if not output.skipped:
+            self.progress.watch_loss(output.loss, self.cfg.TRAIN.KILL_LOSS_EXPLOSION_FACTOR)
+        self.callbacks.call("on_step_end", self, output)
+        return output
 
     def finish_epoch(self, epoch: int) -> None:
         """What follows the steps of an epoch: statistics, validation, checkpoints."""
-        cfg, period, progress = self.cfg, self.cfg.TRAIN, self.progress
-        evaluated = is_due(epoch, period.EVAL_PERIOD, cfg.SOLVER.MAX_EPOCH)
-        saved = is_due(epoch, period.CHECKPOINT_PERIOD, cfg.SOLVER.MAX_EPOCH)
+        cfg, progress = self.cfg, self.progress
+        evaluated = is_due(epoch, cfg.TRAIN.EVAL_PERIOD, cfg.SOLVER.MAX_EPOCH)
+        saved = is_due(epoch, cfg.TRAIN.CHECKPOINT_PERIOD, cfg.SOLVER.MAX_EPOCH)
         undo = self._undo_point()
+        is_best = False
         try:
             if (evaluated or saved) and cfg.BN.USE_PRECISE_STATS:
-                self._precise_statistics(epoch)
-            is_best = evaluated and self.validate(epoch)
+                self._update_precise_bn(epoch)
+            if evaluated:
+                result = self.validate(epoch)
+                is_best = progress.record(result)
+                self._log_validation(result)
+                self.callbacks.call("on_evaluation_end", self, result)
         except Interrupted as stopped:
             # As if none of it had begun: the resumed run does it again.
             undo()
-            raise Interrupted(stopped.number, str(self._save_inside())) from None
-        progress.epoch, progress.iteration, progress.inside = epoch + 1, 0, {}
+            raise Interrupted(stopped.number, str(self._save_mid_epoch())) from None
+        self.callbacks.call("on_epoch_end", self, epoch)
+        progress.epoch, progress.iteration, progress.epoch_state = epoch + 1, 0, None
+        saved = saved or bool(self.stop_reason)
         if saved or is_best:
-            self._save(saved, is_best)
+            self.save(saved, is_best)
 
     def _undo_point(self) -> Callable[[], None]:
-        """Precise statistics draw random numbers and change buffers: puts both back."""
+        """Snapshot of random generators and buffers, so that an interrupted precise-BN pass leaves
+        no trace."""
         generators = self.runtime.rng_state()
         buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
 
@@ -210,117 +259,85 @@ class Trainer:
 
         return undo
 
-    def validate(self, epoch: int) -> bool:
-        """Validate (the average if there is one); True if it is the best so far."""
-        cfg = self.cfg
-        meter = EpochMeter("val", epoch, cfg.SOLVER.MAX_EPOCH, len(self.val_loader), cfg.LOG_PERIOD)
-
-        def on_step(step: int, figures: dict, videos: int, timer: StepTimer) -> None:
-            if videos:
-                meter.add(videos, figures)
-            if meter.is_due(step) and meter.size:
-                memory = self.runtime.gpu_memory_gb()
-                self._log(meter.step_stats(step, timer.step, memory, time_diff=timer.step))
-
-        evaluator = self.task.validator()
+    def validate(self, epoch: int) -> EvalResult:
+        """Evaluate the validation list with the averaged weights, if there are any."""
         network = self.ema.module if self.ema else self.model
         share_buffers(network)
-        stats = evaluate(
+        evaluator = self.task.report.evaluator("val")
+        self._observer = ValObserver(
+            self.cfg,
+            self.runtime,
+            self.loggers,
+            epoch,
+            len(self.val_loader),
+            self.progress.step,
+            evaluator.unit,
+        )
+        return evaluate(
             network,
+            self.task.module,
             self.val_loader,
             evaluator,
-            self.val_bad,
-            self.runtime,
-            f"val {epoch + 1}/{cfg.SOLVER.MAX_EPOCH}",
-            cfg.LOG_PERIOD,
-            on_step,
-            self.stop,
+            split="val",
+            autocast=self.optimizer_step.autocast,
+            unreadable=self.val_unreadable,
+            observer=self._observer,
+            runtime=self.runtime,
+            stop=self.stop,
         )
-        progress = self.progress
-        errors = [name for name in ("top1_err", "top5_err") if name in stats]
-        for name in errors:
-            best = f"best_{name}"
-            setattr(progress, best, min(getattr(progress, best), stats[name]))
-        is_best = stats["score"] > progress.best_score
-        progress.best_score = max(progress.best_score, stats["score"])
-        line = meter.epoch_stats(self.runtime.gpu_memory_gb())
-        line |= {k: v for k, v in stats.items() if k != "score"}
-        line |= {f"min_{name}": getattr(progress, f"best_{name}") for name in errors}
-        self._log(line | {"bad_items": self.val_bad.count})
-        self.writer.add({f"Val/{e.capitalize()}": stats[e] for e in errors}, progress.step)
-        return is_best
 
-    def _precise_statistics(self, epoch: int) -> None:
+    def _log_validation(self, result: EvalResult) -> None:
+        self._observer.finish(result, self.progress.best, self.val_unreadable.count)
+
+    def _update_precise_bn(self, epoch: int) -> None:
         self.train_loader.batch_sampler.set_epoch(epoch)
         count = min(self.cfg.BN.NUM_BATCHES_PRECISE, len(self.train_loader))
+        module = self.task.module
 
-        def videos() -> Iterator[torch.Tensor]:
+        def inputs() -> Iterator[Any]:
             for batch in self.train_loader:
-                agreement, readable = agree([batch], self.stop.number)
-                if agreement.signal:
-                    raise Interrupted(agreement.signal)
+                sync, readable = sync_step([batch], self.stop.number)
+                if sync.signal:
+                    raise Interrupted(sync.signal)
                 for one in readable:
-                    yield self.task.to_device(one, "train")[0]
+                    yield module.prepare(one, "val")  # of training clips, but not mixed
 
-        update_statistics(self.model, videos(), count)
+        update_statistics(self.model, module.predict, inputs(), count)
 
     # -- checkpoints -----------------------------------------------------------------------------
 
-    def _is_save_due(self, number: int) -> bool:
-        train = self.cfg.TRAIN
-        if train.CHECKPOINT_STEPS and (number + 1) % train.CHECKPOINT_STEPS == 0:
-            return True
-        minutes = (time.monotonic() - self._saved_at) / 60
-        return self.runtime.is_main and 0 < train.CHECKPOINT_MINUTES <= minutes
-
     def _content(self) -> dict[str, Any]:
         return state.to_checkpoint(
-            self.cfg, self.setting, self.progress, self.step, self.ema, self.task.class_names
+            self.cfg,
+            self.fingerprint,
+            self.progress,
+            self.optimizer_step,
+            self.ema,
+            self.callbacks,
+            self.task.data.class_names("train"),
         )
 
-    def _save_inside(self) -> Path:
+    def _save_mid_epoch(self) -> Path:
         """A checkpoint inside an epoch; all processes take part."""
-        cfg, progress = self.cfg, self.progress
-        progress.inside = {
-            "bad": self.bad.count,
-            "said": self.journal.finished,
-            "journal": self.journal.state,
-        }
-        path = checkpoint.inside_path(cfg.OUTPUT_DIR, progress.epoch, progress.iteration, cfg.TASK)
+        progress, log = self.progress, self.epoch_logger
+        progress.epoch_state = state.EpochState(
+            self.unreadable.count, log.finished, log.meter.state
+        )
+        path = self.writer.mid_epoch_path(progress)
         self._write({path: self._content()})
         return path
 
-    def _save(self, as_epoch: bool, as_best: bool) -> None:
-        """A checkpoint of finished epochs; all processes take part."""
-        cfg, content = self.cfg, self._content()
-        paths = []
-        if as_best:  # first: a run that is killed in between repeats this epoch
-            paths.append(checkpoint.checkpoint_folder(cfg.OUTPUT_DIR) / checkpoint.BEST)
-        if as_epoch:
-            paths.append(checkpoint.checkpoint_path(cfg.OUTPUT_DIR, self.progress.epoch, cfg.TASK))
-        self._write(dict.fromkeys(paths, content))
+    def save(self, as_epoch: bool, as_best: bool) -> None:
+        """A checkpoint of the finished epochs; all processes take part."""
+        paths = self.writer.paths(self.progress, as_epoch, as_best)
+        self._write(dict.fromkeys(paths, self._content()))
 
     def _write(self, contents: dict[Path, dict[str, Any]]) -> None:
-        cfg, failed = self.cfg, None
-        if self.runtime.is_main:
-            try:
-                for path, content in contents.items():
-                    checkpoint.save_checkpoint(path, content)
-                    logger.info("saved %s", path)
-                checkpoint.prune_checkpoints(cfg.OUTPUT_DIR, cfg.TRAIN.KEEP_CHECKPOINTS, cfg.TASK)
-            except UserError as error:
-                failed = error
-        # Nobody reads a checkpoint that is being written, nobody waits for one that failed.
-        failures = [error for error in distributed.gather_objects(failed) if error]
-        if failures:
-            raise failures[0]
-        self._saved_at = time.monotonic()
-
-    def _log(self, stats: dict[str, Any]) -> None:
-        if self.runtime.is_main:
-            log_json_stats(stats, self.cfg.OUTPUT_DIR)
+        self.writer.write(contents)
+        for path in contents:
+            self.callbacks.call("on_checkpoint", self, path)
 
 
 def train(cfg: CfgNode, runtime: Runtime, task: Task) -> None:
-    """Train a model as configured."""
-    Trainer(cfg, runtime, task).run()
+    """Train a model as configured, by the trainer of the task."""
+    (task.trainer_class or Trainer)(cfg, runtime, task).run()

@@ -14,8 +14,11 @@ from torch import nn
 from slowfast.analysis.speed.memory import saved_bytes
 from slowfast.analysis.speed.timing import alternate, median_ms, ratio
 from slowfast.config.node import CfgNode
+from slowfast.datasets.batch import Batch
 from slowfast.engine.optim import build_optimizer
-from slowfast.engine.step import LossOutput, OptimizerStep, build_autocast
+from slowfast.engine.precision import build_autocast
+from slowfast.engine.step import OptimizerStep
+from slowfast.engine.tasks.base import LossOutput
 from slowfast.models.base import resolve_aux_losses
 from slowfast.models.build import build_model
 from slowfast.models.summary import measure_model
@@ -129,25 +132,38 @@ def benchmark_model(cfg: CfgNode, batch: int, rounds: int) -> dict[str, Any]:
     }
 
 
+class _RandomClips:
+    """The part of a task that a step needs: always the same clips ``B 3 T H W``."""
+
+    def __init__(self, video: torch.Tensor, labels: torch.Tensor):
+        self.video, self.labels = video, labels
+
+    def prepare(self, batch: Batch, split: str, step: int = 0) -> torch.Tensor:
+        return self.video
+
+    def loss(self, model: nn.Module, video: torch.Tensor) -> LossOutput:
+        def entropy(logits: torch.Tensor) -> torch.Tensor:
+            return F.cross_entropy(logits.float(), self.labels)
+
+        logits, aux = model(video, with_losses=True)
+        aux = resolve_aux_losses(aux, entropy)
+        return LossOutput(entropy(logits) + sum(aux.values()), len(video))
+
+
 def benchmark_train(cfg: CfgNode, batch: int, rounds: int) -> dict[str, Any]:
     """Time and peak memory of a whole optimizer step of the configured recipe."""
     runtime = Runtime(choose_device(cfg.NUM_GPUS))
     network = build_model(cfg, runtime.device).train()
     optimizer = build_optimizer(cfg, network)
     model = torch.compile(network) if cfg.TRAIN.COMPILE else network
-    step = OptimizerStep(cfg, model, optimizer, runtime)
     video = _clips(cfg, batch, runtime.device)
     labels = torch.arange(batch, device=runtime.device) % cfg.MODEL.NUM_CLASSES
-    data = {"label": labels, "path": ["random"] * batch}
-
-    def loss(_: dict[str, Any]) -> LossOutput:
-        logits, extra = model(video, with_losses=True)
-        extra = resolve_aux_losses(extra, lambda further: F.cross_entropy(further.float(), labels))
-        return LossOutput(F.cross_entropy(logits.float(), labels) + sum(extra.values()), batch)
+    step = OptimizerStep(cfg, model, _RandomClips(video, labels), optimizer, runtime)
+    data = Batch(label=labels, path=["random"] * batch)
 
     runtime.reset_peak_memory()
     batches = [data] * cfg.SOLVER.ACCUM_STEPS
-    (seconds,) = alternate([lambda n: step(batches, loss, 1e-6, n)], rounds, runtime)
+    (seconds,) = alternate([lambda n: step(batches, 1e-6, n)], rounds, runtime)
     return _setting(cfg, runtime) | {
         "batch": batch,
         "accum_steps": cfg.SOLVER.ACCUM_STEPS,

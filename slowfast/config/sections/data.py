@@ -48,6 +48,11 @@ _LISTS = {
         "in its place (in training only). It is counted and listed in any case.",
         choices=("raise", "skip", "replace"),
     ),
+    "BATCH_SAMPLER": Key(
+        "shuffle",
+        "Order of training samples: shuffle (each video once per epoch), class_balanced (each "
+        "class equally often), or a registered batch sampler.",
+    ),
     "MIN_FRAMES": Key(
         1,
         "A video of fewer frames counts as one that cannot be read; shorter clips than NUM_FRAMES "

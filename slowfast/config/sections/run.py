@@ -23,6 +23,19 @@ RUN = register_section(
             "OUTPUT_DIR": Key(
                 ".", "Folder for logs, statistics, checkpoints and results.", affects_result=False
             ),
+            "CALLBACKS": Key(
+                [],
+                "Callbacks of the training, by registered name (early_stopping, or own ones).",
+                item=str,
+                affects_result=False,
+            ),
+            "LOGGERS": Key(
+                [],
+                "Loggers besides JSON lines, by registered name: tensorboard, wandb, mlflow, or "
+                "own ones.",
+                item=str,
+                affects_result=False,
+            ),
             "LOG_PERIOD": Key(10, "Steps between two iteration lines.", ge=1, affects_result=False),
             "LOG_MODEL_INFO": Key(
                 True, "Log parameters, GFLOPs and activations at the start.", affects_result=False

@@ -23,6 +23,12 @@ TEST = register_section(
             "NUM_TEMPORAL_CLIPS": Key(
                 [], "Several values of NUM_ENSEMBLE_VIEWS, tested one after the other.", item=int
             ),
+            "METRICS": Key(
+                [],
+                "Further metrics of validations and tests, by registered name, such as "
+                "mean_class_accuracy.",
+                item=str,
+            ),
             "SHORT_SIDE": Key(
                 0, "Short side before cropping; 0: the rule of the data set (DATASET.md).", ge=0
             ),

@@ -14,6 +14,13 @@ TRAIN = register_section(
             "EVAL_PERIOD": Key(
                 10, "Epochs between validations; the last epoch counts.", ge=1, affects_result=False
             ),
+            "EARLY_STOPPING_PATIENCE": Key(
+                5,
+                "Validations without a better score after which the callback early_stopping ends "
+                "the training.",
+                ge=1,
+                affects_result=False,
+            ),
             "CHECKPOINT_PERIOD": Key(
                 10, "Epochs between checkpoints; the last counts.", ge=1, affects_result=False
             ),

@@ -1,89 +1,164 @@
-"""What the train and test loops ask of a task; they know nothing else about it."""
+"""The contracts of a task: what the data are, what the network computes, what is reported.
+
+Loops know these members and nothing else of a task.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from slowfast.engine.step import LossOutput
+from slowfast.config.node import CfgNode
+from slowfast.datasets.batch import Batch
+from slowfast.datasets.lists import ItemList
+from slowfast.metrics.evaluators import EvalResult, Evaluator
 from slowfast.utils.registry import Registry
+from slowfast.utils.runtime import Runtime
 
-Batch = dict[str, Any]
 TASK_REGISTRY: Registry[type[Task]] = Registry("task", "TASK")
 
 
-class Evaluator(Protocol):
-    """Collects the results of one pass over a loader."""
+@dataclass
+class LossOutput:
+    """The mean ``loss`` of a batch over its ``size`` labels, and figures for the log."""
 
-    def add(self, model: nn.Module, batch: Batch) -> dict[str, float]:
-        """Evaluate one batch; gives its figures."""
+    loss: torch.Tensor
+    size: int
+    stats: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Inputs:
+    """What a network takes, on the device: the batch after normalisation and mixing.
+
+    ``video``: float ``B 3 T H W`` (a test: all views of all videos, an episode: all its clips);
+    ``targets``: labels ``B`` or mixed targets ``B classes``; ``size``: labels of the batch;
+    ``views_at_once``: rows of ``video`` per forward pass, None for all of them.
+    """
+
+    video: torch.Tensor
+    targets: torch.Tensor
+    size: int
+    views_at_once: int | None = None
+
+
+@dataclass(frozen=True)
+class TestRun:
+    """One of the tests of a task: its name for people, and its data."""
+
+    __test__ = False  # no test of pytest's
+
+    name: str
+    loader: DataLoader
+
+
+class TaskData(Protocol):
+    """What the data of a task are. Getters have no side effects."""
+
+    def class_names(self, split: str) -> list[str]:
+        """Names in label order of the list of a split, empty if unknown."""
         ...
 
-    def merge_ranks(self) -> None:
-        """Take the results of all processes together, each item once."""
-        ...
-
-    def stats(self) -> dict[str, Any]:
-        """Figures over everything (of one process before :meth:`merge_ranks`)."""
-        ...
-
-    def summary(self) -> tuple[str, dict[str, Any]]:
-        """The result as a line for people, and as entries of the JSON line of a test."""
-        ...
-
-
-class Task(Protocol):
-    """A kind of problem: what a batch is, how the loss arises, what is evaluated."""
-
-    class_names: list[str]
-
-    def check_data(self) -> None:
+    def check(self) -> None:
         """Read all lists that will be needed, before anything is computed; UserError."""
         ...
 
-    def build_model(self) -> nn.Module:
-        """The network with its initial weights, on the device."""
-        ...
-
     def loader(self, split: str) -> DataLoader:
-        """The loader of ``train``, ``val`` or ``test``."""
+        """The loader of ``train``, ``val`` or ``test``, of batches of type :class:`Batch`."""
         ...
 
-    def to_device(self, batch: Batch, split: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """(input of the network, labels) of a batch, on the device."""
+
+class TaskModule(Protocol):
+    """What the network of a task computes."""
+
+    def build_model(self) -> nn.Module:
+        """The network on the device, with random weights."""
         ...
 
-    def training_input(self, batch: Batch, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """(input, targets) of a training batch as the network sees them, mixed if they are."""
+    def match_classes(self, checkpoint_names: Sequence[str]) -> None:
+        """Compare the classes of the test with those of a checkpoint; UserError if they differ."""
         ...
 
-    def picture(self, video: torch.Tensor, split: str) -> torch.Tensor:
-        """Input of the network ``B 3 T H W`` -> uint8 RGB ``B T H W 3``, to be looked at."""
+    def begin(self, model: nn.Module, split: str) -> None:
+        """Before a training epoch or an evaluation: compute what does not depend on clips."""
         ...
 
-    def captions(self, batch: Batch, rows: int, targets: torch.Tensor) -> list[str]:
-        """What to write above each of the ``rows`` pictures of a batch."""
+    def prepare(self, batch: Batch, split: str, step: int = 0) -> Any:
+        """Batch -> what :meth:`loss` and :meth:`predict` take, on the device; outside autocast.
+
+        ``step`` is the number of the optimizer step, which seeds mixing.
+        """
         ...
 
-    def accept_class_names(self, checkpoint_names: list[str]) -> None:
-        """Compare the data's classes with a checkpoint's; UserError if they do not fit."""
+    def loss(self, model: nn.Module, inputs: Any) -> LossOutput:
+        """The loss of a training batch; inside autocast."""
         ...
 
-    def loss(self, model: nn.Module, batch: Batch, step: int) -> LossOutput:
-        """The loss of a training batch at a global step."""
+    def predict(self, model: nn.Module, inputs: Any) -> torch.Tensor:
+        """Scores as the evaluator takes them, e.g. ``videos views classes``; inside autocast."""
         ...
 
-    def validator(self) -> Evaluator:
-        """A fresh evaluator for validation; its figures hold ``score``, higher is better."""
+    def picture(self, inputs: Any, split: str) -> torch.Tensor:
+        """Inputs -> uint8 RGB ``B T H W 3``, to be looked at."""
         ...
 
-    def testers(self) -> list[tuple[str, DataLoader, Evaluator]]:
-        """The tests to run: (name, loader, evaluator)."""
+
+class TaskReport(Protocol):
+    """What is measured and written."""
+
+    def evaluator(self, split: str) -> Evaluator:
+        """A new evaluator for ``val`` or ``test``."""
         ...
 
-    def save_results(self, name: str, evaluator: Evaluator) -> None:
+    def describe(
+        self, result: EvalResult, unreadable: int, total: int
+    ) -> tuple[str, dict[str, Any]]:
+        """The result of a test as a line for people, and as entries of the JSON line.
+
+        ``unreadable`` of the ``total`` items of the list could not be read.
+        """
+        ...
+
+    def save(self, test: TestRun, evaluator: Evaluator) -> None:
         """Write what a person or a script wants to have of a finished test."""
         ...
+
+
+class Task:
+    """A kind of problem. A subclass chooses the classes of its three parts.
+
+    Each part is built from (configuration, runtime); module and report are also given the data.
+    """
+
+    data_class: ClassVar[type[TaskData]]
+    module_class: ClassVar[type[TaskModule]]
+    report_class: ClassVar[type[TaskReport]]
+    # A subclass of slowfast.engine.train.Trainer that trains this task; None: Trainer itself.
+    trainer_class: ClassVar[Any] = None
+    # Whether the videos of a batch are divided among the processes of a machine.
+    divides_batches: ClassVar[bool] = True
+
+    def __init__(self, cfg: CfgNode, runtime: Runtime):
+        self.cfg, self.runtime = cfg, runtime
+        self.data = self.data_class(cfg, runtime)
+        self.module = self.module_class(cfg, runtime, self.data)
+        self.report = self.report_class(cfg, self.data)
+
+    def tests(self, model: nn.Module) -> list[TestRun]:
+        """The tests to run with the weights of ``model``."""
+        return [TestRun("test", self.data.loader("test"))]
+
+    @classmethod
+    def read_lists(cls, cfg: CfgNode, splits: Sequence[str]) -> dict[str, ItemList]:
+        """The lists of ``splits`` as they stand, unchecked, without the data sets."""
+        raise NotImplementedError
+
+    @classmethod
+    def chance_level(cls, cfg: CfgNode) -> float:
+        """Accuracy of guessing, in percent."""
+        return 100 / cfg.MODEL.NUM_CLASSES

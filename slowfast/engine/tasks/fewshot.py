@@ -1,38 +1,39 @@
-"""Few-shot recognition: every batch is a task of its own with classes never seen before."""
+"""Few-shot recognition: every batch is an episode with classes that were never trained on."""
 
 from __future__ import annotations
 
 import csv
-from collections import defaultdict
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from slowfast.config.node import CfgNode
-from slowfast.datasets.base import BadItem, SampleKey
-from slowfast.datasets.episodes import (
-    Draw,
-    EpisodeDataset,
-    FewShotClips,
-    collate_task,
-    episode_lines,
-    lost_task,
+from slowfast.datasets.batch import Batch
+from slowfast.datasets.embedded_episodes import EmbeddedEpisodes
+from slowfast.datasets.episodes import EpisodeDataset, FewShotClips, collate_episodes, episode_lines
+from slowfast.datasets.fewshot_lists import (
+    SPLITS,
+    check_disjoint,
+    class_names,
+    list_file,
+    read_clips,
 )
-from slowfast.datasets.fewshot_lists import SPLITS, check_disjoint, class_names, list_file
+from slowfast.datasets.lists import ItemList
 from slowfast.datasets.loader import construct_loader
-from slowfast.engine.feature_cache import FeatureCache, open_cache
+from slowfast.engine.feature_cache import open_cache
+from slowfast.engine.precision import build_autocast
 from slowfast.engine.sharding import unwrap
-from slowfast.engine.step import LossOutput, build_autocast
-from slowfast.engine.tasks.base import TASK_REGISTRY, Batch
-from slowfast.metrics.intervals import Estimate, mean_interval
+from slowfast.engine.tasks.base import TASK_REGISTRY, LossOutput, Task, TestRun
+from slowfast.metrics.episodes import EpisodeEvaluator
+from slowfast.metrics.evaluators import EvalResult
 from slowfast.models.base import MODEL_REGISTRY
 from slowfast.models.fewshot import Episode, build_fewshot
-from slowfast.utils.distributed import gather_objects
-from slowfast.utils.errors import UserError, VideoError
 from slowfast.utils.files import write_atomic, write_text_atomic
 from slowfast.utils.logging import get_logger
 from slowfast.utils.runtime import Runtime
@@ -40,65 +41,51 @@ from slowfast.video.device import build_normalizer
 
 logger = get_logger(__name__)
 
-_CACHED_AT_ONCE = 100  # tasks on cached embeddings
+_EMBEDDED_PER_BATCH = 100  # episodes on cached embeddings
 
 
-@TASK_REGISTRY.register("fewshot")
-class FewShotTask:
-    """See :class:`slowfast.engine.tasks.base.Task`; its items are tasks, one a batch."""
+class FewShotData:
+    """Clips of classes, and the episodes that are drawn from them."""
 
     def __init__(self, cfg: CfgNode, runtime: Runtime):
         self.cfg, self.runtime = cfg, runtime
-        expected = MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME).spec.input_format(cfg)
-        self._normalizer = build_normalizer(cfg, False, expected)
-        self._clips: dict[str, FewShotClips] = {}
-        self.class_names = self._train_classes()
 
-    def _train_classes(self) -> list[str]:
-        file = list_file(self.cfg, "train")
-        return class_names(file) if self.cfg.TRAIN.ENABLE or file.is_file() else []
-
-    # -- data ------------------------------------------------------------------------------------
+    def class_names(self, split: str) -> list[str]:
+        """Training classes are empty where there is no training list and nothing is trained."""
+        file = list_file(self.cfg, self._list_of(split))
+        if split == "train" and not (self.cfg.TRAIN.ENABLE or file.is_file()):
+            return []
+        return class_names(file)
 
     def _list_of(self, split: str) -> str:
         """The list that serves a split: the test list may choose the best weights, as published."""
         return "test" if split == "val" and self.cfg.FEWSHOT.SELECT_ON == "test" else split
 
+    @functools.cache  # noqa: B019  (as long as the task)
     def clips(self, split: str) -> FewShotClips:
-        """The clips of a split, found once."""
-        if split not in self._clips:
-            self._clips[split] = FewShotClips(self.cfg, split, self._list_of(split))
-        return self._clips[split]
+        """The clips of a split."""
+        return FewShotClips(self.cfg, split, self._list_of(split))
 
     def episodes(self, split: str) -> EpisodeDataset:
-        """The tasks of a split."""
+        """The episodes of a split."""
         options = self.cfg.FEWSHOT
-        count = {
+        counts = {
             "train": options.TRAIN_TASKS,
             "val": options.VAL_TASKS,
             "test": options.TEST_TASKS,
-        }[split]
-        return EpisodeDataset(self.cfg, self.clips(split), count)
+        }
+        return EpisodeDataset(self.cfg, self.clips(split), counts[split])
 
-    def check_data(self) -> None:
+    def check(self) -> None:
         used = ["train", "val"] if self.cfg.TRAIN.ENABLE else []
         used += ["test"] if self.cfg.TEST.ENABLE else []
         files = {split: list_file(self.cfg, split) for split in SPLITS}
         check_disjoint({s: f for s, f in files.items() if f.is_file() or s in used})
         for split in used:
-            clips, tasks = self.clips(split), self.episodes(split)
-            logger.info(
-                "%s: %s: %d clips of %d classes, %d tasks %s",
-                split,
-                clips.list.source,
-                len(clips.items),
-                len(clips.class_names),
-                len(tasks),
-                self.protocol(split),
-            )
+            self.episodes(split)
 
     def protocol(self, split: str) -> str:
-        """How tasks are made, in words for every result."""
+        """How episodes are made, in words for every result."""
         options = self.cfg.FEWSHOT
         count = options.QUERY if split == "train" else options.QUERY_TEST
         whose = "of every class" if options.QUERY_CLASSES == "all" else "of one class"
@@ -110,232 +97,121 @@ class FewShotTask:
 
     def loader(self, split: str) -> DataLoader:
         return construct_loader(
-            self.cfg, split, self.runtime, self.episodes(split), size=1, collate_fn=collate_task
+            self.cfg, split, self.runtime, self.episodes(split), 1, collate_episodes
         )
 
-    # -- network ---------------------------------------------------------------------------------
+
+@dataclass
+class EpisodeInputs:
+    """An episode, or several on embeddings, on the device.
+
+    ``video``: clips ``K*S+Q 3 T H W``, or ``features``: ``N K*S+Q …``; ``labels`` and
+    ``global_labels``: ``N Q``.
+    """
+
+    video: torch.Tensor | None
+    features: torch.Tensor | None
+    way: int
+    labels: torch.Tensor
+    global_labels: torch.Tensor
+
+    @property
+    def size(self) -> int:
+        return self.labels.numel()
+
+
+class FewShotModule:
+    """Episodes -> logits of the queries."""
+
+    def __init__(self, cfg: CfgNode, runtime: Runtime, data: FewShotData):
+        self.cfg, self.runtime, self.data = cfg, runtime, data
+        expected = MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME).spec.input_format(cfg)
+        self.normalizer = build_normalizer(cfg, False, expected)
 
     def build_model(self) -> nn.Module:
-        return build_fewshot(self.cfg, max(len(self.class_names), 1), self.runtime.device)
+        classes = len(self.data.class_names("train"))
+        return build_fewshot(self.cfg, max(classes, 1), self.runtime.device)
 
-    def accept_class_names(self, checkpoint_names: list[str]) -> None:
+    def match_classes(self, checkpoint_names: Sequence[str]) -> None:
         """Warn of test classes that the weights were trained on."""
-        leaked = sorted(set(checkpoint_names) & set(self.clips("test").class_names))
+        leaked = sorted(set(checkpoint_names) & set(self.data.class_names("test")))
         if leaked:
             logger.warning(
-                "the weights were trained on %d of the test classes, e.g. %r: this is no few-shot "
-                "test",
+                "the weights were trained on %d of the test classes, e.g. %r: this is not a "
+                "few-shot test",
                 len(leaked),
                 leaked[0],
             )
 
-    def embed_input(self, video: torch.Tensor) -> torch.Tensor:
-        """uint8 clips ``B 3 T H W`` -> the network's input on the device."""
-        return self._normalizer(video, self.runtime.device)
+    def begin(self, model: nn.Module, split: str) -> None:
+        pass
 
-    def to_device(self, batch: Batch, split: str) -> tuple[Episode, torch.Tensor]:
-        """(episode, labels of its queries) on the device."""
-        labels, known = (batch[name].to(self.runtime.device) for name in ("label", "global_label"))
-        return Episode(self.embed_input(batch["video"]), batch["way"], labels, known), labels
+    def prepare(self, batch: Batch, split: str, step: int = 0) -> EpisodeInputs:
+        device, episode = self.runtime.device, batch.episode
+        video = None if batch.video is None else self.normalizer(batch.video, device)
+        features = None if episode.features is None else episode.features.to(device)
+        labels, global_labels = batch.label.to(device), episode.global_label.to(device)
+        return EpisodeInputs(video, features, episode.way, labels, global_labels)
 
-    def training_input(self, batch: Batch, step: int) -> tuple[Episode, torch.Tensor]:
-        with torch.autocast(self.runtime.device.type, enabled=False):
-            return self.to_device(batch, "train")
-
-    def picture(self, video: Episode | torch.Tensor, split: str) -> torch.Tensor:
-        return self._normalizer.picture(video.video if isinstance(video, Episode) else video)
-
-    def captions(self, batch: Batch, rows: int, targets: torch.Tensor) -> list[str]:
-        support = rows - len(targets)
-        shot = support // batch["way"]
-        labels = [row // shot for row in range(support)] + targets.tolist()
-        parts = ["support"] * support + ["query"] * len(targets)
-        paths = [Path(path) for path in batch["path"]]
-        return [
-            f"{part} of class {label}  {path.parent.name}/{path.name}"
-            for part, label, path in zip(parts, labels, paths)
-        ]
-
-    def loss(self, model: nn.Module, batch: Batch, step: int) -> LossOutput:
-        episode, labels = self.training_input(batch, step)
-        logits, losses = model(episode)
+    def loss(self, model: nn.Module, inputs: EpisodeInputs) -> LossOutput:
+        labels = inputs.labels[0]
+        logits, losses = model(Episode(inputs.video, inputs.way, labels, inputs.global_labels[0]))
         error = 100 * float((logits.detach().argmax(1) != labels).float().mean())
         stats = {name: float(value.detach()) for name, value in losses.items()}
-        return LossOutput(sum(losses.values()), len(labels), stats | {"top1_err": error})
+        return LossOutput(sum(losses.values()), inputs.size, stats | {"top1_err": error})
 
-    # -- evaluation ------------------------------------------------------------------------------
+    def predict(self, model: nn.Module, inputs: EpisodeInputs) -> torch.Tensor:
+        """Scores ``N Q K``."""
+        if inputs.features is None:
+            episode = Episode(inputs.video, inputs.way, inputs.labels[0], inputs.global_labels[0])
+            return model(episode)[0][None]
+        count = inputs.labels.shape[1]
+        support = inputs.features[:, :-count].unflatten(1, (inputs.way, -1))
+        queries = inputs.features[:, -count:]
+        return unwrap(model).head(support, queries, inputs.labels, inputs.labels)[0]
 
-    def validator(self) -> EpisodeEvaluator:
-        return EpisodeEvaluator(self, "val")
+    def picture(self, inputs: EpisodeInputs, split: str) -> torch.Tensor:
+        return self.normalizer.picture(inputs.video)
 
-    def testers(self) -> list[tuple[str, DataLoader, EpisodeEvaluator]]:
-        options = self.cfg.FEWSHOT
-        if options.EPISODES_FILE and self.runtime.is_main:
-            tasks = self.episodes("test")
-            lines = episode_lines(tasks.sampler, tasks.clips, len(tasks))
-            text = "".join(f"{line}\n" for line in lines)
-            write_text_atomic(Path(self.cfg.OUTPUT_DIR) / options.EPISODES_FILE, text)
-        evaluator = EpisodeEvaluator(self, "test")
-        loader = self.loader("test")
-        if options.CACHE:
-            # Only which clips belong together is drawn: nothing is decoded.
-            loader = construct_loader(
-                self.cfg,
-                "test",
-                self.runtime,
-                DrawnTasks(loader.dataset),
-                size=_CACHED_AT_ONCE,
-                collate_fn=_collate_drawn,
-            )
-        return [(self.protocol("test"), loader, evaluator)]
-
-    def save_results(self, name: str, evaluator: EpisodeEvaluator) -> None:
-        folder = Path(self.cfg.OUTPUT_DIR)
-        evaluator.write_tasks(folder / "tasks.csv")
-        evaluator.write_classes(folder / "classes.csv")
+    def embed(self, model: nn.Module, video: torch.Tensor) -> torch.Tensor:
+        """uint8 clips ``B 3 T H W`` -> their embeddings."""
+        with torch.inference_mode(), build_autocast(self.cfg, self.runtime)():
+            return unwrap(model).embed(self.normalizer(video, self.runtime.device))
 
 
-class DrawnTasks(Dataset):
-    """Numbers of tasks in place of their clips, for embeddings from a cache."""
+class FewShotReport:
+    """Accuracy over episodes with its interval, and per class."""
 
-    views_per_video = 1
+    def __init__(self, cfg: CfgNode, data: FewShotData):
+        self.cfg, self.data = cfg, data
 
-    def __init__(self, episodes: EpisodeDataset):
-        self.episodes = episodes
-        self.list, self.videos_per_pass = episodes.list, episodes.videos_per_pass
+    def evaluator(self, split: str) -> EpisodeEvaluator:
+        return EpisodeEvaluator()
 
-    def __len__(self) -> int:
-        return len(self.episodes)
-
-    def __getitem__(self, key: SampleKey) -> int:
-        return self.episodes.number_of(key)
-
-
-def _collate_drawn(numbers: list[int]) -> Batch:
-    return {"bad": [], "label": torch.tensor(numbers)}
-
-
-class EpisodeEvaluator:
-    """Accuracy of every task and of every class."""
-
-    def __init__(self, task: FewShotTask, split: str):
-        self.task, self.split = task, split
-        self.accuracy: dict[int, float] = {}
-        self.by_class: dict[int, list[int]] = defaultdict(lambda: [0, 0])  # right, all
-        self._autocast = build_autocast(task.cfg, task.runtime)
-        self._cache: FeatureCache | None = None
-        self._sampler = task.episodes(split).sampler
-
-    def add(self, model: nn.Module, batch: Batch) -> dict[str, float]:
-        if "video" not in batch:
-            return self._add_cached(model, batch)
-        episode, labels = self.task.to_device(batch, self.split)
-        with self._autocast():
-            logits, _ = model(episode)
-        right = (logits.argmax(1) == labels).tolist()
-        number = int(batch["index"][0])
-        return self._note([(number, right, batch["global_label"].tolist())])
-
-    def _note(self, tasks: list[tuple[int, list[bool], list[int]]]) -> dict[str, float]:
-        """Take (number, right or wrong, classes of the queries) of some tasks."""
-        for number, right, classes in tasks:
-            self.accuracy[number] = 100 * sum(right) / len(right)
-            for hit, label in zip(right, classes):
-                self.by_class[label][0] += hit
-                self.by_class[label][1] += 1
-        mean = sum(self.accuracy[number] for number, _, _ in tasks) / len(tasks)
-        return {"top1_err": 100 - mean}
-
-    def _add_cached(self, model: nn.Module, batch: Batch) -> dict[str, float]:
-        network, clips = unwrap(model), self.task.clips(self.split)
-        if self._cache is None:
-
-            def embed(video: torch.Tensor) -> torch.Tensor:
-                with self._autocast():
-                    return network.embed(self.task.embed_input(video))
-
-            self._cache = open_cache(self.task.cfg, network, clips, embed)
-        tasks = self._draw(batch["label"].tolist(), self._cache.bad, batch["bad"])
-        if not tasks:
-            return {}
-        device = self.task.runtime.device
-        support, queries, labels = (
-            np.array([getattr(task, name) for task in tasks])
-            for name in ("support", "queries", "labels")
-        )
-        targets = torch.from_numpy(labels).to(device)
-        features = (self._cache.take(clips).to(device) for clips in (support, queries))
-        with self._autocast():
-            logits, _ = network.head(*features, targets, targets)  # N Q K
-        right = (logits.argmax(-1) == targets).tolist()
-        return self._note([(t.number, r, t.query_classes) for t, r in zip(tasks, right)])
-
-    def _draw(
-        self, numbers: list[int], bad: dict[int, BadItem], reported: list[BadItem]
-    ) -> list[Draw]:
-        passed_over = frozenset(bad)
-        tasks = []
-        for number in numbers:
-            try:
-                task = self._sampler.draw(number, passed_over)
-            except VideoError as error:  # a class has too few readable clips
-                reported.append(lost_task(number, error, bad))
-                continue
-            tasks.append(task)
-            reported += [bad[clip] for clip in task.passed]
-        return tasks
-
-    def merge_ranks(self) -> None:
-        gathered = gather_objects((self.accuracy, dict(self.by_class)))
-        self.accuracy, self.by_class = {}, defaultdict(lambda: [0, 0])
-        for accuracy, by_class in gathered:
-            self.accuracy |= accuracy
-            for label, (right, count) in by_class.items():
-                self.by_class[label][0] += right
-                self.by_class[label][1] += count
-
-    @property
-    def estimate(self) -> Estimate:
-        """Mean accuracy over tasks in percent, with its 95 % interval."""
-        return mean_interval([self.accuracy[number] for number in sorted(self.accuracy)])
-
-    def stats(self) -> dict[str, Any]:
-        """``top1_err``, ``score`` (mean accuracy), ``interval`` in percent, ``tasks``."""
-        if not self.accuracy:
-            raise UserError("no task could be read", "see the warnings above", f"{self.split} list")
-        mean, interval = self.estimate
-        return {
-            "top1_err": 100 - mean,
-            "score": mean,
-            "interval": round(interval, 3),
-            "tasks": len(self.accuracy),
-        }
-
-    def summary(self) -> tuple[str, dict[str, Any]]:
-        """One line for people, and entries of the JSON line."""
-        mean, interval = self.estimate
-        text = f"{mean:.2f} ± {interval:.2f} % over {len(self.accuracy)} tasks"
+    def describe(
+        self, result: EvalResult, unreadable: int, total: int
+    ) -> tuple[str, dict[str, Any]]:
+        interval = result.metrics["interval"]
+        text = f"{result.score:.2f} ± {interval:.2f} % over {result.items} episodes"
         entries = {
-            "top1_acc": f"{mean:.2f}",
+            "top1_acc": f"{result.score:.2f}",
             "interval": f"{interval:.2f}",
-            "tasks": len(self.accuracy),
-            "protocol": self.task.protocol(self.split),
+            "episodes": result.items,
+            "protocol": self.data.protocol("test"),
         }
         return text, entries
 
-    def write_tasks(self, path: Path) -> None:
-        """``task,accuracy`` in percent, a line a task: what tools/compare_runs.py reads."""
-        rows = [[number, f"{self.accuracy[number]:.4f}"] for number in sorted(self.accuracy)]
-        _write_csv(path, ["task", "accuracy"], rows)
-
-    def write_classes(self, path: Path) -> None:
-        """Accuracy over all queries of a class."""
-        names = self.task.clips(self.split).class_names
-        rows = [
-            [names[label], count, f"{100 * right / count:.2f}"]
-            for label, (right, count) in sorted(self.by_class.items())
+    def save(self, test: TestRun, evaluator: EpisodeEvaluator) -> None:
+        """``episodes.csv`` (what tools/compare_runs.py reads) and ``classes.csv``."""
+        folder, accuracy = Path(self.cfg.OUTPUT_DIR), evaluator.accuracy
+        rows = [[number, f"{accuracy[number]:.4f}"] for number in sorted(accuracy)]
+        _write_csv(folder / "episodes.csv", ["episode", "accuracy"], rows)
+        names = self.data.class_names("test")
+        per_class = [
+            [names[label], count, f"{100 * correct / count:.2f}"]
+            for label, (correct, count) in sorted(evaluator.by_class.items())
         ]
-        _write_csv(path, ["class", "queries", "accuracy"], rows)
+        _write_csv(folder / "classes.csv", ["class", "queries", "accuracy"], per_class)
 
 
 def _write_csv(path: Path, header: list[str], rows: list[list[Any]]) -> None:
@@ -344,3 +220,39 @@ def _write_csv(path: Path, header: list[str], rows: list[list[Any]]) -> None:
             csv.writer(file).writerows([header, *rows])
 
     write_atomic(path, write)
+
+
+@TASK_REGISTRY.register("fewshot")
+class FewShotTask(Task):
+    """Few-shot recognition; see :class:`slowfast.engine.tasks.base.Task`."""
+
+    data_class = FewShotData
+    module_class = FewShotModule
+    report_class = FewShotReport
+    divides_batches = False
+
+    def tests(self, model: nn.Module) -> list[TestRun]:
+        """One test; with FEWSHOT.CACHE on embeddings that are computed once."""
+        options, episodes = self.cfg.FEWSHOT, self.data.episodes("test")
+        if options.EPISODES_FILE and self.runtime.is_main:
+            lines = episode_lines(episodes.sampler, episodes.clips, len(episodes))
+            text = "".join(f"{line}\n" for line in lines)
+            write_text_atomic(Path(self.cfg.OUTPUT_DIR) / options.EPISODES_FILE, text)
+        loader = self.data.loader("test")
+        if options.CACHE:
+            model.eval()
+            embed = functools.partial(self.module.embed, model)
+            cache = open_cache(self.cfg, model, episodes.clips, embed)
+            dataset = EmbeddedEpisodes(episodes, cache)
+            loader = construct_loader(
+                self.cfg, "test", self.runtime, dataset, _EMBEDDED_PER_BATCH, collate_episodes
+            )
+        return [TestRun(self.data.protocol("test"), loader)]
+
+    @classmethod
+    def read_lists(cls, cfg: CfgNode, splits: Sequence[str]) -> dict[str, ItemList]:
+        return {split: read_clips(cfg, split) for split in splits}
+
+    @classmethod
+    def chance_level(cls, cfg: CfgNode) -> float:
+        return 100 / cfg.FEWSHOT.WAY

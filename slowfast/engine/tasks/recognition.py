@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import csv
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +13,20 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from slowfast.config.node import CfgNode
-from slowfast.datasets.base import VideoDataset
-from slowfast.datasets.build import build_dataset
+from slowfast.datasets.batch import Batch
+from slowfast.datasets.build import build_dataset, dataset_class
 from slowfast.datasets.checks import warn_overlap
 from slowfast.datasets.classnames import check_order
-from slowfast.datasets.loader import construct_loader
+from slowfast.datasets.clip_reader import Views
+from slowfast.datasets.lists import ItemList
+from slowfast.datasets.loader import construct_loader, views_per_process
 from slowfast.engine.distillation import Distillation
 from slowfast.engine.losses import build_loss
-from slowfast.engine.step import LossOutput, build_autocast
-from slowfast.engine.tasks.base import TASK_REGISTRY, Batch
-from slowfast.metrics.topk import topk_errors, unmix
-from slowfast.metrics.views import VideoScores, merge_views
+from slowfast.engine.tasks.base import TASK_REGISTRY, Inputs, LossOutput, Task, TestRun
+from slowfast.metrics.evaluators import EvalResult, ViewEvaluator, error_figures
+from slowfast.metrics.sanity import sanity_warnings
 from slowfast.models.base import MODEL_REGISTRY, resolve_aux_losses
 from slowfast.models.build import build_model
-from slowfast.utils.distributed import gather_objects
-from slowfast.utils.errors import UserError
 from slowfast.utils.files import write_atomic
 from slowfast.utils.logging import get_logger
 from slowfast.utils.runtime import Runtime
@@ -36,23 +36,61 @@ from slowfast.video.mixup import Mixup
 
 logger = get_logger(__name__)
 
-_KS = (1, 5)
-_ENOUGH = 2  # videos a class from which predictions can be judged
+_ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "softmax": lambda x: x.softmax(-1),
+    "sigmoid": torch.sigmoid,
+    "none": lambda x: x,
+}
 
 
-@TASK_REGISTRY.register("recognition")
-class RecognitionTask:
-    """See :class:`slowfast.engine.tasks.base.Task`."""
+class RecognitionData:
+    """Lists of videos with one label each."""
 
     def __init__(self, cfg: CfgNode, runtime: Runtime):
         self.cfg, self.runtime = cfg, runtime
-        self.class_names: list[str] = []
-        self.output_order: list[int] | None = None
-        classes = cfg.MODEL.NUM_CLASSES
+
+    @functools.cache  # noqa: B019  (as long as the task)
+    def item_list(self, split: str) -> ItemList:
+        """The checked list of a split, read once."""
+        return dataset_class(self.cfg, split).load_list(self.cfg, split)
+
+    def class_names(self, split: str) -> list[str]:
+        return self.item_list(split).class_names
+
+    def check(self) -> None:
+        splits = ["train", "val"] if self.cfg.TRAIN.ENABLE else []
+        splits += ["test"] if self.cfg.TEST.ENABLE else []
+        lists = {split: self.item_list(split) for split in splits}
+        for split in sorted(set(splits) - {"train"}):
+            if "train" in lists and self.runtime.is_main:
+                warn_overlap(lists["train"], lists[split])
+
+    def loader(self, split: str, views: Views | None = None) -> DataLoader:
+        """``views``: of a test video, where they are not those of the configuration."""
+        dataset = build_dataset(self.cfg, split, views, self.item_list(split))
+        return construct_loader(self.cfg, split, self.runtime, dataset)
+
+    def tests(self) -> list[TestRun]:
+        """A test for each number of temporal clips."""
+        test = self.cfg.TEST
+        runs = []
+        for count in list(test.NUM_TEMPORAL_CLIPS) or [test.NUM_ENSEMBLE_VIEWS]:
+            views = Views(count, test.NUM_SPATIAL_CROPS)
+            name = f"{views.clips}x{views.crops} views"
+            runs.append(TestRun(name, self.loader("test", views)))
+        return runs
+
+
+class RecognitionModule:
+    """Clips -> logits, their loss, and scores of views."""
+
+    def __init__(self, cfg: CfgNode, runtime: Runtime, data: RecognitionData):
+        self.cfg, self.runtime, self.data = cfg, runtime, data
+        classes, mix = cfg.MODEL.NUM_CLASSES, cfg.MIXUP
         self._loss = build_loss(cfg.MODEL.LOSS_FUNC, classes, cfg.MODEL.LABEL_SMOOTHING)
-        mix = cfg.MIXUP
-        self._mixup = (
-            Mixup(
+        self._mixup = None
+        if mix.ENABLE:
+            self._mixup = Mixup(
                 mix.ALPHA,
                 mix.CUTMIX_ALPHA,
                 mix.PROB,
@@ -60,237 +98,139 @@ class RecognitionTask:
                 mix.LABEL_SMOOTH_VALUE,
                 classes,
             )
-            if mix.ENABLE
-            else None
-        )
         distils = cfg.SOLVER.KD and cfg.TRAIN.ENABLE
         self._distillation = Distillation(cfg, runtime.device) if distils else None
-        self._datasets: dict[str, VideoDataset] = {}
-        self._normalizers: dict[str, Normalizer] = {}
+        self._activation = _ACTIVATIONS[cfg.MODEL.HEAD_ACT]
+        self._views_at_once = views_per_process(cfg, runtime.local_world)
+        self._output_order: list[int] | None = None
 
     def build_model(self) -> nn.Module:
         return build_model(self.cfg, self.runtime.device)
 
-    def check_data(self) -> None:
-        splits = ["train", "val"] if self.cfg.TRAIN.ENABLE else []
-        splits += ["test"] if self.cfg.TEST.ENABLE else []
-        lists = {split: self._dataset(split).list for split in splits}
-        for split in sorted(set(splits) - {"train"}):
-            if "train" in lists and self.runtime.is_main:
-                warn_overlap(lists["train"], lists[split])
-
-    def _dataset(self, split: str) -> VideoDataset:
-        """The data set of a split, its list read once."""
-        if split not in self._datasets:
-            self._datasets[split] = build_dataset(self.cfg, split)
-        return copy.copy(self._datasets[split])  # tests differ in their number of views
-
-    def loader(self, split: str) -> DataLoader:
-        loader = construct_loader(self.cfg, split, self.runtime, self._dataset(split))
-        dataset: VideoDataset = loader.dataset
-        self.class_names = dataset.class_names or self.class_names
-        expected = MODEL_REGISTRY.get(self.cfg.MODEL.MODEL_NAME).spec.input_format(self.cfg)
-        normalizer = build_normalizer(self.cfg, dataset.reads_bgr, expected)
-        self._normalizers[split] = normalizer
-        logger.info(
-            "%s: %s (%s), decoded by %s, %s input, %d batches",
-            split,
-            dataset.list.source,
-            dataset.list.fingerprint,
-            dataset.backend,
-            "BGR" if normalizer.bgr else "RGB",
-            len(loader),
-        )
-        return loader
-
-    def accept_class_names(self, checkpoint_names: list[str]) -> None:
-        """Compare the list's classes with the checkpoint's; UserError if the order differs."""
+    def match_classes(self, checkpoint_names: Sequence[str]) -> None:
+        """UserError if the order of the classes differs, unless DATA.CLASS_ORDER permutes them."""
         if MODEL_REGISTRY.get(self.cfg.MODEL.MODEL_NAME).spec.open_vocabulary:
             return  # its outputs are the classes of the list, whatever it was trained on
-        self.output_order = check_order(
-            self.class_names, checkpoint_names, self.cfg.DATA.CLASS_ORDER
-        )
-        if self.output_order:
-            logger.warning("outputs are reordered by class name: %s", self.output_order)
+        names = self.data.class_names("test")
+        self._output_order = check_order(names, checkpoint_names, self.cfg.DATA.CLASS_ORDER)
+        if self._output_order:
+            logger.warning("outputs are reordered by class name: %s", self._output_order)
 
-    def to_device(self, batch: Batch, split: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """(normalised video, labels) of a batch on the device."""
-        device = self.runtime.device
-        video = batch["video"]
-        views = video.shape[1] if split == "test" else 0
-        video = video.flatten(0, 1) if views else video
-        normalizer = self._normalizers[split]
-        video = normalizer(video, device, batch.get("boxes"))
-        return video, batch["label"].to(device, non_blocking=True)
+    def begin(self, model: nn.Module, split: str) -> None:
+        pass
 
-    def training_input(self, batch: Batch, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        with torch.autocast(self.runtime.device.type, enabled=False):
-            video, labels = self.to_device(batch, "train")
-        if self._mixup is None:
-            return video, labels
-        rng = sample_rng(self.cfg.RNG_SEED, step, int(batch["index"][0]), "mixup")
-        return self._mixup(video, labels, rng)
+    @functools.cache  # noqa: B019  (as long as the task)
+    def normalizer(self, split: str) -> Normalizer:
+        """What brings the clips of a split into the form that the network expects."""
+        expected = MODEL_REGISTRY.get(self.cfg.MODEL.MODEL_NAME).spec.input_format(self.cfg)
+        published_bgr = dataset_class(self.cfg, split).published_bgr
+        return build_normalizer(self.cfg, published_bgr, expected)
 
-    def picture(self, video: torch.Tensor, split: str) -> torch.Tensor:
-        return self._normalizers[split].picture(video)
+    def prepare(self, batch: Batch, split: str, step: int = 0) -> Inputs:
+        """Normalised clips ``B 3 T H W`` on the device (test: all views), in training mixed."""
+        device, test = self.runtime.device, split == "test"
+        video = batch.video.flatten(0, 1) if test else batch.video
+        video = self.normalizer(split)(video, device, batch.boxes)
+        targets = batch.label.to(device, non_blocking=True)
+        if split == "train" and self._mixup is not None:
+            rng = sample_rng(self.cfg.RNG_SEED, step, int(batch.index[0]), "mixup")
+            video, targets = self._mixup(video, targets, rng)
+        return Inputs(video, targets, batch.size, self._views_at_once if test else None)
 
-    def captions(self, batch: Batch, rows: int, targets: torch.Tensor) -> list[str]:
-        names, views = self.class_names, rows // len(batch["path"])
-        captions = []
-        for row in range(rows):
-            item, view = divmod(row, views)
-            tail = f"  view {view + 1}/{views}" if views > 1 else ""
-            label = _describe_target(targets[item], names)
-            captions.append(f"{label}  {Path(batch['path'][item]).name}{tail}")
-        return captions
-
-    def loss(self, model: nn.Module, batch: Batch, step: int) -> LossOutput:
-        labels = batch["label"]
-        video, targets = self.training_input(batch, step)
-        logits, extra = model(video, with_losses=True)
-        extra = resolve_aux_losses(extra, lambda further: self._loss(further, targets))
-        loss = self._loss(logits, targets) + sum(extra.values())
+    def loss(self, model: nn.Module, inputs: Inputs) -> LossOutput:
+        logits, aux = model(inputs.video, with_losses=True)
+        aux = resolve_aux_losses(aux, lambda further: self._loss(further, inputs.targets))
+        loss = self._loss(logits, inputs.targets) + sum(aux.values())
         if self._distillation is not None:
-            loss = self._distillation(loss, logits, video)
-        stats = {f"{name}": float(value.detach()) for name, value in extra.items()}
-        return LossOutput(loss, len(labels), stats | _errors(logits.detach(), targets))
+            loss = self._distillation(loss, logits, inputs.video)
+        stats = {name: float(value.detach()) for name, value in aux.items()}
+        stats |= error_figures(logits.detach(), inputs.targets)
+        return LossOutput(loss, inputs.size, stats)
 
-    def validator(self) -> ViewEvaluator:
-        return ViewEvaluator(self, "val", "sum")
+    def predict(self, model: nn.Module, inputs: Inputs) -> torch.Tensor:
+        """Scores ``videos views classes``; a test video may have more views than fit at once."""
+        parts = inputs.video.split(inputs.views_at_once or len(inputs.video))
+        logits = torch.cat([model(part) for part in parts]).float()
+        if self._output_order:
+            logits = logits[:, self._output_order]
+        return self._activation(logits).unflatten(0, (inputs.size, -1))
 
-    def testers(self) -> list[tuple[str, DataLoader, ViewEvaluator]]:
-        counts = list(self.cfg.TEST.NUM_TEMPORAL_CLIPS) or [self.cfg.TEST.NUM_ENSEMBLE_VIEWS]
-        tests = []
-        for count in counts:
-            loader = self.loader("test")
-            loader.dataset.views = count
-            name = f"{count}x{self.cfg.TEST.NUM_SPATIAL_CROPS} views"
-            evaluator = ViewEvaluator(self, "test", self.cfg.DATA.ENSEMBLE_METHOD)
-            tests.append((name, loader, evaluator))
-        return tests
+    def picture(self, inputs: Inputs, split: str) -> torch.Tensor:
+        return self.normalizer(split).picture(inputs.video)
 
-    def save_results(self, name: str, evaluator: ViewEvaluator) -> None:
+
+class RecognitionReport:
+    """Accuracy over videos, predictions and scores."""
+
+    def __init__(self, cfg: CfgNode, data: RecognitionData):
+        self.cfg, self.data = cfg, data
+
+    def evaluator(self, split: str) -> ViewEvaluator:
+        method = self.cfg.DATA.ENSEMBLE_METHOD if split == "test" else "sum"
+        return ViewEvaluator(method, tuple(self.cfg.TEST.METRICS))
+
+    def describe(
+        self, result: EvalResult, unreadable: int, total: int
+    ) -> tuple[str, dict[str, Any]]:
+        """With unreadable videos also the accuracy that counts them as wrong."""
+        figures = dict(result.metrics)
+        top1, top5 = result.score, 100 - figures.pop("top5_err")
+        del figures["top1_err"]
+        text = f"top-1 {top1:.2f} %, top-5 {top5:.2f} % of {result.items} videos"
+        entries = {"top1_acc": f"{top1:.2f}", "top5_acc": f"{top5:.2f}", "videos": result.items}
+        for name, value in figures.items():
+            text += f", {name} {value:.2f}"
+            entries[name] = f"{value:.2f}"
+        if unreadable:
+            with_bad = top1 * result.items / total
+            entries["top1_acc_with_bad"] = f"{with_bad:.2f}"
+            text += f"; {unreadable} could not be read, counted as wrong: {with_bad:.2f} %"
+        return text, entries
+
+    def save(self, test: TestRun, evaluator: ViewEvaluator) -> None:
+        """``predictions.csv`` and, where asked for, the scores; warnings about odd predictions."""
         folder = Path(self.cfg.OUTPUT_DIR)
-        tag = "" if not self.cfg.TEST.NUM_TEMPORAL_CLIPS else "_" + name.split()[0]
-        evaluator.write_predictions(folder / f"predictions{tag}.csv")
-        for text in evaluator.oddities():
+        tag = "" if not self.cfg.TEST.NUM_TEMPORAL_CLIPS else "_" + test.name.split()[0]
+        names = self.data.class_names("test")
+        write_predictions(evaluator, names, folder / f"predictions{tag}.csv")
+        _, scores, labels = evaluator.videos.tensors()
+        for text in sanity_warnings(scores, labels):
             logger.warning("%s", text)
         if self.cfg.TEST.SAVE_RESULTS_PATH:
-            evaluator.write_scores(folder / self.cfg.TEST.SAVE_RESULTS_PATH)
+            content = {"scores": scores, "labels": labels}
+            path = folder / self.cfg.TEST.SAVE_RESULTS_PATH
+            write_atomic(path, lambda temporary: torch.save(content, temporary))
 
 
-def _describe_target(target: torch.Tensor, names: list[str]) -> str:
-    """A label, or the shares of a mixed one, in words."""
-    if target.ndim == 0:
-        return names[int(target)] if names else f"label {int(target)}"
-    share, best = target.topk(min(2, len(target)))
-    words = [names[int(i)] if names else str(int(i)) for i in best]
-    return " + ".join(f"{100 * float(s):.0f}% {w}" for s, w in zip(share, words) if s > 0.02)
+def write_predictions(evaluator: ViewEvaluator, names: Sequence[str], path: Path) -> None:
+    """A line per video: path, label, prediction, its score, and the names if known."""
+    order, scores, labels = evaluator.videos.tensors()
+    best = scores.max(1)
+
+    def write(temporary: str) -> None:
+        with open(temporary, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["path", "label", "prediction", "score", "label_name", "name"])
+            for row, video in enumerate(order):
+                label, guess = int(labels[row]), int(best.indices[row])
+                words = [names[label], names[guess]] if names else ["", ""]
+                score = f"{best.values[row]:.5f}"
+                writer.writerow([evaluator.paths[video], label, guess, score, *words])
+
+    write_atomic(path, write)
 
 
-def _errors(logits: torch.Tensor, targets: torch.Tensor) -> dict[str, float]:
-    if targets.ndim == 2:
-        logits, targets = unmix(logits, targets)
-    top1, top5 = topk_errors(logits, targets, _KS)
-    return {"top1_err": top1, "top5_err": top5}
+@TASK_REGISTRY.register("recognition")
+class RecognitionTask(Task):
+    """Supervised recognition; see :class:`slowfast.engine.tasks.base.Task`."""
 
+    data_class = RecognitionData
+    module_class = RecognitionModule
+    report_class = RecognitionReport
 
-class ViewEvaluator:
-    """Scores of every view of every video, merged by video."""
+    def tests(self, model: nn.Module) -> list[TestRun]:
+        return self.data.tests()
 
-    def __init__(self, task: RecognitionTask, split: str, method: str):
-        self.task, self.split = task, split
-        self.scores = VideoScores(method)
-        self.paths: dict[int, str] = {}
-        cfg = task.cfg
-        self._activation = {
-            "softmax": lambda x: x.softmax(-1),
-            "sigmoid": torch.sigmoid,
-            "none": lambda x: x,
-        }[cfg.MODEL.HEAD_ACT]
-        self._chunk = max(cfg.TEST.BATCH_SIZE // task.runtime.local_world, 1)
-        self._autocast = build_autocast(cfg, task.runtime)
-
-    def add(self, model: nn.Module, batch: Batch) -> dict[str, float]:
-        videos = len(batch["label"])
-        video, _ = self.task.to_device(batch, self.split)
-        # Validation goes through whole; a test video may have more views than fit at once.
-        parts = video.split(self._chunk) if self.split == "test" else [video]
-        with self._autocast():
-            logits = torch.cat([model(part) for part in parts]).float()
-        if self.task.output_order:
-            logits = logits[:, self.task.output_order]
-        scores = self._activation(logits).unflatten(0, (videos, -1)).cpu()
-        for row, index, label, path in zip(
-            scores, batch["index"].tolist(), batch["label"].tolist(), batch["path"]
-        ):
-            self.scores.add(index, label, row)
-            self.paths[index] = path
-        merged = merge_views(scores, self.scores.method)
-        return _errors(merged, batch["label"])
-
-    def merge_ranks(self) -> None:
-        for scores, paths in gather_objects((self.scores, self.paths)):
-            self.scores.update(scores)
-            self.paths.update(paths)
-
-    def stats(self) -> dict[str, Any]:
-        """``top1_err``, ``top5_err``, ``score`` (top-1 accuracy) and ``videos``."""
-        if not len(self.scores):
-            raise UserError(
-                "no video could be read", "see the warnings above", f"{self.split} list"
-            )
-        top1, top5 = self.scores.accuracies(_KS)
-        stats = {"top1_err": 100 - top1, "top5_err": 100 - top5, "score": top1}
-        return stats | {"videos": len(self.scores)}
-
-    def summary(self) -> tuple[str, dict[str, Any]]:
-        """One line for people, and entries of the JSON line."""
-        top1, top5 = self.scores.accuracies(_KS)
-        count = len(self.scores)
-        text = f"top-1 {top1:.2f} %, top-5 {top5:.2f} % of {count} videos"
-        return text, {"top1_acc": f"{top1:.2f}", "top5_acc": f"{top5:.2f}", "videos": count}
-
-    def oddities(self) -> list[str]:
-        """What hints at labels in another order, or at a network that has collapsed."""
-        _, scores, labels = self.scores.tensors()
-        guesses, classes = scores.argmax(1), len(labels.unique())
-        if len(labels) < _ENOUGH * classes or classes < 2:
-            return []
-        covered = len(guesses.unique())
-        right = float((guesses == labels).float().mean())
-        confident = float((scores.max(1).values / scores.sum(1).clamp_min(1e-9)).mean())
-        odd = []
-        if covered <= classes // 2:
-            odd.append(f"predictions cover {covered} of the {classes} classes in the list")
-        if right <= 1 / classes and covered > classes // 2 and confident > 0.5:
-            odd.append(
-                f"the network is sure of itself ({100 * confident:.0f} % on average) and right in "
-                f"{100 * right:.1f} % of {len(labels)} videos: are the labels of the list in the "
-                "order of the checkpoint's classes?"
-            )
-        return odd
-
-    def write_predictions(self, path: Path) -> None:
-        """A line a video: path, label, prediction, its score, and the names if known."""
-        names = self.task.class_names
-        order, scores, labels = self.scores.tensors()
-        best = scores.max(1)
-
-        def write(temporary: str) -> None:
-            with open(temporary, "w", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file)
-                writer.writerow(["path", "label", "prediction", "score", "label_name", "name"])
-                for row, video in enumerate(order):
-                    label, guess = int(labels[row]), int(best.indices[row])
-                    words = [names[label], names[guess]] if names else ["", ""]
-                    score = f"{best.values[row]:.5f}"
-                    writer.writerow([self.paths[video], label, guess, score, *words])
-
-        write_atomic(path, write)
-
-    def write_scores(self, path: Path) -> None:
-        """Merged scores ``N classes`` and labels ``N`` of all videos in list order."""
-        _, scores, labels = self.scores.tensors()
-        content = {"scores": scores, "labels": labels}
-        write_atomic(path, lambda temporary: torch.save(content, temporary))
+    @classmethod
+    def read_lists(cls, cfg: CfgNode, splits: Sequence[str]) -> dict[str, ItemList]:
+        return {split: dataset_class(cfg, split).read_list(cfg, split) for split in splits}

@@ -1,0 +1,118 @@
+"""ClipReader: an item of a list -> the clips of a split, decoded, sampled and cropped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+from slowfast.config.node import CfgNode
+from slowfast.datasets.lists import Item
+from slowfast.utils.errors import VideoError
+from slowfast.utils.seeding import sample_rng
+from slowfast.video import pipelines
+from slowfast.video.sampler import build_sampler
+from slowfast.video.source import Source, open_source, resolve_backend
+
+Sample = dict[str, Any]
+
+
+class Views(NamedTuple):
+    """Views of a test video: temporal clips times spatial crops."""
+
+    clips: int
+    crops: int
+
+    @property
+    def count(self) -> int:
+        return self.clips * self.crops
+
+
+def configured_views(cfg: CfgNode) -> Views:
+    """The views that the section TEST asks for."""
+    return Views(cfg.TEST.NUM_ENSEMBLE_VIEWS, cfg.TEST.NUM_SPATIAL_CROPS)
+
+
+class ClipReader:
+    """Reads clips for one split.
+
+    ``sampling``: how frames are chosen where DATA.SAMPLING is ``auto``; ``views``: of a test video;
+    ``short_side_is_crop``: test frames are resized so that their short side is the crop;
+    ``mirrored_labels``: label -> label of the mirrored clip, None where clips are not mirrored.
+    """
+
+    def __init__(
+        self,
+        cfg: CfgNode,
+        split: str,
+        *,
+        sampling: str = "clip",
+        views: Views | None = None,
+        short_side_is_crop: bool = False,
+        mirrored_labels: Mapping[int, int | None] | None = None,
+    ):
+        assert split in ("train", "val", "test"), split
+        self.split, self.data, self.seed = split, cfg.DATA, cfg.RNG_SEED
+        self.views = views or configured_views(cfg)
+        self.copies = cfg.AUG.NUM_SAMPLE
+        self.sampler = build_sampler(cfg, sampling)
+        self.backend = resolve_backend(cfg.DATA.DECODING_BACKEND)
+        self.mirrored_labels = mirrored_labels or {}
+        self._decode_threads = cfg.DATA_LOADER.ENABLE_MULTI_THREAD_DECODE
+        if split == "train":
+            self.pipeline: Any = pipelines.build_train_pipeline(cfg)
+            self._clips_of = self._train_clips
+        elif split == "val":
+            self.pipeline = pipelines.build_val_pipeline(cfg)
+            self._clips_of = self._val_clip
+        else:
+            self.pipeline = pipelines.build_test_pipeline(cfg, short_side_is_crop)
+            self._clips_of = self._test_clips
+
+    def open(self, item: Item) -> Source:
+        """The source of an item: a frame folder or a video file."""
+        return open_source(
+            item.path, self.data.IMAGE_TEMPLATE, item.num_frames, self.backend, self._decode_threads
+        )
+
+    def read(self, item: Item, epoch: int, index: int) -> Sample:
+        """Clips of an item; random numbers depend on (seed, ``epoch``, ``index``) alone.
+
+        Gives ``video`` (uint8 ``C T H W``; training with AUG.NUM_SAMPLE > 1 ``copies C T H W``,
+        test ``views C T H W``), in training also ``boxes`` ``copies count 5`` and, for a mirrored
+        clip of another class, its ``label``. VideoError if the item cannot be read.
+        """
+        source = self.open(item)
+        if source.num_frames < self.data.MIN_FRAMES:
+            raise VideoError(
+                item.path,
+                f"has {source.num_frames} frames, DATA.MIN_FRAMES is {self.data.MIN_FRAMES}",
+            )
+        return self._clips_of(source, item.label, epoch, index)
+
+    def _train_clips(self, source: Source, label: int, epoch: int, index: int) -> Sample:
+        rng = sample_rng(self.seed, epoch, index)
+        indices = self.sampler.train(source.num_frames, source.fps, rng)
+        (clip,) = source.clips([indices])
+        other = self.mirrored_labels.get(label, label)
+        copies = [self.pipeline(clip, rng, other is not None) for _ in range(self.copies)]
+        videos, boxes, mirrored = zip(*copies)
+        if self.copies == 1:
+            sample = {"video": videos[0], "boxes": boxes[0][None]}
+            return sample | {"label": other} if mirrored[0] else sample
+        return {"video": stack_channels_last(videos), "boxes": torch.stack(boxes)}
+
+    def _val_clip(self, source: Source, label: int, epoch: int, index: int) -> Sample:
+        indices = self.sampler.validation(source.num_frames, source.fps)
+        return {"video": self.pipeline(source.clips([indices]))[0]}
+
+    def _test_clips(self, source: Source, label: int, epoch: int, index: int) -> Sample:
+        """All views from one decode, in the reference's order: crops within clips."""
+        index_lists = self.sampler.test(source.num_frames, source.fps, self.views.clips)
+        return {"video": self.pipeline(source.clips(index_lists))}
+
+
+def stack_channels_last(videos: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Stack ``C T H W`` tensors in channels-last memory without reordering them."""
+    return torch.stack([v.movedim(-4, -1) for v in videos]).movedim(-1, -4)

@@ -1,0 +1,96 @@
+"""What the steps of an epoch leave in the log."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from slowfast.config.node import CfgNode
+from slowfast.engine.loggers import Loggers
+from slowfast.engine.meters import EpochMeter
+from slowfast.engine.step import StepOutput
+from slowfast.metrics.evaluators import EvalResult, is_error
+from slowfast.utils.errors import UserError
+from slowfast.utils.progress import Progress, StepTimer
+from slowfast.utils.runtime import Runtime
+
+
+class EpochLogger:
+    """Logs the steps of one training epoch; ``meter`` holds its statistics so far."""
+
+    def __init__(self, cfg: CfgNode, runtime: Runtime, loggers: Loggers, epoch: int, steps: int):
+        self.runtime, self.loggers, self.steps = runtime, loggers, steps
+        epochs = cfg.SOLVER.MAX_EPOCH
+        self._epochs_left = epochs - epoch
+        self.meter = EpochMeter("train", epoch, epochs, steps, cfg.LOG_PERIOD)
+        self.bar = Progress(f"train {epoch + 1}/{epochs}", steps, cfg.LOG_PERIOD)
+        self.timer = StepTimer()
+        self.finished = False
+
+    def log_step(self, output: StepOutput, number: int, lr: float, step: int) -> None:
+        """Log iteration ``number`` of the epoch, optimizer step ``step`` of the run."""
+        self.timer.step_done(output.size)
+        figures = {"loss": output.loss, **output.stats}
+        last = {"lr": lr, "grad_norm": output.grad_norm}
+        if not output.skipped:
+            self.meter.add(output.size, figures, last)
+        if self.meter.is_due(number) and self.meter.size:
+            memory = self.runtime.gpu_memory_gb()
+            line = self.meter.step_stats(number, self.timer.step, memory, **self._times())
+            self.loggers.log("train_iter", line, step)
+        self.loggers.log("train_step", figures | last, step)
+        left = self._epochs_left * self.steps - number - 1
+        times = self.timer.describe(self.runtime.peak_memory_gb(), left)
+        self.bar.update(number + 1, f"loss {output.loss:.3f}  lr {lr:.2e}  {times}")
+
+    def finish(self, bad_items: int, source: str, step: int) -> None:
+        """Log the epoch line; UserError if the epoch had no readable video."""
+        self.bar.close()
+        self.finished = True
+        if self.meter.size == 0:
+            raise UserError("no video could be read in a whole epoch", "see bad_items.tsv", source)
+        line = self.meter.epoch_stats(
+            self.runtime.gpu_memory_gb(),
+            **self._times(),
+            bad_items=bad_items,
+            clips_per_second=self.timer.clips_per_second,
+        )
+        self.loggers.log("train_epoch", line, step)
+
+    def _times(self) -> dict[str, float]:
+        timer = self.timer
+        return {"dt": timer.step, "dt_data": timer.wait, "dt_net": timer.compute}
+
+
+class ValObserver:
+    """Logs the batches of a validation, and its line."""
+
+    def __init__(
+        self,
+        cfg: CfgNode,
+        runtime: Runtime,
+        loggers: Loggers,
+        epoch: int,
+        batches: int,
+        step: int,
+        unit: str,
+    ):
+        self.runtime, self.loggers, self.step, self.unit = runtime, loggers, step, unit
+        self.title = f"val {epoch + 1}/{cfg.SOLVER.MAX_EPOCH}"
+        self.log_every = cfg.LOG_PERIOD
+        epochs = cfg.SOLVER.MAX_EPOCH
+        self.meter = EpochMeter("val", epoch, epochs, batches, cfg.LOG_PERIOD)
+
+    def on_batch(self, step: int, figures: dict[str, float], size: int, timer: StepTimer) -> None:
+        if size:
+            self.meter.add(size, figures)
+        if self.meter.is_due(step) and self.meter.size:
+            memory = self.runtime.gpu_memory_gb()
+            line = self.meter.step_stats(step, timer.step, memory, time_diff=timer.step)
+            self.loggers.log("val_iter", line, self.step)
+
+    def finish(self, result: EvalResult, best: dict[str, float], bad_items: int) -> None:
+        """Log the result, the number of its items and the best errors so far."""
+        line: dict[str, Any] = self.meter.epoch_stats(self.runtime.gpu_memory_gb())
+        line |= result.metrics | {self.unit: result.items, "bad_items": bad_items}
+        line |= {f"min_{name}": best[name] for name in result.metrics if is_error(name)}
+        self.loggers.log("val_epoch", line, self.step)

@@ -1,0 +1,126 @@
+"""Evaluators: scores and labels of batches -> metrics over a whole pass.
+
+An evaluator knows no network, no device and no configuration, so that it also runs over scores
+that were saved. ``tools/`` and loops only use the contract :class:`Evaluator`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+
+from slowfast.metrics.topk import topk_errors, unmix
+from slowfast.metrics.views import VideoScores, merge_views
+from slowfast.utils.errors import UserError
+from slowfast.utils.registry import Registry
+
+KS = (1, 5)
+
+# (scores N classes, labels N) -> a number; a name that ends in _err is better when lower.
+Metric = Callable[[torch.Tensor, torch.Tensor], float]
+METRIC_REGISTRY: Registry[Metric] = Registry("metric", "TEST.METRICS")
+
+
+class LabelledBatch(Protocol):
+    """What an evaluator reads of a batch: ``label`` ``B``, ``index`` ``B`` and a path each."""
+
+    label: torch.Tensor
+    index: torch.Tensor
+    path: Sequence[str]
+    episode: Any
+
+
+@dataclass(frozen=True)
+class EvalResult:
+    """Figures of a pass: ``metrics`` by name, the ``score`` that the best checkpoint is chosen by
+    (higher is better), and the number of ``items`` that were evaluated."""
+
+    metrics: dict[str, float]
+    score: float
+    items: int
+
+
+def is_error(metric: str) -> bool:
+    """Whether a metric is better when lower: its name ends in ``_err``."""
+    return metric.endswith("_err")
+
+
+class Evaluator(Protocol):
+    """Collects scores over a pass; ``unit`` is the plural of what it counts (videos, episodes)."""
+
+    unit: str
+
+    def update(self, scores: torch.Tensor, batch: LabelledBatch) -> dict[str, float]:
+        """Take the scores of a batch; gives the figures of this batch."""
+        ...
+
+    def merge(self, other: Evaluator) -> None:
+        """Take over what another process has collected, each item once."""
+        ...
+
+    def compute(self) -> EvalResult:
+        """The figures over everything; UserError if there is nothing."""
+        ...
+
+
+def error_figures(scores: torch.Tensor, targets: torch.Tensor) -> dict[str, float]:
+    """Top-1 and top-5 error in percent of ``B classes`` and labels ``B``, or mixed targets
+    ``B classes``."""
+    if targets.ndim == 2:
+        scores, targets = unmix(scores, targets)
+    top1, top5 = topk_errors(scores, targets, KS)
+    return {"top1_err": top1, "top5_err": top5}
+
+
+@dataclass
+class ViewEvaluator:
+    """Scores of the views of every video, merged per video by ``method`` (sum or max).
+
+    ``metrics`` are names of further metrics; see :data:`METRIC_REGISTRY`.
+    """
+
+    method: str = "sum"
+    metrics: Sequence[str] = ()
+    unit: str = "videos"
+    videos: VideoScores = field(init=False)
+    paths: dict[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.videos = VideoScores(self.method)
+
+    def update(self, scores: torch.Tensor, batch: LabelledBatch) -> dict[str, float]:
+        """Scores ``videos views classes`` of a batch."""
+        scores = scores.cpu()
+        rows = zip(scores, batch.index.tolist(), batch.label.tolist(), batch.path)
+        for row, index, label, path in rows:
+            self.videos.add(index, label, row)
+            self.paths[index] = path
+        return error_figures(merge_views(scores, self.method), batch.label.cpu())
+
+    def merge(self, other: ViewEvaluator) -> None:
+        self.videos.update(other.videos)
+        self.paths |= other.paths
+
+    def compute(self) -> EvalResult:
+        """``top1_err`` and ``top5_err`` in percent and the chosen metrics; the score is the top-1
+        accuracy in percent."""
+        if not len(self.videos):
+            raise UserError("no video could be read", "see the warnings above")
+        _, scores, labels = self.videos.tensors()
+        top1, top5 = self.videos.accuracies(KS)
+        figures = {"top1_err": 100 - top1, "top5_err": 100 - top5}
+        figures |= {name: METRIC_REGISTRY.get(name)(scores, labels) for name in self.metrics}
+        return EvalResult(figures, top1, len(self.videos))
+
+
+@METRIC_REGISTRY.register("mean_class_accuracy")
+def mean_class_accuracy(scores: torch.Tensor, labels: torch.Tensor) -> float:
+    """Mean over the classes that have videos of their top-1 accuracy, in percent."""
+    hits = (scores.argmax(1) == labels).double()
+    counts = torch.bincount(labels).double()
+    correct = torch.bincount(labels, weights=hits)
+    present = counts > 0
+    return float(100 * (correct[present] / counts[present]).mean())
