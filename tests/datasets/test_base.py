@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from slowfast.datasets import base
-from slowfast.datasets.base import BadItem, SampleKey
+from slowfast.datasets import clip_reader
+from slowfast.datasets.base import SampleKey
+from slowfast.datasets.batch import BadItem
+from slowfast.datasets.batch_samplers import EpochBatchSampler
 from slowfast.datasets.build import build_dataset
-from slowfast.datasets.loader import EpochBatches, construct_loader
+from slowfast.datasets.loader import construct_loader
 from slowfast.utils.errors import UserError, VideoError
 from slowfast.video import clip_ops
 from slowfast.video.source import open_source, open_video
@@ -53,7 +55,7 @@ def test_any_number_of_workers(make_cfg, workers):
         result = []
         for epoch in range(2):  # the second epoch runs on the same workers
             loader.batch_sampler.set_epoch(epoch)
-            result += [(b["video"], b["label"], b["boxes"]) for b in loader]
+            result += [(b.video, b.label, b.boxes) for b in loader]
         return result
 
     for ours, theirs in zip(batches(workers), batches(0), strict=True):
@@ -64,7 +66,7 @@ def test_validation_is_deterministic_and_central(make_cfg):
     dataset = build_dataset(make_cfg(), "val")
     item = dataset.items[0]
     opened = open_video(item.path)
-    (clip,) = opened.frames([dataset.sampler.validation(opened.num_frames, opened.fps)])
+    (clip,) = opened.frames([dataset.reader.sampler.validation(opened.num_frames, opened.fps)])
     clip = clip_ops.resize_short_side(clip, 32)
     box = clip_ops.uniform_crop_box(*clip.shape[1:3], 32, 1)
     expected = torch.from_numpy(clip_ops.crop(clip, box).copy()).permute(3, 0, 1, 2)
@@ -75,13 +77,13 @@ def test_validation_is_deterministic_and_central(make_cfg):
 def test_all_views_come_from_one_decode(make_cfg, monkeypatch):
     dataset = build_dataset(make_cfg({"DATA.SAMPLING": "clip", "DATA.SAMPLING_RATE": 2}), "test")
     calls = []
-    monkeypatch.setattr(base, "open_source", lambda *a: calls.append(a) or open_source(*a))
+    monkeypatch.setattr(clip_reader, "open_source", lambda *a: calls.append(a) or open_source(*a))
     views = dataset[1]["video"]
     assert len(calls) == 1 and views.shape == (2 * 3, 3, 4, 32, 32)
     # view k of K and crop c, as the reference numbers them, each computed by itself
     opened = open_video(dataset.items[1].path)
     for number, view in enumerate(views):
-        indices = dataset.sampler.test(opened.num_frames, opened.fps, 2)[number // 3]
+        indices = dataset.reader.sampler.test(opened.num_frames, opened.fps, 2)[number // 3]
         clip = clip_ops.resize_short_side(opened.frames([indices])[0], 32)
         box = clip_ops.uniform_crop_box(*clip.shape[1:3], 32, number % 3)
         expected = torch.from_numpy(clip_ops.crop(clip, box).copy()).permute(3, 0, 1, 2)
@@ -90,14 +92,14 @@ def test_all_views_come_from_one_decode(make_cfg, monkeypatch):
 
 def test_batches_keep_copies_together(make_cfg):
     batch = next(iter(construct_loader(make_cfg(AUGMENTED), "train")))
-    assert batch["video"].shape == (8, 3, 4, 32, 32)
-    assert batch["index"][0::2].tolist() == batch["index"][1::2].tolist()
-    assert len(batch["path"]) == 8 and batch["boxes"].shape == (8, 1, 5)
+    assert batch.video.shape == (8, 3, 4, 32, 32)
+    assert batch.index[0::2].tolist() == batch.index[1::2].tolist()
+    assert len(batch.path) == 8 and batch.boxes.shape == (8, 1, 5)
 
 
 def test_batch_memory_is_channels_last(make_cfg):
     batch = next(iter(construct_loader(make_cfg(), "train")))
-    assert batch["video"].movedim(1, -1).is_contiguous()
+    assert batch.video.movedim(1, -1).is_contiguous()
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
@@ -105,7 +107,7 @@ def test_every_test_video_once_over_ranks(world):
     seen = [
         key.index
         for rank in range(world)
-        for batch in EpochBatches(10, 4, train=False, seed=0, rank=rank, world=world)
+        for batch in EpochBatchSampler(10, 4, train=False, seed=0, rank=rank, world=world)
         for key in batch
     ]
     assert sorted(seen) == list(range(10))
@@ -115,7 +117,7 @@ def test_ranks_share_the_global_batches_of_one_process():
     def batches(size, rank, world):
         return [
             [key.index for key in batch]
-            for batch in EpochBatches(11, size, train=True, seed=3, rank=rank, world=world)
+            for batch in EpochBatchSampler(11, size, train=True, seed=3, rank=rank, world=world)
         ]
 
     alone = batches(4, 0, 1)
@@ -124,12 +126,12 @@ def test_ranks_share_the_global_batches_of_one_process():
 
 
 def test_resumed_epoch_goes_on_where_it_stopped():
-    whole = EpochBatches(20, 4, train=True, seed=3)
+    whole = EpochBatchSampler(20, 4, train=True, seed=3)
     whole.set_epoch(5)
-    rest = EpochBatches(20, 4, train=True, seed=3)
+    rest = EpochBatchSampler(20, 4, train=True, seed=3)
     rest.set_epoch(5, skip=2)
     assert list(whole)[2:] == list(rest)
-    other = EpochBatches(20, 4, train=True, seed=3)
+    other = EpochBatchSampler(20, 4, train=True, seed=3)
     other.set_epoch(6)
     assert list(whole) != list(other)
 
@@ -154,7 +156,7 @@ def test_a_broken_video_is_reported_not_replaced(make_cfg, shapes, tmp_path):
     assert (bad.index, bad.line, bad.path) == (16, 17, f"{tmp_path}/bad.mp4") and bad.cause
     loader = construct_loader(make_cfg(words | {"TRAIN.BATCH_SIZE": 17}), "train")
     batch = next(iter(loader))
-    assert len(batch["label"]) == 16 and [b.index for b in batch["bad"]] == [16]
+    assert batch.size == 16 and [b.index for b in batch.bad] == [16]
     strict = build_dataset(make_cfg(words | {"DATA.ON_ERROR": "raise"}), "train")
     with pytest.raises(VideoError, match=r"bad\.mp4"):
         strict[16]
@@ -205,12 +207,12 @@ def something(tmp_path):
 def test_frame_folders_of_something(make_cfg, something):
     cfg = make_cfg(something)
     train, test = build_dataset(cfg, "train"), build_dataset(cfg, "test")
-    assert train.sampler.kind == "segment" and train.reads_bgr
+    assert train.reader.sampler.kind == "segment" and train.published_bgr
     assert train[0]["video"].shape == (3, 4, 32, 32)
     assert test[0]["video"].shape == (6, 3, 4, 32, 32)
     # published: with one crop, too, the short side equals the crop
     one = build_dataset(make_cfg(something | {"TEST.NUM_SPATIAL_CROPS": 1}), "test")
-    assert one._test.short_side == 32
+    assert one.reader.pipeline.short_side == 32
 
 
 def test_frame_folder_shorter_than_listed(make_cfg, something, tmp_path):

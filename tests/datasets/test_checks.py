@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from slowfast.datasets import checks
-from slowfast.datasets.base import BadItem, SampleKey
+from slowfast.datasets.base import SampleKey
+from slowfast.datasets.batch import BadItem
 from slowfast.datasets.build import build_dataset
 from slowfast.datasets.lists import Item, ItemList
 from slowfast.datasets.loader import collate, construct_loader
@@ -75,7 +76,7 @@ def test_class_names_must_fit(make_cfg, lists, tmp_path):
 def test_shared_videos_are_told_before_training(make_cfg, lists, said, shapes):
     both = rows("train", [0, 1, 2, 3])
     words = lists(train=both, val=rows("val", [0, 1, 2, 3]), test=both[1:3])
-    build_task(make_cfg(words), Runtime("cpu")).check_data()
+    build_task(make_cfg(words), Runtime("cpu")).data.check()
     (text,) = said
     assert text.startswith("2 of 2 videos of") and "test.csv are also trained on" in text
     one = ItemList([Item("a/../b.mp4", 0)], "one")
@@ -85,7 +86,7 @@ def test_shared_videos_are_told_before_training(make_cfg, lists, said, shapes):
 def test_the_test_list_is_read_before_training(make_cfg, lists):
     words = lists(train=rows("train", [0, 1, 2, 3]), val=rows("val", [0, 1, 2, 3]))
     with pytest.raises(UserError, match="there is no file .*test.csv"):
-        build_task(make_cfg(words), Runtime("cpu")).check_data()
+        build_task(make_cfg(words), Runtime("cpu")).data.check()
 
 
 # -- videos that cannot be read ------------------------------------------------------------------
@@ -112,7 +113,7 @@ def test_replaced_videos_are_still_counted(make_cfg, broken):
         assert all(bad.path.endswith("bad.mp4") for bad in one["replaced"])
     assert len({s["index"] for s in first}) > 1  # not always the same one
     batch = collate([dataset[SampleKey(0, 0)], first[0]])
-    assert len(batch["label"]) == 2 and batch["bad"] == first[0]["replaced"]
+    assert batch.size == 2 and batch.bad == first[0]["replaced"]
 
 
 def test_replacement_is_for_training_alone(make_cfg, broken, tmp_path):
@@ -144,4 +145,4 @@ def test_too_short_is_unreadable(make_cfg, lists):
 def test_batches_of_a_loader_carry_them(make_cfg, broken):
     cfg = make_cfg(broken | {"TRAIN.BATCH_SIZE": 4})
     (batch,) = construct_loader(cfg, "train")
-    assert len(batch["label"]) == 3 and [b.line for b in batch["bad"]] == [2]
+    assert batch.size == 3 and [b.line for b in batch.bad] == [2]

@@ -147,10 +147,10 @@ def test_videofolder_lists_of_trn(tmp_path):
     folder = {"NUM_GPUS": 0, "DATA.PATH_TO_DATA_DIR": tmp_path, "DATA.PATH_PREFIX": "rgb"}
     cfg = load_config(overrides=words(folder))
     for name in ("jester", "ssv2"):
-        found = DATASET_REGISTRY.get(name).list_of(cfg, "train")
+        found = DATASET_REGISTRY.get(name).read_list(cfg, "train")
         assert [(i.path, i.num_frames, i.label) for i in found.items] == [
             ("rgb/34870", 37, 1),
             ("rgb/56557", 12, 0),
         ]
         assert found.class_names == ["Doing other things", "Drumming Fingers"]
-        assert len(DATASET_REGISTRY.get(name).list_of(cfg, "test").items) == 1
+        assert len(DATASET_REGISTRY.get(name).read_list(cfg, "test").items) == 1

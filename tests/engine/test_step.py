@@ -10,9 +10,13 @@ import torch
 from timm.utils import ModelEmaV3
 from torch import nn
 
+from slowfast.datasets.batch import Batch
+from slowfast.engine.nonfinite import describe_gradients
 from slowfast.engine.optim import build_optimizer
-from slowfast.engine.step import LossOutput, OptimizerStep, describe_gradients
+from slowfast.engine.step import OptimizerStep
+from slowfast.engine.tasks.base import LossOutput
 from slowfast.models import build_model
+from slowfast.models.spec import ModelSpec
 from slowfast.utils.errors import UserError
 from slowfast.utils.runtime import Runtime
 
@@ -20,6 +24,8 @@ CPU = Runtime(torch.device("cpu"))
 
 
 class Line(nn.Module):
+    spec = ModelSpec()
+
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
@@ -28,31 +34,28 @@ class Line(nn.Module):
     def forward(self, x):
         return self.body(x)
 
-    def no_weight_decay(self):
-        return set()
-
-    def group_factors(self):
-        return {}
-
 
 def make_step(cfg, model, ema=None):
-    return OptimizerStep(cfg, model, build_optimizer(cfg, model), CPU, ema)
+    return OptimizerStep(cfg, model, Classify(), build_optimizer(cfg, model), CPU, ema)
 
 
-def loss_for(model):
-    def loss(batch):
-        out = model(batch["video"])
-        value = nn.functional.cross_entropy(out, batch["label"])
-        return LossOutput(value, len(batch["label"]), {"err": float(value.detach())})
+class Classify:
+    """The part of a task that a step uses."""
 
-    return loss
+    def prepare(self, batch, split, step=0):
+        assert not torch.is_autocast_enabled("cpu")
+        return batch
+
+    def loss(self, model, batch):
+        value = nn.functional.cross_entropy(model(batch.video), batch.label)
+        return LossOutput(value, batch.size, {"err": float(value.detach())})
 
 
 def batches(sizes, seed=0):
     torch.manual_seed(seed)
     x, y = torch.randn(sum(sizes), 6), torch.randint(0, 3, (sum(sizes),))
     parts = zip(x.split(sizes), y.split(sizes))
-    return [{"video": a, "label": b, "path": [f"v{i}" for i in range(len(b))]} for a, b in parts]
+    return [Batch(video=a, label=b, path=[f"v{i}" for i in range(len(b))]) for a, b in parts]
 
 
 @pytest.mark.parametrize("sizes", [[4, 4, 4], [4, 4, 1]])
@@ -61,9 +64,7 @@ def test_accumulated_step_is_the_large_batch(make_cfg, sizes):
     results = []
     for parts in (sizes, [sum(sizes)]):
         model = Line()
-        output = make_step(cfg, model)(
-            batches(sizes) if parts is sizes else _joined(sizes), loss_for(model), 0.1, 0
-        )
+        output = make_step(cfg, model)(batches(sizes) if parts is sizes else _joined(sizes), 0.1, 0)
         results.append((output, copy.deepcopy(model.state_dict())))
     (a, weights_a), (b, weights_b) = results
     assert a.loss == pytest.approx(b.loss, rel=1e-6) and a.size == b.size == sum(sizes)
@@ -76,19 +77,19 @@ def test_accumulated_step_is_the_large_batch(make_cfg, sizes):
 def _joined(sizes):
     parts = batches(sizes)
     return [
-        {
-            "video": torch.cat([p["video"] for p in parts]),
-            "label": torch.cat([p["label"] for p in parts]),
-            "path": ["x"] * sum(sizes),
-        }
+        Batch(
+            video=torch.cat([p.video for p in parts]),
+            label=torch.cat([p.label for p in parts]),
+            path=["x"] * sum(sizes),
+        )
     ]
 
 
 def test_norm_is_measured_before_clipping(make_cfg):
     free, tight = Line(), Line()
-    out = make_step(make_cfg(), free)(batches([8]), loss_for(free), 0.1, 0)
+    out = make_step(make_cfg(), free)(batches([8]), 0.1, 0)
     cfg = make_cfg({"SOLVER.CLIP_GRAD_L2NORM": out.grad_norm / 10})
-    clipped = make_step(cfg, tight)(batches([8]), loss_for(tight), 0.1, 0)
+    clipped = make_step(cfg, tight)(batches([8]), 0.1, 0)
     assert clipped.grad_norm == pytest.approx(out.grad_norm)
     left = math.sqrt(sum(p.grad.square().sum() for p in tight.parameters()))
     assert left == pytest.approx(out.grad_norm / 10, rel=1e-3)
@@ -96,9 +97,7 @@ def test_norm_is_measured_before_clipping(make_cfg):
 
 def test_clipping_by_value(make_cfg):
     model = Line()
-    make_step(make_cfg({"SOLVER.CLIP_GRAD_VAL": 0.001}), model)(
-        batches([8]), loss_for(model), 0.1, 0
-    )
+    make_step(make_cfg({"SOLVER.CLIP_GRAD_VAL": 0.001}), model)(batches([8]), 0.1, 0)
     assert max(p.grad.abs().max() for p in model.parameters()) <= 0.001
 
 
@@ -106,9 +105,9 @@ def test_not_finite_stops_and_names_the_videos(make_cfg):
     model = Line()
     before = copy.deepcopy(model.state_dict())
     bad = batches([4])
-    bad[0]["video"][2, 0] = float("inf")
+    bad[0].video[2, 0] = float("inf")
     with pytest.raises(UserError) as caught:
-        make_step(make_cfg(), model)(bad, loss_for(model), 0.1, 17)
+        make_step(make_cfg(), model)(bad, 0.1, 17)
     text = str(caught.value)
     assert "step 17" in text and "lr 0.1" in text and "loss scale 1" in text
     assert "videos, loss not finite: v0, v1, v2, v3" in text
@@ -136,15 +135,15 @@ def test_not_finite_can_be_skipped_a_few_times(make_cfg):
     step = make_step(cfg, model)
     before = copy.deepcopy(model.state_dict())
     bad = batches([4])
-    bad[0]["video"][:] = float("nan")
+    bad[0].video[:] = float("nan")
     for _ in range(2):
-        assert step(bad, loss_for(model), 0.1, 0).skipped
+        assert step(bad, 0.1, 0).skipped
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
-    assert not step(batches([4]), loss_for(model), 0.1, 0).skipped  # a good one starts anew
+    assert not step(batches([4]), 0.1, 0).skipped  # a good one starts anew
     for _ in range(2):
-        step(bad, loss_for(model), 0.1, 0)
+        step(bad, 0.1, 0)
     with pytest.raises(UserError, match="non-finite"):
-        step(bad, loss_for(model), 0.1, 0)
+        step(bad, 0.1, 0)
 
 
 def test_bfloat16_is_close_to_float32(make_cfg):
@@ -154,7 +153,7 @@ def test_bfloat16_is_close_to_float32(make_cfg):
         seen = []
         handle = model.body.register_forward_hook(lambda m, i, o, seen=seen: seen.append(o.dtype))
         step = make_step(make_cfg({"TRAIN.MIXED_PRECISION": amp}), model)
-        outputs.append(step(batches([8]), loss_for(model), 0.1, 0).loss)
+        outputs.append(step(batches([8]), 0.1, 0).loss)
         handle.remove()
         assert seen == [torch.bfloat16 if amp else torch.float32]
     assert outputs[0] == pytest.approx(outputs[1], rel=0.02) and outputs[0] != outputs[1]
@@ -164,7 +163,7 @@ def test_ema_follows(make_cfg):
     model = Line()
     ema = ModelEmaV3(model, decay=0.5)
     start = model.body.weight.detach().clone()
-    make_step(make_cfg(), model, ema)(batches([8]), loss_for(model), 0.1, 5)
+    make_step(make_cfg(), model, ema)(batches([8]), 0.1, 5)
     expected = 0.5 * start + 0.5 * model.body.weight
     assert torch.allclose(ema.module.body.weight, expected, atol=1e-6)
 

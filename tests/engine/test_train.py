@@ -1,0 +1,102 @@
+"""The trainer: units that a subclass overrides, and rules that only a loop can keep."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from slowfast.engine import train as train_module
+from slowfast.engine.state import EpochState, Progress
+from slowfast.engine.tasks import build_task
+from slowfast.engine.tasks.recognition import RecognitionTask
+from slowfast.engine.train import Trainer, train
+from slowfast.metrics.evaluators import EvalResult
+from slowfast.utils.errors import UserError
+from slowfast.utils.runtime import Runtime
+
+CPU = Runtime(torch.device("cpu"))
+
+
+def build(make_cfg, tmp_path, kind=Trainer, **values):
+    (tmp_path / "out").mkdir(exist_ok=True)
+    cfg = make_cfg(values)
+    return kind(cfg, CPU, build_task(cfg, CPU))
+
+
+class Doubled(Trainer):
+    """Every step is done twice."""
+
+    def train_step(self, batches, lr, sizes):
+        super().train_step(batches, lr, sizes)
+        return super().train_step(batches, lr, sizes)
+
+
+def test_a_step_may_be_overridden(make_cfg, tmp_path):
+    one = build(make_cfg, tmp_path, Doubled, **{"SOLVER.MAX_EPOCH": 1})
+    one.run()
+    assert one.progress.step == 8
+
+
+def test_a_task_names_its_trainer(make_cfg, tmp_path):
+    class Task(RecognitionTask):
+        trainer_class = Doubled
+
+    (tmp_path / "out").mkdir()
+    cfg = make_cfg({"SOLVER.MAX_EPOCH": 1})
+    steps = []
+    Doubled.save = lambda self, *_: steps.append(self.progress.step)
+    try:
+        train(cfg, CPU, Task(cfg, CPU))
+    finally:
+        del Doubled.save
+    assert steps == [8]
+
+
+def test_the_average_is_validated(make_cfg, tmp_path, monkeypatch):
+    one = build(make_cfg, tmp_path, **{"EMA.ENABLE": True, "SOLVER.MAX_EPOCH": 1})
+    seen = []
+
+    def evaluate(model, *_, **__):
+        seen.append(model)
+        return EvalResult({}, 0.0, 1)
+
+    monkeypatch.setattr(train_module, "evaluate", evaluate)
+    one.validate(0)
+    assert seen == [one.ema.module] and seen[0] is not one.model
+
+
+def test_an_explosion_of_the_loss_stops():
+    progress = Progress()
+    for loss in (1.0, 1.0, 1.0, 1.0):
+        progress.watch_loss(loss, 2.0)
+    progress.watch_loss(5.0, 2.0)  # only four losses to compare with
+    progress.recent_losses = [1.0] * 5
+    progress.watch_loss(2.0, 2.0)
+    assert progress.recent_losses == [1.0, 1.0, 1.0, 1.0, 2.0]
+    with pytest.raises(UserError, match="the loss rose to 2.500"):
+        progress.watch_loss(2.5, 2.0)
+    progress.watch_loss(1e9, 0.0)  # switched off
+
+
+def test_a_run_stops_when_its_loss_explodes(make_cfg, tmp_path):
+    values = {"TRAIN.KILL_LOSS_EXPLOSION_FACTOR": 0.5, "SOLVER.MAX_EPOCH": 3}
+    one = build(make_cfg, tmp_path, **values)
+    with pytest.raises(UserError, match="TRAIN.KILL_LOSS_EXPLOSION_FACTOR"):
+        one.run()
+
+
+def test_best_figures():
+    progress = Progress()
+    assert progress.record(EvalResult({"top1_err": 40.0, "map": 0.3}, 60.0, 8))
+    assert not progress.record(EvalResult({"top1_err": 50.0, "map": 0.4}, 50.0, 8))
+    assert progress.best == {"top1_err": 40.0, "map": 0.4, "score": 60.0}
+    assert not progress.record(EvalResult({}, 60.0, 8))  # as good is not better
+
+
+def test_the_state_of_an_epoch_travels():
+    state = EpochState(3, True, {"size": 4, "last": {}, "meters": {}})
+    assert EpochState.from_checkpoint(state.to_checkpoint()) == state
+    assert EpochState.from_checkpoint({}) is None
+    assert dataclasses.astuple(EpochState()) == (0, False, {})
