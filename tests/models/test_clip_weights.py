@@ -247,11 +247,6 @@ def test_other_crops_resize_the_positions():
     assert torch.equal(positions[0], donor.model.visual.positional_embedding[0])
 
 
-class _Task:
-    def accept_class_names(self, names):
-        self.names = names
-
-
 @pytest.mark.parametrize("ratio", [0.0, 0.25, 1.0])
 def test_patching_mixes_original_and_trained(ratio, tmp_path):
     _, original = build(NAME, PLAIN, seed=3)
@@ -265,7 +260,7 @@ def test_patching_mixes_original_and_trained(ratio, tmp_path):
         "TEST.PATCHING_RATIO": ratio,
     }
     cfg, model = build(NAME, PLAIN | files)
-    load_tested_weights(cfg, model, _Task())
+    load_tested_weights(cfg, model)
     for name, value in clip_state(model).items():
         wanted = torch.lerp(clip_state(trained)[name], clip_state(original)[name], ratio)
         assert torch.allclose(value, wanted), name
@@ -277,7 +272,7 @@ def test_clip_itself_can_be_tested(tmp_path):
     cfg, model = build(
         NAME, PLAIN | {"TEST.CLIP_ORI_PATH": tmp_path / "clip.pt", "OUTPUT_DIR": tmp_path}
     )
-    load_tested_weights(cfg, model, _Task())
+    load_tested_weights(cfg, model)
     model.eval(), original.eval()
     with torch.no_grad():
         assert torch.equal(model(clips(cfg)), original(clips(cfg)))
