@@ -62,22 +62,14 @@ class EpochLogger:
 
 
 class ValObserver:
-    """Logs the batches of a validation, and its line."""
+    """Logs the batches of a validation, and its result."""
 
     def __init__(
-        self,
-        cfg: CfgNode,
-        runtime: Runtime,
-        loggers: Loggers,
-        epoch: int,
-        batches: int,
-        step: int,
-        unit: str,
+        self, cfg: CfgNode, runtime: Runtime, loggers: Loggers, epoch: int, batches: int, step: int
     ):
-        self.runtime, self.loggers, self.step, self.unit = runtime, loggers, step, unit
-        self.title = f"val {epoch + 1}/{cfg.SOLVER.MAX_EPOCH}"
-        self.log_every = cfg.LOG_PERIOD
+        self.runtime, self.loggers, self.step = runtime, loggers, step
         epochs = cfg.SOLVER.MAX_EPOCH
+        self.title, self.log_every = f"val {epoch + 1}/{epochs}", cfg.LOG_PERIOD
         self.meter = EpochMeter("val", epoch, epochs, batches, cfg.LOG_PERIOD)
 
     def on_batch(self, step: int, figures: dict[str, float], size: int, timer: StepTimer) -> None:
@@ -88,9 +80,9 @@ class ValObserver:
             line = self.meter.step_stats(step, timer.step, memory, time_diff=timer.step)
             self.loggers.log("val_iter", line, self.step)
 
-    def finish(self, result: EvalResult, best: dict[str, float], bad_items: int) -> None:
-        """Log the result, the number of its items and the best errors so far."""
+    def log_result(self, result: EvalResult, best: dict[str, float], bad_items: int) -> None:
+        """Log the result of the whole pass, with the best errors so far."""
         line: dict[str, Any] = self.meter.epoch_stats(self.runtime.gpu_memory_gb())
-        line |= result.metrics | {self.unit: result.items, "bad_items": bad_items}
+        line |= result.metrics | {result.unit: result.items, "bad_items": bad_items}
         line |= {f"min_{name}": best[name] for name in result.metrics if is_error(name)}
         self.loggers.log("val_epoch", line, self.step)

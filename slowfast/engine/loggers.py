@@ -68,18 +68,23 @@ class TensorBoardLogger:
     """Scalars for TensorBoard. What a stopped run wrote beyond ``first_step`` is hidden."""
 
     def __init__(self, cfg: CfgNode, first_step: int = 0):
-        from torch.utils.tensorboard import SummaryWriter
-
-        folder = cfg.TENSORBOARD.LOG_DIR or f"runs-{cfg.TRAIN.DATASET}"
-        purge = first_step + 1 if first_step else None
-        self._writer = SummaryWriter(str(Path(cfg.OUTPUT_DIR) / folder), purge_step=purge)
+        name = cfg.TENSORBOARD.LOG_DIR or f"runs-{cfg.TRAIN.DATASET}"
+        self._folder = str(Path(cfg.OUTPUT_DIR) / name)
+        self._purge_step = first_step + 1 if first_step else None
+        self._writer: Any = None
 
     def log(self, kind: str, figures: dict[str, Any], step: int) -> None:
-        for tag, value in scalar_tags(kind, figures).items():
+        scalars = scalar_tags(kind, figures)
+        if scalars and self._writer is None:  # a test writes no scalars, and no file
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(self._folder, purge_step=self._purge_step)
+        for tag, value in scalars.items():
             self._writer.add_scalar(tag, value, step)
 
     def close(self) -> None:
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
 
 @LOGGER_REGISTRY.register("wandb")
@@ -87,16 +92,19 @@ class WandbLogger:
     """Weights & Biases; project and mode come from its own environment variables."""
 
     def __init__(self, cfg: CfgNode, first_step: int = 0):
-        wandb = _installed("wandb")
-        self._run = wandb.init(config=cfg.flat(), dir=cfg.OUTPUT_DIR, resume="allow")
+        self._wandb, self._cfg, self._run = _installed("wandb"), cfg, None
 
     def log(self, kind: str, figures: dict[str, Any], step: int) -> None:
         scalars = scalar_tags(kind, figures)
+        if scalars and self._run is None:
+            cfg = self._cfg
+            self._run = self._wandb.init(config=cfg.flat(), dir=cfg.OUTPUT_DIR, resume="allow")
         if scalars:
             self._run.log(scalars | {"step": step})
 
     def close(self) -> None:
-        self._run.finish()
+        if self._run is not None:
+            self._run.finish()
 
 
 @LOGGER_REGISTRY.register("mlflow")
@@ -104,16 +112,19 @@ class MlflowLogger:
     """MLflow; the tracking server comes from its own environment variables."""
 
     def __init__(self, cfg: CfgNode, first_step: int = 0):
-        self._mlflow = _installed("mlflow")
-        self._mlflow.start_run()
+        self._mlflow, self._started = _installed("mlflow"), False
 
     def log(self, kind: str, figures: dict[str, Any], step: int) -> None:
         scalars = scalar_tags(kind, figures)
+        if scalars and not self._started:
+            self._mlflow.start_run()
+            self._started = True
         if scalars:
             self._mlflow.log_metrics(scalars, step=step)
 
     def close(self) -> None:
-        self._mlflow.end_run()
+        if self._started:
+            self._mlflow.end_run()
 
 
 def _installed(package: str) -> Any:

@@ -16,7 +16,7 @@ from slowfast.datasets.batch import Batch
 from slowfast.engine import checkpoint, state
 from slowfast.engine.callbacks import Callbacks
 from slowfast.engine.epoch_logger import EpochLogger, ValObserver
-from slowfast.engine.evaluate import evaluate
+from slowfast.engine.evaluate import Observer, evaluate
 from slowfast.engine.initial import load_initial_weights
 from slowfast.engine.loggers import Loggers
 from slowfast.engine.optim import build_optimizer, describe_groups
@@ -232,9 +232,10 @@ class Trainer:
             if (evaluated or saved) and cfg.BN.USE_PRECISE_STATS:
                 self._update_precise_bn(epoch)
             if evaluated:
-                result = self.validate(epoch)
+                observer = self._val_observer(epoch)
+                result = self.validate(observer)
                 is_best = progress.record(result)
-                self._log_validation(result)
+                observer.log_result(result, progress.best, self.val_unreadable.count)
                 self.callbacks.call("on_evaluation_end", self, result)
         except Interrupted as stopped:
             # As if none of it had begun: the resumed run does it again.
@@ -259,35 +260,26 @@ class Trainer:
 
         return undo
 
-    def validate(self, epoch: int) -> EvalResult:
+    def _val_observer(self, epoch: int) -> ValObserver:
+        batches, step = len(self.val_loader), self.progress.step
+        return ValObserver(self.cfg, self.runtime, self.loggers, epoch, batches, step)
+
+    def validate(self, observer: Observer) -> EvalResult:
         """Evaluate the validation list with the averaged weights, if there are any."""
         network = self.ema.module if self.ema else self.model
         share_buffers(network)
-        evaluator = self.task.report.evaluator("val")
-        self._observer = ValObserver(
-            self.cfg,
-            self.runtime,
-            self.loggers,
-            epoch,
-            len(self.val_loader),
-            self.progress.step,
-            evaluator.unit,
-        )
         return evaluate(
             network,
             self.task.module,
             self.val_loader,
-            evaluator,
+            self.task.report.evaluator("val"),
             split="val",
             autocast=self.optimizer_step.autocast,
             unreadable=self.val_unreadable,
-            observer=self._observer,
+            observer=observer,
             runtime=self.runtime,
             stop=self.stop,
         )
-
-    def _log_validation(self, result: EvalResult) -> None:
-        self._observer.finish(result, self.progress.best, self.val_unreadable.count)
 
     def _update_precise_bn(self, epoch: int) -> None:
         self.train_loader.batch_sampler.set_epoch(epoch)

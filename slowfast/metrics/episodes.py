@@ -15,7 +15,6 @@ from slowfast.utils.errors import UserError
 class EpisodeEvaluator:
     """``accuracy``: percent by number of the episode; ``by_class``: label -> (correct, queries)."""
 
-    unit: str = "episodes"
     accuracy: dict[int, float] = field(default_factory=dict)
     by_class: dict[int, tuple[int, int]] = field(default_factory=dict)
 
@@ -48,4 +47,4 @@ class EpisodeEvaluator:
             raise UserError("no episode could be read", "see the warnings above")
         mean, interval = self.estimate
         figures = {"top1_err": 100 - mean, "interval": interval}
-        return EvalResult(figures, mean, len(self.accuracy))
+        return EvalResult(figures, mean, len(self.accuracy), "episodes")

@@ -36,11 +36,13 @@ class LabelledBatch(Protocol):
 @dataclass(frozen=True)
 class EvalResult:
     """Figures of a pass: ``metrics`` by name, the ``score`` that the best checkpoint is chosen by
-    (higher is better), and the number of ``items`` that were evaluated."""
+    (higher is better), and the number of ``items`` that were evaluated (``unit``: what they are).
+    """
 
     metrics: dict[str, float]
     score: float
     items: int
+    unit: str = "videos"
 
 
 def is_error(metric: str) -> bool:
@@ -49,9 +51,7 @@ def is_error(metric: str) -> bool:
 
 
 class Evaluator(Protocol):
-    """Collects scores over a pass; ``unit`` is the plural of what it counts (videos, episodes)."""
-
-    unit: str
+    """Collects scores over a pass."""
 
     def update(self, scores: torch.Tensor, batch: LabelledBatch) -> dict[str, float]:
         """Take the scores of a batch; gives the figures of this batch."""
@@ -84,7 +84,6 @@ class ViewEvaluator:
 
     method: str = "sum"
     metrics: Sequence[str] = ()
-    unit: str = "videos"
     videos: VideoScores = field(init=False)
     paths: dict[int, str] = field(default_factory=dict)
 

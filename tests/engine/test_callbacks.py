@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -204,3 +206,14 @@ def test_absent_names_are_refused(tiny_words):
 def test_a_missing_package_names_itself(make_cfg, tmp_path):
     with pytest.raises(UserError, match="mlflow is not installed"):
         trainer(make_cfg, tmp_path, **{"LOGGERS": ["mlflow"]})
+
+
+def test_weights_and_biases(make_cfg, tmp_path, monkeypatch):
+    """Figures of steps and validations arrive; a stand-in takes the place of the package."""
+    lines, finished = [], []
+    run = types.SimpleNamespace(log=lines.append, finish=lambda: finished.append(True))
+    package = types.SimpleNamespace(init=lambda **options: run)
+    monkeypatch.setitem(sys.modules, "wandb", package)
+    trainer(make_cfg, tmp_path, **{"LOGGERS": ["wandb"], "SOLVER.MAX_EPOCH": 1}).run()
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 4] and finished == [True]
+    assert "Train/loss" in lines[0] and "Val/Top1_err" in lines[-1]

@@ -63,7 +63,7 @@ def test_the_average_is_validated(make_cfg, tmp_path, monkeypatch):
         return EvalResult({}, 0.0, 1)
 
     monkeypatch.setattr(train_module, "evaluate", evaluate)
-    one.validate(0)
+    one.validate(one._val_observer(0))
     assert seen == [one.ema.module] and seen[0] is not one.model
 
 

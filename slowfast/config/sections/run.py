@@ -27,7 +27,6 @@ RUN = register_section(
                 [],
                 "Callbacks of the training, by registered name (early_stopping, or own ones).",
                 item=str,
-                affects_result=False,
             ),
             "LOGGERS": Key(
                 [],

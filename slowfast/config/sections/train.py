@@ -19,7 +19,6 @@ TRAIN = register_section(
                 "Validations without a better score after which the callback early_stopping ends "
                 "the training.",
                 ge=1,
-                affects_result=False,
             ),
             "CHECKPOINT_PERIOD": Key(
                 10, "Epochs between checkpoints; the last counts.", ge=1, affects_result=False

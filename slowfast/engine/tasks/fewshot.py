@@ -49,6 +49,7 @@ class FewShotData:
 
     def __init__(self, cfg: CfgNode, runtime: Runtime):
         self.cfg, self.runtime = cfg, runtime
+        self.clips = functools.cache(self._read_clips)
 
     def class_names(self, split: str) -> list[str]:
         """Training classes are empty where there is no training list and nothing is trained."""
@@ -61,8 +62,7 @@ class FewShotData:
         """The list that serves a split: the test list may choose the best weights, as published."""
         return "test" if split == "val" and self.cfg.FEWSHOT.SELECT_ON == "test" else split
 
-    @functools.cache  # noqa: B019  (as long as the task)
-    def clips(self, split: str) -> FewShotClips:
+    def _read_clips(self, split: str) -> FewShotClips:
         """The clips of a split."""
         return FewShotClips(self.cfg, split, self._list_of(split))
 

@@ -48,10 +48,10 @@ class RecognitionData:
 
     def __init__(self, cfg: CfgNode, runtime: Runtime):
         self.cfg, self.runtime = cfg, runtime
+        # The checked list of a split, read once.
+        self.item_list = functools.cache(self._load_list)
 
-    @functools.cache  # noqa: B019  (as long as the task)
-    def item_list(self, split: str) -> ItemList:
-        """The checked list of a split, read once."""
+    def _load_list(self, split: str) -> ItemList:
         return dataset_class(self.cfg, split).load_list(self.cfg, split)
 
     def class_names(self, split: str) -> list[str]:
@@ -103,6 +103,7 @@ class RecognitionModule:
         self._activation = _ACTIVATIONS[cfg.MODEL.HEAD_ACT]
         self._views_at_once = views_per_process(cfg, runtime.local_world)
         self._output_order: list[int] | None = None
+        self.normalizer = functools.cache(self._build_normalizer)
 
     def build_model(self) -> nn.Module:
         return build_model(self.cfg, self.runtime.device)
@@ -119,8 +120,7 @@ class RecognitionModule:
     def begin(self, model: nn.Module, split: str) -> None:
         pass
 
-    @functools.cache  # noqa: B019  (as long as the task)
-    def normalizer(self, split: str) -> Normalizer:
+    def _build_normalizer(self, split: str) -> Normalizer:
         """What brings the clips of a split into the form that the network expects."""
         expected = MODEL_REGISTRY.get(self.cfg.MODEL.MODEL_NAME).spec.input_format(self.cfg)
         published_bgr = dataset_class(self.cfg, split).published_bgr
