@@ -133,7 +133,7 @@ def test_titles_say_what_the_configuration_does():
     for file in sorted((ROOT / "exp").glob("*/config.yaml")):
         experiment = read_experiment(file.parent, ROOT)
         cfg = experiment.cfg
-        assert cfg.STFM.ENABLE == ("STFM" in experiment.network), file.parent.name
+        assert ("STFM" in experiment.network) == cfg.STFM.ENABLE, file.parent.name
         if cfg.TASK == "fewshot" or experiment.data not in DATA_SETS:
             continue
         names, classes = DATA_SETS[experiment.data]
