@@ -24,8 +24,8 @@ DATA_DIR=lists DATA_PREFIX=videos bash exp/<folder>/run.sh [KEY VALUE ...]
 CHECKPOINT=weights.pth DATA_DIR=lists DATA_PREFIX=videos bash exp/<folder>/test.sh [KEY VALUE ...]
 ```
 
-`run.sh` trains and tests, `test.sh` tests; `--help` explains both, `--print-config` shows every value
-without running. *Clip*: frames × the distance between two of them, and the size of the crop.
+`run.sh` trains and tests, `test.sh` tests; `--help` explains both, `--print-config` shows the
+values without running. *Clip*: frames × the distance between two of them, and the size of the crop.
 *Test*: crops × clips per test video, or classes and labelled clips per episode. *Starts from*: the
 weights that training starts from. *Published top-1*: what the authors publish, with their crops ×
 clips, for the released weights named beside it; not measured here.

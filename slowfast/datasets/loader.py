@@ -15,7 +15,7 @@ from slowfast.datasets.build import build_dataset
 from slowfast.utils.errors import UserError
 from slowfast.utils.runtime import Runtime
 from slowfast.utils.seeding import sample_rng
-from slowfast.utils.signals import outlast_signals
+from slowfast.utils.signals import ignore_signals_in_worker
 
 Batch = dict[str, Any]
 
@@ -85,9 +85,9 @@ def collate(samples: list[Sample | BadItem]) -> Batch:
     return batch
 
 
-def _start_worker(_: int) -> None:
-    # One thread a worker: the workers themselves are the parallelism.
-    outlast_signals()
+def _init_worker(_: int) -> None:
+    # One thread per worker: the workers are the parallelism.
+    ignore_signals_in_worker()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
 
@@ -135,7 +135,7 @@ def construct_loader(
         collate_fn=collate_fn,
         num_workers=workers,
         pin_memory=cfg.DATA_LOADER.PIN_MEMORY and runtime.on_gpu,
-        worker_init_fn=_start_worker,
+        worker_init_fn=_init_worker,
         persistent_workers=workers > 0,
         # Of its own: torch's global generator, which dropout draws from, must not depend on
         # how often workers were started.
