@@ -1,16 +1,19 @@
-# Shared by all exp/*/run.sh and test.sh: finds python, the experiment's folder and paths.
-# Sourced, not run.
+# Sourced by exp/*/run.sh and test.sh: finds python, the experiment's folder and paths.
 #
-#   DATA_DIR     folder of the lists            (DATA.PATH_TO_DATA_DIR)
-#   DATA_PREFIX  folder the list's paths are in (DATA.PATH_PREFIX)
-#   CHECKPOINT   weights that test.sh tests     (TEST.CHECKPOINT_FILE_PATH)
-#   OUTPUT_DIR   where the run writes           (default: output/<experiment>)
-#   PYTHON       the interpreter                (default: python of an active environment, .venv)
+#   DATA_DIR     folder of the lists                 (DATA.PATH_TO_DATA_DIR)
+#   DATA_PREFIX  folder that the lists' paths are in (DATA.PATH_PREFIX)
+#   CHECKPOINT   weights that test.sh tests          (TEST.CHECKPOINT_FILE_PATH)
+#   OUTPUT_DIR   folder that the run writes to       (default: output/<experiment>)
+#   PYTHON       the interpreter                     (default: an active environment's, .venv)
 set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/_help.sh"
 
 EXP_DIR="$(cd "$(dirname "${BASH_SOURCE[1]}")" && pwd)"
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 EXP_NAME="$(basename "$EXP_DIR")"
+# A published test may differ from the training's configuration.
+TEST_CONFIG=config.yaml
+if [ -f "$EXP_DIR/test.yaml" ]; then TEST_CONFIG=test.yaml; fi
 cd "$ROOT"
 
 if [ -z "${PYTHON:-}" ]; then

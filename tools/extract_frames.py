@@ -66,7 +66,9 @@ def main() -> int:
         workers=args.workers,
         title="extracting",
         stamp=lambda name: f"{options} {file_stamp(str(Path(args.source, name)))}",
-        holds=lambda name, result: "frames" not in result or Path(args.target, made[name]).is_dir(),
+        is_valid=lambda name, result: (
+            "frames" not in result or Path(args.target, made[name]).is_dir()
+        ),
     )
     failed = write_failures(results, "frames", Path(args.target) / "failed.tsv")
     frames = {name: results[name]["frames"] for name in names if name not in failed}

@@ -52,7 +52,9 @@ def main() -> int:
         workers=args.workers,
         title="resizing",
         stamp=lambda name: f"{options} {file_stamp(str(Path(args.source, name)))}",
-        holds=lambda name, result: "after" not in result or Path(args.target, made[name]).is_file(),
+        is_valid=lambda name, result: (
+            "after" not in result or Path(args.target, made[name]).is_file()
+        ),
     )
     failed = write_failures(results, "after", Path(args.target) / "failed.tsv")
     before, after = (

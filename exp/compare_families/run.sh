@@ -9,6 +9,7 @@
 # Writes table.md, results.json and plot.png to OUTPUT_DIR (output/compare_families). Stopped, it
 # goes on where it was.
 set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/../_help.sh"
 HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 ROOT="$(cd "$HERE/../.." && pwd)"
 . "$ROOT/tools/_setup.sh"

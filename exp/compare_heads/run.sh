@@ -9,6 +9,7 @@
 # Writes table.md, results.json and plot.png to OUTPUT_DIR (output/compare_heads). Stopped, it goes
 # on where it was.
 set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/../_help.sh"
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 . "$ROOT/tools/_setup.sh"
 ensure_environment plot "$ROOT"

@@ -21,6 +21,7 @@
 #     MODEL.NUM_CLASSES 10 DATA.RANDOM_FLIP True DATA.KEEP_ASPECT False \
 #     DATA.SAMPLING segment SOLVER.MAX_EPOCH 10
 set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/../_help.sh"
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 . "$ROOT/tools/_setup.sh"
 ensure_environment "" "$ROOT"

@@ -9,6 +9,7 @@
 #
 # Then: python tools/compare_runs.py output/quickstart_fewshot/{fewshot_prototype,fewshot}/seed_0
 set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/../_help.sh"
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 . "$ROOT/tools/_setup.sh"
 ensure_environment plot "$ROOT"

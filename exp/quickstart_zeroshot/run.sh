@@ -8,6 +8,7 @@
 #
 # Then try your own words: write them to my.json and set DATA.INDEX_LABEL_MAPPING_FILE my.json.
 set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/../_help.sh"
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 . "$ROOT/tools/_setup.sh"
 ensure_environment clip "$ROOT"

@@ -92,7 +92,7 @@ def _mixing(cfg: CfgNode) -> Iterable[Problem]:
     if not (cfg.TRAIN.ENABLE and cfg.MIXUP.ENABLE):
         return
     per_process = cfg.TRAIN.BATCH_SIZE // max(cfg.NUM_GPUS, 1) * cfg.AUG.NUM_SAMPLE
-    if per_process < 2:
+    if per_process < 2 and cfg.MIXUP.PROB > 0:  # with PROB 0 it only smooths the labels
         yield Problem(
             "mixup needs at least two clips in the batch of each process",
             "raise TRAIN.BATCH_SIZE or AUG.NUM_SAMPLE, or set MIXUP.ENABLE False",

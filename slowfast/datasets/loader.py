@@ -17,7 +17,7 @@ from slowfast.datasets.build import build_dataset
 from slowfast.datasets.clip_reader import Sample
 from slowfast.utils.errors import UserError
 from slowfast.utils.runtime import Runtime
-from slowfast.utils.signals import outlast_signals
+from slowfast.utils.signals import ignore_signals_in_worker
 
 _BATCH_FIELDS = {"video", "label", "index", "path", "boxes", "replaced"}
 
@@ -50,8 +50,8 @@ def collate(samples: list[Sample | BadItem]) -> Batch:
 
 
 def _init_worker(_: int) -> None:
-    # One thread per worker: the workers themselves are the parallelism.
-    outlast_signals()
+    # One thread per worker: the workers are the parallelism.
+    ignore_signals_in_worker()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
 

@@ -117,14 +117,14 @@ def write_clips(
 ) -> None:
     """``write`` every job in ``workers`` processes (all cores)."""
     pause = 0.1 if sys.stderr.isatty() else 5.0  # a bar on a terminal, a few lines in a log
-    with ProcessPoolExecutor(workers or cpu_count(), initializer=_start_worker) as pool:
+    with ProcessPoolExecutor(workers or cpu_count(), initializer=_init_worker) as pool:
         done = pool.map(write, jobs, chunksize=8)
         bar = tqdm(done, total=len(jobs), desc=title, disable=not progress, mininterval=pause)
         for _ in bar:
             pass
 
 
-def _start_worker() -> None:
+def _init_worker() -> None:
     cv2.setNumThreads(0)
 
 

@@ -17,7 +17,7 @@ from slowfast.config.node import CfgNode
 from slowfast.engine.failures import explain_failure
 from slowfast.utils import distributed
 from slowfast.utils.cli import run_command
-from slowfast.utils.distributed import Place
+from slowfast.utils.distributed import ProcessInfo
 from slowfast.utils.errors import Interrupted, RunFailure, UserError
 from slowfast.utils.files import make_dirs, write_text_atomic
 from slowfast.utils.logging import close_logging, get_logger, setup_logging
@@ -29,52 +29,56 @@ Job = Callable[[CfgNode, Runtime], None]
 
 
 def launch(cfg: CfgNode, job: Job, init_method: str | None = None) -> None:
-    """Run ``job(cfg, runtime)`` here, in a launcher's process, or in a process a GPU."""
-    place = place_from_launcher(cfg.NUM_GPUS, os.environ)
-    if place is not None:
-        _run(cfg, job, place)
+    """Run ``job(cfg, runtime)`` in this process, or in one new process per GPU.
+
+    ``init_method`` is the address where the processes of several machines find each other.
+    """
+    info = process_from_launcher(cfg.NUM_GPUS, os.environ)
+    if info is not None:
+        _run(cfg, job, info)
         return
-    machine, machines, found = _machine(cfg, os.environ)
+    machine, machines, address = _machine(cfg, os.environ)
     per_machine = max(cfg.NUM_GPUS, 1)
     world = per_machine * machines
     if world == 1:
-        _run(cfg, job, Place())
+        _run(cfg, job, ProcessInfo())
         return
-    choose_device(cfg.NUM_GPUS)  # before any process starts: one clear message
-    method = init_method or found or _free_port(machines)
+    choose_device(cfg.NUM_GPUS)  # fails here, once, rather than in every process
+    method = init_method or address or _free_port(machines)
     if per_machine == 1:
-        _run(cfg, job, Place(machine, world, init_method=method))
+        _run(cfg, job, ProcessInfo(machine, world, init_method=method))
         return
-    _run_children(
-        lambda local: Place(machine * per_machine + local, world, local, per_machine, method),
+    run_processes(
+        lambda local: ProcessInfo(machine * per_machine + local, world, local, per_machine, method),
         cfg,
         job,
         per_machine,
     )
 
 
-# -- who has started us --------------------------------------------------------------------------
+# -- processes of a launcher ---------------------------------------------------------------------
 
 
-def place_from_launcher(num_gpus: int, env: dict[str, str] | os._Environ) -> Place | None:
-    """Our place if torchrun, or srun with a task a process, has started us; else None."""
+def process_from_launcher(num_gpus: int, env: dict[str, str] | os._Environ) -> ProcessInfo | None:
+    """This process among those that torchrun, or srun with one task per process, has started;
+    None otherwise."""
     if "RANK" in env and "WORLD_SIZE" in env:
-        return Place(
+        return ProcessInfo(
             int(env["RANK"]),
             int(env["WORLD_SIZE"]),
             int(env.get("LOCAL_RANK", 0)),
             int(env.get("LOCAL_WORLD_SIZE", 1)),
         )
-    tasks = slurm_tasks(env)
-    if len(tasks) == 0 or (num_gpus > 1 and set(tasks) == {1}):
-        return None  # not srun, or one task a machine that starts its GPUs' processes itself
-    local_world = tasks[int(env.get("SLURM_NODEID", 0))]
+    counts = slurm_processes(env)
+    if not counts or (num_gpus > 1 and set(counts) == {1}):
+        return None  # not srun, or one task per machine, which starts a process per GPU itself
+    local_world = counts[int(env.get("SLURM_NODEID", 0))]
     rank, local = int(env["SLURM_PROCID"]), int(env.get("SLURM_LOCALID", 0))
-    return Place(rank, sum(tasks), local, local_world, slurm_meeting_point(env))
+    return ProcessInfo(rank, sum(counts), local, local_world, slurm_address(env))
 
 
-def slurm_tasks(env: dict[str, str] | os._Environ) -> list[int]:
-    """Tasks on each machine of a SLURM step of several tasks; empty outside of one.
+def slurm_processes(env: dict[str, str] | os._Environ) -> list[int]:
+    """Processes (SLURM tasks) on each machine of a step of several; empty outside of one.
 
     ``SLURM_STEP_TASKS_PER_NODE`` is ``2(x3),1``; only srun sets it, not sbatch or salloc.
     """
@@ -82,12 +86,12 @@ def slurm_tasks(env: dict[str, str] | os._Environ) -> list[int]:
         return []
     counts: list[int] = []
     for part in env["SLURM_STEP_TASKS_PER_NODE"].split(","):
-        tasks, _, times = part.rstrip(")").partition("(x")
-        counts += [int(tasks)] * int(times or 1)
+        processes, _, machines = part.rstrip(")").partition("(x")
+        counts += [int(processes)] * int(machines or 1)
     return counts
 
 
-def slurm_meeting_point(env: dict[str, str] | os._Environ) -> str:
+def slurm_address(env: dict[str, str] | os._Environ) -> str:
     """Address of the step's first machine and a port that belongs to the step."""
     nodes = env.get("SLURM_STEP_NODELIST", "localhost")
     first = re.match(r"([^\[,]+)(?:\[(\w+))?([^,\]]*\](\S*?)(?:,|$))?", nodes)
@@ -97,10 +101,10 @@ def slurm_meeting_point(env: dict[str, str] | os._Environ) -> str:
 
 
 def _machine(cfg: CfgNode, env: dict[str, str] | os._Environ) -> tuple[int, int, str]:
-    """(number of this machine, machines, meeting point if known)."""
-    tasks = slurm_tasks(env)
-    if tasks and cfg.NUM_SHARDS == 1:
-        return int(env["SLURM_PROCID"]), len(tasks), slurm_meeting_point(env)
+    """(number of this machine, number of machines, address of the first one if known)."""
+    counts = slurm_processes(env)
+    if counts and cfg.NUM_SHARDS == 1:
+        return int(env["SLURM_PROCID"]), len(counts), slurm_address(env)
     return cfg.SHARD_ID, cfg.NUM_SHARDS, ""
 
 
@@ -116,15 +120,17 @@ def _free_port(machines: int) -> str:
         return f"tcp://localhost:{listener.getsockname()[1]}"
 
 
-# -- processes of our own ------------------------------------------------------------------------
+# -- one process per GPU -------------------------------------------------------------------------
 
 
-def _run_children(place_of: Callable[[int], Place], cfg: CfgNode, job: Job, count: int) -> None:
-    """A process a GPU; a signal to us reaches them, their exit code becomes ours."""
-    places = [place_of(local) for local in range(count)]
+def run_processes(
+    info_of: Callable[[int], ProcessInfo], cfg: CfgNode, job: Job, count: int
+) -> None:
+    """Run ``count`` processes; they get our signals, and a failure of one is raised here."""
+    infos = [info_of(local) for local in range(count)]
     with StopRequest() as stop:
         context = torch.multiprocessing.spawn(
-            _run_child, args=(cfg, job, places), nprocs=count, join=False
+            _run_child, args=(cfg, job, infos), nprocs=count, join=False
         )
         try:
             _wait_for(context, stop)
@@ -133,27 +139,27 @@ def _run_children(place_of: Callable[[int], Place], cfg: CfgNode, job: Job, coun
 
 
 def _wait_for(context: ProcessContext, stop: StopRequest) -> None:
-    told = False
+    signalled = False
     while not context.join(timeout=0.5):
-        if stop.number and not told:
-            told = True
+        if stop.number and not signalled:
+            signalled = True
             for process in context.processes:
                 if process.is_alive():
                     os.kill(process.pid, stop.number)
             while any(process.is_alive() for process in context.processes):
-                time.sleep(0.2)  # they save their state; join() would end the slower ones
+                time.sleep(0.2)  # they save their state; join() would kill the slower ones
 
 
-def _failure_of(failure: ProcessExitedException, asked: int) -> Exception:
+def _failure_of(failure: ProcessExitedException, signal_number: int) -> Exception:
     code = failure.exit_code
     if code in (128 + signal.SIGTERM, 128 + signal.SIGINT):
         return Interrupted(code - 128)
-    if asked:
-        return Interrupted(asked)
+    if signal_number:
+        return Interrupted(signal_number)
     name = failure.signal_name
     how = f"was killed by {name}" if name else f"ended with code {code}"
     if code == UserError.exit_code:
-        return UserError(f"process {failure.error_index} has said what is wrong, see above")
+        return UserError(f"process {failure.error_index} reported an error, see above")
     return RunFailure(
         f"process {failure.error_index} of this machine {how}",
         "its own messages stand above or in stdout_rank<n>.log; SIGKILL often means that memory "
@@ -161,15 +167,15 @@ def _failure_of(failure: ProcessExitedException, asked: int) -> Exception:
     )
 
 
-def _run_child(local: int, cfg: CfgNode, job: Job, places: list[Place]) -> None:
-    run_command(lambda: _run(cfg, job, places[local]))
+def _run_child(local: int, cfg: CfgNode, job: Job, infos: list[ProcessInfo]) -> None:
+    run_command(lambda: _run(cfg, job, infos[local]))
 
 
-def _run(cfg: CfgNode, job: Job, place: Place) -> None:
+def _run(cfg: CfgNode, job: Job, info: ProcessInfo) -> None:
     make_dirs(cfg.OUTPUT_DIR, "OUTPUT_DIR")
-    setup_logging(cfg.OUTPUT_DIR, is_main=place.rank == 0, rank=place.rank)
+    setup_logging(cfg.OUTPUT_DIR, is_main=info.rank == 0, rank=info.rank)
     try:
-        runtime = distributed.start_process(cfg.NUM_GPUS, cfg.DIST_BACKEND, place, cfg.DIST.TIMEOUT)
+        runtime = distributed.start_process(cfg.NUM_GPUS, cfg.DIST_BACKEND, info, cfg.DIST.TIMEOUT)
         if runtime.is_main:
             write_text_atomic(Path(cfg.OUTPUT_DIR) / "config.yaml", cfg.dump())
         job(cfg, runtime)

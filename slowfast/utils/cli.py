@@ -14,12 +14,12 @@ EXIT_INTERRUPTED = 130
 
 def run_command(main: Callable[[], int | None], debug: bool | None = None) -> None:
     """Call ``main`` and exit with its code; ``--debug`` on the command line shows tracebacks."""
-    # A dependency's own business; a person reading an error should see the error.
+    # A warning about a dependency, not about the input: it would hide the error message.
     warnings.filterwarnings("ignore", message=".*torch.jit.script.* is deprecated")
     if debug is None:
         debug = "--debug" in sys.argv
     code = _call(main, debug)
-    gc.collect()  # what the run held, loader workers among it, ends before the interpreter does
+    gc.collect()  # ends loader workers that are still referenced, before the interpreter does
     sys.exit(code)
 
 
@@ -29,20 +29,20 @@ def _call(main: Callable[[], int | None], debug: bool) -> int:
     except (UserError, VideoError) as error:
         if debug:
             raise
-        _say(f"error: {error}")
+        _print_error(f"error: {error}")
         return getattr(error, "exit_code", EXIT_USER_ERROR)
     except Interrupted as stop:
-        _say(str(stop))
+        _print_error(str(stop))
         return stop.exit_code
     except KeyboardInterrupt:
-        _say("interrupted")
+        _print_error("interrupted")
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader of a pipe (head, less) has gone
         sys.stderr.close()
         return 0
 
 
-def _say(text: str) -> None:
+def _print_error(text: str) -> None:
     sys.stdout.flush()
     sys.stderr.write(text + "\n")
     sys.stderr.flush()

@@ -1,6 +1,6 @@
-"""Several processes: meeting, agreeing, gathering. One process needs none of it.
+"""Process groups: rendezvous, gathering, lost processes. A single process uses none of it.
 
-Numbers travel on the CPU (gloo) also where the network's gradients travel between GPUs (nccl).
+Numbers are exchanged on the CPU (gloo), even when gradients are exchanged between GPUs (nccl).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import torch.distributed as dist
 from slowfast.utils.errors import RunFailure, UserError
 from slowfast.utils.runtime import Runtime, choose_device
 
-_ROLL_CALL_S = 10.0
-_stores: list[dist.Store] = []  # where this process has met the others
-# What gloo and nccl say when a process is gone or does not answer.
+_ALIVE_TIMEOUT_S = 10.0
+_stores: list[dist.Store] = []  # the store of this process's group, while there is one
+# Parts of the messages of gloo and nccl when a process has ended or does not answer.
 _CONNECTION_TEXTS = (
     "closed by peer",
     "reset by peer",
@@ -34,8 +34,9 @@ _CONNECTION_TEXTS = (
 
 
 @dataclass(frozen=True)
-class Place:
-    """A process among all (``rank`` of ``world``) and on its machine (``local_…``)."""
+class ProcessInfo:
+    """Rank of a process among all ``world`` processes and among those of its machine, and the
+    address where they find each other."""
 
     rank: int = 0
     world: int = 1
@@ -49,23 +50,23 @@ def is_active() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
-def start_process(num_gpus: int, backend: str, place: Place, timeout_s: float) -> Runtime:
+def start_process(num_gpus: int, backend: str, info: ProcessInfo, timeout_s: float) -> Runtime:
     """Choose the device of this process and join the group when there are several.
 
-    UserError naming the ranks that did not come within ``timeout_s`` seconds.
+    RunFailure naming the ranks that did not join within ``timeout_s`` seconds.
     """
-    device = choose_device(num_gpus, place.local_rank)
-    if place.world > 1:
-        store = _meet(place, timeout_s)
+    device = choose_device(num_gpus, info.local_rank)
+    if info.world > 1:
+        store = _rendezvous(info, timeout_s)
         _stores[:] = [store]
         dist.init_process_group(
             f"cpu:gloo,cuda:{backend}" if device.type == "cuda" else "gloo",
             store=store,
-            rank=place.rank,
-            world_size=place.world,
+            rank=info.rank,
+            world_size=info.world,
             timeout=datetime.timedelta(seconds=timeout_s),
         )
-    return Runtime(device, place.rank, place.world, place.local_rank, place.local_world)
+    return Runtime(device, info.rank, info.world, info.local_rank, info.local_world)
 
 
 def stop_process() -> None:
@@ -75,78 +76,78 @@ def stop_process() -> None:
     _stores.clear()
 
 
-# -- meeting -------------------------------------------------------------------------------------
+# -- rendezvous ----------------------------------------------------------------------------------
 
 
-def _meet(place: Place, timeout_s: float) -> dist.Store:
+def _rendezvous(info: ProcessInfo, timeout_s: float) -> dist.Store:
     """The store through which all ranks have found each other."""
-    host, port, host_here = _address(place)
+    host, port, is_host = _address(info)
     limit = datetime.timedelta(seconds=timeout_s)
     try:
         store = dist.TCPStore(
-            host, port, place.world, is_master=host_here, timeout=limit, wait_for_workers=False
+            host, port, info.world, is_master=is_host, timeout=limit, wait_for_workers=False
         )
     except (dist.DistError, RuntimeError, ValueError) as error:
-        doing = "listen on" if host_here else "reach rank 0 at"
+        action = "listen on" if is_host else "reach rank 0 at"
         raise RunFailure(
-            f"rank {place.rank} cannot {doing} {host}:{port} within {timeout_s:g} s: "
+            f"rank {info.rank} cannot {action} {host}:{port} within {timeout_s:g} s: "
             f"{str(error).splitlines()[0]}",
             "start all processes; use an address of the first machine and a free port",
             "--init_method",
         ) from error
-    store.set(_present(place.rank), socket.gethostname())
-    missing = _absent([_present(rank) for rank in range(place.world)], store, timeout_s)
+    store.set(_present_key(info.rank), socket.gethostname())
+    missing = _unset_keys([_present_key(rank) for rank in range(info.world)], store, timeout_s)
     if missing:
         raise RunFailure(
-            f"rank {', '.join(map(str, missing))} of {place.world} did not come within "
-            f"{timeout_s:g} s (rank {place.rank} waited at {host}:{port})",
+            f"rank {', '.join(map(str, missing))} of {info.world} did not come within "
+            f"{timeout_s:g} s (rank {info.rank} waited at {host}:{port})",
             "start every machine with its own --shard_id; DIST.TIMEOUT sets how long to wait",
             "DIST.TIMEOUT",
         )
     return store
 
 
-def _address(place: Place) -> tuple[str, int, bool]:
-    """(host, port, whether this process opens the meeting point)."""
-    method = place.init_method
+def _address(info: ProcessInfo) -> tuple[str, int, bool]:
+    """(host, port, whether this process serves the store)."""
+    method = info.init_method
     if method == "env://":
         address = f"{os.environ.get('MASTER_ADDR', '')}:{os.environ.get('MASTER_PORT', '')}"
-        # torchrun keeps the meeting point itself.
+        # torchrun serves the store itself.
         elsewhere = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     else:
         address, elsewhere = method.removeprefix("tcp://"), False
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         raise UserError(
-            f"{method!r} is no place to meet",
+            f"{method!r} is not an address",
             "write tcp://<address of the first machine>:<port>, or set MASTER_ADDR and MASTER_PORT",
             "--init_method",
         )
-    return host, int(port), place.rank == 0 and not elsewhere
+    return host, int(port), info.rank == 0 and not elsewhere
 
 
-def _present(rank: int) -> str:
+def _present_key(rank: int) -> str:
     return f"slowfast/present/{rank}"
 
 
-def _absent(keys: Sequence[str], store: dist.Store, timeout_s: float) -> list[int]:
-    """Places of the keys that nobody has set within the time."""
+def _unset_keys(keys: Sequence[str], store: dist.Store, timeout_s: float) -> list[int]:
+    """Indices of the keys that are not set within the time."""
     end = time.monotonic() + timeout_s
     missing = []
-    for place, key in enumerate(keys):
-        left = max(end - time.monotonic(), 0.01)
+    for index, key in enumerate(keys):
+        remaining = max(end - time.monotonic(), 0.01)
         try:
-            store.wait([key], datetime.timedelta(seconds=left))
+            store.wait([key], datetime.timedelta(seconds=remaining))
         except (dist.DistError, RuntimeError):
-            missing.append(place)
+            missing.append(index)
     return missing
 
 
-# -- agreeing and gathering ----------------------------------------------------------------------
+# -- gathering -----------------------------------------------------------------------------------
 
 
 def gather_numbers(values: Sequence[float]) -> list[list[float]]:
-    """``values`` of every rank, in rank order; all ranks give equally many."""
+    """``values`` of every rank, in rank order; all ranks pass equally many."""
     if not is_active():
         return [list(values)]
     mine = torch.tensor(values, dtype=torch.float64)
@@ -156,7 +157,7 @@ def gather_numbers(values: Sequence[float]) -> list[list[float]]:
 
 
 def sum_numbers(values: Sequence[float]) -> list[float]:
-    """Sum over ranks of each of ``values`` (in rank order: the same everywhere)."""
+    """Sum over ranks of each of ``values``, in rank order, so that all ranks get the same bits."""
     return [sum(column) for column in zip(*gather_numbers(values))]
 
 
@@ -174,11 +175,11 @@ def barrier() -> None:
     gather_numbers([0])
 
 
-# -- when somebody is gone -----------------------------------------------------------------------
+# -- lost processes ------------------------------------------------------------------------------
 
 
 def lost_process(error: RuntimeError) -> RunFailure | None:
-    """Who does not answer any more, if that is what ``error`` comes from; else None."""
+    """The failure that names the silent ranks; None if ``error`` has another cause."""
     text = str(error)
     known = isinstance(error, dist.DistError) or any(
         part in text.lower() for part in _CONNECTION_TEXTS
@@ -186,21 +187,21 @@ def lost_process(error: RuntimeError) -> RunFailure | None:
     if not is_active() or not known:
         return None
     rank, world = dist.get_rank(), dist.get_world_size()
-    missing = _roll_call(rank, world)
-    who = ", ".join(map(str, missing)) if missing else "a"
+    missing = _silent_ranks(rank, world)
+    names = ", ".join(map(str, missing)) if missing else "a"
     return RunFailure(
-        f"rank {who} of {world} stopped answering (noticed by rank {rank}: "
+        f"rank {names} of {world} stopped answering (noticed by rank {rank}: "
         f"{text.strip().splitlines()[-1][-160:]})",
         "look at its own messages (stdout_rank<n>.log) and at the memory of its machine; "
         "the same command goes on from the last checkpoint",
     )
 
 
-def _roll_call(rank: int, world: int) -> list[int]:
-    """Ranks that do not say within some seconds that they are alive."""
+def _silent_ranks(rank: int, world: int) -> list[int]:
+    """Ranks that do not report within some seconds that they are alive."""
     try:
         (store,) = _stores
         store.set(f"slowfast/alive/{rank}", "1")
-        return _absent([f"slowfast/alive/{r}" for r in range(world)], store, _ROLL_CALL_S)
+        return _unset_keys([f"slowfast/alive/{r}" for r in range(world)], store, _ALIVE_TIMEOUT_S)
     except (dist.DistError, RuntimeError):
-        return [0]  # it holds the meeting point
+        return [0]  # it serves the store

@@ -1,4 +1,4 @@
-"""Errors meant for people: what is wrong, where it was set, what to do about it."""
+"""Errors for the user: what is wrong, where the value was set, what to do about it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ EXIT_USER_ERROR = 2
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing a person has to change.
+    """One thing that the user has to change.
 
     ``key`` names the configuration key or the file, ``origin`` where its value came from.
     """
@@ -29,7 +29,8 @@ class Problem:
 
 
 class UserError(Exception):
-    """Raised for bad input; a command prints it without traceback and exits with code 2."""
+    """Bad input, with one or several problems; a command prints it without traceback and exits
+    with code 2."""
 
     exit_code = EXIT_USER_ERROR
 
@@ -54,13 +55,13 @@ class UserError(Exception):
 
 
 class RunFailure(UserError):
-    """Something failed that no input explains: a process died, memory ran out. Exit code 1."""
+    """A failure that is not bad input: a process died, memory ran out. Exit code 1."""
 
     exit_code = 1
 
 
 class VideoError(Exception):
-    """A video that cannot be read: ``path`` and ``cause``; the loader decides what follows."""
+    """A video that cannot be read: ``path`` and ``cause``; DATA.ON_ERROR decides what follows."""
 
     def __init__(self, path: str, cause: str):
         self.path, self.cause = path, cause
@@ -71,11 +72,12 @@ class VideoError(Exception):
 
 
 class Interrupted(Exception):
-    """A signal has stopped the run after its state was saved; ``exit_code`` is 128 + signal."""
+    """A signal stopped the run; ``saved`` names the checkpoint, if one was written. The exit code
+    is 128 + signal."""
 
     def __init__(self, number: int, saved: str = ""):
         self.number, self.saved = number, saved
         self.exit_code = 128 + number
         name = signal.Signals(number).name
-        goes_on = f"; {saved} continues it: repeat the same command" if saved else ""
-        super().__init__(f"stopped by {name}{goes_on}")
+        remedy = f"; {saved} continues it: repeat the same command" if saved else ""
+        super().__init__(f"stopped by {name}{remedy}")

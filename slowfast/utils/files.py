@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,10 +32,10 @@ def write_atomic(path: str | Path, write: Callable[[str], None]) -> None:
     A reader sees the old file or the complete new one; RunFailure leaves the old one.
     """
     path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        write(temporary)
+        temporary.touch(exist_ok=False)  # with the umask's permissions; mkstemp's are private
+        write(str(temporary))
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)

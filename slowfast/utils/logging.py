@@ -1,4 +1,4 @@
-"""Logging: console and ``stdout.log`` for people, ``json_stats`` lines and ``stats.jsonl``."""
+"""Logging: console and ``stdout.log`` for people, ``json_stats`` lines for programs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ def get_logger(name: str) -> logging.Logger:
 def setup_logging(output_dir: str | Path | None, is_main: bool = True, rank: int = 0) -> None:
     """Send the package's messages to the console and to ``output_dir/stdout.log``.
 
-    Other ranks than the main one write warnings only, to ``stdout_rank<r>.log``.
+    Ranks other than the main one write warnings only, to ``stdout_rank<r>.log``. The root logger
+    gets no messages meanwhile, since its handlers would print them a second time.
     """
     logger = logging.getLogger(_PACKAGE)
     close_logging()
@@ -57,11 +58,13 @@ def setup_logging(output_dir: str | Path | None, is_main: bool = True, rank: int
 
 
 def close_logging() -> None:
-    """Detach and close every handler (between two runs of one process)."""
+    """Undo :func:`setup_logging`: close its handlers; messages go to Python's root logger again."""
     logger = logging.getLogger(_PACKAGE)
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
         handler.close()
+    logger.propagate = True
+    logger.setLevel(logging.NOTSET)
 
 
 def _plain(value: Any) -> Any:
@@ -86,7 +89,7 @@ def log_json_stats(stats: dict[str, Any], output_dir: str | Path | None = None) 
     """Log ``stats`` as one line; append it to ``stats.jsonl`` (epoch lines: ``json_stats.log``)."""
     line = format_json_stats(stats)
     is_epoch = stats.get("_type") in _EPOCH_TYPES
-    # An iteration line disturbs a terminal that shows a bar; parsers read the file.
+    # On a terminal the progress bar shows the same; programs read the file.
     logging.getLogger(_PACKAGE).info(line, extra={"file_only_on_terminal": not is_epoch})
     if output_dir is None:
         return

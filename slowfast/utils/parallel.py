@@ -1,4 +1,4 @@
-"""The same small piece of work for many files: in parallel, resumable, safe from crashes."""
+"""One function for many files: in parallel, resumable, robust against crashes of a worker."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from slowfast.utils.files import make_dirs, write_text_atomic
 from slowfast.utils.runtime import cpu_count
-from slowfast.utils.signals import outlast_signals
+from slowfast.utils.signals import ignore_signals_in_worker
 
 Work = Callable[[str], dict[str, Any]]
 CRASHED = {"crashed": True}  # the result for a key whose work killed its process
@@ -29,19 +29,19 @@ def map_files(
     workers: int | None = None,
     title: str = "",
     stamp: Callable[[str], str] = lambda key: "",
-    holds: Callable[[str, dict[str, Any]], bool] = lambda key, result: True,
+    is_valid: Callable[[str, dict[str, Any]], bool] = lambda key, result: True,
 ) -> dict[str, dict[str, Any]]:
     """``work(key)``, a dict of numbers and texts, for every key, over several processes.
 
-    Results are appended to the JSON-lines file ``journal`` as they come; what it holds already
-    is not done again, unless ``stamp(key)`` (say, size and time of a file) has changed or
-    ``holds(key, result)`` is False (a file that was made is gone). A key
+    Results are appended to the JSON-lines file ``journal`` as they come, and read from it the next
+    time, unless ``stamp(key)`` (for example size and time of a file) has changed or
+    ``is_valid(key, result)`` is False (for example, an output file has been deleted). A key
     whose work kills its process (a decoder that crashes) gives :data:`CRASHED`. ``work`` and its
     results must be picklable.
     """
     stamps = {key: stamp(key) for key in keys}
     done = _read_journal(journal, stamps) if journal else {}
-    done = {key: result for key, result in done.items() if holds(key, result)}
+    done = {key: result for key, result in done.items() if is_valid(key, result)}
     missing = [key for key in stamps if key not in done]
     pause = 0.1 if sys.stderr.isatty() else 5.0  # a bar on a terminal, a few lines in a log
     with tqdm(total=len(stamps), initial=len(done), desc=title, mininterval=pause) as bar:
@@ -54,20 +54,20 @@ def map_files(
 
 
 def write_failures(
-    results: dict[str, dict[str, Any]], made: str, file: str | Path
+    results: dict[str, dict[str, Any]], success_key: str, file: str | Path
 ) -> dict[str, str]:
-    """Name -> cause of those without the fact ``made``; also written to ``file``, a line each."""
+    """Name -> cause of the results without ``success_key``; also the lines of ``file``."""
     failed = {
         name: facts.get("cause", "crashes the decoder")
         for name, facts in results.items()
-        if made not in facts
+        if success_key not in facts
     }
     write_text_atomic(file, "".join(f"{name}\t{cause}\n" for name, cause in failed.items()))
     return failed
 
 
 def file_stamp(path: str) -> str:
-    """Size and time of a file: what tells that it has changed. Empty if it is not there."""
+    """Size and modification time of a file, as a text; empty if the file does not exist."""
     try:
         stat = Path(path).stat()
     except OSError:
@@ -81,13 +81,13 @@ def _read_journal(journal: str | Path, stamps: dict[str, str]) -> dict[str, dict
     with open(journal, "a+", encoding="utf-8") as file:
         file.seek(0)
         lines = file.read().split("\n")
-        if lines[-1]:  # a process died while it wrote this
+        if lines[-1]:  # incomplete: a process died while writing it
             file.write("\n")
     for line in filter(None, lines):
         try:
             row = json.loads(line)
         except json.JSONDecodeError:
-            continue  # half a line
+            continue  # an incomplete line
         if stamps.get(row["key"]) == row["stamp"]:
             done[row["key"]] = row["result"]
     return done
@@ -99,7 +99,8 @@ def _append(journal: str | Path, row: dict[str, Any]) -> None:
 
 
 def _run(work: Work, keys: Iterable[str], workers: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Results as they come; after a crash the keys that were under way are tried one by one."""
+    """Results as they come; after a crash the unfinished keys run one by one, each in a process of
+    its own, to find the one that crashes."""
     remaining = deque(keys)
     while remaining:
         running: dict[Future, str] = {}
@@ -115,11 +116,11 @@ def _run(work: Work, keys: Iterable[str], workers: int) -> Iterator[tuple[str, d
             else:
                 return
         for key in suspects:
-            yield key, _alone(work, key)
+            yield key, _run_alone(work, key)
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, initializer=outlast_signals)
+    return ProcessPoolExecutor(workers, initializer=ignore_signals_in_worker)
 
 
 def _collect(running: dict[Future, str]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -129,7 +130,7 @@ def _collect(running: dict[Future, str]) -> Iterator[tuple[str, dict[str, Any]]]
         yield running.pop(future), result
 
 
-def _alone(work: Work, key: str) -> dict[str, Any]:
+def _run_alone(work: Work, key: str) -> dict[str, Any]:
     with _pool(1) as pool:
         try:
             return pool.submit(work, key).result()

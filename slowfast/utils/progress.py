@@ -1,4 +1,4 @@
-"""One line a person reads during an epoch: a bar on a terminal, lines in a file."""
+"""Progress of an epoch: a bar on a terminal, lines in a log file."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 
 from tqdm import tqdm
 
@@ -18,35 +19,41 @@ class StepTimer:
     """Splits the time of each step into waiting for data and computing.
 
     Call :meth:`data_ready` when a batch has arrived and :meth:`step_done` after the step.
-    Figures are means over the last ``window`` steps, in seconds.
+    Figures are means over the last ``window`` steps; ``clock`` gives seconds.
     """
 
-    def __init__(self, window: int = 20):
+    def __init__(self, window: int = 20, clock: Callable[[], float] = time.perf_counter):
+        self._clock = clock
         self._wait: deque[float] = deque(maxlen=window)
         self._total: deque[float] = deque(maxlen=window)
         self._clips: deque[int] = deque(maxlen=window)
-        self._mark = self._ready = time.perf_counter()
+        self._step_start = self._ready = clock()
 
     def data_ready(self) -> None:
-        self._ready = time.perf_counter()
+        """The batch of this step has arrived."""
+        self._ready = self._clock()
 
     def step_done(self, clips: int) -> None:
-        now = time.perf_counter()
-        self._wait.append(self._ready - self._mark)
-        self._total.append(now - self._mark)
+        """The step, of ``clips`` clips, is complete; the next one begins."""
+        now = self._clock()
+        self._wait.append(self._ready - self._step_start)
+        self._total.append(now - self._step_start)
         self._clips.append(clips)
-        self._mark = now
+        self._step_start = now
 
     @property
     def step(self) -> float:
+        """Seconds per step."""
         return sum(self._total) / max(len(self._total), 1)
 
     @property
     def wait(self) -> float:
+        """Seconds per step spent waiting for data."""
         return sum(self._wait) / max(len(self._wait), 1)
 
     @property
     def compute(self) -> float:
+        """Seconds per step spent computing."""
         return self.step - self.wait
 
     @property
@@ -56,6 +63,7 @@ class StepTimer:
 
     @property
     def clips_per_second(self) -> float:
+        """Clips per second of whole steps."""
         return sum(self._clips) / max(sum(self._total), 1e-9)
 
     def describe(self, memory_gb: float, steps_left: int) -> str:
@@ -67,10 +75,11 @@ class StepTimer:
 
 
 class Progress:
-    """Shows ``text`` for each step: a bar on a terminal, a line every ``period`` steps in logs."""
+    """Shows a text for each of ``total`` steps: a bar on a terminal, a line every ``log_every``
+    steps in a log file."""
 
-    def __init__(self, title: str, total: int, period: int):
-        self.title, self.total, self.period = title, total, period
+    def __init__(self, title: str, total: int, log_every: int):
+        self.title, self.total, self.log_every = title, total, log_every
         self._bar = None
         if sys.stdout.isatty() and logging.getLogger("slowfast").isEnabledFor(logging.INFO):
             self._bar = tqdm(total=total, desc=title, file=sys.stdout, leave=False)
@@ -80,11 +89,12 @@ class Progress:
         if self._bar is not None:
             self._bar.set_postfix_str(text, refresh=False)
             self._bar.update(done - self._bar.n)
-        if done % self.period == 0 or done == self.total:
+        if done % self.log_every == 0 or done == self.total:
             width = len(str(self.total))
-            on_file = {"file_only_on_terminal": True}  # there the bar says it
-            logger.info("%s %*d/%d  %s", self.title, width, done, self.total, text, extra=on_file)
+            extra = {"file_only_on_terminal": True}  # a terminal shows the bar
+            logger.info("%s %*d/%d  %s", self.title, width, done, self.total, text, extra=extra)
 
     def close(self) -> None:
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.close()

@@ -1,4 +1,4 @@
-"""Where the program runs: device, precision, ranks, memory. The only file on torch.cuda."""
+"""Device, precision, ranks and memory of this process. The only file that uses torch.cuda."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from slowfast.utils.errors import UserError
 
 @dataclass(frozen=True)
 class Runtime:
-    """Device and place of this process; chosen once and handed down."""
+    """Device and rank of this process; chosen once and passed to whatever needs it."""
 
     device: torch.device
     rank: int = 0
@@ -29,39 +29,41 @@ class Runtime:
 
     @property
     def on_gpu(self) -> bool:
+        """True if the network computes on a GPU."""
         return self.device.type == "cuda"
 
     def synchronize(self) -> None:
-        """Wait for the device; nothing to wait for on the CPU."""
+        """Wait until the device has finished; does nothing on the CPU."""
         if self.on_gpu:
             torch.cuda.synchronize(self.device)
 
-    def amp_dtype(self, wanted: str) -> torch.dtype:
-        """``auto | float16 | bfloat16`` -> the type that autocast uses on this device."""
-        if wanted == "auto":
+    def amp_dtype(self, name: str) -> torch.dtype:
+        """The type that autocast uses for TRAIN.AMP_DTYPE ``auto``, ``float16`` or ``bfloat16``."""
+        if name == "auto":
             bf16 = not self.on_gpu or torch.cuda.is_bf16_supported(including_emulation=False)
             return torch.bfloat16 if bf16 else torch.float16
-        return getattr(torch, wanted)
+        return getattr(torch, name)
 
     def rng_state(self) -> dict[str, torch.Tensor]:
-        """State of torch's global generators: of the CPU, and of the device if it has its own."""
+        """State of torch's global generators: of the CPU, and of the GPU if there is one."""
         state = {"torch": torch.get_rng_state()}
         if self.on_gpu:
             state["device"] = torch.cuda.get_rng_state(self.device)
         return state
 
     def set_rng_state(self, state: dict[str, torch.Tensor]) -> None:
-        """Put :meth:`rng_state` back, as far as this device has those generators."""
+        """Restore a state of :meth:`rng_state`; a GPU's is ignored on the CPU."""
         torch.set_rng_state(state["torch"])
         if self.on_gpu and "device" in state:
             torch.cuda.set_rng_state(state["device"], self.device)
 
     def reset_peak_memory(self) -> None:
+        """Start measuring :meth:`peak_memory_gb` anew (on a GPU)."""
         if self.on_gpu:
             torch.cuda.reset_peak_memory_stats(self.device)
 
     def peak_memory_gb(self) -> float:
-        """Peak memory: of the device on a GPU (GiB), of the process on the CPU."""
+        """Peak memory in GiB: of the GPU, or of the process on the CPU."""
         if self.on_gpu:
             return torch.cuda.max_memory_allocated(self.device) / 2**30
         # Kilobytes on Linux, bytes on macOS.
@@ -74,20 +76,20 @@ class Runtime:
 
 
 def gpu_count() -> int:
-    """Number of visible GPUs."""
+    """Number of GPUs that are visible to this process."""
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def describe_devices() -> list[str]:
     """Name, memory and capability of every visible GPU."""
-    found = []
+    lines = []
     for number in range(gpu_count()):
         facts = torch.cuda.get_device_properties(number)
         half = "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
-        found.append(
+        lines.append(
             f"{facts.name}, {facts.total_memory / 2**30:.0f} GiB, {half}, CUDA {torch.version.cuda}"
         )
-    return found
+    return lines
 
 
 def choose_device(num_gpus: int, local_rank: int = 0) -> torch.device:
@@ -110,7 +112,7 @@ def seed_process(seed: int) -> None:
 
 
 def ram_usage_gb() -> tuple[float, float]:
-    """(used, total) memory of the machine in GiB; zeros where the system does not tell."""
+    """(used, total) memory of the machine in GiB; zeros without ``/proc/meminfo``."""
     try:
         with open("/proc/meminfo") as file:
             info = {line.split(":")[0]: int(line.split()[1]) for line in file}

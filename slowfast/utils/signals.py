@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: noted while something must be finished first, obeyed afterwards."""
+"""SIGTERM and SIGINT: recorded during a step, acted upon when the step is complete."""
 
 from __future__ import annotations
 
@@ -9,44 +9,46 @@ from types import FrameType
 from typing import Any
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_IMPATIENT_S = 2.0  # launchers forward a terminal's signal; a person repeats it later than that
+# A launcher repeats the signal of a terminal at once; a second Ctrl-C comes later than this.
+_SECOND_SIGINT_S = 2.0
 
 
 class StopRequest:
     """Within ``with StopRequest() as stop:`` a signal sets ``stop.number`` and nothing else.
 
-    The loop looks at it when a step is done. A second SIGINT, two seconds later or more, is a
-    person who does not want to wait: KeyboardInterrupt.
+    The loop reads it after each step. A second SIGINT more than two seconds after the first raises
+    KeyboardInterrupt at once.
     """
 
     def __init__(self):
         self.number = 0
         self._since = 0.0
-        self._before: dict[int, Any] = {}
+        self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
-        # Only the main thread may set handlers; elsewhere signals are not ours.
+        # Only the main thread may set handlers; signals never reach other threads.
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
+            self._previous = {number: signal.signal(number, self._record) for number in _SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._previous.items():
             signal.signal(number, handler)
-        self._before = {}
+        self._previous = {}
 
-    def _note(self, number: int, _: FrameType | None) -> None:
+    def _record(self, number: int, _: FrameType | None) -> None:
         again = number == signal.SIGINT and self.number == number
-        if again and time.monotonic() - self._since > _IMPATIENT_S:
+        if again and time.monotonic() - self._since > _SECOND_SIGINT_S:
             raise KeyboardInterrupt
         if not self.number:
             self.number, self._since = number, time.monotonic()
 
 
-def outlast_signals() -> None:
-    """In a loader worker: a signal to the whole group is the main process's to answer.
+def ignore_signals_in_worker() -> None:
+    """In a worker process: ignore SIGINT and the first SIGTERM.
 
-    The second SIGTERM is obeyed: it is the main process's own, which wants to end.
+    A signal to the process group is handled by the main process, which saves its state and then
+    ends its workers by a SIGTERM of its own: the second one ends the worker.
     """
 
     def once(number: int, _: FrameType | None) -> None:

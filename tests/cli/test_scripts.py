@@ -11,8 +11,6 @@ import pytest
 
 from tests.conftest import ROOT, TINY, run_tool, words
 
-EXPERIMENTS = sorted(p.name for p in (ROOT / "exp").glob("uniformer_*"))
-
 
 def script(name: str, *arguments: str, **env: str) -> subprocess.CompletedProcess:
     return subprocess.run(
@@ -42,9 +40,9 @@ TINY_EXPERIMENT = {
 }
 
 
-@pytest.mark.parametrize("name", ["uniformer_s8x8_k400", "uniformer_b16_sthv2_prek400"])
-def test_published_recipe_trains_and_tests(name, shapes, tmp_path):
+def test_published_recipe_trains_and_tests(shapes, tmp_path):
     """The published recipe itself, two iterations of a tiny network on real video."""
+    name = "uniformer_b16_sthv2_prek400"
     env = {"DATA_DIR": str(shapes), "OUTPUT_DIR": str(tmp_path / "out")}
     done = script(f"{name}/run.sh", *words(TINY_EXPERIMENT), "TEST.ENABLE", "False", **env)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -55,14 +53,6 @@ def test_published_recipe_trains_and_tests(name, shapes, tmp_path):
     done = script(f"{name}/test.sh", *words(TINY_EXPERIMENT), **env)
     assert done.returncode == 0, done.stderr[-2000:]
     assert '"split": "test_final"' in done.stdout.splitlines()[-1]
-
-
-def test_all_scripts_share_their_lines():
-    for name in EXPERIMENTS:
-        for part, call in (("run.sh", "run_net"), ("test.sh", "test_net")):
-            text = (ROOT / "exp" / name / part).read_text()
-            assert "/../_common.sh" in text and f"\n{call} " in text
-            assert len(text.splitlines()) <= 6 and os.access(ROOT / "exp" / name / part, os.X_OK)
 
 
 def test_words_after_the_script_win(tmp_path):

@@ -10,6 +10,7 @@ import yaml
 
 from slowfast.config.load import load_config
 from slowfast.utils.errors import UserError
+from tests.config.test_recipes import trains_only
 from tests.conftest import ROOT
 
 DATA = Path(__file__).parent.parent / "data"
@@ -48,6 +49,12 @@ def nested(flat: dict) -> dict:
     return tree
 
 
+def not_in_tests(key: str, cfg) -> bool:
+    """Keys that the release repeats in test.yaml although no test depends on them."""
+    unread = key == "DATA.TRAIN_JITTER_SCALES" and cfg.TEST.DATASET == "sth"
+    return trains_only(key) or unread
+
+
 def published(name: str, kind: str) -> dict:
     files, script = {"train": ("config.yaml", "run.sh"), "test": ("test.yaml", "test.sh")}[kind]
     recipe = RECIPES[name]
@@ -63,7 +70,7 @@ def test_experiment_folder_has_the_published_values(name):
         file = folder / ("config.yaml" if kind == "train" else "test.yaml")
         ours = load_config([file])
         for key, value in published(name, kind).items():
-            if key in OURS or value == "<path>":
+            if key in OURS or value == "<path>" or (kind == "test" and not_in_tests(key, ours)):
                 continue
             got = ours.lookup(key)
             if key == "UNIFORMER.PRETRAIN_NAME":

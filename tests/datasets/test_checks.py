@@ -1,4 +1,4 @@
-"""What is refused and what is said before a training begins."""
+"""Errors and warnings before a training begins."""
 
 from __future__ import annotations
 
@@ -13,13 +13,6 @@ from slowfast.datasets.loader import collate, construct_loader
 from slowfast.engine.tasks import build_task
 from slowfast.utils.errors import UserError, VideoError
 from slowfast.utils.runtime import Runtime
-
-
-@pytest.fixture
-def said(monkeypatch):
-    texts = []
-    monkeypatch.setattr(checks.logger, "warning", lambda text, *a: texts.append(text % a))
-    return texts
 
 
 @pytest.fixture
@@ -56,10 +49,10 @@ def test_a_single_label_is_refused(make_cfg, lists):
         build_dataset(make_cfg(unlabelled), "test")
 
 
-def test_classes_without_videos_are_named(make_cfg, lists, said, tmp_path):
+def test_classes_without_videos_are_named(make_cfg, lists, caplog, tmp_path):
     (tmp_path / "classes.txt").write_text("left\nright\nup\ndown\n")
     build_dataset(make_cfg(lists(train=rows("train", [0, 1, 0, 1]))), "train")
-    (text,) = said
+    (text,) = [record.getMessage() for record in caplog.records if record.name == checks.__name__]
     assert text.startswith("2 of 4 classes have no video") and "2 (up), 3 (down)" in text
 
 
@@ -73,11 +66,11 @@ def test_class_names_must_fit(make_cfg, lists, tmp_path):
         build_dataset(make_cfg(words), "train")
 
 
-def test_shared_videos_are_told_before_training(make_cfg, lists, said, shapes):
+def test_shared_videos_are_reported_before_training(make_cfg, lists, caplog, shapes):
     both = rows("train", [0, 1, 2, 3])
     words = lists(train=both, val=rows("val", [0, 1, 2, 3]), test=both[1:3])
     build_task(make_cfg(words), Runtime("cpu")).data.check()
-    (text,) = said
+    (text,) = caplog.messages
     assert text.startswith("2 of 2 videos of") and "test.csv are also trained on" in text
     one = ItemList([Item("a/../b.mp4", 0)], "one")
     assert checks.shared_videos(one, ItemList([Item("b.mp4", 0)], "other")) == ["b.mp4"]

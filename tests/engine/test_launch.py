@@ -1,11 +1,11 @@
-"""Who has started us, and where the processes meet."""
+"""Processes of a launcher, and the address where they find each other."""
 
 from __future__ import annotations
 
 import pytest
 
-from slowfast.engine.launch import place_from_launcher, slurm_meeting_point, slurm_tasks
-from slowfast.utils.distributed import Place
+from slowfast.engine.launch import process_from_launcher, slurm_address, slurm_processes
+from slowfast.utils.distributed import ProcessInfo
 
 SRUN = {
     "SLURM_STEP_NUM_TASKS": "5",
@@ -21,26 +21,26 @@ SRUN = {
 
 def test_torchrun():
     env = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
-    assert place_from_launcher(1, env | SRUN) == Place(3, 4, 1, 2, "env://")
-    assert place_from_launcher(1, {}) is None
+    assert process_from_launcher(1, env | SRUN) == ProcessInfo(3, 4, 1, 2, "env://")
+    assert process_from_launcher(1, {}) is None
 
 
 def test_a_task_a_process():
-    place = place_from_launcher(1, SRUN)
-    assert (place.rank, place.world, place.local_rank, place.local_world) == (3, 5, 1, 2)
-    assert place.init_method.startswith("tcp://gpu07:")
+    info = process_from_launcher(1, SRUN)
+    assert (info.rank, info.world, info.local_rank, info.local_world) == (3, 5, 1, 2)
+    assert info.init_method.startswith("tcp://gpu07:")
 
 
 def test_a_task_a_machine_starts_its_own():
     env = SRUN | {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_TASKS_PER_NODE": "1(x2)"}
-    assert place_from_launcher(8, env) is None and slurm_tasks(env) == [1, 1]
-    assert place_from_launcher(1, env | {"SLURM_PROCID": "1"}).world == 2
+    assert process_from_launcher(8, env) is None and slurm_processes(env) == [1, 1]
+    assert process_from_launcher(1, env | {"SLURM_PROCID": "1"}).world == 2
 
 
 def test_a_batch_script_is_no_step():
     """sbatch itself sets SLURM_PROCID and SLURM_NTASKS; only srun starts several tasks."""
     env = {"SLURM_PROCID": "0", "SLURM_NTASKS": "4", "SLURM_JOB_ID": "7"}
-    assert place_from_launcher(0, env) is None and slurm_tasks(env) == []
+    assert process_from_launcher(0, env) is None and slurm_processes(env) == []
 
 
 @pytest.mark.parametrize(
@@ -55,6 +55,6 @@ def test_a_batch_script_is_no_step():
     ],
 )
 def test_first_machine(nodes, host):
-    address = slurm_meeting_point({"SLURM_STEP_NODELIST": nodes, "SLURM_JOB_ID": "99999999"})
+    address = slurm_address({"SLURM_STEP_NODELIST": nodes, "SLURM_JOB_ID": "99999999"})
     name, _, port = address.removeprefix("tcp://").partition(":")
     assert name == host and 1024 < int(port) < 65536

@@ -14,7 +14,7 @@ from slowfast.config.load import load_config
 from slowfast.engine import launch as launch_module
 from slowfast.engine.run import run_job
 from slowfast.models.weights.read import read_checkpoint
-from slowfast.utils.distributed import Place
+from slowfast.utils.distributed import ProcessInfo
 from slowfast.utils.errors import UserError
 from tests.conftest import TINY, words
 from tests.engine.processes import Run, assert_same_state, stats
@@ -225,8 +225,8 @@ def children(out: Path, count: int, values: dict) -> None:
     """A process a 'GPU', as NUM_GPUS > 1 starts them, on the CPU."""
     cfg = load_config(overrides=words(values | {"OUTPUT_DIR": str(out)}))
     method = f"tcp://localhost:{free_port()}"
-    launch_module._run_children(
-        lambda local: Place(local, count, local, count, method), cfg, run_job, count
+    launch_module.run_processes(
+        lambda local: ProcessInfo(local, count, local, count, method), cfg, run_job, count
     )
 
 
@@ -234,7 +234,7 @@ def test_processes_of_our_own(tmp_path, lists, capfd):
     values = TINY | RUN | {"DATA.PATH_TO_DATA_DIR": str(lists), "MODEL.FROZEN_BN": True}
     children(tmp_path / "out", 2, values)
     assert stats(tmp_path / "out", "test_final")[-1]["videos"] == 8
-    with pytest.raises(UserError, match="has said what is wrong"):
+    with pytest.raises(UserError, match="reported an error"):
         children(tmp_path / "out", 2, values | {"SOLVER.MAX_EPOCH": 7})
     assert "SOLVER.MAX_EPOCH: is 7, was 2" in capfd.readouterr().err
 

@@ -40,7 +40,7 @@ def test_a_journal_saves_work(keys, tmp_path):
     # another stamp, or a result that no longer holds: done again
     changed = map_files(count, keys, journal, workers=1, stamp=lambda k: "2" * (k == keys[1]))
     assert [r["calls"] for r in changed.values()] == [1, 2, 1, 1, 1, 1, 1]
-    gone = map_files(count, keys[2:], journal, workers=1, holds=lambda k, r: k != keys[2])
+    gone = map_files(count, keys[2:], journal, workers=1, is_valid=lambda k, r: k != keys[2])
     assert [r["calls"] for r in gone.values()] == [2, 1, 1, 1, 1]
 
 

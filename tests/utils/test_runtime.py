@@ -1,0 +1,99 @@
+"""Device, precision, random state and memory on the CPU."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+from slowfast.utils import runtime as runtime_module
+from slowfast.utils.errors import UserError
+from slowfast.utils.runtime import (
+    Runtime,
+    choose_device,
+    cpu_count,
+    describe_devices,
+    gpu_count,
+    ram_usage_gb,
+    seed_process,
+)
+
+CPU = Runtime(torch.device("cpu"))
+
+
+def test_the_main_process_is_rank_0():
+    assert CPU.is_main and not Runtime(torch.device("cpu"), rank=1, world=2).is_main
+    assert not CPU.on_gpu and Runtime(torch.device("cuda", 0)).on_gpu
+
+
+@pytest.mark.parametrize(
+    "name, dtype",
+    [("auto", torch.bfloat16), ("float16", torch.float16), ("bfloat16", torch.bfloat16)],
+)
+def test_precision_on_the_cpu(name, dtype):
+    assert CPU.amp_dtype(name) is dtype
+
+
+def test_the_random_state_is_restored():
+    seed_process(3)
+    state = CPU.rng_state()
+    first = torch.rand(4)
+    torch.rand(7)
+    CPU.set_rng_state(state)
+    assert torch.equal(torch.rand(4), first)
+    seed_process(3)
+    assert torch.equal(torch.rand(4), first)
+
+
+def test_a_state_of_a_gpu_can_be_restored_on_the_cpu():
+    """A run that began on a GPU goes on here."""
+    state = CPU.rng_state() | {"device": torch.zeros(16, dtype=torch.uint8)}
+    CPU.set_rng_state(state)
+    assert torch.equal(torch.get_rng_state(), state["torch"])
+
+
+def test_memory_of_the_cpu():
+    CPU.synchronize()
+    CPU.reset_peak_memory()
+    assert CPU.gpu_memory_gb() == 0.0
+    before = CPU.peak_memory_gb()
+    assert 0.01 < before < 1000
+    block = torch.ones(2**26)  # a quarter of a GiB, touched
+    after = CPU.peak_memory_gb()
+    assert after >= before and block[-1] == 1
+    used, total = ram_usage_gb()
+    assert 0 < used <= total
+
+
+def test_memory_of_a_system_that_does_not_tell(monkeypatch):
+    def missing(*_, **__):
+        raise FileNotFoundError
+
+    monkeypatch.setattr("builtins.open", missing)
+    assert ram_usage_gb() == (0.0, 0.0)
+
+
+def test_cores_are_those_that_this_process_may_use():
+    assert 1 <= cpu_count() <= (os.cpu_count() or 1)
+    if hasattr(os, "sched_setaffinity"):
+        allowed = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {min(allowed)})
+        try:
+            assert cpu_count() == 1
+        finally:
+            os.sched_setaffinity(0, allowed)
+
+
+def test_no_gpus_is_the_cpu():
+    assert choose_device(0) == torch.device("cpu")
+
+
+def test_too_few_gpus_are_an_error(monkeypatch):
+    monkeypatch.setattr(runtime_module, "gpu_count", lambda: 1)
+    with pytest.raises(UserError, match=r"NUM_GPUS: 2 GPU\(s\) asked for, 1 found"):
+        choose_device(2)
+
+
+def test_every_visible_gpu_is_described():
+    assert len(describe_devices()) == gpu_count()
