@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from timm.layers import DropPath, Mlp
 from torch import nn
 
@@ -11,13 +12,13 @@ from torch import nn
 class Attention(nn.Module):
     """Self-attention over tokens ``B N C``; parameters ``qkv`` and ``proj``.
 
-    ``scale`` defaults to ``(C / heads) ** -0.5``.
+    ``scale`` defaults to ``(C / num_heads) ** -0.5``.
     """
 
     def __init__(
         self,
         dim: int,
-        heads: int,
+        num_heads: int,
         *,
         qkv_bias: bool = True,
         scale: float | None = None,
@@ -25,27 +26,29 @@ class Attention(nn.Module):
         proj_drop: float = 0.0,
     ):
         super().__init__()
-        self.heads, self.scale, self.attn_drop = heads, scale, attn_drop
+        self.num_heads, self.scale, self.attn_drop = num_heads, scale, attn_drop
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        b, n, c = x.shape
-        qkv = self.qkv(x).reshape(b, n, 3, self.heads, c // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        """Tokens ``B N C`` -> tokens ``B N C``."""
+        q, k, v = rearrange(self.qkv(x), "b n (qkv h c) -> qkv b h n c", qkv=3, h=self.num_heads)
         drop = self.attn_drop if self.training else 0.0
         x = F.scaled_dot_product_attention(q, k, v, dropout_p=drop, scale=self.scale)
-        return self.proj_drop(self.proj(x.transpose(1, 2).reshape(b, n, c)))
+        return self.proj_drop(self.proj(rearrange(x, "b h n c -> b n (h c)")))
 
 
 class TransformerBlock(nn.Module):
-    """x + attention, x + MLP, each after LayerNorm, on tokens ``B N C``."""
+    """Pre-norm block on tokens ``B N C``: x + attention(norm(x)), then x + MLP(norm(x)).
+
+    ``attention`` are further arguments of :class:`Attention`.
+    """
 
     def __init__(
         self,
         dim: int,
-        heads: int,
+        num_heads: int,
         *,
         mlp_ratio: float = 4.0,
         drop: float = 0.0,
@@ -55,11 +58,12 @@ class TransformerBlock(nn.Module):
     ):
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
-        self.attn = Attention(dim, heads, proj_drop=drop, **attention)
+        self.attn = Attention(dim, num_heads, proj_drop=drop, **attention)
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
         self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
         self.mlp = Mlp(dim, int(dim * mlp_ratio), drop=drop)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Tokens ``B N C`` -> tokens ``B N C``."""
         x = x + self.drop_path(self.attn(self.norm1(x)))
         return x + self.drop_path(self.mlp(self.norm2(x)))

@@ -1,31 +1,38 @@
-"""Running blocks one after the other, recomputing activations of some in the backward pass."""
+"""Activation checkpointing: blocks that are computed again in the backward pass to save memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 
-def run_blocks(
-    blocks: Iterable[nn.Module], x: torch.Tensor, recomputed: int, *extra: torch.Tensor
+def run_checkpointed(
+    blocks: Iterable[nn.Module], x: torch.Tensor, num_checkpointed: float, *extra: object
 ) -> torch.Tensor:
-    """``x`` through ``blocks``; the first ``recomputed`` keep no activations."""
+    """Run ``x`` through ``blocks``; the first ``num_checkpointed`` store no activations.
+
+    ``extra`` goes to every block after ``x``. ``math.inf`` checkpoints all blocks.
+    """
     for number, block in enumerate(blocks):
-        if number < recomputed and torch.is_grad_enabled():
+        if number < num_checkpointed and torch.is_grad_enabled():
             x = checkpoint(block, x, *extra, use_reentrant=False)
         else:
             x = block(x, *extra)
     return x
 
 
-def recomputed_blocks(model_cfg: object, stages: int) -> list[int]:
-    """Blocks of each stage that MODEL asks to recompute."""
-    if model_cfg.ACT_CHECKPOINT:
-        return [10**6] * stages
-    if not model_cfg.USE_CHECKPOINT:
-        return [0] * stages
-    given = list(model_cfg.CHECKPOINT_NUM)
-    return (given + [0] * stages)[:stages]
+def checkpointed_blocks(
+    num_stages: int, *, every_block: bool = False, per_stage: Sequence[int] = ()
+) -> tuple[float, ...]:
+    """Number of checkpointed blocks of each of ``num_stages`` stages.
+
+    ``every_block`` gives ``math.inf``; otherwise missing entries of ``per_stage`` are 0 and
+    superfluous ones are ignored.
+    """
+    if every_block:
+        return (math.inf,) * num_stages
+    return (*per_stage, *[0] * num_stages)[:num_stages]

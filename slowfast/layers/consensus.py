@@ -14,8 +14,6 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from slowfast.layers.norm import BatchNorm2d, BatchNorm3d
-
 _ENUMERABLE = 20_000  # subsets of frames up to which all of them are listed
 
 
@@ -177,7 +175,7 @@ class Fcn2dHead(nn.Module):
         layers: list[nn.Module] = [nn.ReLU()]
         for before, width in zip((1, *self.widths), self.widths):
             conv = nn.Conv2d(before, width, 3, stride=(1, 2), padding=1)
-            layers += [conv, BatchNorm2d(width), nn.ReLU()]
+            layers += [conv, nn.BatchNorm2d(width), nn.ReLU()]
         # A dropout of probability 0 stands here in the published code: it counts in the names.
         layers += [nn.Identity(), nn.Conv2d(self.widths[-1], options.classes, 1), nn.ReLU()]
         self.classifier = nn.Sequential(*layers)
@@ -197,7 +195,7 @@ class Fcn3dHead(nn.Module):
         layers: list[nn.Module] = [nn.ReLU()]
         for before, width in zip((options.dim, *self.widths), self.widths):
             conv = nn.Conv3d(before, width, 3, stride=(2, 1, 1), padding=1)
-            layers += [conv, BatchNorm3d(width), nn.ReLU()]
+            layers += [conv, nn.BatchNorm3d(width), nn.ReLU()]
         layers += [nn.Identity(), nn.Conv3d(self.widths[-1], options.classes, 1), nn.ReLU()]
         self.classifier = nn.Sequential(*layers)
 

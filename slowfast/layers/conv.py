@@ -7,10 +7,10 @@ from torch import nn
 
 
 class DepthwiseConv3d(nn.Conv3d):
-    """A convolution of each channel by itself on ``B C T H W``, same size, odd ``kernel``.
+    """Depthwise convolution ``B C T H W`` -> ``B C T H W``; ``kernel`` is odd.
 
-    On the CPU it stays in float32 under autocast: there the weight gradients of small bfloat16
-    depthwise convolutions are at times not numbers of this world (1e+32, seen with PyTorch 2.15).
+    It runs in float32 under autocast on the CPU: bfloat16 weight gradients of small depthwise
+    convolutions can be garbage there (1e32, seen with PyTorch 2.15).
     """
 
     def __init__(self, channels: int, kernel: int):

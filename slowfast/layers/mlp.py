@@ -7,14 +7,15 @@ from torch import nn
 
 
 class ConvMlp(nn.Module):
-    """1x1x1 convolution, GELU, 1x1x1 convolution on ``B C T H W``."""
+    """MLP of every position of ``B C T H W``: 1x1x1 convolution, GELU, 1x1x1 convolution."""
 
-    def __init__(self, dim: int, hidden: int, drop: float = 0.0):
+    def __init__(self, dim: int, hidden_dim: int, drop: float = 0.0):
         super().__init__()
-        self.fc1 = nn.Conv3d(dim, hidden, 1)
+        self.fc1 = nn.Conv3d(dim, hidden_dim, 1)
         self.act = nn.GELU()
-        self.fc2 = nn.Conv3d(hidden, dim, 1)
+        self.fc2 = nn.Conv3d(hidden_dim, dim, 1)
         self.drop = nn.Dropout(drop)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``B C T H W`` -> ``B C T H W``."""
         return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))

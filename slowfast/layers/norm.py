@@ -1,4 +1,4 @@
-"""Batch normalisation where PyTorch's own does not do: one clip, or several CPU processes."""
+"""Batch normalisation for batches of one clip and for several processes."""
 
 from __future__ import annotations
 
@@ -6,37 +6,62 @@ from collections.abc import Callable
 
 import torch
 import torch.distributed as dist
+from timm.layers import BatchNormAct2d, convert_sync_batchnorm
 from torch import nn
 from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
-class _RightForOne(_BatchNorm):
-    """Batch normalisation with the right gradient for a batch of one.
+class Batch1SafeNorm(_BatchNorm):
+    """Batch normalisation that works around a wrong CPU gradient for batch size 1.
 
-    On the CPU, PyTorch (seen in 2.15) computes a wrong one when the batch has one element and its
-    memory is channels-last with an unusual batch stride, as reshaped tokens have.
+    PyTorch (seen in 2.15) computes wrong gradients on the CPU if the batch has one element and
+    the input, or the gradient that arrives, is channels-last with an unusual batch stride, as
+    reshaped tokens are.
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """``B C ...`` -> ``B C ...``."""
         if input.shape[0] == 1 and input.device.type == "cpu" and torch.is_grad_enabled():
             return _normalise(self, input, lambda x: x)
         return super().forward(input)
 
 
-class BatchNorm2d(_RightForOne, nn.BatchNorm2d):
-    """:class:`torch.nn.BatchNorm2d` (``B C H W``) that is right for a batch of one, too."""
+class Batch1SafeNorm2d(Batch1SafeNorm, nn.BatchNorm2d):
+    """:class:`Batch1SafeNorm` of ``B C H W``."""
 
 
-class BatchNorm3d(_RightForOne, nn.BatchNorm3d):
-    """:class:`torch.nn.BatchNorm3d` (``B C T H W``) that is right for a batch of one, too."""
+class Batch1SafeNorm3d(Batch1SafeNorm, nn.BatchNorm3d):
+    """:class:`Batch1SafeNorm` of ``B C T H W``."""
+
+
+class Batch1SafeNormAct2d(Batch1SafeNorm, BatchNormAct2d):
+    """:class:`Batch1SafeNorm` of ``B C H W`` with timm's dropout and activation after it."""
+
+
+_BATCH1_SAFE = {
+    nn.BatchNorm2d: Batch1SafeNorm2d,
+    nn.BatchNorm3d: Batch1SafeNorm3d,
+    BatchNormAct2d: Batch1SafeNormAct2d,
+}
+
+
+def with_batch1_safe_norm(network: nn.Module) -> nn.Module:
+    """``network`` with every batch normalisation turned into a :class:`Batch1SafeNorm`.
+
+    Layers change their class in place: parameters, buffers, names and hooks stay as they are.
+    """
+    for module in network.modules():
+        if type(module) in _BATCH1_SAFE:
+            module.__class__ = _BATCH1_SAFE[type(module)]
+    return network
 
 
 class CpuSyncBatchNorm(_BatchNorm):
-    """:class:`torch.nn.SyncBatchNorm`, which exists for GPUs only, for ``B C …`` on the CPU.
+    """:class:`torch.nn.SyncBatchNorm`, which exists for GPUs only, of ``B C ...`` on the CPU.
 
-    Statistics are those of all processes' batches, by their sizes; the gradient flows through
-    the statistics of all of them.
+    Statistics are those of the batches of all processes, weighted by their sizes; gradients flow
+    through them to all processes.
     """
 
     def _check_input_dim(self, input: torch.Tensor) -> None:
@@ -44,23 +69,24 @@ class CpuSyncBatchNorm(_BatchNorm):
             raise ValueError(f"expected at least 2 dimensions, got {input.dim()}")
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """``B C ...`` -> ``B C ...``."""
         self._check_input_dim(input)
         several = dist.is_initialized() and dist.get_world_size() > 1
         return _normalise(self, input, all_reduce if several else lambda x: x)
 
 
 def _normalise(
-    norm: _BatchNorm, input: torch.Tensor, total: Callable[[torch.Tensor], torch.Tensor]
+    norm: _BatchNorm, input: torch.Tensor, sum_ranks: Callable[[torch.Tensor], torch.Tensor]
 ) -> torch.Tensor:
-    """Batch normalisation written out; ``total`` adds the sums of all processes."""
+    """Batch normalisation written out; ``sum_ranks`` adds the sums of all processes."""
     x = input.float()
     shape = [1, -1] + [1] * (x.dim() - 2)
     if norm.training or norm.running_mean is None:
         dims = [0, *range(2, x.dim())]
         count = torch.full((1,), float(x.numel() // x.shape[1]), device=x.device)
-        sums = total(torch.cat([count, x.sum(dims)]))
+        sums = sum_ranks(torch.cat([count, x.sum(dims)]))
         mean = sums[1:] / sums[0]
-        variance = total((x - mean.view(shape)).square().sum(dims)) / sums[0]
+        variance = sum_ranks((x - mean.view(shape)).square().sum(dims)) / sums[0]
         if norm.running_mean is not None:
             _update_running(norm, mean.detach(), variance.detach(), sums[0].detach())
     else:
@@ -71,7 +97,10 @@ def _normalise(
     out = (x - mean.view(shape)) * scale.view(shape)
     if norm.affine:
         out = out + norm.bias.view(shape)
-    return out.to(input.dtype)
+    out = out.to(input.dtype)
+    for child in norm.children():  # dropout and activation of timm's BatchNormAct2d
+        out = child(out)
+    return out
 
 
 @torch.no_grad()
@@ -85,20 +114,21 @@ def _update_running(
 
 
 def with_synchronised_norm(network: nn.Module, on_gpu: bool) -> nn.Module:
-    """The network with every batch normalisation synchronised between processes."""
+    """``network`` with every batch normalisation synchronised between processes."""
     if on_gpu:
-        return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        return convert_sync_batchnorm(network)
     for module in list(network.modules()):
         for name, child in module.named_children():
             if isinstance(child, _BatchNorm):
-                setattr(module, name, _on_cpu(child))
+                setattr(module, name, _cpu_sync_norm(child))
     return network
 
 
-def _on_cpu(norm: _BatchNorm) -> CpuSyncBatchNorm:
-    new = CpuSyncBatchNorm(
+def _cpu_sync_norm(norm: _BatchNorm) -> CpuSyncBatchNorm:
+    sync = CpuSyncBatchNorm(
         norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats
     )
-    # The parameters themselves: an optimizer may hold them already.
-    new._parameters, new._buffers = norm._parameters, norm._buffers
-    return new.train(norm.training)
+    # The parameters themselves: an optimizer may refer to them already.
+    sync._parameters, sync._buffers = norm._parameters, norm._buffers
+    sync._modules = norm._modules
+    return sync.train(norm.training)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from einops import rearrange
 from torch import nn
 
 
@@ -22,17 +23,18 @@ class ConvPatchEmbed(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``B C T H W`` -> ``B D T' H' W'``."""
         return self.norm(self.proj(x).movedim(1, -1)).movedim(-1, 1)
 
 
 class FramePatchEmbed(nn.Module):
-    """A strided 2-D convolution on every frame: ``B 3 T H W`` -> ``B T H' W' D``."""
+    """Strided 2-D convolution of every frame: ``B 3 T H W`` -> ``B T H' W' D``."""
 
-    def __init__(self, dim: int, patch: int, in_channels: int = 3):
+    def __init__(self, dim: int, patch_size: int, in_channels: int = 3):
         super().__init__()
-        self.proj = nn.Conv2d(in_channels, dim, patch, patch)
+        self.proj = nn.Conv2d(in_channels, dim, patch_size, patch_size)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        b, _, t = x.shape[:3]
-        frames = self.proj(x.transpose(1, 2).flatten(0, 1))
-        return frames.unflatten(0, (b, t)).permute(0, 1, 3, 4, 2)
+        """``B 3 T H W`` -> ``B T H' W' D``."""
+        frames = self.proj(rearrange(x, "b c t h w -> (b t) c h w"))
+        return rearrange(frames, "(b t) c h w -> b t h w c", b=len(x))

@@ -1,6 +1,7 @@
 """Pooling attention of MViT (arXiv 2104.11227, 2112.01526) and its block.
 
-Tokens are ``B N C``: the class token, if there is one, then a grid of ``T H W`` places, W fastest.
+Tokens are ``B N C``: the class token, if there is one, then a grid of ``T H W`` positions, W
+fastest.
 """
 
 from __future__ import annotations
@@ -11,23 +12,37 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from timm.layers import DropPath, Mlp
 from torch import nn
 
+from slowfast.layers.positions import resize_rel_pos
+
 Grid = tuple[int, int, int]
-_TABLES = (("rel_pos_t", "t"), ("rel_pos_h", "y"), ("rel_pos_w", "x"))  # and their index
+_TABLES = (("rel_pos_t", "t"), ("rel_pos_h", "y"), ("rel_pos_w", "x"))  # with their einsum index
 
 
 @dataclass(frozen=True)
 class PoolingSpec:
-    """One block: widths, heads, the grid it is given, kernels and strides (empty: no pooling).
+    """Sizes and options of one block.
 
-    ``mode``: conv (depthwise, shared by heads), conv_unshared, avg or max.
+    dim, dim_out: channels of the tokens that enter and leave.
+    num_heads: attention heads.
+    grid: positions ``T H W`` of the tokens that enter.
+    kernel_q, stride_q: pooling of the queries over ``T H W``; empty: no pooling.
+    kernel_kv, stride_kv: pooling of keys and values.
+    mode: conv (depthwise, shared by the heads), conv_unshared, avg or max.
+    class_token: the first token is no position of the grid.
+    pool_first: pool before the projections.
+    separate_qkv: three projections instead of one.
+    residual_pooling: add the pooled queries to the result of the attention.
+    widen_in_attention: change the channels in the attention (v2), not in the MLP (v1).
+    layer_scale: initial scale of each branch; 0: none.
     """
 
     dim: int
     dim_out: int
-    heads: int
+    num_heads: int
     grid: Grid
     kernel_q: tuple[int, ...] = ()
     kernel_kv: tuple[int, ...] = ()
@@ -50,35 +65,37 @@ class PoolingSpec:
 
     @property
     def attention_dim(self) -> int:
-        """Width inside the attention."""
+        """Channels inside the attention."""
         return self.dim_out if self.widen_in_attention else self.dim
 
 
-def pooled(size: int, kernel: int, stride: int) -> int:
-    """Places that a pooling of padding ``kernel // 2`` leaves of ``size``."""
+def pooled_size(size: int, kernel: int, stride: int) -> int:
+    """Positions after a pooling of ``size`` positions with padding ``kernel // 2``."""
     return (size + 2 * (kernel // 2) - kernel) // stride + 1
 
 
 def pool_tokens(
-    x: torch.Tensor, pool: nn.Module | None, norm: nn.Module | None, grid: Grid, cls: bool
+    x: torch.Tensor, pool: nn.Module | None, norm: nn.Module | None, grid: Grid, class_token: bool
 ) -> tuple[torch.Tensor, Grid]:
-    """Tokens ``B heads N C`` of a grid -> (pooled tokens, their grid).
+    """Tokens ``B heads N C`` of ``grid`` -> (pooled tokens, their grid).
 
-    The class token, if there is one, is left alone, but normalised like the others.
+    The class token is not pooled, but normalised like the others.
     """
     if pool is None:
         return x, grid
-    b, heads, _, c = x.shape
-    token, x = (x[:, :, :1], x[:, :, 1:]) if cls else (None, x)
-    x = pool(x.reshape(b * heads, *grid, c).permute(0, 4, 1, 2, 3))
+    b = len(x)
+    token, x = (x[:, :, :1], x[:, :, 1:]) if class_token else (None, x)
+    # In two steps: the pooling is to see channels-last memory, which is faster here.
+    maps = rearrange(x, "b n (t h w) c -> (b n) t h w c", t=grid[0], h=grid[1], w=grid[2])
+    x = pool(maps.movedim(-1, 1))
     grid = tuple(x.shape[2:])
-    x = x.flatten(2).transpose(1, 2).unflatten(0, (b, heads))
-    x = torch.cat([token, x], dim=2) if cls else x
+    x = rearrange(x, "(b n) c t h w -> b n (t h w) c", b=b)
+    x = torch.cat([token, x], dim=2) if class_token else x
     return (norm(x) if norm is not None else x), grid
 
 
 class PoolingAttention(nn.Module):
-    """Attention whose queries, keys and values are pooled; relative positions by axis."""
+    """Attention with pooled queries, keys and values; relative positions per axis."""
 
     def __init__(self, spec: PoolingSpec):
         super().__init__()
@@ -106,6 +123,7 @@ class PoolingAttention(nn.Module):
     def _make_pool(
         self, kernel: Sequence[int], stride: Sequence[int]
     ) -> tuple[nn.Module | None, nn.Module | None]:
+        """(pooling, norm after it), None where there is none."""
         if not kernel or (math.prod(kernel) == 1 and math.prod(stride) == 1):
             return None, None
         spec, kernel, stride = self.spec, tuple(kernel), tuple(stride)
@@ -114,13 +132,13 @@ class PoolingAttention(nn.Module):
             kind = nn.AvgPool3d if spec.mode == "avg" else nn.MaxPool3d
             return kind(kernel, stride, padding), None
         width = spec.dim if spec.pool_first else spec.attention_dim
-        width = width // spec.heads if spec.mode == "conv" else width
+        width = width // spec.num_heads if spec.mode == "conv" else width
         pool = nn.Conv3d(width, width, kernel, stride, padding, groups=width, bias=False)
         return pool, nn.LayerNorm(width, eps=1e-6)
 
     def _make_relative_positions(self) -> None:
         spec = self.spec
-        head_dim = spec.attention_dim // spec.heads
+        head_dim = spec.attention_dim // spec.num_heads
         if spec.rel_pos_spatial:
             side = spec.grid[1]
             sides = [side // s[1] if s else side for s in (spec.stride_q, spec.stride_kv)]
@@ -135,8 +153,9 @@ class PoolingAttention(nn.Module):
                     nn.init.trunc_normal_(getattr(self, name), std=0.02)
 
     def forward(self, x: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, Grid]:
+        """Tokens ``B N C`` of ``grid`` -> (tokens of the queries' grid, that grid)."""
         spec = self.spec
-        q, k, v = self._heads_first(x)
+        q, k, v = self._split_heads(x)
         q, q_grid = pool_tokens(q, self.pool_q, self.norm_q, grid, spec.class_token)
         k, k_grid = pool_tokens(k, self.pool_k, self.norm_k, grid, spec.class_token)
         v, _ = pool_tokens(v, self.pool_v, self.norm_v, grid, spec.class_token)
@@ -148,59 +167,58 @@ class PoolingAttention(nn.Module):
                 x = torch.cat([x[:, :, :1], x[:, :, 1:] + q[:, :, 1:]], dim=2)
             else:
                 x = x + q
-        x = x.transpose(1, 2).flatten(2)
-        return self.proj_drop(self.proj(x)), q_grid
+        return self.proj_drop(self.proj(rearrange(x, "b h n c -> b n (h c)"))), q_grid
 
-    def _heads_first(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Tokens ``B N C`` -> what is pooled: queries, keys and values ``B heads N c``."""
-        heads = self.spec.heads
+    def _split_heads(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Tokens ``B N C`` -> queries, keys and values before pooling, ``B heads N c``."""
+        heads = self.spec.num_heads
         if self.spec.pool_first:
-            fold = 1 if self.spec.mode == "conv_unshared" else heads
-            x = x.unflatten(-1, (fold, -1)).transpose(1, 2)
+            heads = 1 if self.spec.mode == "conv_unshared" else heads
+            x = rearrange(x, "b n (h c) -> b h n c", h=heads)
             return x, x, x
         if self.separate:
             q, k, v = (
-                layer(x).unflatten(-1, (heads, -1)).transpose(1, 2)
+                rearrange(layer(x), "b n (h c) -> b h n c", h=heads)
                 for layer in (self.q, self.k, self.v)
             )
             return q, k, v
-        q, k, v = self.qkv(x).unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, v = rearrange(self.qkv(x), "b n (qkv h c) -> qkv b h n c", qkv=3, h=heads)
         return q, k, v
 
     def _project(self, x: torch.Tensor, layer: nn.Linear) -> torch.Tensor:
-        x = layer(x.transpose(1, 2).flatten(2))
-        return x.unflatten(-1, (self.spec.heads, -1)).transpose(1, 2)
+        """Pooled tokens ``B heads N c`` -> projected, ``B heads N c``."""
+        x = layer(rearrange(x, "b h n c -> b n (h c)"))
+        return rearrange(x, "b n (h c) -> b h n c", h=self.spec.num_heads)
 
     # -- relative positions --------------------------------------------------------------------
 
     def _attend(
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, q_grid: Grid, k_grid: Grid
     ) -> torch.Tensor:
-        """Attention with what relative positions add to the scores.
+        """Attention whose scores get a term of the relative positions.
 
-        The additions are sums of one term an axis, so they are part of the scalar product of
-        wider queries and keys (a term a place of the axis, and which place it is): no matrix of
-        all pairs is ever made.
+        The published form adds a bias ``B heads Nq Nk`` to the scores. It is a sum of one term
+        per axis, which depends on the query and on the key's index along the axis. So it equals
+        the scalar product of additional channels: the queries get the terms for every index of the
+        axis, the keys a one-hot code of their own index. The bias itself is never computed.
         """
         terms = self._axis_terms(q, q_grid, k_grid)
         if not terms:
             return F.scaled_dot_product_attention(q, k, v)
-        if torch.jit.is_tracing():  # counted as published: one addition to each score
-            return F.scaled_dot_product_attention(q, k, v, attn_mask=self._bias(terms, k_grid))
         dim, token = q.shape[-1], int(self.spec.class_token)
         scale = dim**-0.5
-        extra = torch.cat([part for _, part in terms], dim=-1).flatten(2, 4) / scale
-        places = torch.cat([_places(k_grid, axis, q) for axis, _ in terms], dim=-1)
-        wide_q = torch.cat([q, F.pad(extra, (0, 0, token, 0))], dim=-1)
-        places = F.pad(places, (0, 0, token, 0)).expand(*k.shape[:2], -1, -1)
-        wide_k = torch.cat([k, places], dim=-1)
-        wide_v = F.pad(v, (0, wide_q.shape[-1] - dim))  # fused kernels want one width
+        query_terms = torch.cat([part for _, part in terms], dim=-1).flatten(2, 4) / scale
+        key_codes = torch.cat([_axis_codes(k_grid, axis, q) for axis, _ in terms], dim=-1)
+        wide_q = torch.cat([q, F.pad(query_terms, (0, 0, token, 0))], dim=-1)
+        key_codes = F.pad(key_codes, (0, 0, token, 0)).expand(*k.shape[:2], -1, -1)
+        wide_k = torch.cat([k, key_codes], dim=-1)
+        wide_v = F.pad(v, (0, wide_q.shape[-1] - dim))  # fused kernels need equal widths
         return F.scaled_dot_product_attention(wide_q, wide_k, wide_v, scale=scale)[..., :dim]
 
     def _axis_terms(
         self, q: torch.Tensor, q_grid: Grid, k_grid: Grid
     ) -> list[tuple[int, torch.Tensor]]:
-        """(axis, ``B heads t y x places of the axis``) for each axis with relative positions."""
+        """(axis, terms ``B heads t y x keys-along-axis``) per axis with relative positions."""
         spec = self.spec
         if not (spec.rel_pos_spatial or spec.rel_pos_temporal):
             return []
@@ -213,37 +231,29 @@ class PoolingAttention(nn.Module):
                 terms.append((axis, part))
         return terms
 
-    def _bias(self, terms: list[tuple[int, torch.Tensor]], k_grid: Grid) -> torch.Tensor:
-        """The terms as an addition to the scores: ``B heads Nq Nk``, zero for the class token."""
-        bias = 0.0
-        for axis, part in terms:
-            shape = [1, 1, 1]
-            shape[axis] = part.shape[-1]
-            bias = bias + part.unflatten(-1, shape)
-        bias = bias.expand(*bias.shape[:5], *k_grid).flatten(5).flatten(2, 4)
-        return F.pad(bias, (1, 0, 1, 0)) if self.spec.class_token else bias
 
-
-def _places(grid: Grid, axis: int, like: torch.Tensor) -> torch.Tensor:
-    """Which place of an axis each place of the grid has: ``N places``, ones and zeros."""
-    which = torch.eye(grid[axis], dtype=like.dtype, device=like.device)
+def _axis_codes(grid: Grid, axis: int, like: torch.Tensor) -> torch.Tensor:
+    """One-hot code of the index along ``axis`` of every position of ``grid``: ``N grid[axis]``."""
+    codes = torch.eye(grid[axis], dtype=like.dtype, device=like.device)
     shape = [1, 1, 1, grid[axis]]
     shape[axis] = grid[axis]
-    return which.view(shape).expand(*grid, -1).flatten(0, 2)
+    return codes.view(shape).expand(*grid, -1).flatten(0, 2)
 
 
-def relative_table(table: torch.Tensor, queries: int, keys: int) -> torch.Tensor:
-    """Table ``L c`` -> one vector for each pair: ``queries keys c``.
+def relative_table(table: torch.Tensor, num_queries: int, num_keys: int) -> torch.Tensor:
+    """Table ``L c`` of relative positions -> one vector per pair, ``num_queries num_keys c``.
 
-    A table of another length is resized linearly (published code, tested by parity).
+    Row ``i`` of a table of ``2 * n - 1`` rows is the distance ``i - (n - 1)``. Where queries and
+    keys have different resolutions, distances are those of the finer one. A table of another
+    length is resized linearly, as published.
     """
-    length = 2 * max(queries, keys) - 1
+    length = 2 * max(num_queries, num_keys) - 1
     if table.shape[0] != length:
-        table = F.interpolate(table.t()[None], size=length, mode="linear")[0].t()
-    q_ratio, k_ratio = max(keys / queries, 1.0), max(queries / keys, 1.0)
-    rows = torch.arange(queries, device=table.device)[:, None] * q_ratio
-    columns = torch.arange(keys, device=table.device)[None] * k_ratio
-    index = rows - columns + (keys - 1) * k_ratio
+        table = resize_rel_pos(table, length)
+    q_ratio, k_ratio = max(num_keys / num_queries, 1.0), max(num_queries / num_keys, 1.0)
+    rows = torch.arange(num_queries, device=table.device)[:, None] * q_ratio
+    columns = torch.arange(num_keys, device=table.device)[None] * k_ratio
+    index = rows - columns + (num_keys - 1) * k_ratio
     return table[index.long()]
 
 
@@ -253,15 +263,15 @@ class PoolingBlock(nn.Module):
     def __init__(self, spec: PoolingSpec):
         super().__init__()
         self.spec = spec
-        wide = spec.attention_dim
+        width = spec.attention_dim
         self.norm1 = nn.LayerNorm(spec.dim, eps=1e-6)
         self.attn = PoolingAttention(spec)
         self.drop_path = DropPath(spec.drop_path) if spec.drop_path > 0 else nn.Identity()
-        self.norm2 = nn.LayerNorm(wide, eps=1e-6)
-        self.mlp = Mlp(wide, int(wide * spec.mlp_ratio), spec.dim_out, drop=spec.drop)
+        self.norm2 = nn.LayerNorm(width, eps=1e-6)
+        self.mlp = Mlp(width, int(width * spec.mlp_ratio), spec.dim_out, drop=spec.drop)
         self.gamma_1 = self.gamma_2 = None
         if spec.layer_scale > 0:
-            self.gamma_1 = nn.Parameter(torch.full((wide,), spec.layer_scale))
+            self.gamma_1 = nn.Parameter(torch.full((width,), spec.layer_scale))
             self.gamma_2 = nn.Parameter(torch.full((spec.dim_out,), spec.layer_scale))
         if spec.dim != spec.dim_out:
             self.proj = nn.Linear(spec.dim, spec.dim_out)
@@ -272,25 +282,25 @@ class PoolingBlock(nn.Module):
             self.pool_skip = nn.MaxPool3d(kernel, list(spec.stride_q), padding)
 
     def forward(self, x: torch.Tensor, grid: Grid) -> torch.Tensor:
-        """Tokens of ``grid`` -> tokens of the block's own grid (:meth:`next_grid`)."""
+        """Tokens ``B N C`` of ``grid`` -> tokens of the next grid (:meth:`next_grid`)."""
         spec = self.spec
-        wider = spec.dim != spec.dim_out
+        widens = spec.dim != spec.dim_out
         normed = self.norm1(x)
         y, _ = self.attn(normed, grid)
-        if wider and spec.widen_in_attention:
+        if widens and spec.widen_in_attention:
             x = self.proj(normed)
         x, _ = pool_tokens(x.unsqueeze(1), self.pool_skip, None, grid, spec.class_token)
         x = x.squeeze(1)
         x = x + self.drop_path(y if self.gamma_1 is None else self.gamma_1 * y)
         normed = self.norm2(x)
         y = self.mlp(normed)
-        if wider and not spec.widen_in_attention:
+        if widens and not spec.widen_in_attention:
             x = self.proj(normed)
         return x + self.drop_path(y if self.gamma_2 is None else self.gamma_2 * y)
 
     def next_grid(self, grid: Grid) -> Grid:
-        """The grid that the block leaves of ``grid``."""
+        """Grid of the tokens that leave the block for tokens of ``grid``."""
         if not self.spec.kernel_q:
             return grid
         sizes = zip(grid, self.spec.kernel_q, self.spec.stride_q)
-        return tuple(pooled(size, kernel, stride) for size, kernel, stride in sizes)
+        return tuple(pooled_size(size, kernel, stride) for size, kernel, stride in sizes)

@@ -12,8 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from slowfast.layers.norm import BatchNorm2d
-
 _TEMPERATURE = 0.025
 _HIDDEN = 6
 
@@ -24,7 +22,7 @@ class _Fusion(nn.Module):
     def __init__(self, positions: int):
         super().__init__()
         self.conv = nn.Conv2d(positions, _HIDDEN, 1)
-        self.bn = BatchNorm2d(_HIDDEN)
+        self.bn = nn.BatchNorm2d(_HIDDEN)
 
 
 class MapAttention(nn.Module):

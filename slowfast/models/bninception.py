@@ -8,8 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from slowfast.layers.norm import BatchNorm2d
-
 
 class _Block(NamedTuple):
     """Widths of an inception block's branches; a block without ``one`` halves the resolution."""
@@ -55,7 +53,7 @@ class BNInception(nn.Module):
         nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
         nn.init.zeros_(conv.bias)
         self.add_module(name, conv)
-        self.add_module(f"{name}_bn", BatchNorm2d(width, momentum=0.9))
+        self.add_module(f"{name}_bn", nn.BatchNorm2d(width, momentum=0.9))
 
     def _add_block(self, block: _Block, channels: int) -> int:
         """The convolutions of a block; gives the channels that leave it."""

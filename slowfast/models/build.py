@@ -11,6 +11,7 @@ from slowfast.config.load import register_derivation
 from slowfast.config.node import CfgNode
 from slowfast.config.validate import register_rule
 from slowfast.datasets.classnames import configured_names
+from slowfast.layers.norm import with_batch1_safe_norm
 from slowfast.models.base import MODEL_REGISTRY, VideoModel
 from slowfast.utils.errors import Problem, UserError
 from slowfast.utils.logging import get_logger
@@ -21,6 +22,7 @@ logger = get_logger(__name__)
 def build_model(cfg: CfgNode, device: torch.device | str = "cpu") -> VideoModel:
     """The model that the configuration describes, on ``device``, with random weights."""
     model = MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME).from_cfg(cfg)
+    with_batch1_safe_norm(model)
     if cfg.MODEL.FINETUNNING:
         freeze_for_finetuning(model)
     return model.to(device)

@@ -14,6 +14,7 @@ from torch import nn
 
 from slowfast.config.node import CfgNode
 from slowfast.config.validate import register_rule
+from slowfast.layers.norm import with_batch1_safe_norm
 from slowfast.layers.prototypes import cosine_logits, euclidean_logits, otam_logits
 from slowfast.layers.staf import AttendedEpisode, StafHead
 from slowfast.layers.trx import TrxHead
@@ -191,7 +192,8 @@ def probe_embedding(base: VideoModel, cfg: CfgNode, kind: str) -> tuple[tuple[in
 
 def build_fewshot(cfg: CfgNode, train_classes: int, device: torch.device | str) -> FewShotNetwork:
     """The embedding MODEL.MODEL_NAME under FEWSHOT.METHOD, on ``device``."""
-    return FewShotNetwork(cfg, build_model(cfg), train_classes).to(device)
+    network = FewShotNetwork(cfg, build_model(cfg), train_classes)
+    return with_batch1_safe_norm(network).to(device)
 
 
 @register_rule

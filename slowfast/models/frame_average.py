@@ -10,7 +10,6 @@ from torch import nn
 
 from slowfast.config.node import CfgNode
 from slowfast.config.schema import Key, Section, register_section
-from slowfast.layers.norm import BatchNorm2d
 from slowfast.models.base import MODEL_REGISTRY, TINY_CLIP, VideoModel
 from slowfast.models.spec import ModelSpec
 
@@ -36,7 +35,7 @@ class FrameAverage(VideoModel):
         for width in cfg.FRAME_AVERAGE.WIDTHS:
             layers += [
                 nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=False),
-                BatchNorm2d(width),
+                nn.BatchNorm2d(width),
                 nn.ReLU(inplace=True),
             ]
             channels = width

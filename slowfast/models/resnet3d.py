@@ -8,7 +8,6 @@ from torch import nn
 
 from slowfast.config.node import CfgNode
 from slowfast.config.schema import Key, Section, register_section
-from slowfast.layers.norm import BatchNorm3d
 from slowfast.models.base import MODEL_REGISTRY, TINY_CLIP, VideoModel
 from slowfast.models.spec import ModelSpec
 
@@ -86,7 +85,7 @@ class Block3d(nn.Module):
         self.count = len(sizes)
         for number, (given, width, kernel, step) in enumerate(sizes, 1):
             self.add_module(f"conv{number}", _conv(given, width, kernel, step))
-            self.add_module(f"bn{number}", BatchNorm3d(width))
+            self.add_module(f"bn{number}", nn.BatchNorm3d(width))
         self.downsample = shortcut
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -124,7 +123,7 @@ class ResNet3D(VideoModel):
             (span // 2, 3, 3),
             bias=False,
         )
-        self.bn1 = BatchNorm3d(widths[0])
+        self.bn1 = nn.BatchNorm3d(widths[0])
         self.max_pool = options.MAX_POOL
         channels = widths[0]
         for stage, (planes, count) in enumerate(zip(widths, counts), 1):
@@ -164,4 +163,4 @@ class ResNet3D(VideoModel):
 def _shortcut(kind: str, before: int, width: int, stride: int) -> nn.Module:
     if kind == "A":
         return SubsampledShortcut(width, stride)
-    return nn.Sequential(nn.Conv3d(before, width, 1, stride, bias=False), BatchNorm3d(width))
+    return nn.Sequential(nn.Conv3d(before, width, 1, stride, bias=False), nn.BatchNorm3d(width))

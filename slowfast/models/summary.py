@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +27,7 @@ class ModelSize:
     def __str__(self) -> str:
         return (
             f"{self.parameters / 1e6:.2f} M parameters ({self.trained / 1e6:.2f} M trained), "
-            f"{self.gflops:.2f} GFLOPs and {self.mega_activations:.1f} M activations a view"
+            f"{self.gflops:.2f} GFLOPs and {self.mega_activations:.1f} M activations per view"
         )
 
 
@@ -35,13 +36,18 @@ def _shape(value: Any) -> list[int]:
 
 
 def _attention_flops(inputs: list[Any], outputs: list[Any]) -> Counter:
-    """q k^T and the weighted sum of v: fvcore does not know the fused attention."""
+    """q k^T and the weighted sum of v: fvcore does not know the fused attention.
+
+    MViT passes relative positions as additional channels of queries and keys and pads the values
+    with zeros (:mod:`slowfast.layers.pooling_attention`). Its published GFLOPs count them as
+    additions to the scores, that is, not at all: the width is that of the values before padding.
+    """
     *batch, queries, dim = _shape(inputs[0])
     keys, value_dim = _shape(inputs[1])[-2], _shape(inputs[2])[-1]
-    count = 1
-    for size in batch:
-        count *= size
-    return Counter({"attention": count * queries * keys * (dim + value_dim)})
+    source = inputs[2].node()
+    if source.kind() == "aten::pad":
+        dim = value_dim = _shape(next(source.inputs()))[-1]
+    return Counter({"attention": math.prod(batch) * queries * keys * (dim + value_dim)})
 
 
 def measure_model(model: nn.Module, cfg: CfgNode, crop: int | None = None) -> ModelSize:

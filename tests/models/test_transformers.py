@@ -10,10 +10,7 @@ import timm
 import torch
 
 from slowfast.config.load import load_config
-from slowfast.layers.pooling_attention import PoolingAttention, PoolingSpec
-from slowfast.layers.positions import resize_grid, resize_line, sincos_3d
 from slowfast.models import MODEL_REGISTRY, build_model
-from slowfast.models.mvit import block_specs, patch_grid, round_width
 from slowfast.models.summary import measure_model
 from slowfast.models.weights.loader import load_state
 from slowfast.utils.errors import UserError
@@ -42,7 +39,7 @@ def tiny_vit(dim=32, depth=3, heads=2, size=32, **extra):
     ).state_dict()
 
 
-def test_image_weights_start_divided_attention():
+def test_image_weights_initialise_divided_attention():
     _, model = make("TimeSformer")
     state = tiny_vit()
     report = load_state(model, state)
@@ -53,7 +50,7 @@ def test_image_weights_start_divided_attention():
     assert torch.equal(own["blocks.2.temporal_norm1.bias"], state["blocks.2.norm1.bias"])
     assert report.head == ["head.weight", "head.bias"]
     assert any("temporal_fc" in name for name in report.new) and report.missing == []
-    # all but the first temporal branch begin by adding nothing
+    # all but the first temporal branch are initially zero
     assert not own["blocks.1.temporal_fc.weight"].any() and own["blocks.0.temporal_fc.weight"].any()
 
 
@@ -66,7 +63,7 @@ def test_an_image_network_of_another_size():
     assert torch.equal(model.pos_embed[:, 1:].unflatten(1, (4, 4)), grid[:, ::2, ::2])
 
 
-def test_image_weights_start_stam():
+def test_image_weights_initialise_stam():
     _, model = make("STAM", {"STAM.DEPTH": 3})
     state = tiny_vit()
     report = load_state(model, state)
@@ -88,42 +85,25 @@ def test_released_names_of_each_project():
 
 
 @pytest.mark.parametrize("name", ["TimeSformer", "MViT"])
-def test_last_blocks_start_those_behind_stfm(name):
+def test_last_blocks_initialise_those_behind_stfm(name):
     _, plain = make(name)
-    cfg, focused = make(name, {"STFM.ENABLE": True})
-    load_state(focused, plain.state_dict(), min_match=0.5)
-    start = len(focused.blocks)
+    cfg, with_stfm = make(name, {"STFM.ENABLE": True})
+    load_state(with_stfm, plain.state_dict(), min_match=0.5)
+    start = len(with_stfm.blocks)
     weight = plain.state_dict()[f"blocks.{start}.mlp.fc1.weight"]
     if name == "TimeSformer":  # MViT's last stage has other widths inside
-        assert torch.equal(focused.blocks40[0].mlp.fc1.weight, weight)
+        assert torch.equal(with_stfm.blocks40[0].mlp.fc1.weight, weight)
         assert start == cfg.STFM.INSERT_AFTER + 1 == 2
-    assert torch.equal(focused.blocks[0].mlp.fc1.weight, plain.blocks[0].mlp.fc1.weight)
+    assert torch.equal(with_stfm.blocks[0].mlp.fc1.weight, plain.blocks[0].mlp.fc1.weight)
 
 
 def test_other_clips_than_trained_on():
-    """TimeSformer's and STAM's places, and MViT's relative positions, are resized."""
+    """TimeSformer's and STAM's positions, and MViT's relative positions, are resized."""
     for name, frames in (("TimeSformer", 8), ("STAM", 4), ("MViT", 8)):
         _, model = make(name)
         model.eval()
         with torch.no_grad():
             assert model(torch.randn(1, 3, frames, 64, 64)).shape == (1, 5)
-
-
-def test_resizing_repeats_places():
-    pos = torch.arange(5.0).view(1, 5, 1)
-    assert resize_grid(pos, 2, 2) is pos
-    assert resize_grid(pos, 4, 4)[0, 1:, 0].view(4, 4)[0].tolist() == [1, 1, 2, 2]
-    line = torch.arange(2.0).view(1, 2, 1)
-    assert resize_line(line, 4).flatten().tolist() == [0, 0, 1, 1]
-
-
-def test_sines_and_cosines():
-    pos = sincos_3d(32, 2, 3, class_token=True)
-    assert pos.shape == (1, 13, 32) and not pos[0, 0].any()
-    grid = pos[0, 1:].unflatten(0, (3, 4))
-    assert torch.equal(grid[0, :, 8:], grid[2, :, 8:])  # space does not depend on time
-    assert torch.equal(grid[1, 0, :8], grid[1, 3, :8])  # nor time on space
-    assert grid[1, 0, 0] == pytest.approx(0.841471, abs=1e-6)  # sin 1, the first frequency
 
 
 @pytest.mark.parametrize(
@@ -173,68 +153,13 @@ def test_reversible_mvit_is_refused():
         )
 
 
-def test_stam_knows_its_number_of_frames():
+def test_stam_refuses_other_numbers_of_frames():
     _, model = make("STAM")
     with pytest.raises(UserError, match="DATA.NUM_FRAMES: a clip has 6 frames, .* built for 4"):
         model(torch.randn(1, 3, 6, 32, 32))
 
 
-@pytest.mark.parametrize("cls", [True, False])
-@pytest.mark.parametrize("axes", [(True, True), (True, False), (False, True)])
-def test_relative_positions_in_wider_queries(cls, axes, monkeypatch):
-    """The scores of wider queries and keys are those with the additions of the paper."""
-    spec = PoolingSpec(
-        16,
-        32,
-        2,
-        (4, 6, 6),
-        (3, 3, 3),
-        (3, 3, 3),
-        (1, 2, 2),
-        (1, 1, 1),
-        class_token=cls,
-        rel_pos_spatial=axes[0],
-        rel_pos_temporal=axes[1],
-        residual_pooling=True,
-        widen_in_attention=True,
-    )
-    torch.manual_seed(0)
-    attention = PoolingAttention(spec)
-    for name, parameter in attention.named_parameters():
-        if "rel_pos" in name:
-            torch.nn.init.normal_(parameter)
-    x = torch.randn(2, 144 + cls, 16)
-    results = []
-    for as_mask in (False, True):
-        monkeypatch.setattr(torch.jit, "is_tracing", lambda as_mask=as_mask: as_mask)
-        attention.zero_grad()
-        y, grid = attention(x, (4, 6, 6))
-        y.square().sum().backward()
-        results.append([y.detach(), *(p.grad.clone() for p in attention.parameters())])
-        assert grid == (4, 3, 3)
-    for ours, published in zip(*results):
-        assert torch.allclose(ours, published, rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.parametrize(
-    "width, factor, divisor, expected",
-    [(96, 2.0, 2, 192), (96, 1.0, 4, 96), (10, 1.5, 4, 16), (7, 1.0, 8, 8)],
-)
-def test_widths(width, factor, divisor, expected):
-    assert round_width(width, factor, divisor) == expected
-
-
-def test_blocks_of_mvitv2_s():
-    """Hand-read from the published table: widths, heads, key and value strides."""
-    cfg = load_config([ROOT / "configs/Kinetics/MVITv2_S_16x4.yaml"], ["NUM_GPUS", "0"])
-    specs = block_specs(cfg.MVIT, patch_grid(cfg))
-    assert [s.dim_out for s in specs[:4]] == [96, 192, 192, 384] and specs[-1].dim_out == 768
-    assert [s.heads for s in specs] == [1, 2, 2] + [4] * 11 + [8] * 2
-    assert [s.stride_kv for s in specs[:4]] == [(1, 8, 8), (1, 4, 4), (1, 4, 4), (1, 2, 2)]
-    assert specs[-1].stride_kv == (1, 1, 1) and specs[-1].grid == (8, 7, 7)
-
-
-MEASURED = [  # the specification's figures: M parameters, GFLOPs a view
+MEASURED = [  # the specification's figures: M parameters, GFLOPs per view
     ("Kinetics/TimeSformer_divST_8x32_224", 121.6, 196.05),
     ("Kinetics/MVITv2_S_16x4", 34.5, 64.5),
     ("Kinetics/MVIT_B_16x4_CONV", 36.6, 70.8),
@@ -251,7 +176,7 @@ def test_published_sizes(file, parameters, gflops):
 
 
 RECIPES = json.loads((ROOT / "tests/data/transformer_configs.json").read_text())
-# Where a run is, and what is not kept from there.
+# Paths, machines and names that differ from the published files.
 ELSEWHERE = {
     "DATA.PATH_TO_DATA_DIR",
     "NUM_GPUS",
@@ -280,3 +205,29 @@ def _value(value):
     except (ValueError, SyntaxError):
         return value
     return list(value) if isinstance(value, tuple) else value
+
+
+def published_layer(name, depth):
+    """PySlowFast's rule, written out."""
+    if name in ("cls_token", "mask_token") or name.startswith(("pos_embed", "patch_embed")):
+        return 0
+    return int(name.split(".")[1]) + 1 if name.startswith("blocks.") else depth + 1
+
+
+@pytest.mark.parametrize("name", ["TimeSformer", "MViT", "STAM"])
+def test_layers_are_the_published_ones(name):
+    _, model = make(name)
+    names = [name for name, _ in model.named_parameters()]
+    layers = {name: model.spec.layer_of(model, name) for name in names}
+    assert layers == {name: published_layer(name, len(model.blocks)) for name in names}
+    assert max(layers.values()) == layers[names[-1]] == len(model.blocks) + 1  # the head
+
+
+@pytest.mark.parametrize("name", ["TimeSformer", "MViT"])
+def test_layers_continue_behind_stfm(name):
+    _, model = make(name, {"STFM.ENABLE": True})
+    start, total = len(model.blocks), len(model.blocks) + len(model.blocks40)
+    layer_of = model.spec.layer_of
+    assert layer_of(model, "blocks40.0.mlp.fc1.weight") == start + 1
+    assert layer_of(model, f"blocks40.{total - start - 1}.mlp.fc1.weight") == total
+    assert layer_of(model, "normF.weight") == layer_of(model, "head.weight") == total + 1

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from slowfast.config.load import load_config
-from slowfast.layers.stfm import Adapt, StfmShape, select_tokens
 from slowfast.models import build_model
 from slowfast.models.summary import measure_model
+from slowfast.models.uniformer import Uniformer
 from tests.models.test_registry import build, clips
 
 S = ["UNIFORMER.DEPTH", "[3, 4, 8, 3]"]
@@ -50,7 +50,7 @@ def test_drop_path_grows_to_its_rate():
     ],
 )
 @pytest.mark.parametrize("stfm", [False, True])
-def test_recomputing_changes_nothing(extra, stfm):
+def test_checkpointing_changes_nothing(extra, stfm):
     shared = {"UNIFORMER.DROP_DEPTH_RATE": 0.0, "STFM.ENABLE": stfm}
     gradients = []
     for more in ({}, extra):
@@ -62,7 +62,7 @@ def test_recomputing_changes_nothing(extra, stfm):
         assert torch.allclose(a, b, atol=1e-6)
 
 
-def test_split_block_starts_as_identity_over_time():
+def test_split_block_is_initially_the_identity_over_time():
     _, model = build("Uniformer", {"UNIFORMER.SPLIT": True})
     attention = model.blocks3[0].t_attn
     assert attention.qkv.weight.abs().sum() == 0
@@ -88,28 +88,7 @@ def test_both_selections_see_the_same():
     assert torch.allclose(*outputs, atol=1e-5)
 
 
-def test_select_tokens_by_hand():
-    scores = torch.tensor([[[0.0, 2.0, 1.0], [5.0, 0.0, 0.0]]], requires_grad=True)
-    values = torch.tensor([[[1.0, 10.0], [2.0, 20.0], [3.0, 30.0]]])
-    picked = select_tokens(scores, values, 1.0)
-    assert picked[0].tolist() == [[2.0, 20.0], [1.0, 10.0]]
-    picked[0, 0, 0].backward()
-    soft = scores.detach()[0, 0].softmax(0)
-    expected = soft * (values[0, :, 0] - (soft * values[0, :, 0]).sum())
-    assert torch.allclose(scores.grad[0, 0], expected)
-
-
-def test_adapt_is_the_transposed_convolution():
-    torch.manual_seed(0)
-    adapt = Adapt(StfmShape(channels=6, dim=8, crop=32)).eval()
-    x = torch.randn(2, 6, 2, 2, 2)
-    with torch.no_grad():
-        expected = adapt.act(adapt.transconv(adapt.norm(x)))
-        assert torch.allclose(adapt(x), expected, atol=1e-5)
-        assert expected.shape == (2, 3, 4, 32, 32)
-
-
-def test_similarity_loss_is_added_only_when_asked():
+def test_the_distance_loss_is_added_only_with_its_key():
     cfg, model = build("Uniformer", {"STFM.ENABLE": True})
     assert model(clips(cfg), with_losses=True)[1] == {}
     cfg, model = build("Uniformer", {"STFM.ENABLE": True, "STFM.SIMILAR_LOSS": True})
@@ -139,3 +118,34 @@ def test_frame_average_is_blind_to_order():
     video = clips(cfg)
     with torch.no_grad():
         assert torch.allclose(model(video), model(video.flip(2)), atol=1e-6)
+
+
+def test_layers_count_over_the_stages():
+    for stfm in (False, True):
+        _, model = build("Uniformer", {"UNIFORMER.DEPTH": [1, 2, 1, 2], "STFM.ENABLE": stfm})
+        layer_of = model.spec.layer_of
+        last = "blocks40" if stfm else "blocks4"
+        expected = {
+            "patch_embed1.proj.weight": 0,
+            "blocks1.0.attn.weight": 1,
+            "patch_embed2.norm.bias": 2,
+            "blocks2.0.attn.weight": 2,
+            "blocks2.1.attn.weight": 3,
+            "patch_embed3.norm.bias": 4,
+            "blocks3.0.attn.qkv.weight": 4,
+            f"{last}.0.attn.qkv.weight": 5,
+            f"{last}.1.mlp.fc1.bias": 6,
+            "head.weight": 7,
+        }
+        expected |= {"normF.weight": 7} if stfm else {"patch_embed4.norm.bias": 5, "norm.weight": 7}
+        names = dict(model.named_parameters())
+        for name, layer in expected.items():
+            assert name in names and layer_of(model, name) == layer, name
+        assert {layer_of(model, name) for name in names} == set(range(8))
+
+
+def test_a_plain_constructor_builds_a_network():
+    model = Uniformer(num_classes=3, depth=(1, 1, 1, 1), embed_dim=(8, 16, 32, 32), head_dim=16)
+    assert model(torch.randn(2, 3, 4, 32, 32)).shape == (2, 3)
+    with pytest.raises(TypeError, match="colour"):
+        Uniformer(colour="red")

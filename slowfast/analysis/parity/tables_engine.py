@@ -19,6 +19,7 @@ from slowfast.engine.schedule import is_due, learning_rate
 from slowfast.metrics.average_precision import mean_average_precision
 from slowfast.metrics.topk import topk_accuracies, topk_errors, unmix
 from slowfast.metrics.views import VideoScores, merge_views
+from slowfast.models.mvit import MViT
 from slowfast.models.weights.convert import fit_tensor
 from slowfast.models.weights.read import clear_names
 from slowfast.video import mixup
@@ -268,7 +269,11 @@ def _precise_batchnorm(row: Row) -> list[tuple[Any, Any]]:
 def _weight_conversion(row: Row) -> list[tuple[Any, Any]]:
     image_init = row["kind"].startswith("image_init")
     ours = fit_tensor(
-        row["name"], as_tensor(row["given"]), row["want_shape"], image_init=image_init
+        row["name"],
+        as_tensor(row["given"]),
+        row["want_shape"],
+        image_init=image_init,
+        resizers=MViT.spec.resizers,
     )
     # A head of another size is left out: the network keeps its own, which the row shows.
     expected = None if row["kind"] == "head" else row["out"]

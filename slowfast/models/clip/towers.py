@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from slowfast.layers.checkpointing import run_blocks
-from slowfast.layers.positions import resize_table
+from slowfast.layers.checkpointing import run_checkpointed
+from slowfast.layers.positions import resize_clip_pos_embed
 from slowfast.models.clip import blocks
 from slowfast.models.clip.blocks import CausalBlock, ClipBlock, WideLayerNorm
 from slowfast.models.clip.stcross import CrossBlock, CrossOptions
@@ -120,11 +120,11 @@ class Transformer(nn.Module):
 class VisualTower(nn.Module):
     """Frames -> ``embed_dim`` features each: class token, ``ln_post``, ``proj``."""
 
-    def __init__(self, sizes: ClipSizes, make: MakeBlock, recomputed: int = 0):
+    def __init__(self, sizes: ClipSizes, make: MakeBlock, num_checkpointed: float = 0):
         super().__init__()
         width, patch = sizes.width, sizes.patch
         scale = width**-0.5
-        self.recomputed = recomputed
+        self.num_checkpointed = num_checkpointed
         self.conv1 = nn.Conv2d(3, width, patch, stride=patch, bias=False)
         self.class_embedding = nn.Parameter(scale * torch.randn(width))
         positions = (sizes.resolution // patch) ** 2 + 1
@@ -140,18 +140,20 @@ class VisualTower(nn.Module):
         x = self.conv1(video.transpose(1, 2).flatten(0, 1)).flatten(2).transpose(1, 2)
         token = self.class_embedding.to(x.dtype).expand(len(x), 1, -1)
         x = torch.cat([token, x], dim=1)
-        x = self.ln_pre(x + resize_table(self.positional_embedding, x.shape[1]).to(x.dtype))
-        x = run_blocks(self.transformer.resblocks, x, self.recomputed, frames)
+        x = self.ln_pre(
+            x + resize_clip_pos_embed(self.positional_embedding, x.shape[1]).to(x.dtype)
+        )
+        x = run_checkpointed(self.transformer.resblocks, x, self.num_checkpointed, frames)
         return (self.ln_post(x[:, 0]) @ self.proj).unflatten(0, (-1, frames))
 
 
 class Clip(nn.Module):
     """Both towers and ``logit_scale``."""
 
-    def __init__(self, sizes: ClipSizes, make: MakeBlock, recomputed: int = 0):
+    def __init__(self, sizes: ClipSizes, make: MakeBlock, num_checkpointed: float = 0):
         super().__init__()
         self.sizes = sizes
-        self.visual = VisualTower(sizes, make, recomputed)
+        self.visual = VisualTower(sizes, make, num_checkpointed)
         width = sizes.text_width
         self.token_embedding = nn.Embedding(sizes.vocabulary, width)
         nn.init.normal_(self.token_embedding.weight, std=0.02)

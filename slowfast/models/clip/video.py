@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -75,10 +76,10 @@ class TemporalClipVideo(VideoModel):
     def __init__(self, cfg: CfgNode):
         super().__init__()
         model, self.options, sizes = cfg.MODEL, cfg.CLIP, configured_sizes(cfg)
-        recomputed = 10**6 if model.ACT_CHECKPOINT or model.USE_CHECKPOINT else 0
+        num_checkpointed = math.inf if model.ACT_CHECKPOINT or model.USE_CHECKPOINT else 0
         kind = model.TEMPORAL_MODELING_TYPE
         make = block_of(kind, cross_options(cfg), self.options.SHIFT_GROUP)
-        self.model = Clip(sizes, make, recomputed)
+        self.model = Clip(sizes, make, num_checkpointed)
         self.raw_model = Clip(sizes, ClipBlock) if model.KEEP_RAW_MODEL else None
         if self.options.ACTIVATION == "gelu":
             for network in filter(None, (self.model, self.raw_model)):

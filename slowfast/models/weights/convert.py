@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
-import torch.nn.functional as F
 
-from slowfast.layers.positions import resize_grid, resize_line, resize_pos_spatial, resize_table
+from slowfast.layers.positions import resize_clip_pos_embed
+from slowfast.models.spec import Resizer
 
 
 def inflate(weight: torch.Tensor, frames: int) -> torch.Tensor:
@@ -21,23 +20,17 @@ def repeat_over_time(weight: torch.Tensor, frames: int) -> torch.Tensor:
     return weight.unsqueeze(2).repeat(1, 1, frames, 1, 1)
 
 
-def resize_rel_pos(weight: torch.Tensor, length: int) -> torch.Tensor:
-    """Relative positions ``L C`` -> ``length C``, linear along the length."""
-    resized = F.interpolate(weight.t()[None].float(), size=length, mode="linear")
-    return resized[0].t().to(weight.dtype)
-
-
-def resize_pos_temporal(weight: torch.Tensor, frames: int) -> torch.Tensor:
-    """Temporal position embedding ``1 T C`` -> ``1 frames C``, linear."""
-    resized = F.interpolate(weight.transpose(1, 2).float(), size=frames, mode="linear")
-    return resized.transpose(1, 2).to(weight.dtype)
-
-
 def fit_tensor(
-    name: str, given: torch.Tensor, shape: Sequence[int], *, image_init: bool = False
+    name: str,
+    given: torch.Tensor,
+    shape: Sequence[int],
+    *,
+    image_init: bool = False,
+    resizers: Iterable[Resizer] = (),
 ) -> torch.Tensor | None:
     """``given`` as a tensor of ``shape``, or None if there is no rule for that.
 
+    ``resizers`` are those of the network (``spec.resizers``), tried after the common rules.
     ``image_init``: an image network starts a video network (MViT), whose patch embedding and
     pooling are repeated without dividing.
     """
@@ -52,21 +45,10 @@ def fit_tensor(
         plain = image_init and ("patch_embed" in name or ".pool_" in name)
         fitted = repeat_over_time(flat, want[2]) if plain else inflate(flat, want[2])
     elif name.endswith("visual.positional_embedding") and given.shape[1:] == want[1:]:
-        fitted = resize_table(given, want[0])
+        fitted = resize_clip_pos_embed(given, want[0])
     elif name.endswith("model.positional_embedding") and len(given) > want[0]:
         fitted = given[: want[0]]  # shorter texts
-    elif "rel_pos" in name and given.ndim == 2 and given.shape[1] == want[1]:
-        fitted = resize_rel_pos(given, want[0])
-    elif name == "pos_embed" and given.ndim == 3 and given.shape[2] == want[2]:
-        side = math.isqrt(want[1] - 1)
-        square = (
-            side**2 + 1 == want[1] and math.isqrt(given.shape[1] - 1) ** 2 + 1 == given.shape[1]
-        )
-        fitted = resize_grid(given, side, side) if square else None
-    elif name == "time_embed" and given.shape[2] == want[2]:
-        fitted = resize_line(given, want[1])
-    elif name.endswith("pos_embed_temporal") and given.shape[2] == want[2]:
-        fitted = resize_pos_temporal(given, want[1])
-    elif name.endswith("pos_embed_spatial") and given.shape[2] == want[2]:
-        fitted = resize_pos_spatial(given, want[1])
+    else:
+        results = (resize(name, given, want) for resize in resizers)
+        fitted = next((result for result in results if result is not None), None)
     return fitted if fitted is not None and tuple(fitted.shape) == want else None

@@ -12,6 +12,7 @@ import yaml
 
 from slowfast.config.node import CfgNode
 from slowfast.models.base import VideoModel
+from slowfast.models.spec import Resizer
 from slowfast.models.weights.convert import fit_tensor
 from slowfast.models.weights.read import clear_names, read_checkpoint, state_dict_of
 from slowfast.models.weights.sources import WeightSource, adapt_state
@@ -81,7 +82,7 @@ def load_state(
             part_is_new = any(part in name for part in source.new_parts)
             (report.new if part_is_new else report.missing).append(name)
             continue
-        value = _fit(name, state[name], target, inflate, image_init)
+        value = _fit(name, state[name], target, inflate, image_init, model.spec.resizers)
         if value is not None:
             same = state[name].shape == target.shape
             (report.matched if same else report.converted).append(name)
@@ -103,12 +104,17 @@ def load_state(
 
 
 def _fit(
-    name: str, given: torch.Tensor, target: torch.Tensor, inflate: bool, image_init: bool
+    name: str,
+    given: torch.Tensor,
+    target: torch.Tensor,
+    inflate: bool,
+    image_init: bool,
+    resizers: Sequence[Resizer],
 ) -> torch.Tensor | None:
     if given.shape != target.shape and given.ndim < target.ndim and not inflate:
         return None
     own = name.removeprefix("base.")  # inside a few-shot network
-    return fit_tensor(own, given, target.shape, image_init=image_init)
+    return fit_tensor(own, given, target.shape, image_init=image_init, resizers=resizers)
 
 
 def _counters(state: dict[str, torch.Tensor]) -> set[str]:

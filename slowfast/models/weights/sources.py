@@ -4,68 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from slowfast.models.base import VideoModel
+from slowfast.models.base import MODEL_REGISTRY, VideoModel
 from slowfast.models.clip.towers import sizes_of
 from slowfast.models.spec import State, WeightSource
 from slowfast.models.weights.clip_names import is_clip, is_video_clip, openai_names, video_names
 from slowfast.utils.errors import UserError
-
-
-def _is_uniformer(state: State) -> bool:
-    return "patch_embed1.proj.weight" in state and "blocks1.0.pos_embed.weight" in state
-
-
-def _is_image(state: State) -> bool:
-    return state["patch_embed1.proj.weight"].ndim == 4
-
-
-def _into_stfm(state: State, model: VideoModel) -> State:
-    """Stage 4 of a plain UniFormer starts the blocks that STFM puts in its place."""
-    if not hasattr(model, "blocks40"):
-        return state
-    adapted = {}
-    for name, value in state.items():
-        if name.startswith("blocks4.") and "pos_embed" not in name:
-            adapted[name.replace("blocks4.", "blocks40.", 1)] = value
-        elif not name.startswith(("blocks4.", "patch_embed4.", "norm.")):
-            adapted[name] = value
-    return adapted
-
-
-def _focused(state: State, model: VideoModel) -> State:
-    """The plain network's last blocks start those that STFM puts in their place."""
-    if not hasattr(model, "blocks40"):
-        return state
-    plain = len(model.blocks)
-    adapted = {}
-    for name, value in state.items():
-        head, _, rest = name.partition(".")
-        number, _, leaf = rest.partition(".")
-        if head == "blocks" and int(number) >= plain:
-            adapted[f"blocks40.{int(number) - plain}.{leaf}"] = value
-        else:
-            adapted[name] = value
-    return adapted
-
-
-def _from_timesformer(state: State, model: VideoModel) -> State:
-    return _focused({name.removeprefix("model."): v for name, v in state.items()}, model)
-
-
-def _is_vit(state: State) -> bool:
-    plain = {"cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight"}
-    return plain <= set(state) and state["patch_embed.proj.weight"].ndim == 4
-
-
-def _from_vit(state: State, model: VideoModel) -> State:
-    """Attention over time begins as a copy of that over space (TimeSformer)."""
-    own = set(model.state_dict())
-    adapted = dict(state)
-    for name, value in state.items():
-        for space, time in ((".attn.", ".temporal_attn."), (".norm1.", ".temporal_norm1.")):
-            if space in name and name.replace(space, time) in own:
-                adapted[name.replace(space, time)] = value
-    return _focused(adapted, model)
 
 
 def _backbone(state: State) -> State:
@@ -104,12 +47,6 @@ def _is_image_network(state: State) -> bool:
 
 
 _HEAD_PARTS = ("new_fc.", "consensus.")
-_STFM_PARTS = ("stfm.", "normF.")
-_OVER_TIME = ("time_embed", "temporal_fc.", "aggregate.")
-
-
-def _is_mvit(state: State) -> bool:
-    return any(".attn.pool_" in name or ".attn.rel_pos_" in name for name in state)
 
 
 def _is_staf(state: State) -> bool:
@@ -183,7 +120,7 @@ def _check_architecture(state: State, own: State) -> None:
         )
 
 
-# The first that matches is taken.
+# Formats whose network does not list them itself.
 SOURCES = (
     WeightSource("CLIP", is_clip, _from_clip, _CLIP_PARTS),
     WeightSource(
@@ -197,41 +134,24 @@ SOURCES = (
         ("base.new_fc.", "base.consensus.", ".pe.pe"),
     ),
     WeightSource("3-D ResNet", _is_resnet3d),
-    WeightSource("STFM", lambda s: any(name.startswith("stfm.") for name in s)),
-    WeightSource(
-        "UniFormer (ImageNet)", lambda s: _is_uniformer(s) and _is_image(s), _into_stfm, _STFM_PARTS
-    ),
-    WeightSource("UniFormer (video)", _is_uniformer, _into_stfm, _STFM_PARTS),
-    WeightSource(
-        "TimeSformer",
-        lambda s: "model.blocks.0.attn.qkv.weight" in s,
-        _from_timesformer,
-        _STFM_PARTS,
-    ),
-    WeightSource("MViT", _is_mvit, _focused, _STFM_PARTS),
-    WeightSource("STAM", lambda s: any(name.startswith("aggregate.") for name in s)),
-    WeightSource(
-        "ViT (ImageNet, timm)",
-        lambda s: _is_vit(s) and not _is_divided(s),
-        _from_vit,
-        _STFM_PARTS + _OVER_TIME,
-    ),
     WeightSource("a 2-D network (ImageNet)", _is_image_network, _from_image_network, _HEAD_PARTS),
     WeightSource(
         "stmodeling",
         lambda s: "new_fc.weight" in s and any(name.startswith("base_model.") for name in s),
     ),
-    WeightSource("a state dict of these names", lambda s: True, _focused, _STFM_PARTS),
 )
+_SAME_NAMES = WeightSource("a state dict of these names", lambda state: True)
 
 
-def _is_divided(state: State) -> bool:
-    return "time_embed" in state or any(".temporal_" in name for name in state)
+def known_sources() -> list[WeightSource]:
+    """Formats of all registered networks, then the common ones; at most one matches a file."""
+    of_networks = (s for name in MODEL_REGISTRY for s in MODEL_REGISTRY.get(name).spec.sources)
+    return list(dict.fromkeys((*of_networks, *SOURCES)))
 
 
 def detect_source(state: State) -> WeightSource:
     """The project that a state dict comes from, by its names."""
-    return next(source for source in SOURCES if source.matches(state))
+    return next((source for source in known_sources() if source.matches(state)), _SAME_NAMES)
 
 
 def adapt_state(state: State, model: VideoModel) -> tuple[WeightSource, State]:

@@ -1,0 +1,69 @@
+"""Activation checkpointing: how many blocks run twice, with which results."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from slowfast.layers.checkpointing import checkpointed_blocks, run_checkpointed
+
+
+class Counted(nn.Module):
+    """A layer that counts its forward passes."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.calls = nn.Linear(3, 3), 0
+
+    def forward(self, x: torch.Tensor, offset: float = 0.0) -> torch.Tensor:
+        self.calls += 1
+        return self.layer(x).tanh() + offset
+
+
+def counted(count=4):
+    torch.manual_seed(0)
+    return nn.ModuleList(Counted() for _ in range(count))
+
+
+@pytest.mark.parametrize(
+    "number, calls", [(0, [1, 1, 1, 1]), (2, [2, 2, 1, 1]), (math.inf, [2] * 4)]
+)
+def test_the_first_blocks_run_again_in_the_backward_pass(number, calls):
+    blocks = counted()
+    run_checkpointed(blocks, torch.randn(2, 3, requires_grad=True), number).sum().backward()
+    assert [block.calls for block in blocks] == calls
+
+
+def test_nothing_runs_twice_without_gradients():
+    blocks = counted()
+    with torch.no_grad():
+        run_checkpointed(blocks, torch.randn(2, 3), math.inf)
+    assert [block.calls for block in blocks] == [1] * 4
+
+
+def test_results_and_gradients_are_the_same():
+    results = []
+    for number in (0, 3, math.inf):
+        blocks = counted()
+        x = torch.linspace(-1, 1, 6).view(2, 3).requires_grad_()
+        y = run_checkpointed(blocks, x, number, 0.5)
+        y.square().sum().backward()
+        results.append([y, x.grad, *(p.grad for p in blocks.parameters())])
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other))
+
+
+def test_further_arguments_reach_every_block():
+    blocks, x = counted(2), torch.zeros(1, 3)
+    expected = blocks[1](blocks[0](x, 2.0), 2.0)
+    assert torch.equal(run_checkpointed(blocks, x, 1, 2.0), expected)
+
+
+def test_counts_per_stage():
+    assert checkpointed_blocks(3) == (0, 0, 0)
+    assert checkpointed_blocks(3, per_stage=[2, 1]) == (2, 1, 0)
+    assert checkpointed_blocks(1, per_stage=[2, 1]) == (2,)
+    assert checkpointed_blocks(2, every_block=True, per_stage=[1, 1]) == (math.inf, math.inf)

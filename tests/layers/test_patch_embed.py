@@ -1,0 +1,30 @@
+"""Patch embeddings against single patches computed by hand."""
+
+from __future__ import annotations
+
+import torch
+
+from slowfast.layers.patch_embed import ConvPatchEmbed, FramePatchEmbed
+
+
+def test_patches_of_frames():
+    torch.manual_seed(0)
+    layer = FramePatchEmbed(dim=5, patch_size=4)
+    video = torch.randn(2, 3, 3, 8, 12)
+    tokens = layer(video)
+    assert tokens.shape == (2, 3, 2, 3, 5)
+    patch = video[1, :, 2, 4:8, 8:12]  # frame 2, second row, third column
+    expected = (layer.proj.weight * patch).sum((1, 2, 3)) + layer.proj.bias
+    assert torch.allclose(tokens[1, 2, 1, 2], expected, atol=1e-5)
+
+
+def test_patches_of_clips_are_normalised_over_channels():
+    torch.manual_seed(0)
+    layer = ConvPatchEmbed(3, 6, (2, 4, 4), (2, 4, 4))
+    x = torch.randn(2, 3, 4, 8, 8)
+    y = layer(x)
+    assert y.shape == (2, 6, 2, 2, 2)
+    patch = x[0, :, 2:4, 4:8, 0:4]
+    raw = (layer.proj.weight * patch).sum((1, 2, 3, 4)) + layer.proj.bias
+    expected = (raw - raw.mean()) / (raw.var(unbiased=False) + layer.norm.eps).sqrt()
+    assert torch.allclose(y[0, :, 1, 1, 0], expected, atol=1e-5)

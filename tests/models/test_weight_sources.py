@@ -1,0 +1,82 @@
+"""Each published state dict is recognised by one source, whatever their order."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+
+from slowfast.models import MODEL_REGISTRY
+from slowfast.models.weights.sources import detect_source, known_sources
+from tests.models.test_registry import VARIANTS, build
+
+STFM = {"STFM.ENABLE": True}
+# (network, options) -> the source that its names belong to.
+EXPECTED = [
+    ("Uniformer", {}, "UniFormer (video)"),
+    ("Uniformer", STFM, "STFM"),
+    ("TimeSformer", {}, "TimeSformer"),
+    ("TimeSformer", {"TIMESFORMER.ATTENTION_TYPE": "joint_space_time"}, "TimeSformer"),
+    ("TimeSformer", STFM, "STFM"),
+    ("MViT", {}, "MViT"),
+    ("MViT", {"MVIT.REL_POS_SPATIAL": False, "MVIT.REL_POS_TEMPORAL": False}, "MViT"),
+    ("MViT", STFM, "STFM"),
+    ("STAM", {}, "STAM"),
+    # Attention within frames and their mean: the parameters of a ViT.
+    ("TimeSformer", {"TIMESFORMER.ATTENTION_TYPE": "space_only"}, "ViT (ImageNet, timm)"),
+    ("STAM", {"STAM.AGGREGATION": "mean"}, "ViT (ImageNet, timm)"),
+    ("FrameAverage", {}, "a state dict of these names"),
+]
+
+
+def matching(state):
+    return [source.name for source in known_sources() if source.matches(state)]
+
+
+def tiny_vit():
+    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
+    return timm.models.vision_transformer.VisionTransformer(**sizes).state_dict()
+
+
+@pytest.mark.parametrize("name, extra", VARIANTS)
+def test_names_of_any_network_belong_to_one_source_at_most(name, extra):
+    state = build(name, extra)[1].state_dict()
+    assert len(matching(state)) <= 1
+    assert len(matching({f"model.{key}": value for key, value in state.items()})) <= 1
+
+
+@pytest.mark.parametrize("name, extra, source", EXPECTED)
+def test_names_of_our_networks(name, extra, source):
+    state = build(name, extra)[1].state_dict()
+    assert detect_source(state).name == source
+    assert matching(state) == ([source] if source in {s.name for s in known_sources()} else [])
+
+
+def test_names_of_image_networks():
+    state = build("Uniformer")[1].state_dict()
+    flat = {name: value.sum(2) if value.ndim == 5 else value for name, value in state.items()}
+    assert matching(flat) == ["UniFormer (ImageNet)"]
+    assert matching(tiny_vit()) == ["ViT (ImageNet, timm)"]
+    assert matching(timm.create_model("test_efficientnet").state_dict()) == [
+        "a 2-D network (ImageNet)"
+    ]
+
+
+def test_released_timesformer_has_a_prefix():
+    for kind in ("divided_space_time", "space_only"):
+        state = build("TimeSformer", {"TIMESFORMER.ATTENTION_TYPE": kind})[1].state_dict()
+        assert matching({f"model.{name}": v for name, v in state.items()}) == ["TimeSformer"]
+
+
+def test_shared_sources_are_listed_once():
+    """A format that several networks read is one object."""
+    sources = known_sources()
+    assert len({source.name for source in sources}) == len(sources)
+    for name in ("Uniformer", "TimeSformer", "MViT", "STAM"):
+        assert MODEL_REGISTRY.get(name).spec.sources
+
+
+def test_unknown_names_are_taken_as_they_are():
+    state = {"layer.weight": torch.zeros(2)}
+    source = detect_source(state)
+    assert source.name == "a state dict of these names" and source.adapt(state, None) is state
