@@ -7,7 +7,7 @@ import fnmatch
 from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
-from slowfast.utils.errors import UserError
+from slowfast.utils.errors import Problem, UserError
 
 T = TypeVar("T")
 
@@ -107,6 +107,14 @@ class Registry(Generic[T]):
                 remedy = f"known: {', '.join(sorted(self))}"
             raise UserError(f"no {self.kind} is called {name!r}", remedy, self.key)
         return obj
+
+    def problems(self, name: str) -> list[Problem]:
+        """What :meth:`get` would complain about, for rules over a configuration."""
+        try:
+            self.get(name)
+        except UserError as error:
+            return error.problems
+        return []
 
     def names(self, pattern: str = "*") -> list[str]:
         """Sorted names of the registered objects that match a pattern with wildcards."""

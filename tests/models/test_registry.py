@@ -7,7 +7,7 @@ import torch
 import torch._dynamo
 
 from slowfast.config.load import load_config
-from slowfast.layers.consensus import HEADS
+from slowfast.layers.consensus import HEAD_REGISTRY
 from slowfast.models import MODEL_REGISTRY, build_model
 from slowfast.models.build import set_train_mode
 from slowfast.models.clip.towers import TEMPORAL_TYPES
@@ -59,7 +59,7 @@ VARIANTS = [(name, {}) for name in NAMES] + [
     ("STAM", {"STAM.AGGREGATION": "mean"}),
     ("STAM", {"STAM.INIT": "scratch"}),
     ("TimeSformer", {"TIMESFORMER.INIT": "scratch"}),
-    *[("TSN", {"TSN.CONSENSUS": kind, "TSN.LAYERS": 2}) for kind in HEADS],
+    *[("TSN", {"TSN.CONSENSUS": kind, "TSN.LAYERS": 2}) for kind in HEAD_REGISTRY],
     ("TSN", {"TSN.CONSENSUS": "TRNmultiscale", "TSN.TRN_EVAL_ALL": True}),
     ("TSN", {"TSN.BACKBONE": "squeezenet1_1", "TSN.CONSENSUS": "MLP"}),
     ("TSN", {"TSN.BACKBONE": "BNInception", "TSN.CONSENSUS": "FCN2D"}),

@@ -108,7 +108,7 @@ def test_released_file_never_brings_its_optimizer(tmp_path):
     path = tmp_path / "w.pyth"
     torch.save({"epoch": 196, "model_state": donor.state_dict(), "optimizer_state": {"x": 1}}, path)
     _, model = build("Uniformer")
-    assert load_weights(model, path, cfg)["epoch"] == 196
+    assert load_weights(model, path, cfg).content["epoch"] == 196
 
 
 class Evil:

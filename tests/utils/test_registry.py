@@ -39,6 +39,8 @@ def test_a_wrong_name_gives_near_ones():
     assert "did you mean resnet18 or resnet34?" in str(caught.value)
     with pytest.raises(UserError, match="known: resnet18, resnet34, vit"):
         registry.get("something else")
+    assert registry.problems("vit") == []
+    assert [p.key for p in registry.problems("resnet81")] == ["SECTION.KEY"]
     assert near_names("RESNET18", registry) == ["resnet18", "resnet34"]
 
 

@@ -21,6 +21,7 @@ from slowfast.metrics.topk import topk_accuracies, topk_errors, unmix
 from slowfast.metrics.views import VideoScores, merge_views
 from slowfast.models.weights.convert import fit_tensor
 from slowfast.models.weights.read import clear_names
+from slowfast.models.weights.sources import registered_resizers
 from slowfast.video import mixup
 
 # -- mixing, losses, metrics -----------------------------------------------------------------
@@ -268,7 +269,11 @@ def _precise_batchnorm(row: Row) -> list[tuple[Any, Any]]:
 def _weight_conversion(row: Row) -> list[tuple[Any, Any]]:
     image_init = row["kind"].startswith("image_init")
     ours = fit_tensor(
-        row["name"], as_tensor(row["given"]), row["want_shape"], image_init=image_init
+        row["name"],
+        as_tensor(row["given"]),
+        row["want_shape"],
+        resizers=registered_resizers(),
+        image_init=image_init,
     )
     # A head of another size is left out: the network keeps its own, which the row shows.
     expected = None if row["kind"] == "head" else row["out"]

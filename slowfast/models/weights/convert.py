@@ -1,14 +1,16 @@
-"""What a tensor of one shape becomes in a network that wants another shape."""
+"""Tensors of a file in the shape that a network has: inflation over time, resized positions."""
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
 
 from slowfast.layers.positions import resize_grid, resize_line, resize_pos_spatial, resize_table
+from slowfast.models.spec import Resizer
 
 
 def inflate(weight: torch.Tensor, frames: int) -> torch.Tensor:
@@ -33,40 +35,63 @@ def resize_pos_temporal(weight: torch.Tensor, frames: int) -> torch.Tensor:
     return resized.transpose(1, 2).to(weight.dtype)
 
 
-def fit_tensor(
-    name: str, given: torch.Tensor, shape: Sequence[int], *, image_init: bool = False
+def resize_by_name(name: str, tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor | None:
+    """Position tables of the transformers and of CLIP, as their names tell."""
+    if name.endswith("visual.positional_embedding") and tensor.shape[1:] == shape[1:]:
+        return resize_table(tensor, shape[0])
+    if name.endswith("model.positional_embedding") and len(tensor) > shape[0]:
+        return tensor[: shape[0]]  # shorter texts
+    if "rel_pos" in name and tensor.ndim == 2 and tensor.shape[1] == shape[1]:
+        return resize_rel_pos(tensor, shape[0])
+    if name == "pos_embed" and tensor.ndim == 3 and tensor.shape[2] == shape[2]:
+        sides = math.isqrt(shape[1] - 1), math.isqrt(tensor.shape[1] - 1)
+        square = sides[0] ** 2 + 1 == shape[1] and sides[1] ** 2 + 1 == tensor.shape[1]
+        return resize_grid(tensor, sides[0], sides[0]) if square else None
+    if name == "time_embed" and tensor.shape[2] == shape[2]:
+        return resize_line(tensor, shape[1])
+    if name.endswith("pos_embed_temporal") and tensor.shape[2] == shape[2]:
+        return resize_pos_temporal(tensor, shape[1])
+    if name.endswith("pos_embed_spatial") and tensor.shape[2] == shape[2]:
+        return resize_pos_spatial(tensor, shape[1])
+    return None
+
+
+def fit_convolution(
+    name: str, tensor: torch.Tensor, shape: tuple[int, ...], image_init: bool = False
 ) -> torch.Tensor | None:
-    """``given`` as a tensor of ``shape``, or None if there is no rule for that.
+    """Weights of a convolution with another kernel size over time, or None for other tensors.
 
     ``image_init``: an image network starts a video network (MViT), whose patch embedding and
-    pooling are repeated without dividing.
+    pooling are repeated without dividing; 3-D weights of a 2-D target are summed over time.
     """
-    want = tuple(shape)
-    if tuple(given.shape) == want:
-        return given
-    fitted = None
-    if given.ndim == 5 and len(want) == 4 and image_init:
-        fitted = given.sum(2)
-    elif len(want) == 5 and (given.ndim == 4 or (given.ndim == 5 and given.shape[2] == 1)):
-        flat = given[:, :, 0] if given.ndim == 5 else given
-        plain = image_init and ("patch_embed" in name or ".pool_" in name)
-        fitted = repeat_over_time(flat, want[2]) if plain else inflate(flat, want[2])
-    elif name.endswith("visual.positional_embedding") and given.shape[1:] == want[1:]:
-        fitted = resize_table(given, want[0])
-    elif name.endswith("model.positional_embedding") and len(given) > want[0]:
-        fitted = given[: want[0]]  # shorter texts
-    elif "rel_pos" in name and given.ndim == 2 and given.shape[1] == want[1]:
-        fitted = resize_rel_pos(given, want[0])
-    elif name == "pos_embed" and given.ndim == 3 and given.shape[2] == want[2]:
-        side = math.isqrt(want[1] - 1)
-        square = (
-            side**2 + 1 == want[1] and math.isqrt(given.shape[1] - 1) ** 2 + 1 == given.shape[1]
-        )
-        fitted = resize_grid(given, side, side) if square else None
-    elif name == "time_embed" and given.shape[2] == want[2]:
-        fitted = resize_line(given, want[1])
-    elif name.endswith("pos_embed_temporal") and given.shape[2] == want[2]:
-        fitted = resize_pos_temporal(given, want[1])
-    elif name.endswith("pos_embed_spatial") and given.shape[2] == want[2]:
-        fitted = resize_pos_spatial(given, want[1])
-    return fitted if fitted is not None and tuple(fitted.shape) == want else None
+    if tensor.ndim == 5 and len(shape) == 4 and image_init:
+        return tensor.sum(2)
+    if len(shape) == 5 and (tensor.ndim == 4 or (tensor.ndim == 5 and tensor.shape[2] == 1)):
+        flat = tensor[:, :, 0] if tensor.ndim == 5 else tensor
+        undivided = image_init and ("patch_embed" in name or ".pool_" in name)
+        return repeat_over_time(flat, shape[2]) if undivided else inflate(flat, shape[2])
+    return None
+
+
+def fit_tensor(
+    name: str,
+    tensor: torch.Tensor,
+    shape: Sequence[int],
+    *,
+    resizers: Iterable[Resizer] = (),
+    image_init: bool = False,
+) -> torch.Tensor | None:
+    """``tensor`` of a file as a parameter ``name`` of ``shape``, or None if nothing fits.
+
+    The network's ``resizers`` (:class:`slowfast.models.spec.ModelSpec`) are tried in order, then
+    :func:`fit_convolution`, to which ``image_init`` belongs.
+    """
+    shape = tuple(shape)
+    if tuple(tensor.shape) == shape:
+        return tensor
+    convolution = functools.partial(fit_convolution, image_init=image_init)
+    for resize in (*resizers, convolution):
+        fitted = resize(name, tensor, shape)
+        if fitted is not None and tuple(fitted.shape) == shape:
+            return fitted
+    return None
