@@ -16,6 +16,7 @@ from slowfast.layers.stfm import FocusBlock, StfmShape
 from slowfast.models.base import MODEL_REGISTRY, TINY_CLIP, init_transformer
 from slowfast.models.focus import FocusedModel, check_focus, hard_selection
 from slowfast.models.spec import ModelSpec
+from slowfast.models.vit import layer_of_block
 from slowfast.utils.errors import Problem
 
 _MODES = ("conv", "conv_unshared", "avg", "max")
@@ -229,6 +230,7 @@ class MViT(FocusedModel):
     spec = ModelSpec(
         initial_weights=lambda cfg: cfg.MVIT.PRETRAIN_NAME,
         no_weight_decay=undecayed,
+        layer_of=layer_of_block,
         unused_parameters=hard_selection,
         check=lambda cfg: _check_mvit(cfg),
         test_overrides=TINY_CLIP

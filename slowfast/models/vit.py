@@ -11,6 +11,7 @@ from torch import nn
 from slowfast.config.node import CfgNode
 from slowfast.config.schema import Key
 from slowfast.layers.positions import waves, waves_2d
+from slowfast.models.base import VideoModel
 from slowfast.utils.errors import Problem
 
 VIT_KEYS = {
@@ -77,3 +78,16 @@ def init_from_scratch(
     for name, parameter in model.named_parameters():
         if token and name.endswith("cls_token"):
             parameter.normal_(std=token)
+
+
+def layer_of_block(model: VideoModel, name: str) -> int:
+    """Layer of a parameter for ``SOLVER.LAYER_DECAY``.
+
+    Class token, positions in space and patch embedding are layer 0, ``blocks.i`` is ``i + 1``,
+    everything else is the last layer.
+    """
+    if name in ("cls_token", "mask_token") or name.startswith(("pos_embed", "patch_embed")):
+        return 0
+    if name.startswith("blocks."):
+        return int(name.split(".")[1]) + 1
+    return len(model.blocks) + 1
