@@ -27,7 +27,7 @@ def test(cfg: CfgNode, runtime: Runtime, task: Task) -> dict[str, Any]:
         if not loaded:  # the class names of the list are known only now
             load_tested_weights(cfg, network, task)
             if cfg.LOG_MODEL_INFO and runtime.is_main and not cfg.TRAIN.ENABLE:
-                size = measure_model(network, cfg, cfg.DATA.TEST_CROP_SIZE)
+                size = measure_model(network, cfg.DATA.NUM_FRAMES, cfg.DATA.TEST_CROP_SIZE)
                 logger.info("%s: %s", cfg.MODEL.MODEL_NAME, size)
             loaded = True
         dataset = loader.dataset

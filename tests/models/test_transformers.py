@@ -234,7 +234,7 @@ def test_blocks_of_mvitv2_s():
     assert specs[-1].stride_kv == (1, 1, 1) and specs[-1].grid == (8, 7, 7)
 
 
-MEASURED = [  # the specification's figures: M parameters, GFLOPs a view
+MEASURED = [  # the specification's figures: M parameters, GFLOPs per view
     ("Kinetics/TimeSformer_divST_8x32_224", 121.6, 196.05),
     ("Kinetics/MVITv2_S_16x4", 34.5, 64.5),
     ("Kinetics/MVIT_B_16x4_CONV", 36.6, 70.8),
@@ -245,7 +245,7 @@ MEASURED = [  # the specification's figures: M parameters, GFLOPs a view
 @pytest.mark.parametrize("file, parameters, gflops", MEASURED)
 def test_published_sizes(file, parameters, gflops):
     cfg = load_config([ROOT / f"configs/{file}.yaml"], ["NUM_GPUS", "0"])
-    size = measure_model(build_model(cfg), cfg)
+    size = measure_model(build_model(cfg), cfg.DATA.NUM_FRAMES, cfg.DATA.TRAIN_CROP_SIZE)
     assert size.parameters / 1e6 == pytest.approx(parameters, abs=0.06)
     assert size.gflops == pytest.approx(gflops, rel=0.015)
 

@@ -19,7 +19,7 @@ from slowfast.models.weights.loader import load_state
 from slowfast.utils.errors import UserError
 from slowfast.video.device import build_normalizer
 from tests.conftest import words
-from tests.models.test_registry import build, clips
+from tests.models.helpers import build, clips
 
 
 def image_weights(backbone):

@@ -11,7 +11,7 @@ from slowfast.models.weights.loader import find_pretrained, load_state, load_wei
 from slowfast.models.weights.read import read_checkpoint, state_dict_of
 from slowfast.models.weights.sources import detect_source
 from slowfast.utils.errors import UserError
-from tests.models.test_registry import build, clips
+from tests.models.helpers import build, clips
 
 
 def same_output(cfg, a, b):
