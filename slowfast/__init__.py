@@ -1,5 +1,36 @@
-"""Video recognition research in the style of PySlowFast: one engine, one data path, one command."""
+"""Video recognition research in the style of PySlowFast: one engine, one data path, one command.
+
+>>> import slowfast
+>>> slowfast.list_models("tsn*")
+['tsn_bninception', 'tsn_squeezenet']
+>>> model = slowfast.create_model("tsn_squeezenet", num_classes=5, num_frames=8)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from slowfast.version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from slowfast.models.create import create_model, list_models
+
+__all__ = ["__version__", "create_model", "list_models"]
+
+# Imported when they are first used: ``import slowfast`` alone loads neither PyTorch nor networks.
+_LAZY = {
+    "create_model": ("slowfast.models.create", "create_model"),
+    "list_models": ("slowfast.models.create", "list_models"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _LAZY[name]
+    return getattr(importlib.import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

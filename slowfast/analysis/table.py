@@ -11,11 +11,11 @@ from slowfast.models.summary import measure_model
 
 
 def model_rows(files: Iterable[str | Path], overrides: list[str]) -> list[list[str]]:
-    """One row a file: the network's size, and GFLOPs x views of its test protocol."""
+    """One row per file: the network's size, and GFLOPs x views of its test protocol."""
     rows = []
     for file in files:
         cfg = load_config([file], overrides)
-        size = measure_model(build_model(cfg), cfg)
+        size = measure_model(build_model(cfg), cfg.DATA.NUM_FRAMES, cfg.DATA.TRAIN_CROP_SIZE)
         clip = f"{cfg.DATA.NUM_FRAMES} x {cfg.DATA.TRAIN_CROP_SIZE}²"
         views = f"{cfg.TEST.NUM_SPATIAL_CROPS} x {cfg.TEST.NUM_ENSEMBLE_VIEWS}"
         rows.append(
@@ -37,9 +37,9 @@ def as_markdown(rows: Iterable[list[str]]) -> str:
         "configuration",
         "clip",
         "M parameters",
-        "GFLOPs a view",
+        "GFLOPs per view",
         "views (crops x clips)",
-        "M activations a view",
+        "M activations per view",
     )
     lines = [f"| {' | '.join(names)} |", "| --- " * len(names) + "|"]
     return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows])

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from slowfast.models.weights.read import read_checkpoint
+from slowfast.models.weights.read import Checkpoint
 from slowfast.utils.errors import UserError
 from slowfast.utils.files import make_dirs, write_atomic
 from slowfast.utils.logging import get_logger
@@ -114,30 +114,30 @@ def remove_unfinished(output_dir: str | Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def read_newest(output_dir: str | Path, task: str = "") -> tuple[Path, dict[str, Any]] | None:
+def read_newest(output_dir: str | Path, task: str = "") -> Checkpoint | None:
     """The newest checkpoint that can be read; damaged ones are skipped with a warning."""
-    for path, content in _readable(run_checkpoints(output_dir, task)):
-        return path, content
-    return None
+    return next(_readable(run_checkpoints(output_dir, task)), None)
 
 
-def _readable(paths: list[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
+def _readable(paths: list[Path]) -> Iterator[Checkpoint]:
     for path in paths:
         try:
-            content = read_checkpoint(path)
+            checkpoint = Checkpoint.read(path)
         except UserError as error:
             logger.warning("skipping a damaged checkpoint: %s", error.problems[0].message)
             continue
-        if "model_state" not in content:
+        if "model_state" not in checkpoint.content:
             logger.warning("skipping %s: it holds no model_state", path)
             continue
-        yield path, content
+        yield checkpoint
 
 
-def find_tested(output_dir: str | Path, which: str, task: str = "") -> Path | None:
-    """The checkpoint of a run to test: ``best`` if there is one, else the newest valid one."""
+def find_tested(output_dir: str | Path, which: str, task: str = "") -> Checkpoint | None:
+    """The checkpoint of a run to test: ``best`` if there is one, else the newest valid one.
+
+    UserError if the best one cannot be read.
+    """
     best = checkpoint_folder(output_dir) / BEST
     if which == "best" and best.is_file():
-        return best
-    newest = read_newest(output_dir, task)
-    return newest[0] if newest else None
+        return Checkpoint.read(best, "TEST.USE_CHECKPOINT")
+    return read_newest(output_dir, task)

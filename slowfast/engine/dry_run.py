@@ -32,7 +32,8 @@ def dry_run(cfg: CfgNode, runtime: Runtime) -> None:
     _check_output(cfg)
     task = build_task(cfg, runtime)
     model = task.module.build_model()
-    logger.info("%s: %s", cfg.MODEL.MODEL_NAME, measure_model(model, cfg))
+    size = measure_model(model, cfg.DATA.NUM_FRAMES, cfg.DATA.TRAIN_CROP_SIZE)
+    logger.info("%s: %s", cfg.MODEL.MODEL_NAME, size)
     if cfg.TRAIN.ENABLE:
         load_initial_weights(cfg, model)
         _try_training(cfg, runtime, task, model)

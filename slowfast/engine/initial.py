@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 
@@ -11,7 +9,7 @@ from slowfast.config.node import CfgNode
 from slowfast.engine import checkpoint
 from slowfast.models.base import MODEL_REGISTRY
 from slowfast.models.weights.loader import find_pretrained, load_weights
-from slowfast.models.weights.read import read_checkpoint, state_dict_of
+from slowfast.models.weights.read import Checkpoint
 from slowfast.utils.errors import UserError
 from slowfast.utils.logging import get_logger
 
@@ -37,33 +35,38 @@ def load_tested_weights(cfg: CfgNode, network: nn.Module) -> list[str]:
     Gives the class names of the checkpoint, if it has them. UserError if there are no weights:
     random ones are never tested.
     """
-    path: Any = cfg.TEST.CHECKPOINT_FILE_PATH
-    key = "TEST.CHECKPOINT_FILE_PATH"
-    if not path:
-        path = checkpoint.find_tested(cfg.OUTPUT_DIR, cfg.TEST.USE_CHECKPOINT, cfg.TASK)
-    if not path:
-        path, key = cfg.TRAIN.CHECKPOINT_FILE_PATH, "TRAIN.CHECKPOINT_FILE_PATH"
-    if not path:
-        model = MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME)
-        path, key = model.spec.zero_shot_weights(cfg), "TEST.CLIP_ORI_PATH"
-    if not path:
-        raise UserError(
-            f"there are no weights to test: none is named and {cfg.OUTPUT_DIR} holds none",
-            "train first, or name a checkpoint",
-            "TEST.CHECKPOINT_FILE_PATH",
-        )
-    content = read_checkpoint(path, key)
+    tested = _find_tested(cfg)
+    content = tested.content
     if content.get("ema_state") and cfg.EMA.ENABLE:
         network.load_state_dict(content["ema_state"])
-        logger.info("testing the averaged weights of %s", path)
-    elif "sampler_state" in content:  # our own: nothing to convert
-        network.load_state_dict(_own_state(network, content, path))
-        logger.info("testing %s", path)
+        logger.info("testing the averaged weights of %s", tested.path)
+    elif "sampler_state" in content:  # a checkpoint of this package: nothing to convert
+        network.load_state_dict(_own_state(network, tested))
+        logger.info("testing %s", tested.path)
     else:
-        load_weights(network, path, cfg, key)
+        load_weights(network, tested, cfg)
     if cfg.TEST.PATCHING_MODEL:
         _patch(cfg, network)
     return list(content.get("class_names") or [])
+
+
+def _find_tested(cfg: CfgNode) -> Checkpoint:
+    """The file to test, which is read once; UserError if there is none."""
+    if cfg.TEST.CHECKPOINT_FILE_PATH:
+        return Checkpoint.read(cfg.TEST.CHECKPOINT_FILE_PATH, "TEST.CHECKPOINT_FILE_PATH")
+    own = checkpoint.find_tested(cfg.OUTPUT_DIR, cfg.TEST.USE_CHECKPOINT, cfg.TASK)
+    if own is not None:
+        return own
+    if cfg.TRAIN.CHECKPOINT_FILE_PATH:
+        return Checkpoint.read(cfg.TRAIN.CHECKPOINT_FILE_PATH, "TRAIN.CHECKPOINT_FILE_PATH")
+    zero_shot = MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME).spec.zero_shot_weights(cfg)
+    if zero_shot:
+        return Checkpoint.read(zero_shot, "TEST.CLIP_ORI_PATH")
+    raise UserError(
+        f"there are no weights to test: none is named and {cfg.OUTPUT_DIR} holds none",
+        "train first, or name a checkpoint",
+        "TEST.CHECKPOINT_FILE_PATH",
+    )
 
 
 def _patch(cfg: CfgNode, network: nn.Module) -> None:
@@ -86,14 +89,14 @@ def _patch(cfg: CfgNode, network: nn.Module) -> None:
     logger.info("%g of the weights of %s, %g of the tested ones", ratio, path, 1 - ratio)
 
 
-def _own_state(network: nn.Module, content: dict[str, Any], path: Any) -> dict[str, Any]:
-    state = state_dict_of(content, path)
+def _own_state(network: nn.Module, tested: Checkpoint) -> dict[str, torch.Tensor]:
+    state = tested.state
     expected = network.state_dict()
     wrong = [n for n, v in expected.items() if n not in state or state[n].shape != v.shape]
     if wrong or len(state) != len(expected):
         extra = sorted(set(state) - set(expected))
         raise UserError(
-            f"{path} is of another architecture: {len(wrong)} parameters do not fit "
+            f"{tested.path} is of another architecture: {len(wrong)} parameters do not fit "
             f"(e.g. {', '.join(wrong[:3]) or 'none'}), {len(extra)} are unknown "
             f"(e.g. {', '.join(extra[:3]) or 'none'})",
             "test with the configuration it was trained with (see config.yaml beside it)",

@@ -1,59 +1,177 @@
-"""Optimizer and its parameter groups: who is decayed, who learns how fast."""
+"""Optimizer and its parameter groups: weight decay and learning rate per parameter.
+
+An optimizer of one's own is a function of the groups and the section ``SOLVER``::
+
+    @OPTIMIZER_REGISTRY.register("my_sgd")
+    def my_sgd(groups, solver):
+        return MySgd(groups, lr=solver.BASE_LR)
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
+from timm.optim import create_optimizer_v2, get_optimizer_info, list_optimizers
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from slowfast.config.node import CfgNode
 from slowfast.models.base import VideoModel
-from slowfast.utils.errors import Problem, UserError
+from slowfast.utils.errors import UserError
+from slowfast.utils.registry import Registry, near_names
+
+OptimizerBuilder = Callable[[list[dict], CfgNode], torch.optim.Optimizer]
+
+
+# -- optimizers ----------------------------------------------------------------------------------
+
+
+def _timm_optimizer(name: str) -> OptimizerBuilder | None:
+    """An optimizer by its name in timm; those that need second derivatives are left out."""
+    if name not in list_optimizers() or get_optimizer_info(name).second_order:
+        return None
+    return functools.partial(_build_timm, name)
+
+
+def _build_timm(name: str, groups: list[dict], solver: CfgNode) -> torch.optim.Optimizer:
+    """timm's optimizer, with momentum and betas if it has them; UserError if it refuses them."""
+    try:
+        return create_optimizer_v2(
+            groups, name, lr=solver.BASE_LR, momentum=solver.MOMENTUM, betas=tuple(solver.BETAS)
+        )
+    except (TypeError, ValueError, LookupError, AssertionError, ImportError) as error:
+        raise UserError(
+            f"the optimizer {name!r} cannot be built: {error}",
+            "check SOLVER.BETAS and SOLVER.MOMENTUM, or choose another one",
+            "SOLVER.OPTIMIZING_METHOD",
+        ) from error
+
+
+OPTIMIZER_REGISTRY: Registry[OptimizerBuilder] = Registry(
+    "optimizer",
+    "SOLVER.OPTIMIZING_METHOD",
+    resolve=_timm_optimizer,
+    near=lambda name: near_names(name, list_optimizers()),
+)
+
+
+@OPTIMIZER_REGISTRY.register("sgd")
+def _sgd(groups: list[dict], solver: CfgNode) -> torch.optim.Optimizer:
+    return torch.optim.SGD(
+        groups,
+        lr=solver.BASE_LR,
+        momentum=solver.MOMENTUM,
+        dampening=solver.DAMPENING,
+        nesterov=solver.NESTEROV,
+    )
+
+
+@OPTIMIZER_REGISTRY.register("adam")
+def _adam(groups: list[dict], solver: CfgNode) -> torch.optim.Optimizer:
+    return torch.optim.Adam(groups, lr=solver.BASE_LR, betas=tuple(solver.BETAS))
+
+
+@OPTIMIZER_REGISTRY.register("adamw")
+def _adamw(groups: list[dict], solver: CfgNode) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(groups, lr=solver.BASE_LR, betas=tuple(solver.BETAS))
+
+
+def build_optimizer(cfg: CfgNode, model: VideoModel) -> torch.optim.Optimizer:
+    """SOLVER.OPTIMIZING_METHOD over the parameter groups of ``model``.
+
+    ``optimizer.group_names`` lists the names of the parameters of each group. UserError if no
+    parameter is trained, or if layer decay is not defined for the network.
+    """
+    solver = cfg.SOLVER
+    in_batchnorm = batchnorm_parameters(model)
+    layer_decay = solver.LAYER_DECAY < 1.0
+    if layer_decay and in_batchnorm:
+        raise UserError(
+            "layer decay is not defined for networks with batch normalisation",
+            "set SOLVER.LAYER_DECAY 1.0",
+            "SOLVER.LAYER_DECAY",
+        )
+    rule = GroupRule(
+        weight_decay=solver.WEIGHT_DECAY,
+        bn_weight_decay=cfg.BN.WEIGHT_DECAY,
+        exempt=frozenset(model.spec.no_weight_decay(model) if solver.NO_DECAY_BY_NAME else ()),
+        zero_1d=solver.ZERO_WD_1D_PARAM,
+        layer_scales=layer_scales(model, solver.LAYER_DECAY) if layer_decay else None,
+        multipliers=model.spec.param_multipliers(model),
+    )
+    groups = parameter_groups(model.named_parameters(), in_batchnorm, rule)
+    if not groups:
+        raise UserError("no parameter is trained", "unfreeze some", "MODEL.FINETUNNING")
+    names = [group.pop("names") for group in groups]
+    optimizer = OPTIMIZER_REGISTRY.get(solver.OPTIMIZING_METHOD)(groups, solver)
+    optimizer.group_names = names
+    return optimizer
+
+
+# -- groups ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class GroupRule:
-    """How parameters are put into groups (PySlowFast's rules, times a model's own factors)."""
+    """How parameters are put into groups: PySlowFast's rules, times a network's own factors.
+
+    timm's ``param_groups_weight_decay`` and ``param_groups_layer_decay`` give other groups: they
+    know no decay of batch normalisation, no factors of a network, and put parameters without
+    decay first, so that the numbers of old optimizer states would mean other parameters.
+
+    Args:
+        weight_decay: of all parameters that no other rule concerns.
+        bn_weight_decay: of batch normalisation.
+        exempt: names of parameters that are not decayed. As published, they are compared as a
+            whole with layer decay, and without it as parts of the names.
+        zero_1d: biases and one-dimensional weights are not decayed.
+        layer_scales: name -> factor of the learning rate by layer decay; None: no layer decay.
+        multipliers: name -> further factors of (weight decay, learning rate).
+    """
 
     weight_decay: float
     bn_weight_decay: float
     exempt: frozenset[str] = frozenset()
     zero_1d: bool = False
-    layer_decay: float = 1.0
-    depth: int = 0
-    factors: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    layer_scales: Mapping[str, float] | None = None
+    multipliers: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def settings(self, name: str, parameter: nn.Parameter, in_bn: bool) -> tuple[float, float]:
         """(weight decay, learning-rate scale) of one trainable parameter."""
-        decay, scale = self._published(name, parameter, in_bn)
-        of_decay, of_rate = self.factors.get(name, (1.0, 1.0))
-        return decay * of_decay, scale * of_rate
+        scale = 1.0 if self.layer_scales is None else self.layer_scales[name]
+        decay = self._weight_decay(name, parameter, in_bn)
+        decay_factor, rate_factor = self.multipliers.get(name, (1.0, 1.0))
+        return decay * decay_factor, scale * rate_factor
 
-    def _published(self, name: str, parameter: nn.Parameter, in_bn: bool) -> tuple[float, float]:
-        scale = 1.0
-        if self.layer_decay < 1.0:
-            scale = self.layer_decay ** (self.depth + 1 - layer_of(name, self.depth))
+    def _weight_decay(self, name: str, parameter: nn.Parameter, in_bn: bool) -> float:
         if in_bn:
-            return self.bn_weight_decay, scale
-        # As published: names are compared whole under layer decay, as parts without it.
-        if self.layer_decay < 1.0:
+            return self.bn_weight_decay
+        if self.layer_scales is not None:
             exempt = name in self.exempt
         else:
             exempt = any(part in name for part in self.exempt)
         one_dim = self.zero_1d and (parameter.ndim == 1 or name.endswith(".bias"))
-        return (0.0 if exempt or one_dim else self.weight_decay), scale
+        return 0.0 if exempt or one_dim else self.weight_decay
 
 
-def layer_of(name: str, depth: int) -> int:
-    """Layer of a transformer's parameter: 0 embeddings, i + 1 for ``blocks.i``, else last."""
-    if name in ("cls_token", "mask_token") or name.startswith(("pos_embed", "patch_embed")):
-        return 0
-    if name.startswith("blocks."):
-        return int(name.split(".")[1]) + 1
-    return depth + 1
+def layer_scales(model: VideoModel, layer_decay: float) -> dict[str, float]:
+    """Parameter name -> ``layer_decay`` to the power of its distance from the last layer.
+
+    Layers are those of ``model.spec.layer_of``; UserError if the network has none.
+    """
+    layer_of = model.spec.layer_of
+    if layer_of is None:
+        raise UserError(
+            f"{type(model).__name__} does not tell which layer a parameter belongs to",
+            "set SOLVER.LAYER_DECAY 1.0, or give layer_of in the network's ModelSpec",
+            "SOLVER.LAYER_DECAY",
+        )
+    layers = {name: layer_of(model, name) for name, _ in model.named_parameters()}
+    last = max(layers.values())
+    return {name: layer_decay ** (last - layer) for name, layer in layers.items()}
 
 
 def batchnorm_parameters(model: nn.Module) -> set[str]:
@@ -71,7 +189,10 @@ def parameter_groups(
     in_batchnorm: set[str],
     rule: GroupRule,
 ) -> list[dict]:
-    """Groups for an optimizer, frozen parameters left out; ``names`` lists who is in a group."""
+    """Groups for an optimizer, in the order of their first parameters, without frozen ones.
+
+    Each has ``params``, their ``names``, ``weight_decay`` and ``lr_scale``.
+    """
     groups: dict[tuple[float, float], dict] = {}
     for name, parameter in dict(parameters).items():
         if not parameter.requires_grad:
@@ -84,63 +205,8 @@ def parameter_groups(
     return list(groups.values())
 
 
-def build_optimizer(cfg: CfgNode, model: VideoModel) -> torch.optim.Optimizer:
-    """SGD, Adam or AdamW over the model's parameter groups; UserError if nothing is trained."""
-    solver = cfg.SOLVER
-    in_bn = batchnorm_parameters(model)
-    if solver.LAYER_DECAY < 1.0 and in_bn:
-        raise UserError(
-            "layer decay is not defined for networks with batch normalisation",
-            "set SOLVER.LAYER_DECAY 1.0",
-            "SOLVER.LAYER_DECAY",
-        )
-    rule = GroupRule(
-        weight_decay=solver.WEIGHT_DECAY,
-        bn_weight_decay=cfg.BN.WEIGHT_DECAY,
-        exempt=frozenset(model.spec.no_weight_decay(model) if solver.NO_DECAY_BY_NAME else ()),
-        zero_1d=solver.ZERO_WD_1D_PARAM,
-        layer_decay=solver.LAYER_DECAY,
-        depth=len(getattr(model, "blocks", ())),
-        factors=model.spec.param_multipliers(model),
-    )
-    groups = parameter_groups(model.named_parameters(), in_bn, rule)
-    if not groups:
-        raise UserError(Problem("no parameter is trained", "unfreeze some", "MODEL.FINETUNNING"))
-    names = [group.pop("names") for group in groups]
-    optimizer = make_optimizer(
-        groups,
-        solver.OPTIMIZING_METHOD,
-        lr=solver.BASE_LR,
-        momentum=solver.MOMENTUM,
-        dampening=solver.DAMPENING,
-        nesterov=solver.NESTEROV,
-        betas=tuple(solver.BETAS),
-    )
-    optimizer.group_names = names
-    return optimizer
-
-
-def make_optimizer(
-    groups: list[dict],
-    method: str,
-    *,
-    lr: float,
-    momentum: float,
-    dampening: float,
-    nesterov: bool,
-    betas: tuple[float, float],
-) -> torch.optim.Optimizer:
-    """The optimizer called ``method``."""
-    if method == "sgd":
-        return torch.optim.SGD(
-            groups, lr=lr, momentum=momentum, dampening=dampening, nesterov=nesterov
-        )
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[method]
-    return kind(groups, lr=lr, betas=betas)
-
-
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Give every group ``lr`` times its own scale."""
+    """Set the learning rate of every group to ``lr`` times its ``lr_scale``."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group.get("lr_scale", 1.0)
 

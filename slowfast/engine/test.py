@@ -40,7 +40,7 @@ def test(cfg: CfgNode, runtime: Runtime, task: Task) -> EvalResult | None:
     task.module.match_classes(load_tested_weights(cfg, network))
     if cfg.LOG_MODEL_INFO and runtime.is_main and not cfg.TRAIN.ENABLE:
         task.module.begin(network, "test")
-        size = measure_model(network, cfg, cfg.DATA.TEST_CROP_SIZE)
+        size = measure_model(network, cfg.DATA.NUM_FRAMES, cfg.DATA.TEST_CROP_SIZE)
         logger.info("%s: %s", cfg.MODEL.MODEL_NAME, size)
     loggers = Loggers(cfg, runtime.is_main)
     result = None

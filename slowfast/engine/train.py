@@ -110,7 +110,8 @@ class Trainer:
         if with_weights:
             load_initial_weights(cfg, network)
         if cfg.LOG_MODEL_INFO and self.runtime.is_main:
-            logger.info("%s: %s", cfg.MODEL.MODEL_NAME, measure_model(network, cfg))
+            size = measure_model(network, cfg.DATA.NUM_FRAMES, cfg.DATA.TRAIN_CROP_SIZE)
+            logger.info("%s: %s", cfg.MODEL.MODEL_NAME, size)
         return synchronise_norm(cfg, self.runtime, network)
 
     def _build_ema(self, network: nn.Module) -> ModelEmaV3 | None:

@@ -1,11 +1,23 @@
-"""Consensus heads: what becomes of the features of a video's frames (stmodeling, TRN).
+"""Consensus heads: aggregate the features of a video's frames into logits (stmodeling, TRN).
 
 Heads over vectors take ``B T D``, heads over maps (``wants_maps``) take ``B T D H W``; both give
 logits ``B classes``. Names of parameters are those of the published code (fubel/stmodeling).
+
+A head of one's own is registered with :data:`HEAD_REGISTRY`::
+
+    @HEAD_REGISTRY.register("max")
+    class MaxConsensus(nn.Module):
+        def __init__(self, options: HeadOptions):
+            super().__init__()
+            self.fc = nn.Linear(options.dim, options.num_classes)
+
+        def forward(self, x):  # B T D -> B classes
+            return self.fc(x.amax(1))
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -14,37 +26,67 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-_ENUMERABLE = 20_000  # subsets of frames up to which all of them are listed
+from slowfast.utils.registry import Registry
+
+_MAX_LISTED_SUBSETS = 20_000  # above it subsets of frames are drawn without listing all of them
 
 
 @dataclass(frozen=True)
 class HeadOptions:
-    """Sizes of a head: ``frames`` T, ``dim`` D, ``classes``, and what single kinds need."""
+    """Sizes of a head; each kind reads those that it needs.
 
-    frames: int
+    ``num_frames`` T and ``dim`` D of the features; ``hidden_size`` of recurrent states;
+    ``num_layers`` of recurrent and transformer heads; ``num_subsets`` and ``all_subsets_in_eval``
+    as :class:`MultiScaleRelationConsensus` says.
+    """
+
+    num_frames: int
     dim: int
-    classes: int
-    hidden: int = 256
-    layers: int = 1
+    num_classes: int
+    hidden_size: int = 256
+    num_layers: int = 1
     dropout: float = 0.2
-    attention_heads: int = 4
-    subsets: int = 3
+    num_heads: int = 4
+    num_subsets: int = 3
     all_subsets_in_eval: bool = False
 
 
-class MeanHead(nn.Module):
-    """``TSN``: frames were projected to classes already; their mean."""
+HeadBuilder = Callable[[HeadOptions], nn.Module]
+ALIASES = {"avg": "TSN", "FCN": "FCN2D"}
 
-    wants_maps = False
+
+def _by_alias(name: str) -> HeadBuilder | None:
+    return HEAD_REGISTRY.get(ALIASES[name]) if name in ALIASES else None
+
+
+# A builder takes HeadOptions. Its module may set ``wants_maps`` (True: it takes maps, not
+# vectors), ``wants_logits`` (True: frames are projected to classes before it) and
+# ``classifier_prefixes`` (beginnings of names of its parameters that depend on the classes).
+HEAD_REGISTRY: Registry[HeadBuilder] = Registry("head", "TSN.CONSENSUS", resolve=_by_alias)
+
+
+def build_head(kind: str, options: HeadOptions) -> nn.Module:
+    """The head called ``kind``, or by one of its other names; UserError for an unknown one."""
+    return HEAD_REGISTRY.get(kind)(options)
+
+
+@HEAD_REGISTRY.register("TSN")
+class MeanConsensus(nn.Module):
+    """``TSN``: the mean over frames, whose features are projected to classes before it."""
+
+    wants_maps, wants_logits = False, True
+
+    def __init__(self, options: HeadOptions):
+        super().__init__()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.mean(1)
 
 
-class FlatHead(nn.Module):
+class MlpConsensus(nn.Module):
     """``MLP`` and ``TRN`` (one scale, arXiv 1711.08496): two layers over all frames in order.
 
-    They differ in the MLP's dropout, which counts in the names of the published layers.
+    Only the MLP has dropout; it shifts the numbers in the names of the published layers.
     """
 
     wants_maps = False
@@ -54,69 +96,82 @@ class FlatHead(nn.Module):
         super().__init__()
         self.classifier = nn.Sequential(
             nn.ReLU(),
-            nn.Linear(options.frames * options.dim, self.hidden),
+            nn.Linear(options.num_frames * options.dim, self.hidden),
             *([nn.Dropout(options.dropout)] if with_dropout else []),
             nn.ReLU(),
-            nn.Linear(self.hidden, options.classes),
+            nn.Linear(self.hidden, options.num_classes),
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.classifier(x.flatten(1))
 
 
-class MultiScaleRelationHead(nn.Module):
-    """``TRNmultiscale``: relations over T, T-1, … 2 frames, summed.
+HEAD_REGISTRY.register("MLP")(functools.partial(MlpConsensus, with_dropout=True))
+HEAD_REGISTRY.register("TRN")(functools.partial(MlpConsensus, with_dropout=False))
 
-    Every scale but the largest takes ``subsets`` ordered subsets of the frames: in training drawn
-    at each forward, without replacement, from PyTorch's generator (the published code draws in
-    evaluation, too); in evaluation the first in lexicographic order, or, scaled to the same
-    number, all of them. Scales with more than 20,000 subsets draw frames for each subset anew, so
-    that one may come twice.
+
+@HEAD_REGISTRY.register("TRNmultiscale")
+class MultiScaleRelationConsensus(nn.Module):
+    """``TRNmultiscale`` (arXiv 1711.08496): relations over T, T-1, … 2 frames, summed.
+
+    Every scale but the largest takes ``num_subsets`` ordered subsets of the frames. In training
+    they are drawn at each forward without replacement from PyTorch's generator (the published
+    code draws in evaluation as well). In evaluation they are the first in lexicographic order, or,
+    with ``all_subsets_in_eval``, all of them, scaled to the same number. Scales with more than
+    20,000 subsets draw the frames of each subset independently, so that a subset may repeat.
     """
 
     wants_maps = False
 
     def __init__(self, options: HeadOptions):
         super().__init__()
-        self.frames, self.subsets = options.frames, options.subsets
-        self.sizes = range(options.frames, 1, -1)
+        self.num_frames, self.num_subsets = options.num_frames, options.num_subsets
+        self.sizes = range(options.num_frames, 1, -1)
         self.fc_fusion_scales = nn.ModuleList(
             nn.Sequential(
                 nn.ReLU(),
                 nn.Linear(size * options.dim, 256),
                 nn.ReLU(),
-                nn.Linear(256, options.classes),
+                nn.Linear(256, options.num_classes),
             )
             for size in self.sizes
         )
         for size in self.sizes:
-            count = math.comb(self.frames, size)
-            first = count if options.all_subsets_in_eval else min(self.subsets, count)
-            for name, wanted in (("all", count if count <= _ENUMERABLE else 0), ("eval", first)):
-                subsets = itertools.islice(itertools.combinations(range(self.frames), size), wanted)
-                chosen = torch.tensor(list(subsets), dtype=torch.long).view(-1, size)
-                self.register_buffer(f"{name}_subsets_{size}", chosen, persistent=False)
+            total = math.comb(self.num_frames, size)
+            listed = total if total <= _MAX_LISTED_SUBSETS else 0
+            in_eval = total if options.all_subsets_in_eval else min(self.num_subsets, total)
+            for name, count in (("all", listed), ("eval", in_eval)):
+                subsets = itertools.combinations(range(self.num_frames), size)
+                first = torch.tensor(list(itertools.islice(subsets, count)), dtype=torch.long)
+                self.register_buffer(
+                    f"{name}_subsets_{size}", first.view(-1, size), persistent=False
+                )
 
-    def _drawn(self, size: int) -> torch.Tensor:
-        """Subsets of ``size`` frames for one training step: ``count size``."""
+    def draw_subsets(self, size: int) -> torch.Tensor:
+        """Random ordered subsets of ``size`` frames for one training step: ``num_subsets size``."""
         listed = getattr(self, f"all_subsets_{size}")
         if len(listed):
-            order = torch.randperm(len(listed))[: self.subsets]
+            order = torch.randperm(len(listed))[: self.num_subsets]
             return listed[order.to(listed.device)]
-        draws = [torch.randperm(self.frames)[:size].sort().values for _ in range(self.subsets)]
+        draws = [
+            torch.randperm(self.num_frames)[:size].sort().values for _ in range(self.num_subsets)
+        ]
         return torch.stack(draws).to(listed.device)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         total = 0.0
         for size, relation in zip(self.sizes, self.fc_fusion_scales):
-            chosen = self._drawn(size) if self.training else getattr(self, f"eval_subsets_{size}")
-            logits = relation(x[:, chosen].flatten(2)).sum(1)  # B count size*D -> B classes
-            total = total + logits * (min(len(chosen), self.subsets) / len(chosen))
+            if self.training:
+                subsets = self.draw_subsets(size)
+            else:
+                subsets = getattr(self, f"eval_subsets_{size}")
+            logits = relation(x[:, subsets].flatten(2)).sum(1)  # B count size*D -> B classes
+            total = total + logits * (min(len(subsets), self.num_subsets) / len(subsets))
         return total
 
 
-class RecurrentHead(nn.Module):
-    """``RNN_TANH``, ``RNN_RELU``, ``LSTM``, ``GRU``: the state after the last frame."""
+class RecurrentConsensus(nn.Module):
+    """``RNN_TANH``, ``RNN_RELU``, ``LSTM``, ``GRU``: classifies the state after the last frame."""
 
     wants_maps = False
     kinds = {
@@ -130,42 +185,51 @@ class RecurrentHead(nn.Module):
         super().__init__()
         self.rnn = self.kinds[kind](
             options.dim,
-            options.hidden,
-            options.layers,
+            options.hidden_size,
+            options.num_layers,
             batch_first=True,
-            dropout=options.dropout if options.layers > 1 else 0.0,
+            dropout=options.dropout if options.num_layers > 1 else 0.0,
         )
-        self.fc = nn.Linear(options.hidden, options.classes)
+        self.fc = nn.Linear(options.hidden_size, options.num_classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.fc(self.rnn(x)[0][:, -1])
 
 
-class BidirectionalHead(nn.Module):
-    """``BLSTM``: the backward state at the first frame beside the forward one at the last."""
+for _kind in RecurrentConsensus.kinds:
+    HEAD_REGISTRY.register(_kind)(functools.partial(RecurrentConsensus, kind=_kind))
+
+
+@HEAD_REGISTRY.register("BLSTM")
+class BidirectionalLstmConsensus(nn.Module):
+    """``BLSTM``: backward state at the first frame, concatenated with the forward one at the last.
+
+    Each direction has half of ``hidden_size``.
+    """
 
     wants_maps = False
 
     def __init__(self, options: HeadOptions):
         super().__init__()
-        self.half = options.hidden // 2
+        self.half = options.hidden_size // 2
         self.rnn = nn.LSTM(
             options.dim,
             self.half,
-            options.layers,
+            options.num_layers,
             batch_first=True,
             bidirectional=True,
-            dropout=options.dropout if options.layers > 1 else 0.0,
+            dropout=options.dropout if options.num_layers > 1 else 0.0,
         )
-        self.fc = nn.Linear(2 * self.half, options.classes)
+        self.fc = nn.Linear(2 * self.half, options.num_classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         states = self.rnn(x)[0]
         return self.fc(torch.cat([states[:, 0, self.half :], states[:, -1, : self.half]], dim=1))
 
 
-class Fcn2dHead(nn.Module):
-    """``FCN2D``: the features of all frames as a picture ``1 T D``, convolved (the paper's FCN)."""
+@HEAD_REGISTRY.register("FCN2D")
+class Fcn2dConsensus(nn.Module):
+    """``FCN2D``: 2-D convolutions over the features as an image ``1 T D`` (the paper's FCN)."""
 
     wants_maps = False
     widths = (64, 64, 128, 128, 256)
@@ -176,15 +240,16 @@ class Fcn2dHead(nn.Module):
         for before, width in zip((1, *self.widths), self.widths):
             conv = nn.Conv2d(before, width, 3, stride=(1, 2), padding=1)
             layers += [conv, nn.BatchNorm2d(width), nn.ReLU()]
-        # A dropout of probability 0 stands here in the published code: it counts in the names.
-        layers += [nn.Identity(), nn.Conv2d(self.widths[-1], options.classes, 1), nn.ReLU()]
+        # In place of the published dropout of probability 0, so that layers keep their numbers.
+        layers += [nn.Identity(), nn.Conv2d(self.widths[-1], options.num_classes, 1), nn.ReLU()]
         self.classifier = nn.Sequential(*layers)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.classifier(x.unsqueeze(1)).mean((2, 3))
 
 
-class Fcn3dHead(nn.Module):
+@HEAD_REGISTRY.register("FCN3D")
+class Fcn3dConsensus(nn.Module):
     """``FCN3D``: 3-D convolutions over the feature maps of all frames."""
 
     wants_maps = True
@@ -196,7 +261,7 @@ class Fcn3dHead(nn.Module):
         for before, width in zip((options.dim, *self.widths), self.widths):
             conv = nn.Conv3d(before, width, 3, stride=(2, 1, 1), padding=1)
             layers += [conv, nn.BatchNorm3d(width), nn.ReLU()]
-        layers += [nn.Identity(), nn.Conv3d(self.widths[-1], options.classes, 1), nn.ReLU()]
+        layers += [nn.Identity(), nn.Conv3d(self.widths[-1], options.num_classes, 1), nn.ReLU()]
         self.classifier = nn.Sequential(*layers)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -219,17 +284,18 @@ class ConvLstmCell(nn.Module):
         return o.sigmoid() * c.tanh(), c
 
 
-class ConvLstmHead(nn.Module):
-    """``CONVLSTM``: the last state of convolutional LSTM layers, averaged over space."""
+@HEAD_REGISTRY.register("CONVLSTM")
+class ConvLstmConsensus(nn.Module):
+    """``CONVLSTM``: last state of convolutional LSTM layers, averaged over space."""
 
     wants_maps = True
 
     def __init__(self, options: HeadOptions):
         super().__init__()
-        self.hidden = options.hidden
-        dims = [options.dim] + [options.hidden] * (options.layers - 1)
-        self.cell_list = nn.ModuleList(ConvLstmCell(dim, options.hidden) for dim in dims)
-        self.fc = nn.Linear(options.hidden, options.classes)
+        self.hidden = options.hidden_size
+        dims = [options.dim] + [options.hidden_size] * (options.num_layers - 1)
+        self.cell_list = nn.ModuleList(ConvLstmCell(dim, options.hidden_size) for dim in dims)
+        self.fc = nn.Linear(options.hidden_size, options.num_classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         steps = x.unbind(1)
@@ -243,8 +309,9 @@ class ConvLstmHead(nn.Module):
         return self.fc(steps[-1].mean((2, 3)))
 
 
-class TransformerHead(nn.Module):
-    """``Transformer``: a class token after encoder layers over the frames (unpublished)."""
+@HEAD_REGISTRY.register("Transformer")
+class TransformerConsensus(nn.Module):
+    """``Transformer``: class token of pre-norm encoder layers over the frames (unpublished)."""
 
     wants_maps = False
 
@@ -252,7 +319,7 @@ class TransformerHead(nn.Module):
         super().__init__()
         layer = nn.TransformerEncoderLayer(
             options.dim,
-            options.attention_heads,
+            options.num_heads,
             4 * options.dim,
             options.dropout,
             activation="gelu",
@@ -260,37 +327,14 @@ class TransformerHead(nn.Module):
             norm_first=True,
         )
         self.encoder = nn.TransformerEncoder(
-            layer, options.layers, norm=nn.LayerNorm(options.dim), enable_nested_tensor=False
+            layer, options.num_layers, norm=nn.LayerNorm(options.dim), enable_nested_tensor=False
         )
         self.cls_token = nn.Parameter(torch.zeros(1, 1, options.dim))
-        self.pos_embed = nn.Parameter(torch.zeros(1, options.frames, options.dim))
+        self.pos_embed = nn.Parameter(torch.zeros(1, options.num_frames, options.dim))
         for parameter in (self.cls_token, self.pos_embed):
             nn.init.trunc_normal_(parameter, std=0.02)
-        self.fc = nn.Linear(options.dim, options.classes)
+        self.fc = nn.Linear(options.dim, options.num_classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = torch.cat([self.cls_token.expand(len(x), -1, -1), x + self.pos_embed], dim=1)
         return self.fc(self.encoder(x)[:, 0])
-
-
-HEADS: dict[str, Callable[[HeadOptions], nn.Module]] = {
-    "TSN": lambda options: MeanHead(),
-    "MLP": lambda options: FlatHead(options, with_dropout=True),
-    "TRN": lambda options: FlatHead(options, with_dropout=False),
-    "TRNmultiscale": MultiScaleRelationHead,
-    **{
-        kind: lambda options, kind=kind: RecurrentHead(options, kind)
-        for kind in RecurrentHead.kinds
-    },
-    "BLSTM": BidirectionalHead,
-    "FCN2D": Fcn2dHead,
-    "FCN3D": Fcn3dHead,
-    "CONVLSTM": ConvLstmHead,
-    "Transformer": TransformerHead,
-}
-ALIASES = {"avg": "TSN", "FCN": "FCN2D"}
-
-
-def build_head(kind: str, options: HeadOptions) -> nn.Module:
-    """The head called ``kind``, or by one of its other names."""
-    return HEADS[ALIASES.get(kind, kind)](options)

@@ -4,6 +4,14 @@ from slowfast.models import frame_average, mvit, resnet3d, stam, timesformer, ts
 from slowfast.models.base import MODEL_REGISTRY, VideoModel
 from slowfast.models.build import build_model
 from slowfast.models.clip import video as clip_video  # noqa: F401
+from slowfast.models.create import create_model, list_models
 from slowfast.models.spec import ModelSpec
 
-__all__ = ["MODEL_REGISTRY", "ModelSpec", "VideoModel", "build_model"]
+__all__ = [
+    "MODEL_REGISTRY",
+    "ModelSpec",
+    "VideoModel",
+    "build_model",
+    "create_model",
+    "list_models",
+]

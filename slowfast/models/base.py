@@ -10,12 +10,31 @@ from torch import nn
 
 from slowfast.config.node import CfgNode
 from slowfast.models.spec import ModelSpec
+from slowfast.utils.errors import UserError
 from slowfast.utils.registry import Registry
 
-MODEL_REGISTRY: Registry[type[VideoModel]] = Registry("model", "MODEL.MODEL_NAME", ignore_case=True)
+_EXAMPLE = """@MODEL_REGISTRY.register("{name}")
+class {name}(VideoModel):
+    def forward_features(self, video): ...  # B 3 T H W -> B C, read by self.head"""
 
 
-# The clip of a tiny variant.
+def _check_model(name: str, model: type) -> None:
+    """UserError for what is registered as a network and is not a :class:`VideoModel`."""
+    if not (isinstance(model, type) and issubclass(model, VideoModel)):
+        raise UserError(
+            f"the model {name!r} is a {getattr(model, '__name__', model)}, which is not a "
+            "subclass of VideoModel",
+            "derive it from slowfast.models.VideoModel, which takes one tensor B 3 T H W:\n"
+            + _EXAMPLE.format(name=name),
+            "MODEL.MODEL_NAME",
+        )
+
+
+MODEL_REGISTRY: Registry[type[VideoModel]] = Registry(
+    "model", "MODEL.MODEL_NAME", ignore_case=True, check=_check_model
+)
+
+# The clip of a tiny variant, for the tests over all networks.
 TINY_CLIP = {"DATA.NUM_FRAMES": 4, "DATA.TRAIN_CROP_SIZE": 32, "DATA.TEST_CROP_SIZE": 32}
 
 

@@ -10,13 +10,17 @@ from torch import nn
 
 
 class _Block(NamedTuple):
-    """Widths of an inception block's branches; a block without ``one`` halves the resolution."""
+    """Channels of an inception block's branches.
+
+    ``conv1`` of the 1x1 branch (0: there is none, and the block halves the resolution), (reduction,
+    output) of the 3x3 and of the double 3x3 branch, ``pool_proj`` after pooling (0: none).
+    """
 
     name: str
-    one: int
-    three: tuple[int, int]
+    conv1: int
+    conv3: tuple[int, int]
     double: tuple[int, int]
-    pool: int
+    pool_proj: int
     max_pool: bool = False
 
 
@@ -35,7 +39,7 @@ _BLOCKS = (
 
 
 class BNInception(nn.Module):
-    """Pictures ``N 3 H W`` (BGR, 0..255 minus the mean) -> maps ``N 1024 H/32 W/32``."""
+    """Images ``N 3 H W`` (BGR, 0..255 minus the mean) -> maps ``N 1024 H/32 W/32``."""
 
     num_features = 1024
 
@@ -48,26 +52,28 @@ class BNInception(nn.Module):
         for block in _BLOCKS:
             channels = self._add_block(block, channels)
 
-    def _add(self, name: str, before: int, width: int, kernel: int, stride: int = 1) -> None:
-        conv = nn.Conv2d(before, width, kernel, stride, padding=kernel // 2)
+    def _add(
+        self, name: str, in_channels: int, channels: int, kernel: int, stride: int = 1
+    ) -> None:
+        conv = nn.Conv2d(in_channels, channels, kernel, stride, padding=kernel // 2)
         nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
         nn.init.zeros_(conv.bias)
         self.add_module(name, conv)
-        self.add_module(f"{name}_bn", nn.BatchNorm2d(width, momentum=0.9))
+        self.add_module(f"{name}_bn", nn.BatchNorm2d(channels, momentum=0.9))
 
     def _add_block(self, block: _Block, channels: int) -> int:
-        """The convolutions of a block; gives the channels that leave it."""
-        prefix, stride = f"inception_{block.name}_", 1 if block.one else 2
-        if block.one:
-            self._add(prefix + "1x1", channels, block.one, 1)
-        self._add(prefix + "3x3_reduce", channels, block.three[0], 1)
-        self._add(prefix + "3x3", *block.three, 3, stride)
+        """Add the convolutions of a block; returns its number of output channels."""
+        prefix, stride = f"inception_{block.name}_", 1 if block.conv1 else 2
+        if block.conv1:
+            self._add(prefix + "1x1", channels, block.conv1, 1)
+        self._add(prefix + "3x3_reduce", channels, block.conv3[0], 1)
+        self._add(prefix + "3x3", *block.conv3, 3, stride)
         self._add(prefix + "double_3x3_reduce", channels, block.double[0], 1)
         self._add(prefix + "double_3x3_1", *block.double, 3)
         self._add(prefix + "double_3x3_2", block.double[1], block.double[1], 3, stride)
-        if block.pool:
-            self._add(prefix + "pool_proj", channels, block.pool, 1)
-        return block.one + block.three[1] + block.double[1] + (block.pool or channels)
+        if block.pool_proj:
+            self._add(prefix + "pool_proj", channels, block.pool_proj, 1)
+        return block.conv1 + block.conv3[1] + block.double[1] + (block.pool_proj or channels)
 
     def _unit(self, name: str, x: torch.Tensor) -> torch.Tensor:
         """Convolution, batch normalisation, ReLU."""
@@ -75,12 +81,12 @@ class BNInception(nn.Module):
 
     def _block(self, block: _Block, x: torch.Tensor) -> torch.Tensor:
         prefix = f"inception_{block.name}_"
-        branches = [self._unit(prefix + "1x1", x)] if block.one else []
+        branches = [self._unit(prefix + "1x1", x)] if block.conv1 else []
         branches.append(self._unit(prefix + "3x3", self._unit(prefix + "3x3_reduce", x)))
         double = self._unit(prefix + "double_3x3_reduce", x)
         double = self._unit(prefix + "double_3x3_1", double)
         branches.append(self._unit(prefix + "double_3x3_2", double))
-        if not block.one:
+        if not block.conv1:
             branches.append(F.max_pool2d(x, 3, 2, ceil_mode=True))
         else:
             pool = F.max_pool2d if block.max_pool else F.avg_pool2d

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from torch import nn
 
-from slowfast.config.load import register_derivation
 from slowfast.config.node import CfgNode
-from slowfast.config.validate import register_rule
-from slowfast.datasets.classnames import configured_names
 from slowfast.layers.norm import with_batch1_safe_norm
 from slowfast.models.base import MODEL_REGISTRY, VideoModel
-from slowfast.utils.errors import Problem, UserError
 from slowfast.utils.logging import get_logger
 
 logger = get_logger(__name__)
 
 
-def build_model(cfg: CfgNode, device: torch.device | str = "cpu") -> VideoModel:
-    """The model that the configuration describes, on ``device``, with random weights."""
+def build_model(
+    cfg: CfgNode, device: torch.device | str = "cpu", num_classes: int | None = None
+) -> VideoModel:
+    """The model that the configuration describes, on ``device``, with random weights.
+
+    ``num_classes`` replaces MODEL.NUM_CLASSES. UserError if no model has that name.
+    """
+    if num_classes is not None and num_classes != cfg.MODEL.NUM_CLASSES:
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.assign("MODEL.NUM_CLASSES", num_classes, "num_classes")
+        cfg.freeze()
     model = MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME).from_cfg(cfg)
     with_batch1_safe_norm(model)
     if cfg.MODEL.FINETUNNING:
@@ -45,22 +49,3 @@ def set_train_mode(model: nn.Module, frozen_bn: bool) -> None:
         for module in model.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
-
-
-@register_derivation
-def _classes_by_name(cfg: CfgNode) -> None:
-    """A network that reads class names has as many outputs as there are names."""
-    reads = MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME).spec.open_vocabulary
-    names = configured_names(cfg.DATA) if reads else []
-    if names and len(names) != cfg.MODEL.NUM_CLASSES:
-        cfg.assign("MODEL.NUM_CLASSES", len(names), "the class names")
-
-
-@register_rule
-def _model_rules(cfg: CfgNode) -> Iterable[Problem]:
-    try:
-        model = MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME)
-    except UserError as error:
-        yield from error.problems
-        return
-    yield from model.spec.check(cfg)

@@ -144,9 +144,17 @@ class FewShotNetwork(nn.Module):
 
 def _spec_of(base: VideoModel) -> ModelSpec:
     """The embedding's facts, under the names that its parameters have inside the network."""
-    spec = base.spec
+    spec, layer_of = base.spec, base.spec.layer_of
+    last = max(layer_of(base, n) for n, _ in base.named_parameters()) if layer_of else 0
+
+    def layer_inside(model: FewShotNetwork, name: str) -> int:
+        if not name.startswith("base."):
+            return last
+        return layer_of(model.base, name.removeprefix("base."))
+
     return dataclasses.replace(
         spec,
+        layer_of=layer_inside if layer_of else None,
         classifier_prefixes=("head.classifier.", *(f"base.{p}" for p in spec.classifier_of(base))),
         no_weight_decay=lambda model: spec.no_weight_decay(model.base),
         param_multipliers=lambda model: {

@@ -37,7 +37,8 @@ class WeightSource:
     new_parts: tuple[str, ...] = ()
 
 
-# (name of the parameter, given tensor, shape that is needed) -> tensor of that shape, or None.
+# (name of the parameter, tensor of the file, shape of the parameter) -> tensor of that shape, or
+# None where it does not apply.
 Resizer = Callable[[str, torch.Tensor, tuple[int, ...]], "torch.Tensor | None"]
 
 

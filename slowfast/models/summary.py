@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +14,10 @@ import torch
 from fvcore.nn import ActivationCountAnalysis, FlopCountAnalysis
 from torch import nn
 
-from slowfast.config.node import CfgNode
-
 
 @dataclass(frozen=True)
 class ModelSize:
-    """``parameters`` and ``trained`` counts; ``gflops`` and ``mega_activations`` of one view."""
+    """Counts of all and of ``trained`` parameters; GFLOPs and millions of activations per view."""
 
     parameters: int
     trained: int
@@ -50,37 +50,64 @@ def _attention_flops(inputs: list[Any], outputs: list[Any]) -> Counter:
     return Counter({"attention": math.prod(batch) * queries * keys * (dim + value_dim)})
 
 
-def measure_model(model: nn.Module, cfg: CfgNode, crop: int | None = None) -> ModelSize:
-    """Count on one view ``1 3 T S S`` of the training size, in evaluation mode, on the CPU."""
-    size = crop or cfg.DATA.TRAIN_CROP_SIZE
+@contextlib.contextmanager
+def _quiet_fvcore() -> Iterator[None]:
+    """Without fvcore's warnings about operations that cost nothing."""
+    loggers = [logging.getLogger("fvcore"), logging.getLogger("fvcore.nn.jit_analysis")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels):
+            logger.setLevel(level)
+
+
+class _Measured(nn.Module):
+    """A function of clips as the module that fvcore wants, with the network as its part."""
+
+    def __init__(self, network: nn.Module, forward: Callable[[torch.Tensor], Any]):
+        super().__init__()
+        self.network, self.function = network, forward
+
+    def forward(self, video: torch.Tensor) -> Any:
+        return self.function(video)
+
+
+def measure_model(
+    model: nn.Module,
+    num_frames: int,
+    crop_size: int,
+    forward: Callable[[torch.Tensor], Any] | None = None,
+) -> ModelSize:
+    """Count parameters, and operations on one view ``1 3 num_frames crop_size crop_size``.
+
+    ``forward`` is what is measured, e.g. ``model.forward_features``; by default ``model`` itself.
+    Runs in evaluation mode on the device of the network, which is left as it was.
+    """
     device = next(model.parameters()).device
-    video = torch.zeros(1, 3, cfg.DATA.NUM_FRAMES, size, size, device=device)
+    video = torch.zeros(1, 3, num_frames, crop_size, crop_size, device=device)
+    measured = model if forward is None else _Measured(model, forward)
     was_training = model.training
     model.eval()
-    with torch.no_grad():
-        model(video)  # what a network computes once (texts of classes) is not of the view
-    loggers = [logging.getLogger("fvcore"), logging.getLogger("fvcore.nn.jit_analysis")]
-    levels = [log.level for log in loggers]
-    for log in loggers:
-        log.setLevel(logging.ERROR)
     try:
-        flops = FlopCountAnalysis(model, video).set_op_handle(
-            "aten::scaled_dot_product_attention", _attention_flops
-        )
-        activations = ActivationCountAnalysis(model, video)
-        for analysis in (flops, activations):
-            analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-            analysis.tracer_warnings("none")
-        with torch.no_grad():
-            gflops, mega = flops.total() / 1e9, activations.total() / 1e6
+        with _quiet_fvcore(), torch.no_grad():
+            measured(video)  # what a network computes once (texts of classes) is not of the view
+            flops = FlopCountAnalysis(measured, video).set_op_handle(
+                "aten::scaled_dot_product_attention", _attention_flops
+            )
+            activations = ActivationCountAnalysis(measured, video)
+            for analysis in (flops, activations):
+                analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+                analysis.tracer_warnings("none")
+            gflops, mega_activations = flops.total() / 1e9, activations.total() / 1e6
     finally:
-        for log, level in zip(loggers, levels):
-            log.setLevel(level)
         model.train(was_training)
     parameters = list(model.parameters())
     return ModelSize(
         sum(p.numel() for p in parameters),
         sum(p.numel() for p in parameters if p.requires_grad),
         gflops,
-        mega,
+        mega_activations,
     )

@@ -5,6 +5,7 @@ TSN (arXiv 1608.00859), TRN (arXiv 1711.08496) and the heads compared by fubel/s
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 
 import torch
@@ -14,16 +15,15 @@ from torch.nn.modules.conv import _ConvNd
 
 from slowfast.config.node import CfgNode
 from slowfast.config.schema import Key, Section, register_section
-from slowfast.layers.consensus import ALIASES, HEADS, HeadOptions, build_head
+from slowfast.layers.consensus import ALIASES, HEAD_REGISTRY, HeadOptions, build_head
 from slowfast.models.base import MODEL_REGISTRY, TINY_CLIP, VideoModel
 from slowfast.models.frame_backbones import (
+    BACKBONE_REGISTRY,
     backbone_input,
     build_backbone,
     frame_maps,
-    is_backbone,
-    similar_backbones,
 )
-from slowfast.models.spec import ModelSpec
+from slowfast.models.spec import ModelSpec, State, WeightSource
 from slowfast.utils.errors import Problem
 from slowfast.video.device import InputFormat
 
@@ -37,8 +37,8 @@ TSN = register_section(
             ),
             "CONSENSUS": Key(
                 "TSN",
-                "The head over the frames' features; avg is TSN, FCN is FCN2D.",
-                choices=(*HEADS, *ALIASES),
+                "Head over the frames' features: TSN, MLP, TRN, TRNmultiscale, RNN_TANH, RNN_RELU, "
+                "LSTM, GRU, BLSTM, FCN2D, FCN3D, CONVLSTM, Transformer; avg is TSN, FCN is FCN2D.",
             ),
             "FEATURE_DIM": Key(256, "Features of a frame (img_feature_dim).", ge=1),
             "DROPOUT": Key(0.3, "Dropout of the backbone's features.", ge=0.0, le=1.0),
@@ -46,13 +46,16 @@ TSN = register_section(
             "LAYERS": Key(1, "Layers of recurrent and transformer heads (rnn_layer).", ge=1),
             "HEAD_DROPOUT": Key(0.2, "Dropout in the MLP and between layers.", ge=0.0, le=1.0),
             "HEAD_ATTENTION_HEADS": Key(4, "Attention heads of the transformer head.", ge=1),
-            "TRN_SUBSETS": Key(3, "TRNmultiscale: sets of frames of each scale.", ge=1),
+            "TRN_SUBSETS": Key(3, "TRNmultiscale: sets of frames per scale.", ge=1),
             "TRN_EVAL_ALL": Key(False, "TRNmultiscale: all sets of frames in evaluation."),
             "PARTIAL_BN": Key(
-                True, "Batch normalisation of the backbone, but for the first, stays as it was."
+                True,
+                "Freeze the backbone's batch normalisation layers except the first (partial BN).",
             ),
             "LR_GROUPS": Key(
-                True, "Biases of convolutions learn twice as fast, without decay; norms undecayed."
+                True,
+                "Biases of convolutions have twice the learning rate and no weight decay; "
+                "normalisation layers have no weight decay.",
             ),
             "INPUT": Key(
                 "backbone",
@@ -73,16 +76,10 @@ TSN = register_section(
 def check_tsn(cfg: CfgNode) -> Iterable[Problem]:
     """Problems of a configuration of TSN."""
     options, kind = cfg.TSN, ALIASES.get(cfg.TSN.CONSENSUS, cfg.TSN.CONSENSUS)
-    known = is_backbone(options.BACKBONE)
-    if not known:
-        similar = similar_backbones(options.BACKBONE)
-        yield Problem(
-            f"there is no backbone {options.BACKBONE!r}",
-            f"squeezenet1_1, BNInception or timm/<name>, e.g. {', '.join(similar)}"
-            if similar
-            else "squeezenet1_1, BNInception or timm/<name>",
-            "TSN.BACKBONE",
-        )
+    yield from HEAD_REGISTRY.problems(options.CONSENSUS)
+    for problem in BACKBONE_REGISTRY.problems(options.BACKBONE):
+        remedy = f"{problem.remedy}; timm/<name> is any convolutional network of timm"
+        yield dataclasses.replace(problem, remedy=remedy)
     if kind == "BLSTM" and options.HIDDEN_SIZE % 2:
         yield Problem(
             f"{options.HIDDEN_SIZE} cannot be halved for two directions",
@@ -90,7 +87,7 @@ def check_tsn(cfg: CfgNode) -> Iterable[Problem]:
             "TSN.HIDDEN_SIZE",
         )
     if kind == "TRNmultiscale" and cfg.DATA.NUM_FRAMES < 2:
-        yield Problem("one frame has no relation", "use 2 or more", "DATA.NUM_FRAMES")
+        yield Problem("TRNmultiscale relates at least 2 frames", "use 2 or more", "DATA.NUM_FRAMES")
     if kind == "TRNmultiscale" and options.TRN_EVAL_ALL and cfg.DATA.NUM_FRAMES > 16:
         yield Problem(
             f"{cfg.DATA.NUM_FRAMES} frames have too many subsets to take all of them",
@@ -105,11 +102,12 @@ def check_tsn(cfg: CfgNode) -> Iterable[Problem]:
             "TSN.FEATURE_DIM",
         )
     order = cfg.DATA.INPUT_FORMAT
+    known = options.BACKBONE in BACKBONE_REGISTRY
     if known and options.INPUT == "backbone" and order != "auto":
         expected = "BGR" if backbone_input(options.BACKBONE).bgr else "RGB"
         if order != expected:
             yield Problem(
-                f"is {order}, {options.BACKBONE} expects {expected}",
+                f"is {order}, but {options.BACKBONE} expects {expected}",
                 "leave it at auto, or set TSN.INPUT data",
                 "DATA.INPUT_FORMAT",
             )
@@ -121,8 +119,9 @@ def tsn_input(cfg: CfgNode) -> InputFormat | None:
 
 
 def tsn_multipliers(model: nn.Module) -> dict[str, tuple[float, float]]:
-    """Convolutions' biases twice as fast and undecayed, norms undecayed (TSN)."""
-    if not model.learning_groups:
+    """(weight decay, learning rate) factors as published: (0, 2) for biases of convolutions,
+    (0, 1) for normalisation layers."""
+    if not model.lr_groups:
         return {}
     factors = {}
     for prefix, module in model.named_modules():
@@ -133,16 +132,88 @@ def tsn_multipliers(model: nn.Module) -> dict[str, tuple[float, float]]:
     return factors
 
 
+# First convolutions of 2-D networks: BN-Inception, torchvision's SqueezeNet, timm's families.
+_FIRST_CONVOLUTIONS = (
+    "conv1_7x7_s2.weight",
+    "features.0.weight",
+    "conv_stem.weight",
+    "conv1.weight",
+    "stem.conv.weight",
+    "stem.conv1.weight",
+    "stem.0.weight",
+    "conv1.0.weight",
+)
+
+
+def is_image_network(state: State) -> bool:
+    """Whether a state dict is that of a convolutional network over images."""
+    return any(name in state and state[name].ndim == 4 for name in _FIRST_CONVOLUTIONS)
+
+
+def _from_image_network(state: State, model: nn.Module) -> State:
+    """ImageNet weights of a 2-D network, without its classifier, under ``base_model``."""
+    if not hasattr(model, "base_model"):
+        return state
+    expected, adapted = set(model.state_dict()), {}
+    for name, value in state.items():
+        target = f"base_model.{name.removeprefix('features.')}"  # torchvision's SqueezeNet
+        if target in expected:
+            # The first conversion of BN-Inception stored normalisations as 1 x C.
+            wrapped = "_bn." in name and value.ndim == 2 and len(value) == 1
+            adapted[target] = value[0] if wrapped else value
+    return adapted
+
+
+def is_stmodeling(state: State) -> bool:
+    """Whether a state dict is that of a network of fubel/stmodeling, or of :class:`Tsn`."""
+    return "new_fc.weight" in state and any(name.startswith("base_model.") for name in state)
+
+
 @MODEL_REGISTRY.register("TSN")
 class Tsn(VideoModel):
-    """``base_model``, dropout, projection ``new_fc``, ``consensus``: names as published."""
+    """A 2-D network on each frame and a head over the frames; parameter names as published.
+
+    Args:
+        num_classes: outputs.
+        num_frames: frames per clip; most heads are built for this number.
+        backbone: a name of ``BACKBONE_REGISTRY``, or ``timm/<convolutional network>``.
+        consensus: a name of ``HEAD_REGISTRY``.
+        feature_dim: features per frame before the head (TSN: frames are projected to classes).
+        dropout: of the backbone's features.
+        hidden_size: state of recurrent heads.
+        num_layers: layers of recurrent and transformer heads.
+        head_dropout: inside the MLP head, and between layers of recurrent and transformer heads.
+        num_heads: attention heads of the transformer head.
+        trn_subsets: subsets of frames per scale of TRNmultiscale.
+        trn_eval_all: TRNmultiscale takes all subsets in evaluation.
+        partial_bn: the backbone's batch normalisation layers except the first are frozen.
+        lr_groups: factors of weight decay and learning rate as published (``tsn_multipliers``).
+
+    UserError if there is no backbone or head of that name.
+    """
 
     spec = ModelSpec(
+        sources=(
+            WeightSource(
+                "a 2-D network (ImageNet)",
+                is_image_network,
+                _from_image_network,
+                ("new_fc.", "consensus."),
+            ),
+            WeightSource("stmodeling", is_stmodeling),
+        ),
         initial_weights=lambda cfg: cfg.TSN.PRETRAIN_NAME,
         classifier_prefixes=lambda model: model.classifier_prefixes,
         param_multipliers=tsn_multipliers,
         check=check_tsn,
         input_format=tsn_input,
+        variants={
+            "tsn_squeezenet": {"backbone": "squeezenet1_1", "consensus": "TSN"},
+            "tsn_bninception": {"backbone": "BNInception", "consensus": "TSN"},
+            "trn_squeezenet": {"backbone": "squeezenet1_1", "consensus": "TRN"},
+            "trn_bninception": {"backbone": "BNInception", "consensus": "TRN"},
+            "trn_multiscale_bninception": {"backbone": "BNInception", "consensus": "TRNmultiscale"},
+        },
         test_overrides=TINY_CLIP
         | {
             "TSN.BACKBONE": "timm/test_efficientnet",
@@ -157,39 +228,74 @@ class Tsn(VideoModel):
         finetune_patterns=("new_fc", "consensus"),
     )
 
-    def __init__(self, cfg: CfgNode):
+    def __init__(
+        self,
+        *,
+        num_classes: int = 174,
+        num_frames: int = 8,
+        backbone: str = "squeezenet1_1",
+        consensus: str = "TSN",
+        feature_dim: int = 256,
+        dropout: float = 0.3,
+        hidden_size: int = 256,
+        num_layers: int = 1,
+        head_dropout: float = 0.2,
+        num_heads: int = 4,
+        trn_subsets: int = 3,
+        trn_eval_all: bool = False,
+        partial_bn: bool = True,
+        lr_groups: bool = True,
+    ):
         super().__init__()
-        options, classes = cfg.TSN, cfg.MODEL.NUM_CLASSES
-        self.base_model, channels = build_backbone(options.BACKBONE)
-        self.dropout = nn.Dropout(options.DROPOUT)
-        kind = ALIASES.get(options.CONSENSUS, options.CONSENSUS)
-        averaged = kind == "TSN"
-        sizes = HeadOptions(
-            frames=cfg.DATA.NUM_FRAMES,
-            dim=options.FEATURE_DIM,
-            classes=classes,
-            hidden=options.HIDDEN_SIZE,
-            layers=options.LAYERS,
-            dropout=options.HEAD_DROPOUT,
-            attention_heads=options.HEAD_ATTENTION_HEADS,
-            subsets=options.TRN_SUBSETS,
-            all_subsets_in_eval=options.TRN_EVAL_ALL,
+        self.base_model, channels = build_backbone(backbone)
+        self.dropout = nn.Dropout(dropout)
+        options = HeadOptions(
+            num_frames=num_frames,
+            dim=feature_dim,
+            num_classes=num_classes,
+            hidden_size=hidden_size,
+            num_layers=num_layers,
+            dropout=head_dropout,
+            num_heads=num_heads,
+            num_subsets=trn_subsets,
+            all_subsets_in_eval=trn_eval_all,
         )
-        head = build_head(kind, sizes)
-        dim = classes if averaged else options.FEATURE_DIM
-        self.new_fc = nn.Conv2d(channels, dim, 1) if head.wants_maps else nn.Linear(channels, dim)
+        head = build_head(consensus, options)
+        self.wants_maps = getattr(head, "wants_maps", False)
+        wants_logits = getattr(head, "wants_logits", False)
+        dim = num_classes if wants_logits else feature_dim
+        self.new_fc = nn.Conv2d(channels, dim, 1) if self.wants_maps else nn.Linear(channels, dim)
         nn.init.normal_(self.new_fc.weight, std=0.001)
         nn.init.zeros_(self.new_fc.bias)
         self.consensus = head
         # What depends on the number of classes: released weights of other classes leave it out.
-        self.classifier_prefixes = ("new_fc.",) if averaged else tuple(_last_layers(head))
-        self.learning_groups = options.LR_GROUPS
-        self.partial_bn = options.PARTIAL_BN
+        self.classifier_prefixes = ("new_fc.",) if wants_logits else _classifier_prefixes(head)
+        self.lr_groups, self.partial_bn = lr_groups, partial_bn
         for norm in self._frozen_norms():
             norm.requires_grad_(False)
 
+    @classmethod
+    def from_cfg(cls, cfg: CfgNode) -> Tsn:
+        options = cfg.TSN
+        return cls(
+            num_classes=cfg.MODEL.NUM_CLASSES,
+            num_frames=cfg.DATA.NUM_FRAMES,
+            backbone=options.BACKBONE,
+            consensus=options.CONSENSUS,
+            feature_dim=options.FEATURE_DIM,
+            dropout=options.DROPOUT,
+            hidden_size=options.HIDDEN_SIZE,
+            num_layers=options.LAYERS,
+            head_dropout=options.HEAD_DROPOUT,
+            num_heads=options.HEAD_ATTENTION_HEADS,
+            trn_subsets=options.TRN_SUBSETS,
+            trn_eval_all=options.TRN_EVAL_ALL,
+            partial_bn=options.PARTIAL_BN,
+            lr_groups=options.LR_GROUPS,
+        )
+
     def _frozen_norms(self) -> list[nn.Module]:
-        """The backbone's batch normalisations but the first, with partial BN."""
+        """Batch normalisation layers of the backbone except the first, with partial BN."""
         norms = [m for m in self.base_model.modules() if isinstance(m, _BatchNorm)]
         return norms[1:] if self.partial_bn else []
 
@@ -200,7 +306,7 @@ class Tsn(VideoModel):
         return self
 
     def feature_maps(self, video: torch.Tensor) -> torch.Tensor:
-        """The backbone's maps, ``B C T h w``."""
+        """``B 3 T H W`` -> the backbone's maps, ``B C T h w``."""
         return self.frame_maps(video).unflatten(0, (len(video), -1)).transpose(1, 2)
 
     def frame_maps(self, video: torch.Tensor) -> torch.Tensor:
@@ -209,27 +315,32 @@ class Tsn(VideoModel):
 
     @property
     def head(self) -> nn.Module:
-        """What makes logits of the features; published names call it ``consensus``."""
+        """The consensus head under the name that other networks use."""
         return self.consensus
 
     def forward_features(self, video: torch.Tensor) -> torch.Tensor:
         """Features of the frames, ``B T D`` (``B T D h w`` for heads over maps)."""
         features = self.frame_maps(video)
-        if not self.consensus.wants_maps:
+        if not self.wants_maps:
             features = features.mean((2, 3))
         return self.new_fc(self.dropout(features)).unflatten(0, (len(video), -1))
 
 
-def _last_layers(head: nn.Module) -> Iterable[str]:
-    """Prefixes of the layers of a head that give classes."""
+def _classifier_prefixes(head: nn.Module) -> tuple[str, ...]:
+    """Prefixes of a head's layers that give classes: what it names itself, else ``fc`` and the
+    last layers of its Sequentials."""
+    declared = getattr(head, "classifier_prefixes", None)
+    if declared is not None:
+        return tuple(f"consensus.{prefix}" for prefix in declared)
+    prefixes = []
     for name, child in head.named_children():
-        parts = child if isinstance(child, nn.ModuleList) else [child]
-        for number, part in enumerate(parts):
-            prefix = f"consensus.{name}." + (f"{number}." if part is not child else "")
+        parts = {f"{name}.": child}
+        if isinstance(child, nn.ModuleList):
+            parts = {f"{name}.{number}.": part for number, part in enumerate(child)}
+        for prefix, part in parts.items():
             if isinstance(part, nn.Sequential):
-                last = max(
-                    i for i, layer in enumerate(part) if any(True for _ in layer.parameters())
-                )
-                yield f"{prefix}{last}."
-            elif name == "fc":
-                yield prefix
+                learned = [n for n, layer in part.named_children() if list(layer.parameters())]
+                prefixes += [f"consensus.{prefix}{n}." for n in learned[-1:]]
+        if name == "fc":
+            prefixes.append("consensus.fc.")
+    return tuple(prefixes)

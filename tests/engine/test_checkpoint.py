@@ -20,12 +20,12 @@ def test_newest_valid_one_is_found(tmp_path, caplog):
         checkpoint.save_checkpoint(path, content(epoch))
     (path.parent / "checkpoint_epoch_00009.pyth.tmp").write_bytes(b"x")
     (path.parent / "ssl_checkpoint_epoch_00010.pyth").write_bytes(b"x")
-    assert checkpoint.read_newest(tmp_path)[1]["epoch"] == 3
+    assert checkpoint.read_newest(tmp_path).content["epoch"] == 3
     path.write_bytes(path.read_bytes()[:300])  # cut off
-    found, loaded = checkpoint.read_newest(tmp_path)
-    assert loaded["epoch"] == 2 and found.name == "checkpoint_epoch_00002.pyth"
+    newest = checkpoint.read_newest(tmp_path)
+    assert newest.content["epoch"] == 2 and newest.path.name == "checkpoint_epoch_00002.pyth"
     torch.save({"something": torch.zeros(1)}, path)  # a foreign file under our name
-    assert checkpoint.read_newest(tmp_path)[1]["epoch"] == 2
+    assert checkpoint.read_newest(tmp_path).content["epoch"] == 2
     assert checkpoint.read_newest(tmp_path / "nowhere") is None
 
 
@@ -40,7 +40,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 
     with pytest.raises(UserError, match="No space left"):
         write_atomic(path, fails)
-    assert checkpoint.read_newest(tmp_path)[1]["epoch"] == 1
+    assert checkpoint.read_newest(tmp_path).content["epoch"] == 1
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
@@ -61,8 +61,8 @@ def test_only_the_newest_are_kept(tmp_path):
 
 def test_best_is_tested_when_asked(tmp_path):
     checkpoint.save_checkpoint(checkpoint.checkpoint_path(tmp_path, 4), content(4))
-    assert checkpoint.find_tested(tmp_path, "best").name == "checkpoint_epoch_00004.pyth"
+    assert checkpoint.find_tested(tmp_path, "best").path.name == "checkpoint_epoch_00004.pyth"
     best = checkpoint.checkpoint_folder(tmp_path) / checkpoint.BEST
     checkpoint.save_checkpoint(best, content(2))
-    assert checkpoint.find_tested(tmp_path, "best") == best
-    assert checkpoint.find_tested(tmp_path, "last").name == "checkpoint_epoch_00004.pyth"
+    assert checkpoint.find_tested(tmp_path, "best").path == best
+    assert checkpoint.find_tested(tmp_path, "last").path.name == "checkpoint_epoch_00004.pyth"

@@ -15,7 +15,6 @@ from slowfast.engine.nonfinite import describe_gradients
 from slowfast.engine.optim import build_optimizer
 from slowfast.engine.step import OptimizerStep
 from slowfast.engine.tasks.base import LossOutput
-from slowfast.models import build_model
 from slowfast.models.spec import ModelSpec
 from slowfast.utils.errors import UserError
 from slowfast.utils.runtime import Runtime
@@ -166,30 +165,3 @@ def test_ema_follows(make_cfg):
     make_step(make_cfg(), model, ema)(batches([8]), 0.1, 5)
     expected = 0.5 * start + 0.5 * model.body.weight
     assert torch.allclose(ema.module.body.weight, expected, atol=1e-6)
-
-
-def test_groups_of_a_real_model(make_cfg):
-    cfg = make_cfg({"SOLVER.ZERO_WD_1D_PARAM": True, "SOLVER.WEIGHT_DECAY": 0.05})
-    optimizer = build_optimizer(cfg, build_model(cfg))
-    decay = {
-        n: g["weight_decay"]
-        for g, names in zip(optimizer.param_groups, optimizer.group_names)
-        for n in names
-    }
-    assert decay["blocks1.0.norm1.weight"] == 0 and decay["head.bias"] == 0
-    assert decay["blocks3.0.pos_embed.weight"] == 0 and decay["head.weight"] == 0.05
-    as_released = make_cfg({"SOLVER.NO_DECAY_BY_NAME": False, "SOLVER.WEIGHT_DECAY": 0.05})
-    optimizer = build_optimizer(as_released, build_model(as_released))
-    names = [
-        n
-        for g, ns in zip(optimizer.param_groups, optimizer.group_names)
-        if g["weight_decay"] == 0.05
-        for n in ns
-    ]
-    assert "blocks3.0.pos_embed.weight" in names
-
-
-def test_layer_decay_refuses_batch_norm(make_cfg):
-    cfg = make_cfg({"SOLVER.LAYER_DECAY": 0.7})
-    with pytest.raises(UserError, match="SOLVER.LAYER_DECAY"):
-        build_optimizer(cfg, build_model(cfg))

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from slowfast.layers.consensus import HEADS, ConvLstmHead, HeadOptions, build_head
+from slowfast.layers.consensus import HEAD_REGISTRY, ConvLstmConsensus, HeadOptions, build_head
 
 T, D = 5, 8
 
@@ -17,16 +17,19 @@ def make(kind, **options):
     torch.manual_seed(0)
     return build_head(
         kind,
-        HeadOptions(**{"frames": T, "dim": D, "classes": 3, "hidden": 6, "dropout": 0.0} | options),
+        HeadOptions(
+            **{"num_frames": T, "dim": D, "num_classes": 3, "hidden_size": 6, "dropout": 0.0}
+            | options
+        ),
     ).eval()
 
 
 def features(kind, batch=2):
-    shape = (batch, T, D, 3, 4) if HEADS[kind] and make(kind).wants_maps else (batch, T, D)
+    shape = (batch, T, D, 3, 4) if make(kind).wants_maps else (batch, T, D)
     return torch.randn(shape, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("kind", sorted(set(HEADS) - {"TSN"}))
+@pytest.mark.parametrize("kind", sorted(set(HEAD_REGISTRY) - {"TSN"}))
 def test_order_matters(kind):
     head, x = make(kind), features(kind)
     with torch.no_grad():
@@ -76,9 +79,9 @@ def test_all_relations_count_as_much_as_three():
 def test_training_draws_distinct_subsets_from_the_generator():
     head = make("TRNmultiscale").train()
     torch.manual_seed(4)
-    one = [head._drawn(3) for _ in range(40)]
+    one = [head.draw_subsets(3) for _ in range(40)]
     torch.manual_seed(4)
-    two = [head._drawn(3) for _ in range(40)]
+    two = [head.draw_subsets(3) for _ in range(40)]
     assert all(torch.equal(a, b) for a, b in zip(one, two))
     seen = {tuple(row) for draw in one for row in draw.tolist()}
     assert seen == set(itertools.combinations(range(T), 3))
@@ -87,8 +90,8 @@ def test_training_draws_distinct_subsets_from_the_generator():
 
 def test_many_frames_need_no_list_of_all_subsets():
     """32 frames have 6e8 subsets of 16: they are drawn, never listed."""
-    head = make("TRNmultiscale", frames=32).train()
-    drawn = head._drawn(16)
+    head = make("TRNmultiscale", num_frames=32).train()
+    drawn = head.draw_subsets(16)
     assert drawn.shape == (3, 16) and (drawn.diff(dim=1) > 0).all() and math.comb(32, 16) > 1e8
     assert head(torch.randn(1, 32, D)).shape == (1, 3)
     assert sum(b.numel() for b in head.buffers()) < 2e6
@@ -105,7 +108,7 @@ def test_bidirectional_state():
 def test_conv_lstm_of_one_pixel_is_an_lstm():
     """On 1x1 maps only the kernel's centre counts, and the gates are those of nn.LSTM."""
     head = make("CONVLSTM")
-    assert isinstance(head, ConvLstmHead)
+    assert isinstance(head, ConvLstmConsensus)
     lstm = torch.nn.LSTM(D, 6, batch_first=True)
     centre = head.cell_list[0].conv.weight[:, :, 1, 1]
     order = [0, 1, 3, 2]  # ours i f o g, PyTorch's i f g o

@@ -6,13 +6,12 @@ import pytest
 import torch
 import torch._dynamo
 
-from slowfast.config.load import load_config
-from slowfast.layers.consensus import HEADS
+from slowfast.layers.consensus import HEAD_REGISTRY
 from slowfast.models import MODEL_REGISTRY, build_model
 from slowfast.models.build import set_train_mode
 from slowfast.models.clip.towers import TEMPORAL_TYPES
 from slowfast.models.summary import measure_model
-from tests.conftest import words
+from tests.models.helpers import build, clips
 
 NAMES = sorted(MODEL_REGISTRY)
 VARIANTS = [(name, {}) for name in NAMES] + [
@@ -59,7 +58,7 @@ VARIANTS = [(name, {}) for name in NAMES] + [
     ("STAM", {"STAM.AGGREGATION": "mean"}),
     ("STAM", {"STAM.INIT": "scratch"}),
     ("TimeSformer", {"TIMESFORMER.INIT": "scratch"}),
-    *[("TSN", {"TSN.CONSENSUS": kind, "TSN.LAYERS": 2}) for kind in HEADS],
+    *[("TSN", {"TSN.CONSENSUS": kind, "TSN.LAYERS": 2}) for kind in HEAD_REGISTRY],
     ("TSN", {"TSN.CONSENSUS": "TRNmultiscale", "TSN.TRN_EVAL_ALL": True}),
     ("TSN", {"TSN.BACKBONE": "squeezenet1_1", "TSN.CONSENSUS": "MLP"}),
     ("TSN", {"TSN.BACKBONE": "BNInception", "TSN.CONSENSUS": "FCN2D"}),
@@ -67,19 +66,9 @@ VARIANTS = [(name, {}) for name in NAMES] + [
 ]
 
 
-def build(name, extra=None, seed=0):
-    tiny = {"NUM_GPUS": 0, "MODEL.NUM_CLASSES": 5, "MODEL.MODEL_NAME": name}
-    cfg = load_config(
-        overrides=words(tiny | MODEL_REGISTRY.get(name).spec.test_overrides | (extra or {}))
-    )
-    torch.manual_seed(seed)
-    return cfg, build_model(cfg)
-
-
-def clips(cfg, batch=2, seed=1):
-    size = cfg.DATA.TRAIN_CROP_SIZE
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(batch, 3, cfg.DATA.NUM_FRAMES, size, size, generator=generator)
+def says(name, extra, text):
+    """A message of a failed test: which network, and what is asked of it."""
+    return f"{name} {extra or ''}: {text}"
 
 
 @pytest.mark.parametrize("name, extra", VARIANTS)
@@ -87,7 +76,10 @@ def test_builds_runs_and_learns(name, extra):
     cfg, model = build(name, extra | {"UNIFORMER.DROP_DEPTH_RATE": 0.0})
     video, labels = clips(cfg, 4), torch.tensor([0, 1, 2, 3])
     logits, losses = model(video, with_losses=True)
-    assert logits.shape == (4, 5) and torch.isfinite(logits).all()
+    shape = f"logits of 4 clips and 5 classes are 4 x 5, not {tuple(logits.shape)}"
+    assert logits.shape == (4, 5), says(name, extra, shape)
+    assert isinstance(losses, dict), says(name, extra, "with_losses=True gives (logits, dict)")
+    assert torch.isfinite(logits).all(), says(name, extra, "logits are finite at the start")
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
     history = []
     for _ in range(30):
@@ -96,7 +88,12 @@ def test_builds_runs_and_learns(name, extra):
         loss.backward()
         optimizer.step()
         history.append(loss.item())
-    assert history[-1] < 0.7 * history[0]
+    learned = (
+        "30 steps of AdamW with learning rate 3e-3 on 4 clips of noise with 4 labels must lower "
+        f"the cross entropy to 70 % of the first, it went {history[0]:.2f} -> {history[-1]:.2f}; "
+        "spec.test_overrides must switch off dropout and describe a network that can overfit them"
+    )
+    assert history[-1] < 0.7 * history[0], says(name, extra, learned)
 
 
 @pytest.mark.parametrize("name, extra", VARIANTS)
@@ -106,7 +103,8 @@ def test_clips_do_not_see_each_other(name, extra):
     video = clips(cfg, 3)
     with torch.no_grad():
         together, alone = model(video), model(video[1:2])
-    assert torch.allclose(together[1:2], alone, atol=1e-5)
+    independent = "in evaluation the logits of a clip do not depend on the other clips of its batch"
+    assert torch.allclose(together[1:2], alone, atol=1e-5), says(name, extra, independent)
 
 
 @pytest.mark.parametrize("name, extra", [v for v in VARIANTS if "stcross_attend" not in str(v)])
@@ -127,9 +125,16 @@ def test_gradients_of_clips_add_up(name, extra):
         gradients.append(
             {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
         )
+    assert gradients[0], says(name, extra, "a training step gives gradients")
     for other in gradients[1:]:
         for key, value in gradients[0].items():
-            assert torch.allclose(value, other[key], rtol=1e-3, atol=1e-5), key
+            additive = (
+                f"the gradient of {key} over three clips is the sum of those of each clip (with "
+                "frozen batch normalisation), so that accumulated steps equal large batches"
+            )
+            assert torch.allclose(value, other[key], rtol=1e-3, atol=1e-5), says(
+                name, extra, additive
+            )
 
 
 @pytest.mark.parametrize("name, extra", VARIANTS)
@@ -140,9 +145,11 @@ def test_save_and_load(name, extra, tmp_path):
     video = clips(cfg)
     model.eval(), other.eval()
     with torch.no_grad():
-        assert not torch.equal(model(video), other(video))
+        random = "another seed gives other weights: draw them from PyTorch's generator"
+        assert not torch.equal(model(video), other(video)), says(name, extra, random)
         other.load_state_dict(torch.load(tmp_path / "w.pth", weights_only=True))
-        assert torch.equal(model(video), other(video))
+        complete = "the state dict holds all that the logits depend on"
+        assert torch.equal(model(video), other(video)), says(name, extra, complete)
 
 
 @pytest.mark.parametrize("name, extra", VARIANTS)
@@ -153,7 +160,9 @@ def test_compiles_without_graph_breaks(name, extra):
     torch.compiler.reset()  # each variant anew
     compiled = torch.compile(model, backend="eager", fullgraph=True)
     with torch.no_grad():
-        assert torch.allclose(compiled(clips(cfg)), model(clips(cfg)), atol=1e-5)
+        same = "torch.compile changes nothing"
+        close = torch.allclose(compiled(clips(cfg)), model(clips(cfg)), atol=1e-5)
+        assert close, says(name, extra, same)
     model.train()
     loss = torch.compile(model, backend="eager", fullgraph=True)(clips(cfg)).square().mean()
     loss.backward()
@@ -164,14 +173,15 @@ def test_train_without_noise_is_eval(name):
     """With batch norm at its running statistics nothing else differs between the modes."""
     cfg, model = build(name, {"UNIFORMER.DROP_DEPTH_RATE": 0.0})
     video = clips(cfg)
-    model.train()
-    for module in model.modules():
-        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
-            module.eval()
+    set_train_mode(model, frozen_bn=True)
     with torch.no_grad():
         trained = model(video)
         model.eval()
-        assert torch.allclose(trained, model(video), atol=1e-6)
+        quiet = (
+            "with frozen batch normalisation the variant of spec.test_overrides gives the same "
+            "logits in training and evaluation: it must switch off dropout and drop path"
+        )
+        assert torch.allclose(trained, model(video), atol=1e-6), says(name, {}, quiet)
 
 
 @pytest.mark.parametrize("name, extra", VARIANTS)
@@ -179,16 +189,18 @@ def test_features_lead_to_logits(name, extra):
     cfg, model = build(name, extra)
     model.eval()
     with torch.no_grad():
-        features = model.forward_features(clips(cfg))
-        assert torch.allclose(model.classify(features), model(clips(cfg)), atol=1e-6)
+        logits = model.classify(model.forward_features(clips(cfg)))
+        composed = "model(video) is classify(forward_features(video))"
+        assert torch.allclose(logits, model(clips(cfg)), atol=1e-6), says(name, extra, composed)
 
 
 @pytest.mark.parametrize("name, extra", VARIANTS)
 def test_size_is_measured(name, extra):
     cfg, model = build(name, extra)
-    size = measure_model(model, cfg)
+    size = measure_model(model, cfg.DATA.NUM_FRAMES, cfg.DATA.TRAIN_CROP_SIZE)
     assert size.parameters == sum(p.numel() for p in model.parameters())
-    assert size.gflops > 0 and size.mega_activations > 0
+    counted = "fvcore counts operations of the network"
+    assert size.gflops > 0 and size.mega_activations > 0, says(name, extra, counted)
     assert model.training  # left as it was
 
 
@@ -196,4 +208,30 @@ def test_size_is_measured(name, extra):
 def test_no_weight_decay_names_exist(name):
     _, model = build(name)
     for part in model.spec.no_weight_decay(model) - {"cls_token"}:
-        assert any(part in parameter for parameter, _ in model.named_parameters())
+        exists = f"spec.no_weight_decay names {part}, which is part of no parameter's name"
+        found = any(part in parameter for parameter, _ in model.named_parameters())
+        assert found, says(name, {}, exists)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_classifier_and_layers_are_named(name):
+    """Prefixes and layer numbers of the specification fit the parameters there are."""
+    _, model = build(name)
+    names = [parameter for parameter, _ in model.named_parameters()]
+    # A network that knows classes by their names need not have a classifier.
+    for prefix in () if model.spec.open_vocabulary else model.spec.classifier_of(model):
+        exists = f"spec.classifier_prefixes names {prefix}, with which no parameter begins"
+        assert any(n.startswith(prefix) for n in names), says(name, {}, exists)
+    if model.spec.layer_of is not None:
+        layers = {n: model.spec.layer_of(model, n) for n in names}
+        ordered = "spec.layer_of numbers layers from 0, and the classifier has the largest number"
+        assert min(layers.values()) == 0, says(name, {}, ordered)
+        for n in names:
+            if n.startswith(model.spec.classifier_of(model)):
+                assert layers[n] == max(layers.values()), says(name, {}, ordered)
+
+
+def test_num_classes_replaces_the_configured_number():
+    cfg, _ = build("FrameAverage")
+    model = build_model(cfg, num_classes=9)
+    assert model.head.out_features == 9 and cfg.MODEL.NUM_CLASSES == 5

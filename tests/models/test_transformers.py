@@ -170,7 +170,7 @@ MEASURED = [  # the specification's figures: M parameters, GFLOPs per view
 @pytest.mark.parametrize("file, parameters, gflops", MEASURED)
 def test_published_sizes(file, parameters, gflops):
     cfg = load_config([ROOT / f"configs/{file}.yaml"], ["NUM_GPUS", "0"])
-    size = measure_model(build_model(cfg), cfg)
+    size = measure_model(build_model(cfg), cfg.DATA.NUM_FRAMES, cfg.DATA.TRAIN_CROP_SIZE)
     assert size.parameters / 1e6 == pytest.approx(parameters, abs=0.06)
     assert size.gflops == pytest.approx(gflops, rel=0.015)
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 import pytest
 import timm
 import torch
+from torch import nn
 from torchvision.models import squeezenet1_1
 
 from slowfast.config.load import load_config
 from slowfast.engine.optim import build_optimizer
+from slowfast.layers.consensus import HEAD_REGISTRY
 from slowfast.models.bninception import BNInception
 from slowfast.models.build import set_train_mode
+from slowfast.models.frame_backbones import BACKBONE_REGISTRY, IMAGENET, backbone_input
+from slowfast.models.tsn import Tsn
 from slowfast.models.weights.loader import load_state
 from slowfast.utils.errors import UserError
 from slowfast.video.device import build_normalizer
 from tests.conftest import words
-from tests.models.test_registry import build, clips
+from tests.models.helpers import build, clips
 
 
 def image_weights(backbone):
@@ -86,10 +90,11 @@ def test_an_order_that_the_backbone_does_not_expect_is_refused():
 @pytest.mark.parametrize(
     "values, message",
     [
-        ({"TSN.BACKBONE": "timm/resnet5000"}, "there is no backbone 'timm/resnet5000'"),
+        ({"TSN.BACKBONE": "timm/resnet5000"}, "no backbone is called 'timm/resnet5000'"),
         ({"TSN.BACKBONE": "resnet18"}, "timm/resnet18"),
+        ({"TSN.CONSENSUS": "TRNmultscale"}, "did you mean TRNmultiscale"),
         ({"TSN.CONSENSUS": "BLSTM", "TSN.HIDDEN_SIZE": 7}, "cannot be halved"),
-        ({"TSN.CONSENSUS": "TRNmultiscale", "DATA.NUM_FRAMES": 1}, "one frame has no relation"),
+        ({"TSN.CONSENSUS": "TRNmultiscale", "DATA.NUM_FRAMES": 1}, "relates at least 2 frames"),
         (
             {"TSN.CONSENSUS": "TRNmultiscale", "DATA.NUM_FRAMES": 24, "TSN.TRN_EVAL_ALL": True},
             "too many subsets",
@@ -146,3 +151,87 @@ def test_groups_of_the_published_optimizer():
     assert len(found) == len(list(model.parameters()))
     cfg, model = build("TSN", {"TSN.LR_GROUPS": False})
     assert all(group["lr_scale"] == 1.0 for group in build_optimizer(cfg, model).param_groups)
+
+
+@pytest.fixture
+def registries(monkeypatch):
+    """The registries of heads and backbones; what a test adds is gone after it."""
+    for registry in (HEAD_REGISTRY, BACKBONE_REGISTRY):
+        monkeypatch.setattr(registry, "_objects", dict(registry._objects))
+    return HEAD_REGISTRY, BACKBONE_REGISTRY
+
+
+class MaxConsensus(nn.Module):
+    """A head as another package would write it."""
+
+    def __init__(self, options):
+        super().__init__()
+        self.fc = nn.Linear(options.dim, options.num_classes)
+
+    def forward(self, x):
+        return self.fc(x.amax(1))
+
+
+def one_convolution():
+    return nn.Conv2d(3, 6, 3, stride=4), 6
+
+
+def test_own_head_and_backbone_are_trained(registries):
+    heads, backbones = registries
+    heads.register("max")(MaxConsensus)
+    backbones.register("one_convolution")(one_convolution)
+    cfg, model = build("TSN", {"TSN.CONSENSUS": "max", "TSN.BACKBONE": "one_convolution"})
+    assert isinstance(model.consensus, MaxConsensus)
+    assert model.classifier_prefixes == ("consensus.fc.",)
+    assert backbone_input("one_convolution") == IMAGENET
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    optimizer = build_optimizer(cfg, model)
+    video, labels = clips(cfg), torch.tensor([0, 3])
+    first = nn.functional.cross_entropy(model(video), labels)
+    first.backward()
+    optimizer.step()
+    assert all(not torch.equal(before[n], p) for n, p in model.named_parameters())
+    assert nn.functional.cross_entropy(model(video), labels) < first
+
+
+def test_own_head_takes_maps_or_logits(registries):
+    """A head says what it takes, and which of its parameters depend on the classes."""
+
+    class OverMaps(nn.Module):
+        wants_maps, classifier_prefixes = True, ("last.",)
+
+        def __init__(self, options):
+            super().__init__()
+            self.last = nn.Linear(options.dim, options.num_classes)
+
+        def forward(self, x):
+            return self.last(x.mean((1, 3, 4)))
+
+    class OverLogits(nn.Module):
+        wants_logits = True
+
+        def __init__(self, options):
+            super().__init__()
+
+        def forward(self, x):
+            return x.amax(1)
+
+    registries[0].register("maps")(OverMaps)
+    registries[0].register("logits")(OverLogits)
+    small = {"num_classes": 3, "num_frames": 2, "backbone": "timm/test_efficientnet"}
+    video = torch.randn(2, 3, 2, 32, 32)
+    maps = Tsn(**small, consensus="maps", feature_dim=5)
+    assert maps.new_fc.weight.ndim == 4 and maps(video).shape == (2, 3)
+    assert maps.classifier_prefixes == ("consensus.last.",)
+    logits = Tsn(**small, consensus="logits", feature_dim=5)
+    assert logits.new_fc.weight.shape[0] == 3 and logits(video).shape == (2, 3)
+    assert logits.classifier_prefixes == ("new_fc.",)
+
+
+def test_constructor_needs_no_configuration():
+    model = Tsn(num_classes=7, num_frames=3, consensus="TRN", backbone="timm/test_efficientnet")
+    assert model(torch.randn(1, 3, 3, 32, 32)).shape == (1, 7)
+    with pytest.raises(UserError, match="no head is called 'TRM'.*\n.*TRN"):
+        Tsn(consensus="TRM", backbone="timm/test_efficientnet")
+    with pytest.raises(UserError, match="no backbone is called 'squeezenet'"):
+        Tsn(backbone="squeezenet")

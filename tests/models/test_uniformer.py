@@ -27,7 +27,7 @@ STFM = ["STFM.ENABLE", "True", "DATA.TEST_CROP_SIZE", "224"]
 )
 def test_published_sizes(words, frames, parameters, gflops):
     cfg = load_config(overrides=[*words, "NUM_GPUS", "0", "DATA.NUM_FRAMES", str(frames)])
-    size = measure_model(build_model(cfg), cfg)
+    size = measure_model(build_model(cfg), cfg.DATA.NUM_FRAMES, cfg.DATA.TRAIN_CROP_SIZE)
     assert round(size.parameters / 1e6, 1) == parameters
     assert size.gflops == pytest.approx(gflops, rel=0.01)
 

@@ -7,7 +7,7 @@ import timm
 import torch
 
 from slowfast.models import MODEL_REGISTRY
-from slowfast.models.weights.sources import detect_source, known_sources
+from slowfast.models.weights.sources import detect_source, registered_sources
 from tests.models.test_registry import VARIANTS, build
 
 STFM = {"STFM.ENABLE": True}
@@ -30,7 +30,7 @@ EXPECTED = [
 
 
 def matching(state):
-    return [source.name for source in known_sources() if source.matches(state)]
+    return [source.name for source in registered_sources() if source.matches(state)]
 
 
 def tiny_vit():
@@ -49,7 +49,7 @@ def test_names_of_any_network_belong_to_one_source_at_most(name, extra):
 def test_names_of_our_networks(name, extra, source):
     state = build(name, extra)[1].state_dict()
     assert detect_source(state).name == source
-    assert matching(state) == ([source] if source in {s.name for s in known_sources()} else [])
+    assert matching(state) == ([source] if source in {s.name for s in registered_sources()} else [])
 
 
 def test_names_of_image_networks():
@@ -70,7 +70,7 @@ def test_released_timesformer_has_a_prefix():
 
 def test_shared_sources_are_listed_once():
     """A format that several networks read is one object."""
-    sources = known_sources()
+    sources = registered_sources()
     assert len({source.name for source in sources}) == len(sources)
     for name in ("Uniformer", "TimeSformer", "MViT", "STAM"):
         assert MODEL_REGISTRY.get(name).spec.sources

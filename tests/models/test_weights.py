@@ -11,7 +11,7 @@ from slowfast.models.weights.loader import find_pretrained, load_state, load_wei
 from slowfast.models.weights.read import read_checkpoint, state_dict_of
 from slowfast.models.weights.sources import detect_source
 from slowfast.utils.errors import UserError
-from tests.models.test_registry import build, clips
+from tests.models.helpers import build, clips
 
 
 def same_output(cfg, a, b):
@@ -108,7 +108,7 @@ def test_released_file_never_brings_its_optimizer(tmp_path):
     path = tmp_path / "w.pyth"
     torch.save({"epoch": 196, "model_state": donor.state_dict(), "optimizer_state": {"x": 1}}, path)
     _, model = build("Uniformer")
-    assert load_weights(model, path, cfg)["epoch"] == 196
+    assert load_weights(model, path, cfg).content["epoch"] == 196
 
 
 class Evil:

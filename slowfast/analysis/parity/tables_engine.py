@@ -19,9 +19,11 @@ from slowfast.engine.schedule import is_due, learning_rate
 from slowfast.metrics.average_precision import mean_average_precision
 from slowfast.metrics.topk import topk_accuracies, topk_errors, unmix
 from slowfast.metrics.views import VideoScores, merge_views
-from slowfast.models.mvit import MViT
+from slowfast.models.spec import ModelSpec
+from slowfast.models.vit import layer_of_block
 from slowfast.models.weights.convert import fit_tensor
 from slowfast.models.weights.read import clear_names
+from slowfast.models.weights.sources import registered_resizers
 from slowfast.video import mixup
 
 # -- mixing, losses, metrics -----------------------------------------------------------------
@@ -202,8 +204,7 @@ def _parameter_groups(row: Row) -> list[tuple[Any, Any]]:
         # The forks compare module names, so that no name ever matches.
         exempt=frozenset(row["no_weight_decay"] if row["rule"] == "slowfast" else ()),
         zero_1d=row["zero_wd_1d_param"],
-        layer_decay=row["layer_decay"],
-        depth=row["depth"],
+        layer_scales=_layer_scales(row) if row["layer_decay"] < 1.0 else None,
     )
     parameters, in_bn = {}, set()
     for name, facts in row["parameters"].items():
@@ -221,6 +222,16 @@ def _parameter_groups(row: Row) -> list[tuple[Any, Any]]:
     return [(ours, row["out"])]
 
 
+def _layer_scales(row: Row) -> dict[str, float]:
+    """Layer decay of a transformer of ``depth`` blocks with the parameters of a row."""
+    network = SimpleNamespace(
+        blocks=range(row["depth"]),
+        spec=ModelSpec(layer_of=layer_of_block),
+        named_parameters=lambda: row["parameters"].items(),
+    )
+    return optim.layer_scales(network, row["layer_decay"])
+
+
 @table("optimizer_steps")
 def _optimizer_steps(row: Row) -> list[tuple[Any, Any]]:
     module = nn.Module()
@@ -229,15 +240,14 @@ def _optimizer_steps(row: Row) -> list[tuple[Any, Any]]:
     groups = optim.parameter_groups(module.named_parameters(), set(), rule)
     for group in groups:
         group.pop("names")
-    optimizer = optim.make_optimizer(
-        groups,
-        row["method"],
-        lr=row["lrs"][0],
-        momentum=row["momentum"],
-        dampening=row["dampening"],
-        nesterov=row["nesterov"],
-        betas=tuple(row["betas"]),
+    solver = SimpleNamespace(
+        BASE_LR=row["lrs"][0],
+        MOMENTUM=row["momentum"],
+        DAMPENING=row["dampening"],
+        NESTEROV=row["nesterov"],
+        BETAS=row["betas"],
     )
+    optimizer = optim.OPTIMIZER_REGISTRY.get(row["method"])(groups, solver)
     pairs = []
     for lr, grads, norm, after in zip(row["lrs"], row["grads"], row["norms"], row["after"]):
         optim.set_learning_rate(optimizer, lr)
@@ -272,8 +282,8 @@ def _weight_conversion(row: Row) -> list[tuple[Any, Any]]:
         row["name"],
         as_tensor(row["given"]),
         row["want_shape"],
+        resizers=registered_resizers(),
         image_init=image_init,
-        resizers=MViT.spec.resizers,
     )
     # A head of another size is left out: the network keeps its own, which the row shows.
     expected = None if row["kind"] == "head" else row["out"]

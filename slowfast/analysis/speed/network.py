@@ -81,7 +81,7 @@ def benchmark_model(cfg: CfgNode, batch: int, rounds: int) -> dict[str, Any]:
     """
     runtime = Runtime(choose_device(cfg.NUM_GPUS))
     model = build_model(cfg, runtime.device)
-    size = measure_model(model, cfg)
+    size = measure_model(model, cfg.DATA.NUM_FRAMES, cfg.DATA.TRAIN_CROP_SIZE)
     compiled = torch.compile(model) if cfg.TRAIN.COMPILE else model
     video, autocast = _clips(cfg, batch, runtime.device), build_autocast(cfg, runtime)
 

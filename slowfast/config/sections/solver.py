@@ -28,11 +28,17 @@ SOLVER = register_section(
             "BASE_LR_SCALE_NUM_SHARDS": Key(
                 False, "Multiply BASE_LR, WARMUP_START_LR and COSINE_END_LR by NUM_SHARDS."
             ),
-            "OPTIMIZING_METHOD": Key("sgd", "Optimizer.", choices=("sgd", "adam", "adamw")),
-            "MOMENTUM": Key(0.9, "Momentum of SGD.", ge=0.0, le=1.0),
+            "OPTIMIZING_METHOD": Key(
+                "sgd", "Optimizer: sgd, adam, adamw, or any that timm knows (lamb, lion, ...)."
+            ),
+            "MOMENTUM": Key(
+                0.9, "Momentum of SGD and of other optimizers that have it.", ge=0.0, le=1.0
+            ),
             "DAMPENING": Key(0.0, "Dampening of SGD.", ge=0.0),
             "NESTEROV": Key(True, "Nesterov momentum."),
-            "BETAS": Key([0.9, 0.999], "Betas of Adam.", item=float),
+            "BETAS": Key(
+                [0.9, 0.999], "Betas of Adam and of other optimizers that have betas.", item=float
+            ),
             "WEIGHT_DECAY": Key(1e-4, "Weight decay.", ge=0.0),
             "ZERO_WD_1D_PARAM": Key(False, "No decay for biases and one-dimensional weights."),
             "NO_DECAY_BY_NAME": Key(

@@ -1,7 +1,8 @@
-"""What a tensor of one shape becomes in a network that wants another shape."""
+"""Tensors of a file in the shape that a network has: inflation over time, resized positions."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -20,35 +21,51 @@ def repeat_over_time(weight: torch.Tensor, frames: int) -> torch.Tensor:
     return weight.unsqueeze(2).repeat(1, 1, frames, 1, 1)
 
 
+def resize_by_name(name: str, tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor | None:
+    """Position tables of CLIP: those of its images resized, those of its texts cut."""
+    if name.endswith("visual.positional_embedding") and tensor.shape[1:] == shape[1:]:
+        return resize_clip_pos_embed(tensor, shape[0])
+    if name.endswith("model.positional_embedding") and len(tensor) > shape[0]:
+        return tensor[: shape[0]]  # shorter texts
+    return None
+
+
+def fit_convolution(
+    name: str, tensor: torch.Tensor, shape: tuple[int, ...], image_init: bool = False
+) -> torch.Tensor | None:
+    """Weights of a convolution with another kernel size over time, or None for other tensors.
+
+    ``image_init``: an image network starts a video network (MViT), whose patch embedding and
+    pooling are repeated without dividing; 3-D weights of a 2-D target are summed over time.
+    """
+    if tensor.ndim == 5 and len(shape) == 4 and image_init:
+        return tensor.sum(2)
+    if len(shape) == 5 and (tensor.ndim == 4 or (tensor.ndim == 5 and tensor.shape[2] == 1)):
+        flat = tensor[:, :, 0] if tensor.ndim == 5 else tensor
+        undivided = image_init and ("patch_embed" in name or ".pool_" in name)
+        return repeat_over_time(flat, shape[2]) if undivided else inflate(flat, shape[2])
+    return None
+
+
 def fit_tensor(
     name: str,
-    given: torch.Tensor,
+    tensor: torch.Tensor,
     shape: Sequence[int],
     *,
-    image_init: bool = False,
     resizers: Iterable[Resizer] = (),
+    image_init: bool = False,
 ) -> torch.Tensor | None:
-    """``given`` as a tensor of ``shape``, or None if there is no rule for that.
+    """``tensor`` of a file as a parameter ``name`` of ``shape``, or None if nothing fits.
 
-    ``resizers`` are those of the network (``spec.resizers``), tried after the common rules.
-    ``image_init``: an image network starts a video network (MViT), whose patch embedding and
-    pooling are repeated without dividing.
+    The network's ``resizers`` (:class:`slowfast.models.spec.ModelSpec`) are tried in order, then
+    :func:`fit_convolution`, to which ``image_init`` belongs.
     """
-    want = tuple(shape)
-    if tuple(given.shape) == want:
-        return given
-    fitted = None
-    if given.ndim == 5 and len(want) == 4 and image_init:
-        fitted = given.sum(2)
-    elif len(want) == 5 and (given.ndim == 4 or (given.ndim == 5 and given.shape[2] == 1)):
-        flat = given[:, :, 0] if given.ndim == 5 else given
-        plain = image_init and ("patch_embed" in name or ".pool_" in name)
-        fitted = repeat_over_time(flat, want[2]) if plain else inflate(flat, want[2])
-    elif name.endswith("visual.positional_embedding") and given.shape[1:] == want[1:]:
-        fitted = resize_clip_pos_embed(given, want[0])
-    elif name.endswith("model.positional_embedding") and len(given) > want[0]:
-        fitted = given[: want[0]]  # shorter texts
-    else:
-        results = (resize(name, given, want) for resize in resizers)
-        fitted = next((result for result in results if result is not None), None)
-    return fitted if fitted is not None and tuple(fitted.shape) == want else None
+    shape = tuple(shape)
+    if tuple(tensor.shape) == shape:
+        return tensor
+    convolution = functools.partial(fit_convolution, image_init=image_init)
+    for resize in (*resizers, convolution):
+        fitted = resize(name, tensor, shape)
+        if fitted is not None and tuple(fitted.shape) == shape:
+            return fitted
+    return None

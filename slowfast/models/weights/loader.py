@@ -1,32 +1,37 @@
-"""Putting released weights into a network, with a report of what happened to each of them."""
+"""Loading released weights into a network, with a report on each tensor."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
 
 from slowfast.config.node import CfgNode
 from slowfast.models.base import VideoModel
-from slowfast.models.spec import Resizer
-from slowfast.models.weights.convert import fit_tensor
-from slowfast.models.weights.read import clear_names, read_checkpoint, state_dict_of
-from slowfast.models.weights.sources import WeightSource, adapt_state
+from slowfast.models.weights.convert import fit_tensor, resize_by_name
+from slowfast.models.weights.read import Checkpoint, clear_names
+from slowfast.models.weights.sources import adapt_state
 from slowfast.utils.errors import UserError
 from slowfast.utils.logging import get_logger
 
 logger = get_logger(__name__)
 
-_SHOWN = 6
+_MAX_NAMES = 6  # names per line of a report
 
 
 @dataclass
 class LoadReport:
-    """What became of the tensors of a file and of the parameters of the model."""
+    """What was done with the tensors of a file and with the parameters of the network.
+
+    ``source`` names the format of the file. Lists of names: ``matched`` copied; ``converted``
+    inflated or resized; ``head`` of another number of classes, ``new`` in this network and
+    ``missing`` in the file keep their initial values; ``mismatched`` of another shape and
+    ``unexpected`` in the network are left out. ``share`` of the parameters that are filled,
+    between 0 and 1, without ``head`` and ``new``.
+    """
 
     source: str
     matched: list[str] = field(default_factory=list)
@@ -39,7 +44,7 @@ class LoadReport:
     share: float = 0.0
 
     def lines(self) -> list[str]:
-        """The report for people."""
+        """The report as lines of a log."""
         lines = [
             f"weights of {self.source}: {len(self.matched)} tensors copied, "
             f"{len(self.converted)} inflated or resized, {100 * self.share:.1f} % of the parameters"
@@ -52,8 +57,8 @@ class LoadReport:
             ("in the file only", self.unexpected),
         ):
             if names:
-                more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-                lines.append(f"  {title}: {', '.join(names[:_SHOWN])}{more}")
+                more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+                lines.append(f"  {title}: {', '.join(names[:_MAX_NAMES])}{more}")
         return lines
 
 
@@ -67,22 +72,31 @@ def load_state(
     min_match: float = 0.9,
     origin: str = "the state dict",
 ) -> LoadReport:
-    """Copy a foreign state dict into ``model``; UserError below ``min_match`` of it filled.
+    """Copy the weights of any project into ``model`` and report on them.
 
-    ``inflate`` and ``image_init`` as :func:`slowfast.models.weights.convert.fit_tensor` says.
+    Args:
+        model: the network; its parameters are overwritten in place.
+        state: a state dict of any format that :func:`adapt_state` knows.
+        clear_patterns: removed from the names, each once, before anything else.
+        inflate: tensors of fewer dimensions may be inflated.
+        image_init: as :func:`slowfast.models.weights.convert.fit_convolution` says.
+        min_match: share of the parameters that must be filled, between 0 and 1.
+        origin: where the state comes from, for messages.
+
+    UserError below ``min_match``; the network is then as it was.
     """
     if clear_patterns:
         state = {new: state[old] for old, new in clear_names(state, clear_patterns).items()}
     source, state = adapt_state(state, model)
     report = LoadReport(source.name)
-    own = {k: v for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
+    targets = {k: v for k, v in model.state_dict().items() if not _is_counter(k)}
     filled: dict[str, torch.Tensor] = {}
-    for name, target in own.items():
+    for name, target in targets.items():
         if name not in state:
             part_is_new = any(part in name for part in source.new_parts)
             (report.new if part_is_new else report.missing).append(name)
             continue
-        value = _fit(name, state[name], target, inflate, image_init, model.spec.resizers)
+        value = _fit(model, name, state[name], target, inflate, image_init)
         if value is not None:
             same = state[name].shape == target.shape
             (report.matched if same else report.converted).append(name)
@@ -90,8 +104,8 @@ def load_state(
         else:
             is_head = name.startswith(model.spec.classifier_of(model))
             (report.head if is_head else report.mismatched).append(name)
-    report.unexpected = sorted(set(state) - set(own) - _counters(state))
-    _score(report, model, filled)
+    report.unexpected = sorted(n for n in state if n not in targets and not _is_counter(n))
+    report.share = _filled_share(report, model, filled)
     if report.share < min_match:
         raise UserError(
             f"{origin} fills only {100 * report.share:.1f} % of this network\n"
@@ -104,61 +118,81 @@ def load_state(
 
 
 def _fit(
+    model: VideoModel,
     name: str,
-    given: torch.Tensor,
+    tensor: torch.Tensor,
     target: torch.Tensor,
     inflate: bool,
     image_init: bool,
-    resizers: Sequence[Resizer],
 ) -> torch.Tensor | None:
-    if given.shape != target.shape and given.ndim < target.ndim and not inflate:
+    if tensor.shape != target.shape and tensor.ndim < target.ndim and not inflate:
         return None
-    own = name.removeprefix("base.")  # inside a few-shot network
-    return fit_tensor(own, given, target.shape, image_init=image_init, resizers=resizers)
+    return fit_tensor(
+        name.removeprefix("base."),  # inside a few-shot network
+        tensor,
+        target.shape,
+        resizers=(*model.spec.resizers, resize_by_name),
+        image_init=image_init,
+    )
 
 
-def _counters(state: dict[str, torch.Tensor]) -> set[str]:
-    return {name for name in state if name.endswith("num_batches_tracked")}
+def _is_counter(name: str) -> bool:
+    return name.endswith("num_batches_tracked")
 
 
-def _score(report: LoadReport, model: VideoModel, filled: dict[str, torch.Tensor]) -> None:
-    """Share of the parameters filled, apart from those that this source cannot have."""
+def _filled_share(report: LoadReport, model: VideoModel, filled: Container[str]) -> float:
+    """Share of the parameters that are filled, without those that this source cannot have."""
     expected = {
-        name: p.numel()
-        for name, p in model.named_parameters()
+        name: parameter.numel()
+        for name, parameter in model.named_parameters()
         if name not in report.new and name not in report.head
     }
-    found = sum(count for name, count in expected.items() if name in filled)
-    report.share = found / max(sum(expected.values()), 1)
+    count = sum(size for name, size in expected.items() if name in filled)
+    return count / max(sum(expected.values()), 1)
 
 
 def load_weights(
-    model: VideoModel, path: str | Path, cfg: CfgNode, key: str = "TRAIN.CHECKPOINT_FILE_PATH"
-) -> dict[str, Any]:
-    """Load a released or own checkpoint by its path, log the report, give the file's content."""
-    content = read_checkpoint(path, key)
+    model: VideoModel,
+    checkpoint: Checkpoint | str | Path,
+    cfg: CfgNode,
+    key: str = "TRAIN.CHECKPOINT_FILE_PATH",
+) -> Checkpoint:
+    """Load released or own weights as TRAIN.CHECKPOINT_* say, and log the report.
+
+    ``checkpoint`` is a file that was read already, or a path, which is read here. Returns what
+    was read. UserError, naming ``key``, if it cannot be read or fills too little of the network.
+    """
+    if not isinstance(checkpoint, Checkpoint):
+        checkpoint = Checkpoint.read(checkpoint, key)
     train = cfg.TRAIN
     report = load_state(
         model,
-        state_dict_of(content, path),
+        checkpoint.state,
         clear_patterns=train.CHECKPOINT_CLEAR_NAME_PATTERN,
         inflate=train.CHECKPOINT_INFLATE,
         image_init=train.CHECKPOINT_IN_INIT,
         min_match=train.CHECKPOINT_MIN_MATCH,
-        origin=str(path),
+        origin=str(checkpoint.path),
     )
+    log_report(report, checkpoint.path)
+    return checkpoint
+
+
+def log_report(report: LoadReport, path: str | Path) -> None:
+    """Log what was loaded from ``path``."""
     logger.info("%s", path)
     for line in report.lines():
         logger.info("%s", line)
-    return content
 
 
 def find_pretrained(name: str, folder: str, key: str) -> Path:
-    """The file of a released set of weights, by its path or by its name below ``folder``;
-    UserError that says where it can be had."""
-    given = Path(name).expanduser()
-    if given.is_file():
-        return given
+    """The file of released weights, by its path or by its name below ``folder``.
+
+    UserError, naming ``key`` and where the file can be downloaded, if there is none.
+    """
+    as_path = Path(name).expanduser()
+    if as_path.is_file():
+        return as_path
     stem = name.removesuffix(".pth")
     for suffix in (".pth", ".pyth", ".pt", ".safetensors", ""):
         path = Path(folder) / f"{stem}{suffix}"
@@ -166,14 +200,12 @@ def find_pretrained(name: str, folder: str, key: str) -> Path:
             return path
     index = Path(folder) / "index.yaml"
     known = yaml.safe_load(index.read_text()) if index.is_file() else {}
-    where = known.get(given.stem if given.suffix in (".pth", ".pt") else stem, {}).get("source", "")
-    is_path = given.parent != Path(".")
+    label = as_path.stem if as_path.suffix in (".pth", ".pt") else stem
+    url = known.get(label, {}).get("source", "")
+    missing = as_path if as_path.parent != Path(".") else Path(folder) / f"{stem}.pth"
     raise UserError(
-        f"there is no {given if is_path else Path(folder) / (stem + '.pth')}",
-        (f"get it from {where}; " if where else "")
+        f"there is no {missing}",
+        (f"get it from {url}; " if url else "")
         + f'or start at random with {key} ""; MODEL.PRETRAINED_DIR names the folder',
         key,
     )
-
-
-__all__ = ["LoadReport", "WeightSource", "find_pretrained", "load_state", "load_weights"]

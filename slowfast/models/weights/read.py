@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,12 +16,29 @@ from slowfast.models.weights.torchscript import is_torchscript, read_torchscript
 from slowfast.utils.errors import UserError
 from slowfast.utils.files import path_manager
 
-# Under these names projects keep the state dict inside a checkpoint, the first one wins.
+# Names under which projects store the state dict in a checkpoint; the first one present is read.
 _STATE_KEYS = ("model_state", "model_state_dict", "state_dict", "model", "net", "module")
 
 
+class Checkpoint(NamedTuple):
+    """A file that was read: ``path`` for messages, ``content`` as it was saved."""
+
+    path: str | Path
+    content: dict[str, Any]
+
+    @classmethod
+    def read(cls, path: str | Path, key: str = "TRAIN.CHECKPOINT_FILE_PATH") -> Checkpoint:
+        """Read a file; UserError as :func:`read_checkpoint`."""
+        return cls(path, read_checkpoint(path, key))
+
+    @property
+    def state(self) -> dict[str, torch.Tensor]:
+        """The state dict inside; UserError if there is none."""
+        return state_dict_of(self.content, self.path)
+
+
 def _numpy_scalars() -> list[Any]:
-    """NumPy's scalar types, which old checkpoints hold for losses and accuracies."""
+    """NumPy's scalar types, with which old checkpoints store losses and accuracies."""
     multiarray = getattr(np, "_core", None) or np.core
     kinds = [type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8", "u1", "?")]
     return [multiarray.multiarray.scalar, np.dtype, *kinds]
@@ -55,7 +72,7 @@ def read_checkpoint(path: str | Path, key: str = "TRAIN.CHECKPOINT_FILE_PATH") -
             key,
         ) from error
     if not isinstance(content, dict):
-        raise UserError(f"{path} holds a {type(content).__name__}, not weights", "", key)
+        raise UserError(f"{path} contains a {type(content).__name__}, not weights", "", key)
     return content
 
 
