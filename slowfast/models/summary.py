@@ -44,12 +44,27 @@ def _attention_flops(inputs: list[Any], outputs: list[Any]) -> Counter:
     return Counter({"attention": count * queries * keys * (dim + value_dim)})
 
 
+class _ClipEmbedding(nn.Module):
+    """The part of a network over episodes that runs once per clip, as a module."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, video: torch.Tensor) -> torch.Tensor:
+        return self.network.embed(video)
+
+
 def measure_model(model: nn.Module, cfg: CfgNode, crop: int | None = None) -> ModelSize:
-    """Count on one view ``1 3 T S S`` of the training size, in evaluation mode, on the CPU."""
+    """Count on one view ``1 3 T S S`` of the training size, in evaluation mode, on the CPU.
+
+    Of a network with a method ``embed`` (few-shot) the embedding of the view is counted.
+    """
     size = crop or cfg.DATA.TRAIN_CROP_SIZE
     device = next(model.parameters()).device
     video = torch.zeros(1, 3, cfg.DATA.NUM_FRAMES, size, size, device=device)
     was_training = model.training
+    model = _ClipEmbedding(model) if hasattr(model, "embed") else model
     model.eval()
     with torch.no_grad():
         model(video)  # what a network computes once (texts of classes) is not of the view
