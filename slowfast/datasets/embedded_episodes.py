@@ -8,8 +8,7 @@ import numpy as np
 import torch
 
 from slowfast.datasets.batch import BadItem
-from slowfast.datasets.episodes import EpisodePlan, EpisodeSource
-from slowfast.utils.errors import VideoError
+from slowfast.datasets.episodes import EpisodePlan, EpisodeSource, UnreadableClip
 
 
 class EmbeddedEpisodes(EpisodeSource):
@@ -30,11 +29,13 @@ class EmbeddedEpisodes(EpisodeSource):
         super().__init__(plan)
         self.embeddings, self.unreadable = embeddings, unreadable
 
-    def load_clip(self, index: int, number: int) -> torch.Tensor:
-        """The embedding of a clip, the same in every episode."""
-        if index in self.unreadable:
-            raise VideoError(self.unreadable[index].path, self.unreadable[index].cause)
-        return torch.from_numpy(np.array(self.embeddings[index]))
+    def load_clips(self, indices: list[int], number: int) -> torch.Tensor:
+        """Embeddings ``clips …``, the same in every episode."""
+        for index in indices:
+            if index in self.unreadable:
+                clip = self.unreadable[index]
+                raise UnreadableClip(index, clip.path, clip.cause)
+        return torch.from_numpy(np.ascontiguousarray(self.embeddings[np.array(indices)]))
 
     def describe(self) -> str:
         return f"{super().describe()}, on embeddings from a cache"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -61,8 +61,16 @@ class EpisodePlan:
             )
 
 
+class UnreadableClip(VideoError):
+    """Clip ``index`` of the list cannot be read."""
+
+    def __init__(self, index: int, path: str, cause: str):
+        super().__init__(path, cause)
+        self.index = index
+
+
 class EpisodeSource(Dataset):
-    """The episodes of a plan; subclasses know where the tensor of a clip comes from.
+    """The episodes of a plan; subclasses know where the tensors of clips come from.
 
     ``source[SampleKey(epoch, index)]`` gives the tensors of the clips under :attr:`field`
     (``K*S+Q …``: support by class, then queries), ``label`` and ``global_label`` ``Q`` of the
@@ -73,7 +81,6 @@ class EpisodeSource(Dataset):
     """
 
     field: ClassVar[str]
-    stack: Callable[[list[torch.Tensor]], torch.Tensor] = staticmethod(torch.stack)
     views_per_video = 1
 
     def __init__(self, plan: EpisodePlan):
@@ -81,8 +88,8 @@ class EpisodeSource(Dataset):
         self.bad: dict[int, BadItem] = {}  # the clips that turned out to be unreadable
 
     @abstractmethod
-    def load_clip(self, index: int, number: int) -> torch.Tensor:
-        """Clip ``index`` of the list as episode ``number`` sees it; VideoError."""
+    def load_clips(self, indices: list[int], number: int) -> torch.Tensor:
+        """The clips ``indices`` of the list as episode ``number`` sees them; UnreadableClip."""
 
     @property
     def item_list(self) -> ItemList:
@@ -117,17 +124,14 @@ class EpisodeSource(Dataset):
 
     def _load(self, episode: EpisodeIndices) -> torch.Tensor | None:
         """The clips of an episode, or None if one is unreadable; it is then known to be bad."""
-        clips = []
-        for index in episode.indices:
-            try:
-                clips.append(self.load_clip(index, episode.number))
-            except VideoError as error:
-                if self.plan.on_error == "raise":
-                    raise
-                item = self.item_list.items[index]
-                self.bad[index] = BadItem(index, item.path, item.line, error.cause)
-                return None
-        return self.stack(clips)
+        try:
+            return self.load_clips(episode.indices, episode.number)
+        except UnreadableClip as error:
+            if self.plan.on_error == "raise":
+                raise
+            item = self.item_list.items[error.index]
+            self.bad[error.index] = BadItem(error.index, item.path, item.line, error.cause)
+            return None
 
     def _describe(self, episode: EpisodeIndices) -> Sample:
         return {
@@ -144,15 +148,21 @@ class DecodedEpisodes(EpisodeSource):
     """Episodes of clips that ``reader`` decodes: ``video`` is uint8 ``K*S+Q 3 T H W``."""
 
     field = "video"
-    stack = staticmethod(stack_channels_last)
 
     def __init__(self, plan: EpisodePlan, reader: ClipReader):
         super().__init__(plan)
         self.reader = reader
 
-    def load_clip(self, index: int, number: int) -> torch.Tensor:
-        """uint8 ``3 T H W``; random frames and crops follow from the episode's number."""
-        return self.reader.read(self.item_list.items[index], number, index)["video"]
+    def load_clips(self, indices: list[int], number: int) -> torch.Tensor:
+        """uint8 ``clips 3 T H W``; random frames and crops follow from the episode's number."""
+        videos = []
+        for index in indices:
+            try:
+                item = self.item_list.items[index]
+                videos.append(self.reader.read(item, number, index)["video"])
+            except VideoError as error:
+                raise UnreadableClip(index, error.path, error.cause) from error
+        return stack_channels_last(videos)
 
 
 def build_clip_reader(cfg: CfgNode, split: str) -> ClipReader:

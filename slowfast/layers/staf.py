@@ -110,15 +110,15 @@ class StafHead(nn.Module):
         """Scaled cosines of the pooled maps: ``N Q K``."""
         cross = F.cosine_similarity(maps.prototypes.mean(-1), maps.queries.mean(-1), dim=-1)
         self_p, self_q = maps.self_prototypes.mean(-1), maps.self_queries.mean(-1)
-        own = F.cosine_similarity(self_p[:, None], self_q[:, :, None], dim=-1)
-        return self.scale * (cross + self.self_weight * own)
+        self_similarity = F.cosine_similarity(self_p[:, None], self_q[:, :, None], dim=-1)
+        return self.scale * (cross + self.self_weight * self_similarity)
 
     def position_scores(self, maps: AttendedMaps) -> torch.Tensor:
         """:meth:`similarity` with each position of the query, for training: ``N Q K L``."""
         cross = F.cosine_similarity(maps.prototypes.mean(-1, keepdim=True), maps.queries, dim=-2)
         self_p = maps.self_prototypes.mean(-1, keepdim=True)[:, None]  # N 1 K C 1
-        own = F.cosine_similarity(self_p, maps.self_queries[:, :, None], dim=-2)
-        return self.scale * (cross + self.self_weight * own)
+        self_similarity = F.cosine_similarity(self_p, maps.self_queries[:, :, None], dim=-2)
+        return self.scale * (cross + self.self_weight * self_similarity)
 
     def global_logits(self, maps: AttendedMaps, labels: torch.Tensor) -> torch.Tensor:
         """Training classes at each position of each query: ``N*Q num_classes L``.

@@ -358,13 +358,17 @@ def test_chance_follows_the_number_of_classes(compositions, tmp_path):
         ({"FEWSHOT.METHOD": "trx", "FEWSHOT.TRX_TUPLES": [2, 9]}, "cannot be tuples"),
         ({"FEWSHOT.CACHE": "c", "FEWSHOT.TEST_JITTER": True}, "draws other frames"),
         ({"AUG.NUM_SAMPLE": 2}, "2 copies of a clip cannot be part of an episode"),
-        ({"FEWSHOT.METHOD": "otan"}, "FEWSHOT.METHOD: .*'otan'.*\n.*did you mean otam"),
     ],
 )
 def test_impossible_configurations(compositions, tmp_path, extra, message):
     with pytest.raises(UserError, match=message):
         configure(compositions, tmp_path, **extra)
     configure(compositions, tmp_path, **(extra | {"TASK": "recognition"}))
+
+
+def test_a_misspelt_method_is_corrected(compositions, tmp_path):
+    with pytest.raises(UserError, match=r"(?s)FEWSHOT.METHOD: .*'otan'.*did you mean otam"):
+        configure(compositions, tmp_path, **{"FEWSHOT.METHOD": "otan"})
 
 
 def test_a_method_of_a_user_trains_and_is_tested(compositions, tmp_path):

@@ -81,12 +81,12 @@ def test_similarity_against_loops(head):
     for n, q, k in [(0, 0, 0), (0, 1, 2), (1, 0, 1)]:
         cross, query = attended.prototypes[n, q, k].mean(-1), attended.queries[n, q, k]
         self_p, self_q = attended.self_prototypes[n, k].mean(-1), attended.self_queries[n, q]
-        own = F.cosine_similarity(self_p, self_q.mean(-1), dim=0)
-        expected = 7 * (F.cosine_similarity(cross, query.mean(-1), dim=0) + 0.5 * own)
+        alone = F.cosine_similarity(self_p, self_q.mean(-1), dim=0)
+        expected = 7 * (F.cosine_similarity(cross, query.mean(-1), dim=0) + 0.5 * alone)
         assert similarity[n, q, k] == pytest.approx(expected.item(), abs=1e-5)
         for position in range(L):
-            own = F.cosine_similarity(self_p, self_q[:, position], dim=0)
-            expected = 7 * (F.cosine_similarity(cross, query[:, position], dim=0) + 0.5 * own)
+            alone = F.cosine_similarity(self_p, self_q[:, position], dim=0)
+            expected = 7 * (F.cosine_similarity(cross, query[:, position], dim=0) + 0.5 * alone)
             assert scores[n, q, k, position] == pytest.approx(expected.item(), abs=1e-5)
 
 

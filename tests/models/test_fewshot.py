@@ -1,4 +1,4 @@
-"""Few-shot networks: every method over its embeddings, their weights, methods of one's own."""
+"""Few-shot networks: every method over its embeddings, their weights, methods of users."""
 
 from __future__ import annotations
 
