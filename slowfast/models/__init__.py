@@ -4,5 +4,6 @@ from slowfast.models import frame_average, mvit, resnet3d, stam, timesformer, ts
 from slowfast.models.base import MODEL_REGISTRY, VideoModel
 from slowfast.models.build import build_model
 from slowfast.models.clip import video as clip_video  # noqa: F401
+from slowfast.models.fewshot_heads import FEWSHOT_REGISTRY
 
-__all__ = ["MODEL_REGISTRY", "VideoModel", "build_model"]
+__all__ = ["FEWSHOT_REGISTRY", "MODEL_REGISTRY", "VideoModel", "build_model"]

@@ -1,7 +1,8 @@
 """Few-shot methods: heads that compare queries with support clips, by name (FEWSHOT.METHOD).
 
 N episodes, K classes, S shots, Q queries. A method is one class. It states which embedding of a
-clip it compares and, where there are any, its published checkpoint formats and its rules::
+clip it compares and, where there are any, its published checkpoint formats and its rules; its
+keys stand above it::
 
     @FEWSHOT_REGISTRY.register("nearest")
     class NearestClip(FewShotHead):
@@ -21,7 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import slowfast.config.sections  # noqa: F401  (registers FEWSHOT, which methods extend)
 from slowfast.config.node import CfgNode
+from slowfast.config.schema import Key, extend_section
 from slowfast.layers.prototypes import cosine_logits, euclidean_logits, otam_logits
 from slowfast.layers.staf import StafHead
 from slowfast.layers.trx import TrxHead
@@ -84,6 +87,18 @@ class FewShotHead(nn.Module):
 FEWSHOT_REGISTRY: Registry[type[FewShotHead]] = Registry("few-shot method", "FEWSHOT.METHOD")
 
 
+extend_section(
+    "FEWSHOT",
+    {
+        "DISTANCE": Key(
+            "euclidean",
+            "Method prototype: how queries are compared with prototypes.",
+            choices=("euclidean", "cosine"),
+        )
+    },
+)
+
+
 @FEWSHOT_REGISTRY.register("prototype")
 class PrototypeHead(FewShotHead):
     """Distance to the mean of a class's clips (arXiv 1703.05175), or mean cosine similarity with
@@ -108,6 +123,11 @@ class PrototypeHead(FewShotHead):
         return EpisodeOutput(euclidean_logits(support, queries))
 
 
+extend_section(
+    "FEWSHOT", {"SMOOTHING": Key(0.1, "OTAM: softness of the minimum over paths (lambda).", gt=0.0)}
+)
+
+
 @FEWSHOT_REGISTRY.register("otam")
 class OtamHead(FewShotHead):
     """Temporal alignment of frames (arXiv 1906.11415); ``smoothing`` softens its minimum."""
@@ -127,6 +147,18 @@ class OtamHead(FewShotHead):
     def forward(self, support: torch.Tensor, queries: torch.Tensor) -> EpisodeOutput:
         """``N K S T D``, ``N Q T D`` -> logits ``N Q K``."""
         return EpisodeOutput(otam_logits(support, queries, self.smoothing))
+
+
+extend_section(
+    "FEWSHOT",
+    {
+        "TRX_DIM": Key(1152, "TRX: width of keys and values.", ge=1),
+        "TRX_TUPLES": Key([2, 3], "TRX: numbers of frames in a tuple, one branch each.", item=int),
+        "TRX_DROPOUT": Key(
+            0.1, "TRX: dropout after the positions of frames are added.", ge=0.0, le=1.0
+        ),
+    },
+)
 
 
 @FEWSHOT_REGISTRY.register("trx")
@@ -161,6 +193,25 @@ class TrxFewShotHead(FewShotHead):
     def forward(self, support: torch.Tensor, queries: torch.Tensor) -> EpisodeOutput:
         """``N K S T D``, ``N Q T D`` -> logits ``N Q K``."""
         return EpisodeOutput(self.logits(support, queries))
+
+
+extend_section(
+    "FEWSHOT",
+    {
+        "SELF_WEIGHT": Key(1.0, "STAF: weight of the similarity after self-attention (alpha)."),
+        "EPISODE_LOSS_WEIGHT": Key(
+            0.5,
+            "STAF: weight of the episode's loss (lamda) beside that of the global classifier.",
+            ge=0.0,
+        ),
+        "TRAIN_CLASSES": Key(
+            0,
+            "STAF: outputs of the global classifier. 0: the classes of the training list "
+            "(released weights may need more).",
+            ge=0,
+        ),
+    },
+)
 
 
 @FEWSHOT_REGISTRY.register("staf")

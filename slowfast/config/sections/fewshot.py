@@ -1,4 +1,4 @@
-"""FEWSHOT: episodes, methods and their tests."""
+"""FEWSHOT: episodes and their tests; methods add their own keys (models/fewshot_heads.py)."""
 
 from slowfast.config.schema import Key, Section, register_section
 
@@ -63,31 +63,6 @@ FEWSHOT = register_section(
                 "Factor of cosine similarities (scale_cls), for staf and for prototype with "
                 "DISTANCE cosine.",
                 gt=0.0,
-            ),
-            "SELF_WEIGHT": Key(1.0, "STAF: weight of the similarity after self-attention (alpha)."),
-            "EPISODE_LOSS_WEIGHT": Key(
-                0.5,
-                "STAF: weight of the episode's loss (lamda) beside that of the global classifier.",
-                ge=0.0,
-            ),
-            "DISTANCE": Key(
-                "euclidean",
-                "Method prototype: how queries are compared with prototypes.",
-                choices=("euclidean", "cosine"),
-            ),
-            "SMOOTHING": Key(0.1, "OTAM: softness of the minimum over paths (lambda).", gt=0.0),
-            "TRX_DIM": Key(1152, "TRX: width of keys and values.", ge=1),
-            "TRX_TUPLES": Key(
-                [2, 3], "TRX: numbers of frames in a tuple, one branch each.", item=int
-            ),
-            "TRX_DROPOUT": Key(
-                0.1, "TRX: dropout after the positions of frames are added.", ge=0.0, le=1.0
-            ),
-            "TRAIN_CLASSES": Key(
-                0,
-                "STAF: outputs of the global classifier. 0: the classes of the training list "
-                "(released weights may need more).",
-                ge=0,
             ),
         },
     )
