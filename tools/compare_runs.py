@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Compare two few-shot runs task by task: accuracies, their difference and its 95 % interval.
+"""Compare two few-shot runs episode by episode: accuracies, their difference, its 95 % interval.
 
-Both were tested on the same tasks, so that the difference is known far better than either.
+Both were tested on the same episodes, so that the interval of the difference is far smaller than
+those of the accuracies.
 """
 
 import argparse
@@ -25,11 +26,14 @@ def main() -> None:
     args = parse_args()
     from slowfast.analysis.compare import compare_runs
 
-    found = compare_runs(args.a, args.b)
-    print(f"{args.a}: {found.a} %")
-    print(f"{args.b}: {found.b} %")
-    sure = "beyond" if found.differs else "within"
-    print(f"difference over {found.tasks} tasks: {found.difference} % ({sure} chance, 95 %)")
+    result = compare_runs(args.a, args.b)
+    print(f"{args.a}: {result.a} %")
+    print(f"{args.b}: {result.b} %")
+    verdict = "beyond" if result.differs else "within"
+    print(
+        f"difference over {result.episodes} episodes: {result.difference} % "
+        f"({verdict} chance, 95 %)"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What runs have left in their output folders."""
+"""Reading what runs have written into their output folders."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ def read_stats(out: Path, kind: str = "") -> list[dict[str, Any]]:
 
 
 def read_result(out: Path) -> dict[str, float]:
-    """``top1`` of the last test of a run in percent, and ``interval``, 0 if it has none."""
+    """``top1`` of the last test of a run in percent, and ``interval``: half its 95 % interval over
+    episodes, 0 if the test is not few-shot."""
     tests = [row for row in read_stats(out) if row.get("split") == "test_final"]
     if not tests:
         raise RunFailure(f"{out} holds no result of a test", "is TEST.ENABLE True?")

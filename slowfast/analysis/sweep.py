@@ -35,8 +35,8 @@ class Variant:
 
 @dataclass
 class Row:
-    """What the runs of a variant gave, one entry a seed: top-1 in percent, half its interval (0
-    where the test knows none), CPU seconds."""
+    """Results of the runs of a variant, one entry per seed: top-1 in percent, half its 95 %
+    interval over episodes (0 if the test is not few-shot), CPU seconds."""
 
     name: str
     seeds: list[int] = field(default_factory=list)
@@ -148,7 +148,7 @@ class Sweep:
 
 def as_markdown(rows: Sequence[Row]) -> str:
     """The table: mean and standard deviation over the seeds, each seed (with the 95 % interval
-    over its tasks, if it has one), CPU seconds of a run."""
+    over its episodes, if it is few-shot), CPU seconds per run."""
     lines = ["| variant | top-1 | each seed | CPU s a run |", "| --- | --- | --- | --- |"]
     for row in rows:
         each = ", ".join(

@@ -17,6 +17,9 @@ logger = get_logger(__name__)
 ACCEPTED = object()
 
 _RENAMED = {
+    "FEWSHOT.TRAIN_TASKS": "FEWSHOT.TRAIN_EPISODES",
+    "FEWSHOT.VAL_TASKS": "FEWSHOT.VAL_EPISODES",
+    "FEWSHOT.TEST_TASKS": "FEWSHOT.TEST_EPISODES",
     "MODEL.FINETUNING": "MODEL.FINETUNNING",
     "SOLVER.CLIP_GRADIENT": "SOLVER.CLIP_GRAD_L2NORM",
     "TRAIN_FILE": "DATA.TRAIN_LIST",
@@ -60,6 +63,11 @@ _SWITCHES = {
 }
 
 
+def current_name(key: str) -> str:
+    """Today's name of a key that was renamed, or the name itself."""
+    return _RENAMED.get(key, key)
+
+
 def translate(entries: Iterable[Entry], problems: list[Problem]) -> list[Entry]:
     """Entries under today's names and values; contradictions are added to ``problems``."""
     entries, result = list(entries), []
@@ -72,7 +80,7 @@ def translate(entries: Iterable[Entry], problems: list[Problem]) -> list[Entry]:
             if loaded.get(part) and entry.value:
                 result.append(Entry(f"{part}.CHECKPOINT_FILE_PATH", entry.value, entry.origin))
             continue
-        key = _RENAMED.get(entry.key, entry.key)
+        key = current_name(entry.key)
         value = entry.value
         if isinstance(value, str) and (key, value) in _REPLACED:
             new, why = _REPLACED[key, value]

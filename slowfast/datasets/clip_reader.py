@@ -39,7 +39,10 @@ class ClipReader:
 
     ``sampling``: how frames are chosen where DATA.SAMPLING is ``auto``; ``views``: of a test video;
     ``short_side_is_crop``: test frames are resized so that their short side is the crop;
-    ``mirrored_labels``: label -> label of the mirrored clip, None where clips are not mirrored.
+    ``mirrored_labels``: label -> label of the mirrored clip, None where clips are not mirrored;
+    ``single_clip``: a test reads one clip without views, as a validation does; ``random_frames``:
+    the frames of a single clip are drawn at random, as in training; ``pipeline``: crops the clips
+    of an evaluation instead of the pipeline that the configuration describes.
     """
 
     def __init__(
@@ -51,6 +54,9 @@ class ClipReader:
         views: Views | None = None,
         short_side_is_crop: bool = False,
         mirrored_labels: Mapping[int, int | None] | None = None,
+        single_clip: bool = False,
+        random_frames: bool = False,
+        pipeline: pipelines.EvalPipeline | None = None,
     ):
         assert split in ("train", "val", "test"), split
         self.split, self.data, self.seed = split, cfg.DATA, cfg.RNG_SEED
@@ -59,15 +65,16 @@ class ClipReader:
         self.sampler = build_sampler(cfg, sampling)
         self.backend = resolve_backend(cfg.DATA.DECODING_BACKEND)
         self.mirrored_labels = mirrored_labels or {}
+        self.random_frames = random_frames
         self._decode_threads = cfg.DATA_LOADER.ENABLE_MULTI_THREAD_DECODE
         if split == "train":
             self.pipeline: Any = pipelines.build_train_pipeline(cfg)
             self._clips_of = self._train_clips
-        elif split == "val":
-            self.pipeline = pipelines.build_val_pipeline(cfg)
-            self._clips_of = self._val_clip
+        elif split == "val" or single_clip:
+            self.pipeline = pipeline or pipelines.build_val_pipeline(cfg)
+            self._clips_of = self._single_clip
         else:
-            self.pipeline = pipelines.build_test_pipeline(cfg, short_side_is_crop)
+            self.pipeline = pipeline or pipelines.build_test_pipeline(cfg, short_side_is_crop)
             self._clips_of = self._test_clips
 
     def open(self, item: Item) -> Source:
@@ -103,8 +110,12 @@ class ClipReader:
             return sample | {"label": other} if mirrored[0] else sample
         return {"video": stack_channels_last(videos), "boxes": torch.stack(boxes)}
 
-    def _val_clip(self, source: Source, label: int, epoch: int, index: int) -> Sample:
-        indices = self.sampler.validation(source.num_frames, source.fps)
+    def _single_clip(self, source: Source, label: int, epoch: int, index: int) -> Sample:
+        if self.random_frames:
+            rng = sample_rng(self.seed, epoch, index, "jitter")
+            indices = self.sampler.train(source.num_frames, source.fps, rng)
+        else:
+            indices = self.sampler.validation(source.num_frames, source.fps)
         return {"video": self.pipeline(source.clips([indices]))[0]}
 
     def _test_clips(self, source: Source, label: int, epoch: int, index: int) -> Sample:

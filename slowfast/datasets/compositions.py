@@ -1,8 +1,8 @@
 """``compositions``: 36 classes of motion, each a direction, a path and a profile of speed.
 
 For few-shot and zero-shot work: the classes of training, validation and test are disjoint, and
-every word of a test class occurs in training classes. ``{train,val,test}.txt`` are lists of tasks'
-clips; ``zeroshot/`` holds lists with labels and class maps, where ``val.csv`` are clips of training
+every word of a test class occurs in training classes. ``{train,val,test}.txt`` are few-shot
+lists; ``zeroshot/`` holds lists with labels and class maps, where ``val.csv`` are clips of training
 classes that are not trained on.
 """
 

@@ -1,53 +1,41 @@
-"""Episodes on embeddings of clips that were computed before."""
+"""Episodes of embeddings that were computed before: nothing is decoded."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 
-from slowfast.datasets.base import SampleKey
 from slowfast.datasets.batch import BadItem
-from slowfast.datasets.clip_reader import Sample
-from slowfast.datasets.episodes import EpisodeDataset, lost_task
-from slowfast.utils.errors import VideoError
+from slowfast.datasets.episodes import EpisodePlan, EpisodeSource, UnreadableClip
 
 
-@dataclass(frozen=True)
-class FeatureCache:
-    """``features`` ``N …`` float32 in list order; rows of unreadable clips (``bad``) are zero."""
+class EmbeddedEpisodes(EpisodeSource):
+    """Episodes whose ``features`` are float32 ``K*S+Q …``, one embedding per clip.
 
-    features: np.ndarray
-    bad: dict[int, BadItem]
+    Args:
+        plan: the episodes.
+        embeddings: float32 ``N …``, one per clip of the list, in its order; may be mapped from a
+            file. Rows of unreadable clips are not used.
+        unreadable: the clips without an embedding, by index.
+    """
 
-    def take(self, clips: np.ndarray) -> torch.Tensor:
-        """Embeddings of clips by index, any shape of indices first."""
-        return torch.from_numpy(np.ascontiguousarray(self.features[clips]))
+    field = "features"
 
+    def __init__(
+        self, plan: EpisodePlan, embeddings: np.ndarray, unreadable: Mapping[int, BadItem]
+    ):
+        super().__init__(plan)
+        self.embeddings, self.unreadable = embeddings, unreadable
 
-class EmbeddedEpisodes(Dataset):
-    """The episodes of a data set on embeddings from a cache: nothing is decoded."""
-
-    views_per_video = 1
-
-    def __init__(self, episodes: EpisodeDataset, cache: FeatureCache):
-        self.split, self.episodes, self.cache = episodes.split, episodes, cache
-        self.item_list, self.videos_per_pass = episodes.item_list, episodes.videos_per_pass
-
-    def __len__(self) -> int:
-        return len(self.episodes)
+    def load_clips(self, indices: list[int], number: int) -> torch.Tensor:
+        """Embeddings ``clips …``, the same in every episode."""
+        for index in indices:
+            if index in self.unreadable:
+                clip = self.unreadable[index]
+                raise UnreadableClip(index, clip.path, clip.cause)
+        return torch.from_numpy(np.ascontiguousarray(self.embeddings[np.array(indices)]))
 
     def describe(self) -> str:
-        """The list and what is drawn from it, for the log."""
-        return f"{self.episodes.describe()}, on embeddings from a cache"
-
-    def __getitem__(self, key: SampleKey) -> Sample | BadItem:
-        number, bad = self.episodes.number_of(key), self.cache.bad
-        try:
-            draw = self.episodes.sampler.draw(number, frozenset(bad))
-        except VideoError as error:  # a class has too few readable clips
-            return lost_task(number, error, bad)
-        sample = self.episodes.facts(draw, bad)
-        return sample | {"features": self.cache.take(np.array(draw.clips))}
+        return f"{super().describe()}, on embeddings from a cache"

@@ -1,257 +1,205 @@
-"""Episodes: few-shot tasks that depend on (seed, split, number) and nothing else."""
+"""Few-shot episodes as samples and batches, whether clips are decoded or their embeddings known."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
-import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from slowfast.config.node import CfgNode
 from slowfast.datasets.base import SampleKey
 from slowfast.datasets.batch import BadItem, Batch, EpisodeInfo
-from slowfast.datasets.clip_reader import ClipReader, Sample
-from slowfast.datasets.fewshot_lists import read_clips
-from slowfast.datasets.lists import Item, ItemList
-from slowfast.utils.errors import Problem, UserError, VideoError
-from slowfast.utils.seeding import sample_rng
-from slowfast.video import pipelines
-from slowfast.video.source import Source
-
-
-class FewShotClips:
-    """The clips of a split, one by one; validation and test give one deterministic clip each."""
-
-    def __init__(self, cfg: CfgNode, split: str, listed: str = ""):
-        self.split = split
-        self.item_list = read_clips(cfg, listed or split)
-        self.reader = EpisodeClipReader(cfg, split)
-
-    @property
-    def items(self) -> list[Item]:
-        return self.item_list.items
-
-    @property
-    def class_names(self) -> list[str]:
-        """Names in label order."""
-        return self.item_list.class_names
-
-    def clip(self, index: int, episode: int) -> torch.Tensor:
-        """Clip ``index`` as episode ``episode`` sees it: uint8 ``3 T H W``; or a VideoError."""
-        return self.reader.read(self.items[index], episode, index)["video"]
-
-
-class EpisodeClipReader(ClipReader):
-    """Clips of episodes: one per video, centred as torchvision does; with FEWSHOT.TEST_JITTER the
-    frames are drawn at random in evaluation, too."""
-
-    def __init__(self, cfg: CfgNode, split: str):
-        super().__init__(cfg, split, sampling="linspace")
-        if split == "train":
-            return
-        self.pipeline = dataclasses.replace(pipelines.build_val_pipeline(cfg), rounded=True)
-        self._clips_of = self._jittered_clip if cfg.FEWSHOT.TEST_JITTER else self._val_clip
-
-    def _jittered_clip(self, source: Source, label: int, epoch: int, index: int) -> Sample:
-        rng = sample_rng(self.seed, epoch, index, "jitter")
-        indices = self.sampler.train(source.num_frames, source.fps, rng)
-        return {"video": self.pipeline(source.clips([indices]))[0]}
+from slowfast.datasets.clip_reader import ClipReader, Sample, stack_channels_last
+from slowfast.datasets.episode_sampler import EpisodeIndices, EpisodeSampler, TooFewClips
+from slowfast.datasets.lists import ItemList
+from slowfast.utils.errors import VideoError
+from slowfast.video.pipelines import build_val_pipeline
 
 
 @dataclass(frozen=True)
-class Draw:
-    """Clips of one task by index: ``support`` K x S, ``queries`` with the ``labels`` (0..K-1) of
-    their classes; ``classes`` are labels of the split; ``passed``: bad clips passed over."""
+class EpisodePlan:
+    """The episodes of a split: ``count`` per pass, which ``sampler`` draws from ``item_list``.
 
-    number: int
-    classes: list[int]
-    support: list[list[int]]
-    queries: list[int]
-    labels: list[int]
-    passed: list[int]
-
-    @property
-    def clips(self) -> list[int]:
-        """Support clips by class, then queries."""
-        return [clip for row in self.support for clip in row] + self.queries
-
-    @property
-    def query_classes(self) -> list[int]:
-        """The split's label of each query."""
-        return [self.classes[label] for label in self.labels]
-
-
-class TaskSampler:
-    """Draws tasks from labelled clips."""
-
-    def __init__(
-        self,
-        labels: Sequence[int],
-        options: CfgNode,
-        split: str,
-        seed: int,
-        names: Sequence[str] = (),
-    ):
-        self.way, self.shot = options.WAY, options.SHOT
-        self.query = options.QUERY if split == "train" else options.QUERY_TEST
-        self.all_classes = options.QUERY_CLASSES == "all"
-        self.seed, self.purpose, self.names = seed, f"{split} task", names
-        by_class: dict[int, list[int]] = defaultdict(list)
-        for index, label in enumerate(labels):
-            by_class[label].append(index)
-        self.clips = {label: np.array(by_class[label]) for label in sorted(by_class)}
-        problems = list(self._problems(split, names))
-        if problems:
-            raise UserError(problems)
-
-    def _problems(self, split: str, names: Sequence[str]) -> Iterator[Problem]:
-        if len(self.clips) < self.way:
-            yield Problem(
-                f"{self.way} classes a task, but the {split} list has clips of {len(self.clips)}",
-                "lower it, or add classes",
-                "FEWSHOT.WAY",
-            )
-        needed = self.shot + self.query
-        few = [label for label, clips in self.clips.items() if len(clips) < needed]
-        if few:
-            name = repr(names[few[0]]) if names else str(few[0])
-            yield Problem(
-                f"a task takes {needed} clips of a class ({self.shot} shots and {self.query} "
-                f"queries), but {len(few)} classes of the {split} list have fewer, e.g. {name} "
-                f"{len(self.clips[few[0]])}",
-                "lower FEWSHOT.SHOT or the queries, or leave those classes out",
-                "FEWSHOT.SHOT",
-            )
-
-    def draw(self, number: int, bad: frozenset[int] = frozenset()) -> Draw:
-        """Task ``number``; ``bad`` clips are passed over, the next of the class takes the place.
-
-        VideoError if a class has too few others.
-        """
-        rng = sample_rng(self.seed, 0, number, self.purpose)
-        labels = np.array(list(self.clips))
-        classes = rng.permutation(labels)[: self.way].tolist()
-        asked = range(self.way) if self.all_classes else [int(rng.integers(self.way))]
-        support, queries, of, passed = [], [], [], []
-        for place, label in enumerate(classes):
-            order = iter(rng.permutation(self.clips[label]).tolist())
-            count = self.shot + (self.query if place in asked else 0)
-            chosen: list[int] = []
-            while len(chosen) < count:
-                clip = next(order, None)
-                if clip is None:
-                    name = repr(self.names[label]) if self.names else str(label)
-                    raise VideoError(f"class {name}", f"has fewer than {count} readable clips")
-                (passed if clip in bad else chosen).append(clip)
-            support.append(chosen[: self.shot])
-            queries += chosen[self.shot :]
-            of += [place] * (count - self.shot)
-        return Draw(number, classes, support, queries, of, passed)
-
-
-class EpisodeDataset(Dataset):
-    """``count`` tasks an epoch over the clips of a split.
-
-    ``dataset[SampleKey(epoch, index)]`` gives ``video`` (uint8 ``K*S+Q 3 T H W``: support by class,
-    then queries), ``label`` and ``global_label`` of the queries, ``way``, ``index`` and ``path``s.
-    Clips that cannot be read are replaced by others of their class and named in ``replaced``.
+    ``on_error`` is the value of DATA.ON_ERROR.
     """
 
+    split: str
+    item_list: ItemList
+    sampler: EpisodeSampler
+    count: int
+    on_error: str = "skip"
+
+    @classmethod
+    def from_cfg(cls, cfg: CfgNode, split: str, item_list: ItemList) -> EpisodePlan:
+        """The plan of a split; UserError if its list has too few classes or clips."""
+        sampler = EpisodeSampler.from_cfg(cfg, split, item_list)
+        count = cfg.FEWSHOT[f"{split.upper()}_EPISODES"]
+        return cls(split, item_list, sampler, count, cfg.DATA.ON_ERROR)
+
+    def number_of(self, key: SampleKey) -> int:
+        """Training draws new episodes in every epoch, evaluation repeats its own."""
+        return key.epoch * self.count + key.index if self.split == "train" else key.index
+
+    def json_lines(self) -> Iterator[str]:
+        """A JSON object per episode: its class names, its support and query clips by path."""
+        items, names = self.item_list.items, self.item_list.class_names
+        for number in range(self.count):
+            episode = self.sampler.draw(number)
+            yield json.dumps(
+                {
+                    "episode": number,
+                    "classes": [names[label] for label in episode.classes],
+                    "support": [items[i].path for row in episode.support for i in row],
+                    "query": [items[i].path for i in episode.queries],
+                    "query_labels": episode.query_labels,
+                }
+            )
+
+
+class UnreadableClip(VideoError):
+    """Clip ``index`` of the list cannot be read."""
+
+    def __init__(self, index: int, path: str, cause: str):
+        super().__init__(path, cause)
+        self.index = index
+
+
+class EpisodeSource(Dataset):
+    """The episodes of a plan; subclasses know where the tensors of clips come from.
+
+    ``source[SampleKey(epoch, index)]`` gives the tensors of the clips under :attr:`field`
+    (``K*S+Q …``: support by class, then queries), ``label`` and ``global_label`` ``Q`` of the
+    queries, ``way``, ``index`` (the episode's number) and the ``path`` of each clip. A clip that
+    cannot be read is replaced by another of its class and is named in ``replaced``; an episode
+    whose class has too few readable clips gives a :class:`BadItem`. With ``DATA.ON_ERROR raise``
+    both are a VideoError.
+    """
+
+    field: ClassVar[str]
     views_per_video = 1
 
-    def __init__(self, cfg: CfgNode, clips: FewShotClips, count: int):
-        self.split = clips.split
-        self.clips, self.count, self.on_error = clips, count, cfg.DATA.ON_ERROR
-        labels = [item.label for item in clips.items]
-        self.sampler = TaskSampler(
-            labels, cfg.FEWSHOT, clips.split, cfg.RNG_SEED, clips.class_names
-        )
-        self.known_bad: dict[int, BadItem] = {}
+    def __init__(self, plan: EpisodePlan):
+        self.plan = plan
+        self.bad: dict[int, BadItem] = {}  # the clips that turned out to be unreadable
 
-    def __len__(self) -> int:
-        return self.count
+    @abstractmethod
+    def load_clips(self, indices: list[int], number: int) -> torch.Tensor:
+        """The clips ``indices`` of the list as episode ``number`` sees them; UnreadableClip."""
 
     @property
     def item_list(self) -> ItemList:
-        """The list of the clips."""
-        return self.clips.item_list
+        return self.plan.item_list
 
     @property
     def videos_per_pass(self) -> int:
-        """Clips that a pass over the tasks reads."""
-        return self.count * len(self.sampler.draw(0).clips)
+        """Clips that a pass over the episodes reads."""
+        return len(self) * self.plan.sampler.clips_per_episode
 
     def describe(self) -> str:
         """The list and what is drawn from it, for the log."""
-        clips = self.clips
+        clips = self.item_list
         return (
-            f"{clips.item_list.source}: {len(clips.items)} clips of {len(clips.class_names)} "
-            f"classes, {len(self)} episodes"
+            f"{clips.source}: {len(clips.items)} clips of {len(clips.class_names)} classes, "
+            f"{len(self)} episodes"
         )
 
-    def number_of(self, key: SampleKey) -> int:
-        """Training goes on to new tasks in every epoch; tests repeat theirs."""
-        return key.epoch * self.count + key.index if self.clips.split == "train" else key.index
+    def __len__(self) -> int:
+        return self.plan.count
 
     def __getitem__(self, key: SampleKey) -> Sample | BadItem:
-        number = self.number_of(key)
-        while True:  # as long as another clip turns out to be unreadable
+        number = self.plan.number_of(key)
+        while True:  # until all drawn clips are readable
             try:
-                task = self.sampler.draw(number, frozenset(self.known_bad))
-            except VideoError as error:
-                return lost_task(number, error, self.known_bad)
-            video = self._read(task)
-            if video is not None:
-                break
-        return self.facts(task, self.known_bad) | {"video": video}
+                episode = self.plan.sampler.draw(number, self.bad)
+            except TooFewClips as error:
+                return unreadable_episode(number, error, self.bad, self.item_list)
+            tensors = self._load(episode)
+            if tensors is not None:
+                return self._describe(episode) | {self.field: tensors}
 
-    def facts(self, task: Draw, bad: Mapping[int, BadItem]) -> Sample:
-        """What a sample holds besides its clips."""
-        items = [self.clips.items[clip] for clip in task.clips]
+    def _load(self, episode: EpisodeIndices) -> torch.Tensor | None:
+        """The clips of an episode, or None if one is unreadable; it is then known to be bad."""
+        try:
+            return self.load_clips(episode.indices, episode.number)
+        except UnreadableClip as error:
+            if self.plan.on_error == "raise":
+                raise
+            item = self.item_list.items[error.index]
+            self.bad[error.index] = BadItem(error.index, item.path, item.line, error.cause)
+            return None
+
+    def _describe(self, episode: EpisodeIndices) -> Sample:
         return {
-            "label": torch.tensor(task.labels),
-            "global_label": torch.tensor(task.query_classes),
-            "way": len(task.classes),
-            "index": task.number,
-            "path": [item.path for item in items],
-            "replaced": [bad[clip] for clip in task.passed],
+            "label": torch.tensor(episode.query_labels),
+            "global_label": torch.tensor(episode.global_labels),
+            "way": len(episode.classes),
+            "index": episode.number,
+            "path": [self.item_list.items[index].path for index in episode.indices],
+            "replaced": [self.bad[index] for index in episode.skipped],
         }
 
-    def _read(self, task: Draw) -> torch.Tensor | None:
-        """The task's clips, or None if one cannot be read, which is known from then on."""
+
+class DecodedEpisodes(EpisodeSource):
+    """Episodes of clips that ``reader`` decodes: ``video`` is uint8 ``K*S+Q 3 T H W``."""
+
+    field = "video"
+
+    def __init__(self, plan: EpisodePlan, reader: ClipReader):
+        super().__init__(plan)
+        self.reader = reader
+
+    def load_clips(self, indices: list[int], number: int) -> torch.Tensor:
+        """uint8 ``clips 3 T H W``; random frames and crops follow from the episode's number."""
         videos = []
-        for clip in task.clips:
+        for index in indices:
             try:
-                videos.append(self.clips.clip(clip, task.number))
+                item = self.item_list.items[index]
+                videos.append(self.reader.read(item, number, index)["video"])
             except VideoError as error:
-                if self.on_error == "raise":
-                    raise
-                item = self.clips.items[clip]
-                self.known_bad[clip] = BadItem(clip, item.path, item.line, error.cause)
-                return None
-        return torch.stack([video.movedim(-4, -1) for video in videos]).movedim(-1, -4)
+                raise UnreadableClip(index, error.path, error.cause) from error
+        return stack_channels_last(videos)
 
 
-def lost_task(number: int, error: VideoError, bad: Mapping[int, BadItem]) -> BadItem:
-    """A task for which a class has too few readable clips; one of the unreadable is named."""
-    clip = next(iter(bad.values()))
+def build_clip_reader(cfg: CfgNode, split: str) -> ClipReader:
+    """The reader of few-shot clips.
+
+    Validation and test take one clip per video, cropped in the centre as torchvision does; with
+    FEWSHOT.TEST_JITTER its frames are drawn at random as in training.
+    """
+    if split == "train":
+        return ClipReader(cfg, split, sampling="linspace")
+    return ClipReader(
+        cfg,
+        split,
+        sampling="linspace",
+        single_clip=True,
+        random_frames=cfg.FEWSHOT.TEST_JITTER,
+        pipeline=build_val_pipeline(cfg, torchvision_center_crop=True),
+    )
+
+
+def unreadable_episode(
+    number: int, error: TooFewClips, bad: Mapping[int, BadItem], item_list: ItemList
+) -> BadItem:
+    """An episode for which a class has too few readable clips; one of the bad clips is named."""
+    clip = next(item for i, item in bad.items() if item_list.items[i].label == error.label)
     return BadItem(number, error.path, 0, f"{error.cause}; {clip.path}: {clip.cause}")
 
 
 def collate_episodes(samples: list[Sample | BadItem]) -> Batch:
-    """Episodes -> batch; of decoded ones there is one in a batch."""
+    """Episodes -> batch: one decoded episode, or any number of episodes of embeddings."""
     good = [s for s in samples if not isinstance(s, BadItem)]
     bad = [s for s in samples if isinstance(s, BadItem)]
     bad += [item for s in good for item in s["replaced"]]
     if not good:
         return Batch(bad=bad)
     features = torch.stack([s["features"] for s in good]) if "features" in good[0] else None
-    info = EpisodeInfo(
+    episode = EpisodeInfo(
         numbers=[s["index"] for s in good],
         way=good[0]["way"],
         global_label=torch.stack([s["global_label"] for s in good]),
@@ -260,25 +208,8 @@ def collate_episodes(samples: list[Sample | BadItem]) -> Batch:
     return Batch(
         video=good[0].get("video"),
         label=torch.stack([s["label"] for s in good]),
-        index=torch.tensor(info.numbers),
+        index=torch.tensor(episode.numbers),
         path=[path for s in good for path in s["path"]],
         bad=bad,
-        episode=info,
+        episode=episode,
     )
-
-
-def episode_lines(sampler: TaskSampler, clips: FewShotClips, count: int) -> Iterator[str]:
-    """Tasks as JSON lines: classes, support and query clips by name."""
-    for number in range(count):
-        task = sampler.draw(number)
-        paths = [clips.items[clip].path for clip in task.clips]
-        support = len(paths) - len(task.queries)
-        yield json.dumps(
-            {
-                "task": number,
-                "classes": [clips.class_names[label] for label in task.classes],
-                "support": paths[:support],
-                "query": paths[support:],
-                "query_labels": task.labels,
-            }
-        )

@@ -1,4 +1,4 @@
-"""Lists of few-shot sets, ``class/video`` a line, and where those clips are on this machine."""
+"""Lists of few-shot sets: one line ``class/video`` per clip, and the files of these clips."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from slowfast.config.node import CfgNode
 from slowfast.datasets.lists import VIDEO_SUFFIXES, Item, ItemList, raise_line_problems, read_lines
@@ -15,51 +16,60 @@ from slowfast.utils.logging import get_logger
 logger = get_logger(__name__)
 
 SPLITS = ("train", "val", "test")
-_PUBLISHED = Path(__file__).parent / "fewshot_splits"
-_IMAGES = (".jpg", ".jpeg", ".png")
+PUBLISHED = Path(__file__).parent / "fewshot_splits"
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+_MAX_NAMES = 5  # names in a message
+
+
+class ClipLine(NamedTuple):
+    """A line ``class/video`` and its number."""
+
+    class_name: str
+    video: str
+    line: int
 
 
 def list_file(cfg: CfgNode, split: str) -> Path:
-    """The list of a split: a published one, or what DATA names."""
+    """The list of a split: that of the published set FEWSHOT.SPLIT, or what DATA names."""
     if cfg.FEWSHOT.SPLIT:
-        return _PUBLISHED / cfg.FEWSHOT.SPLIT / f"{split}.txt"
+        return PUBLISHED / cfg.FEWSHOT.SPLIT / f"{split}.txt"
     name = cfg.DATA[f"{split.upper()}_LIST"] or f"{split}.txt"
     return Path(cfg.DATA.PATH_TO_DATA_DIR) / name
 
 
-def read_clip_list(file: Path) -> list[tuple[str, str, int]]:
-    """(class, video, line number) of each line ``class/video``; UserError names bad lines."""
+def read_clip_list(file: Path) -> list[ClipLine]:
+    """All lines of a list; UserError that names those that are not ``class/video``."""
     clips, problems = [], []
-    for number, line in read_lines(file, "FEWSHOT.SPLIT"):
-        name, slash, video = line.partition("/")
-        if not slash or not name or not video:
+    for number, text in read_lines(file, "FEWSHOT.SPLIT"):
+        class_name, _, video = text.partition("/")
+        if not class_name or not video:
             problems.append(
-                Problem(f"is no class/video: {line!r}", "see DATASET.md", f"{file}:{number}")
+                Problem(f"is not class/video: {text!r}", "see DATASET.md", f"{file}:{number}")
             )
-        clips.append((name, video, number))
+        clips.append(ClipLine(class_name, video, number))
     raise_line_problems(file, problems)
     return clips
 
 
 def class_names(file: Path) -> list[str]:
-    """The classes of a list, in alphabetical order: the number of a class is its place."""
-    return sorted({name for name, _, _ in read_clip_list(file)})
+    """The classes of a list in alphabetical order, which is the order of their labels."""
+    return sorted({clip.class_name for clip in read_clip_list(file)})
 
 
 def check_disjoint(files: dict[str, Path]) -> None:
-    """UserError if a class is in two of the lists."""
+    """UserError if two of the lists have a class in common."""
     names = {split: set(class_names(file)) for split, file in files.items()}
     problems = []
-    for number, one in enumerate(names):
-        for other in list(names)[number + 1 :]:
-            both = sorted(names[one] & names[other])
-            if both:
-                shown = ", ".join(map(repr, both[:5]))
+    for number, first in enumerate(names):
+        for second in list(names)[number + 1 :]:
+            shared = sorted(names[first] & names[second])
+            if shared:
+                shown = ", ".join(map(repr, shared[:_MAX_NAMES]))
                 problems.append(
                     Problem(
-                        f"{len(both)} classes are in {one} and {other}: {shown}",
+                        f"{len(shared)} classes are in {first} and {second}: {shown}",
                         "a few-shot test needs classes that were never trained on",
-                        str(files[other]),
+                        str(files[second]),
                     )
                 )
     if problems:
@@ -69,8 +79,8 @@ def check_disjoint(files: dict[str, Path]) -> None:
 class ClipFinder:
     """Finds ``class/video`` below a folder: video files or folders of images.
 
-    Tried in turn: ``root/class/video``, ``root/video``, and the name anywhere below ``root`` if it
-    is there only once (an index is made once).
+    Tried in turn: ``root/class/video``, ``root/video``, and the name anywhere below ``root`` if
+    only one file or folder has it (an index is made once). UserError if there is no such folder.
     """
 
     def __init__(self, root: str | Path):
@@ -81,25 +91,26 @@ class ClipFinder:
             )
         self._index: dict[str, str] | None = None
 
-    def find(self, name: str, video: str) -> str | None:
+    def find(self, class_name: str, video: str) -> str | None:
         """The path of a clip, or None."""
-        for stem in (self.root / name / video, self.root / video):
-            found = _present(str(stem))
-            if found:
-                return found
+        for stem in (self.root / class_name / video, self.root / video):
+            path = _existing_path(str(stem))
+            if path:
+                return path
         if self._index is None:
             self._index = _unique_names(self.root)
         return self._index.get(Path(video).name.replace(" ", "_"))
 
 
 def _unique_names(root: Path) -> dict[str, str]:
-    found: dict[str, list[str]] = defaultdict(list)
+    paths: dict[str, list[str]] = defaultdict(list)
     for name, path in _walk(root):
-        found[name].append(path)
-    return {name: paths[0] for name, paths in found.items() if len(paths) == 1}
+        paths[name].append(path)
+    return {name: same_name[0] for name, same_name in paths.items() if len(same_name) == 1}
 
 
-def _present(stem: str) -> str | None:
+def _existing_path(stem: str) -> str | None:
+    """The path itself, or with the suffix of a video file."""
     if os.path.isdir(stem) or os.path.isfile(stem):
         return stem
     return next((stem + s for s in VIDEO_SUFFIXES if os.path.isfile(stem + s)), None)
@@ -121,38 +132,38 @@ def _walk(folder: Path) -> Iterable[tuple[str, str]]:
 def _holds_images(folder: str) -> bool:
     with os.scandir(folder) as entries:
         first = next(iter(entries), None)
-    return first is not None and first.name.lower().endswith(_IMAGES)
+    return first is not None and first.name.lower().endswith(_IMAGE_SUFFIXES)
 
 
 def read_clips(cfg: CfgNode, split: str) -> ItemList:
-    """The clips of a split that are there; UserError if none is.
+    """The clips of a split that exist; UserError if there are none.
 
-    Labels number the classes of the split. Absent clips are counted in the log.
+    Labels number the classes of the split. A warning counts missing clips.
     """
     file = list_file(cfg, split)
     names = class_names(file)
     labels = {name: label for label, name in enumerate(names)}
     finder = ClipFinder(cfg.DATA.PATH_PREFIX or cfg.DATA.PATH_TO_DATA_DIR)
-    items, absent = [], []
-    for name, video, line in read_clip_list(file):
-        path = finder.find(name, video)
+    items, missing = [], []
+    for clip in read_clip_list(file):
+        path = finder.find(clip.class_name, clip.video)
         if path:
-            items.append(Item(path, labels[name], 0, line))
+            items.append(Item(path, labels[clip.class_name], 0, clip.line))
         else:
-            absent.append(f"{name}/{video}")
+            missing.append(f"{clip.class_name}/{clip.video}")
     if not items:
         raise UserError(
-            f"none of the {len(absent)} clips of {file} is below {finder.root}, e.g. {absent[0]}",
+            f"none of the {len(missing)} clips of {file} is below {finder.root}, e.g. {missing[0]}",
             "clips are <class>/<video>, video files or folders of images",
             "DATA.PATH_PREFIX",
         )
-    if absent:
+    if missing:
         logger.warning(
             "%s: %d of %d clips are not below %s, e.g. %s: left out",
             file,
-            len(absent),
-            len(absent) + len(items),
+            len(missing),
+            len(missing) + len(items),
             finder.root,
-            absent[0],
+            missing[0],
         )
     return ItemList(items, str(file), names)

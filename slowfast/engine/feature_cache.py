@@ -1,4 +1,4 @@
-"""Embeddings of clips on disk, memory-mapped: with a frozen network each is computed once."""
+"""Embeddings of clips in files that are mapped into memory: a tested network embeds a clip once."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,8 @@ from torch import nn
 from slowfast.config.node import CfgNode
 from slowfast.config.schema import keys_without_effect
 from slowfast.datasets.batch import BadItem
-from slowfast.datasets.embedded_episodes import FeatureCache
-from slowfast.datasets.episodes import FewShotClips
+from slowfast.datasets.clip_reader import ClipReader
+from slowfast.datasets.lists import ItemList
 from slowfast.engine.sharding import unwrap
 from slowfast.utils.errors import UserError, VideoError
 from slowfast.utils.files import make_dirs
@@ -29,101 +30,113 @@ from slowfast.utils.progress import Progress
 logger = get_logger(__name__)
 
 _FEATURES, _FACTS = "features.npy", "facts.json"
-_BATCH = 16
+_BATCH_SIZE = 16  # clips
 Embed = Callable[[torch.Tensor], torch.Tensor]
 
 
-def cache_key(cfg: CfgNode, network: nn.Module, clips: FewShotClips) -> str:
+@dataclass(frozen=True)
+class FeatureCache:
+    """``embeddings`` ``N …`` float32 in list order, mapped from a file; rows of ``unreadable``
+    clips, which are known by index, are zero."""
+
+    embeddings: np.ndarray
+    unreadable: dict[int, BadItem]
+
+
+def cache_key(cfg: CfgNode, network: nn.Module, item_list: ItemList, reader: ClipReader) -> str:
     """Changes with anything that changes an embedding: weights, clips, frames, pixels, method."""
+    network = unwrap(network)
     digest = hashlib.sha256()
-    for name, value in sorted(unwrap(network).base.state_dict().items()):
+    for name, value in sorted(network.base.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     harmless = keys_without_effect()
-    settings = {k: v for k, v in cfg.DATA.items() if f"DATA.{k}" not in harmless}
-    kept = [
-        settings,
+    data = {k: v for k, v in cfg.DATA.items() if f"DATA.{k}" not in harmless}
+    settings = [
+        data,
         cfg.MODEL.MODEL_NAME,
-        unwrap(network).kind,
+        network.embedding_type,
         cfg.RNG_SEED,
         cfg.FEWSHOT.TEST_JITTER,
         cfg.TRAIN.MIXED_PRECISION,
-        clips.reader.backend,
+        reader.backend,
     ]
-    digest.update(json.dumps(kept, sort_keys=True, default=str).encode())
-    for item in clips.items:
+    digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
+    for item in item_list.items:
         digest.update(f"{item.path}\t{file_stamp(item.path)}\n".encode())
     return digest.hexdigest()[:16]
 
 
-def open_cache(cfg: CfgNode, network: nn.Module, clips: FewShotClips, embed: Embed) -> FeatureCache:
-    """The cache of these clips below FEWSHOT.CACHE, built if it is not there.
+def open_cache(
+    cfg: CfgNode, network: nn.Module, item_list: ItemList, reader: ClipReader, embed: Embed
+) -> FeatureCache:
+    """The cache of a list of clips below FEWSHOT.CACHE; it is built if it is not there.
 
-    ``embed`` takes uint8 clips ``B 3 T H W``. Processes that build the same cache at once do not
-    disturb each other: the first to finish is kept.
+    ``reader`` gives the clips, ``embed`` turns uint8 clips ``B 3 T H W`` into embeddings ``B …``.
+    Processes that build the same cache at once do not disturb each other: the first to finish is
+    used by all. UserError if a cache cannot be read, or none of the clips.
     """
-    folder = make_dirs(cfg.FEWSHOT.CACHE, "FEWSHOT.CACHE")
-    place = folder / cache_key(cfg, network, clips)
-    if not place.exists():
-        _build(place, clips, embed)
-    return _read(place, clips)
+    caches = make_dirs(cfg.FEWSHOT.CACHE, "FEWSHOT.CACHE")
+    folder = caches / cache_key(cfg, network, item_list, reader)
+    if not folder.exists():
+        _build(folder, item_list, reader, embed)
+    return _read(folder, len(item_list.items))
 
 
-def _read(place: Path, clips: FewShotClips) -> FeatureCache:
+def _read(folder: Path, num_clips: int) -> FeatureCache:
     try:
-        facts = json.loads((place / _FACTS).read_text())
-        features = np.load(place / _FEATURES, mmap_mode="r")
-        bad = {row["index"]: BadItem(**row) for row in facts["bad"]}
-        if len(features) != len(clips.items):
-            raise ValueError(f"holds {len(features)} clips of {len(clips.items)}")
+        facts = json.loads((folder / _FACTS).read_text())
+        embeddings = np.load(folder / _FEATURES, mmap_mode="r")
+        unreadable = {row["index"]: BadItem(**row) for row in facts["bad"]}
+        if len(embeddings) != num_clips:
+            raise ValueError(f"holds {len(embeddings)} clips of {num_clips}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{place} cannot be read: {error}", "remove it, it is built again", "FEWSHOT.CACHE"
+            f"{folder} cannot be read: {error}", "remove it, it is built again", "FEWSHOT.CACHE"
         ) from error
-    logger.info("embeddings of %d clips from %s", len(features), place)
-    return FeatureCache(features, bad)
+    logger.info("embeddings of %d clips from %s", num_clips, folder)
+    return FeatureCache(embeddings, unreadable)
 
 
-def _build(place: Path, clips: FewShotClips, embed: Embed) -> None:
-    part = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
+def _build(folder: Path, item_list: ItemList, reader: ClipReader, embed: Embed) -> None:
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        bad = _write(part, clips, embed)
-        (part / _FACTS).write_text(json.dumps({"bad": [vars(item) for item in bad]}))
+        bad = _write(unfinished / _FEATURES, item_list, reader, embed)
+        (unfinished / _FACTS).write_text(json.dumps({"bad": [vars(item) for item in bad]}))
         try:
-            os.rename(part, place)
+            os.rename(unfinished, folder)
         except OSError:
-            if not place.exists():
+            if not folder.exists():
                 raise
-            logger.info("%s was built by another process meanwhile", place)
+            logger.info("%s was built by another process in the meantime", folder)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _write(part: Path, clips: FewShotClips, embed: Embed) -> list[BadItem]:
-    """Embed all clips into ``part``; gives those that cannot be read."""
-    bar = Progress("embedding clips", -(-len(clips.items) // _BATCH), 10)
-    features: np.ndarray | None = None
+def _write(file: Path, item_list: ItemList, reader: ClipReader, embed: Embed) -> list[BadItem]:
+    """Write the embeddings of all clips into ``file``; returns the clips that cannot be read."""
+    items = item_list.items
+    bar = Progress("embedding clips", -(-len(items) // _BATCH_SIZE), 10)
+    embeddings: np.ndarray | None = None
     bad: list[BadItem] = []
-    for begin in range(0, len(clips.items), _BATCH):
-        videos, places = [], []
-        for index in range(begin, min(begin + _BATCH, len(clips.items))):
+    for start in range(0, len(items), _BATCH_SIZE):
+        videos, indices = [], []
+        for index in range(start, min(start + _BATCH_SIZE, len(items))):
+            item = items[index]
             try:
-                videos.append(clips.clip(index, 0))
-                places.append(index)
+                videos.append(reader.read(item, 0, index)["video"])
+                indices.append(index)
             except VideoError as error:
-                item = clips.items[index]
                 bad.append(BadItem(index, item.path, item.line, error.cause))
         if videos:
-            made = embed(torch.stack(videos)).float().cpu().numpy()
-            if features is None:
-                shape = (len(clips.items), *made.shape[1:])
-                features = np.lib.format.open_memmap(
-                    part / _FEATURES, "w+", dtype=np.float32, shape=shape
-                )
-            features[places] = made
-        bar.update(begin // _BATCH + 1, "")
+            batch = embed(torch.stack(videos)).float().cpu().numpy()
+            if embeddings is None:
+                shape = (len(items), *batch.shape[1:])
+                embeddings = np.lib.format.open_memmap(file, "w+", dtype=np.float32, shape=shape)
+            embeddings[indices] = batch
+        bar.update(start // _BATCH_SIZE + 1, "")
     bar.close()
-    if features is None:
-        raise UserError(f"none of {len(clips.items)} clips can be read", "", clips.item_list.source)
-    features.flush()
+    if embeddings is None:
+        raise UserError(f"none of {len(items)} clips can be read", "", item_list.source)
+    embeddings.flush()
     return bad

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from slowfast.config.compat import current_name
 from slowfast.config.node import CfgNode
 from slowfast.config.schema import keys_without_effect
 from slowfast.engine.state import RunFingerprint
@@ -57,9 +58,11 @@ def check_resumable(
 def changed_keys(cfg: CfgNode, saved: str) -> dict[str, tuple[Any, Any]]:
     """Keys whose value differs from that of the saved YAML text: (old, new).
 
-    Keys that only one of them knows belong to different versions of the program.
+    Renamed keys are compared under today's names. Keys that only one of them knows belong to
+    different versions of the program.
     """
-    old = _flat(yaml.safe_load(saved) or {})
+    flat = _flat(yaml.safe_load(saved) or {})
+    old = {current_name(key): value for key, value in flat.items()}
     new = cfg.flat()
     return {
         key: (old[key], value)

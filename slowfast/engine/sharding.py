@@ -26,7 +26,7 @@ def shard(cfg: CfgNode, runtime: Runtime, network: nn.Module) -> nn.Module:
     if runtime.world == 1 or cfg.DIST.STRATEGY != "fsdp":
         return network
     mesh = init_device_mesh(runtime.device.type, (runtime.world,))
-    for module in list(network.modules()):
+    for module in reversed(list(network.modules())):  # inner blocks before those around them
         if isinstance(module, (nn.ModuleList, nn.Sequential)):
             for block in module.children():
                 if any(True for _ in block.parameters()) and not _is_container(block):

@@ -1,6 +1,6 @@
-"""The attention head of STAF (arXiv 2112.04585): support and query maps look at each other.
+"""STAF (arXiv 2112.04585): cross-attention between support and query feature maps.
 
-Maps are flattened over their positions, ``L = d*h*w``; tasks stand on the first axis.
+N episodes, K classes, Q queries, C channels; maps are flattened to their ``L = d*h*w`` positions.
 """
 
 from __future__ import annotations
@@ -13,38 +13,38 @@ import torch.nn.functional as F
 from torch import nn
 
 _TEMPERATURE = 0.025
-_HIDDEN = 6
+_HIDDEN_CHANNELS = 6
 
 
-class _Fusion(nn.Module):
+class _ConvNorm(nn.Module):
     """1x1 convolution and batch normalisation, under the published names."""
 
-    def __init__(self, positions: int):
+    def __init__(self, num_positions: int):
         super().__init__()
-        self.conv = nn.Conv2d(positions, _HIDDEN, 1)
-        self.bn = nn.BatchNorm2d(_HIDDEN)
+        self.conv = nn.Conv2d(num_positions, _HIDDEN_CHANNELS, 1)
+        self.bn = nn.BatchNorm2d(_HIDDEN_CHANNELS)
 
 
 class MapAttention(nn.Module):
-    """How much every position of a map matters, seen from another map: 1 to 2.
+    """Attention over the positions of a map, from its similarities with another map."""
 
-    Quirk of the release, kept because its weights need it: batch normalisation is left out where
-    the caller says so (a single query's self-attention).
-    """
-
-    def __init__(self, positions: int):
+    def __init__(self, num_positions: int):
         super().__init__()
-        self.conv1 = _Fusion(positions)
-        self.conv2 = nn.Conv2d(_HIDDEN, positions, 1)
+        self.conv1 = _ConvNorm(num_positions)
+        self.conv2 = nn.Conv2d(_HIDDEN_CHANNELS, num_positions, 1)
         for conv in (self.conv1.conv, self.conv2):
             nn.init.normal_(conv.weight, std=math.sqrt(2 / conv.out_channels))
 
-    def forward(self, cosines: torch.Tensor, normalised: bool) -> torch.Tensor:
-        """Cosines ``… L_x L_y`` between positions -> attention of X's positions, ``… L_x``."""
+    def forward(self, cosines: torch.Tensor, normalize: bool) -> torch.Tensor:
+        """Cosines ``… L_x L_y`` between positions -> weights of X's positions ``… L_x``, 1 to 2.
+
+        ``normalize`` False leaves out the batch normalisation, as the release does for a single
+        map; its weights need that.
+        """
         shape = cosines.shape
         mean = cosines.mean(-2).flatten(0, -2)[..., None, None]  # M L_y 1 1
         hidden = self.conv1.conv(mean)
-        if normalised:
+        if normalize:
             hidden = self.conv1.bn(hidden)
         weight = self.conv2(F.relu(hidden)).view(*shape[:-2], 1, shape[-1])
         scores = (cosines * weight).mean(-1)
@@ -52,59 +52,77 @@ class MapAttention(nn.Module):
 
 
 @dataclass(frozen=True)
-class AttendedEpisode:
-    """Maps after attention: prototypes ``N Q K C L`` and queries ``N Q K C L`` as the others make
-    them, and each by itself, ``N K C L`` and ``N Q C L``."""
+class AttendedMaps:
+    """Feature maps after attention.
+
+    ``prototypes`` and ``queries``, ``N Q K C L``: each pair after cross-attention;
+    ``self_prototypes`` ``N K C L`` and ``self_queries`` ``N Q C L``: after self-attention.
+    """
 
     prototypes: torch.Tensor
     queries: torch.Tensor
-    own_prototypes: torch.Tensor
-    own_queries: torch.Tensor
+    self_prototypes: torch.Tensor
+    self_queries: torch.Tensor
 
 
 class StafHead(nn.Module):
-    """``cam`` and ``classifier``; L follows from backbone and clip."""
+    """STAF's attention (``cam``) and its classifier of the training classes.
 
-    def __init__(self, channels: int, positions: int, classes: int, scale: float, alpha: float):
+    Args:
+        channels, num_positions: C and L of the maps.
+        num_classes: training classes.
+        scale: factor of the cosines (``scale_cls``).
+        self_weight: weight of the similarity after self-attention (``alpha``).
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        num_positions: int,
+        num_classes: int,
+        scale: float = 7.0,
+        self_weight: float = 1.0,
+    ):
         super().__init__()
-        self.cam = MapAttention(positions)
-        self.classifier = nn.Conv3d(channels, classes, 1)
-        self.scale, self.alpha = scale, alpha
+        self.cam = MapAttention(num_positions)
+        self.classifier = nn.Conv3d(channels, num_classes, 1)
+        self.scale, self.self_weight = scale, self_weight
 
-    def attend(self, prototypes: torch.Tensor, queries: torch.Tensor) -> AttendedEpisode:
-        """Prototypes ``N K C L`` and queries ``N Q C L`` -> what attention makes of them."""
-        way, count = prototypes.shape[1], queries.shape[1]
+    def attend(self, prototypes: torch.Tensor, queries: torch.Tensor) -> AttendedMaps:
+        """Cross- and self-attention of prototypes ``N K C L`` and queries ``N Q C L``."""
+        several_classes, several_queries = prototypes.shape[1] > 1, queries.shape[1] > 1
         p, q = (F.normalize(x, dim=2) for x in (prototypes, queries))
-        own_p = prototypes * self.cam(p.mT @ p, way > 1)[:, :, None]
-        own_q = queries * self.cam(q.mT @ q, count > 1)[:, :, None]
+        self_p = prototypes * self.cam(p.mT @ p, several_classes)[:, :, None]
+        self_q = queries * self.cam(q.mT @ q, several_queries)[:, :, None]
         cosines = p[:, None].mT @ q[:, :, None]  # N Q K L_p L_q
-        of_p = self.cam(cosines, way > 1)
-        of_q = self.cam(cosines.mT, way > 1)
-        return AttendedEpisode(
-            prototypes[:, None] * of_p[..., None, :],
-            queries[:, :, None] * of_q[..., None, :],
-            own_p,
-            own_q,
+        p_weights = self.cam(cosines, several_classes)
+        q_weights = self.cam(cosines.mT, several_classes)
+        return AttendedMaps(
+            prototypes[:, None] * p_weights[..., None, :],
+            queries[:, :, None] * q_weights[..., None, :],
+            self_p,
+            self_q,
         )
 
-    def similarity(self, episode: AttendedEpisode) -> torch.Tensor:
-        """``N Q K``: scaled cosines of the pooled maps, attended by others and by themselves."""
-        cross = F.cosine_similarity(episode.prototypes.mean(-1), episode.queries.mean(-1), dim=-1)
-        own_p, own_q = episode.own_prototypes.mean(-1), episode.own_queries.mean(-1)
-        own = F.cosine_similarity(own_p[:, None], own_q[:, :, None], dim=-1)
-        return self.scale * (cross + self.alpha * own)
+    def similarity(self, maps: AttendedMaps) -> torch.Tensor:
+        """Scaled cosines of the pooled maps: ``N Q K``."""
+        cross = F.cosine_similarity(maps.prototypes.mean(-1), maps.queries.mean(-1), dim=-1)
+        self_p, self_q = maps.self_prototypes.mean(-1), maps.self_queries.mean(-1)
+        self_similarity = F.cosine_similarity(self_p[:, None], self_q[:, :, None], dim=-1)
+        return self.scale * (cross + self.self_weight * self_similarity)
 
-    def position_scores(self, episode: AttendedEpisode) -> torch.Tensor:
-        """``N Q K L``: the same, but the query keeps its positions (training)."""
-        cross = F.cosine_similarity(
-            episode.prototypes.mean(-1, keepdim=True), episode.queries, dim=-2
-        )
-        own_p = episode.own_prototypes.mean(-1, keepdim=True)[:, None]  # N 1 K C 1
-        own = F.cosine_similarity(own_p, episode.own_queries[:, :, None], dim=-2)
-        return self.scale * (cross + self.alpha * own)
+    def position_scores(self, maps: AttendedMaps) -> torch.Tensor:
+        """:meth:`similarity` with each position of the query, for training: ``N Q K L``."""
+        cross = F.cosine_similarity(maps.prototypes.mean(-1, keepdim=True), maps.queries, dim=-2)
+        self_p = maps.self_prototypes.mean(-1, keepdim=True)[:, None]  # N 1 K C 1
+        self_similarity = F.cosine_similarity(self_p, maps.self_queries[:, :, None], dim=-2)
+        return self.scale * (cross + self.self_weight * self_similarity)
 
-    def global_logits(self, episode: AttendedEpisode, labels: torch.Tensor) -> torch.Tensor:
-        """``N*Q classes L``: training classes of each query, seen by its true class (N Q)."""
-        index = labels[:, :, None, None, None].expand(-1, -1, 1, *episode.queries.shape[-2:])
-        true = episode.queries.gather(2, index).flatten(0, 2)  # N*Q C L
-        return self.classifier(true[..., None, None]).flatten(2)
+    def global_logits(self, maps: AttendedMaps, labels: torch.Tensor) -> torch.Tensor:
+        """Training classes at each position of each query: ``N*Q num_classes L``.
+
+        ``labels`` ``N Q``: the class whose prototype attends to the query, its true one.
+        """
+        index = labels[:, :, None, None, None].expand(-1, -1, 1, *maps.queries.shape[-2:])
+        queries = maps.queries.gather(2, index).flatten(0, 2)  # N*Q C L
+        return self.classifier(queries[..., None, None]).flatten(2)

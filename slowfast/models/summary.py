@@ -83,11 +83,13 @@ def measure_model(
 ) -> ModelSize:
     """Count parameters, and operations on one view ``1 3 num_frames crop_size crop_size``.
 
-    ``forward`` is what is measured, e.g. ``model.forward_features``; by default ``model`` itself.
+    ``forward`` is what is measured, e.g. ``model.forward_features``; by default ``model`` itself,
+    of a few-shot network its method ``embed``.
     Runs in evaluation mode on the device of the network, which is left as it was.
     """
     device = next(model.parameters()).device
     video = torch.zeros(1, 3, num_frames, crop_size, crop_size, device=device)
+    forward = forward or getattr(model, "embed", None)
     measured = model if forward is None else _Measured(model, forward)
     was_training = model.training
     model.eval()

@@ -104,10 +104,10 @@ class EvalPipeline:
     crops: tuple[int, ...]
     antialias: bool
     keep_aspect: bool = True
-    rounded: bool = False  # a single central crop as image libraries place it
+    torchvision_center_crop: bool = False  # one central crop, rounded as torchvision does
 
     def _box(self, height: int, width: int, which: int) -> clip_ops.Box:
-        if self.rounded:
+        if self.torchvision_center_crop:
             return clip_ops.centre_crop_box(height, width, self.size)
         return clip_ops.uniform_crop_box(height, width, self.size, which)
 
@@ -161,11 +161,11 @@ def build_train_pipeline(cfg: CfgNode) -> TrainPipeline:
     )
 
 
-def build_val_pipeline(cfg: CfgNode) -> EvalPipeline:
+def build_val_pipeline(cfg: CfgNode, torchvision_center_crop: bool = False) -> EvalPipeline:
     """One central crop of the training size."""
-    data = cfg.DATA
-    side = max(data.TRAIN_JITTER_SCALES[0], data.TRAIN_CROP_SIZE)
-    return EvalPipeline(side, data.TRAIN_CROP_SIZE, (1,), data.ANTIALIAS, data.KEEP_ASPECT)
+    data, size = cfg.DATA, cfg.DATA.TRAIN_CROP_SIZE
+    side = max(data.TRAIN_JITTER_SCALES[0], size)
+    return EvalPipeline(side, size, (1,), data.ANTIALIAS, data.KEEP_ASPECT, torchvision_center_crop)
 
 
 def build_test_pipeline(cfg: CfgNode, crops_fill_frame: bool) -> EvalPipeline:

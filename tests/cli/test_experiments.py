@@ -58,9 +58,9 @@ FROM_SCRATCH = {
 # Few-shot recipes keep their protocol; the published lists give way to the embedded one.
 FEWSHOT = {
     "FEWSHOT.SPLIT": "",
-    "FEWSHOT.TRAIN_TASKS": 2,
-    "FEWSHOT.VAL_TASKS": 2,
-    "FEWSHOT.TEST_TASKS": 3,
+    "FEWSHOT.TRAIN_EPISODES": 2,
+    "FEWSHOT.VAL_EPISODES": 2,
+    "FEWSHOT.TEST_EPISODES": 3,
     "FEWSHOT.SHOT": 1,
     "SOLVER.ACCUM_STEPS": 1,
 }

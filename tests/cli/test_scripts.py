@@ -106,7 +106,7 @@ COMPARISONS = [
     (
         "quickstart_fewshot",
         {"METHODS": "fewshot fewshot_otam"},
-        ["FEWSHOT.TRAIN_TASKS", "2", "FEWSHOT.VAL_TASKS", "2", "FEWSHOT.TEST_TASKS", "5"],
+        ["FEWSHOT.TRAIN_EPISODES", "2", "FEWSHOT.VAL_EPISODES", "2", "FEWSHOT.TEST_EPISODES", "5"],
         ["fewshot", "fewshot_otam"],
     ),
 ]

@@ -125,6 +125,9 @@ def test_keys_left_out():
         (["SOLVER.CLIP_GRADIENT", "20"], "SOLVER.CLIP_GRAD_L2NORM", 20.0),
         (["MODEL.FINETUNING", "True"], "MODEL.FINETUNNING", True),
         (["MODEL.FINETUNNING", "True"], "MODEL.FINETUNNING", True),
+        (["FEWSHOT.TRAIN_TASKS", "7"], "FEWSHOT.TRAIN_EPISODES", 7),
+        (["FEWSHOT.VAL_TASKS", "7"], "FEWSHOT.VAL_EPISODES", 7),
+        (["FEWSHOT.TEST_TASKS", "7"], "FEWSHOT.TEST_EPISODES", 7),
     ],
 )
 def test_old_names_and_values(old, key, value):

@@ -44,7 +44,7 @@ def test_differences_of_the_same_episodes():
 
 
 def test_unequal_numbers_cannot_be_paired():
-    with pytest.raises(AssertionError):
+    with pytest.raises(ValueError):
         paired_difference([1.0], [1.0, 2.0])
 
 

@@ -1,31 +1,32 @@
-"""Few-shot heads against hand-computed values and plain definitions; their weights."""
+"""Few-shot networks: every method over its embeddings, their weights, methods of users."""
 
 from __future__ import annotations
 
-import math
+import inspect
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from slowfast.config.load import load_config
-from slowfast.layers.prototypes import alignment_cost, cosine_logits, euclidean_logits, otam_logits
-from slowfast.layers.staf import StafHead
-from slowfast.models.fewshot import Episode, build_fewshot
+from slowfast.models import build_model
+from slowfast.models.fewshot import EpisodeTargets, build_fewshot, split_episode
+from slowfast.models.fewshot_heads import (
+    FEWSHOT_REGISTRY,
+    EpisodeOutput,
+    FewShotHead,
+    StafFewShotHead,
+)
+from slowfast.models.summary import measure_model
 from slowfast.models.weights.loader import load_state
 from slowfast.utils.errors import UserError
 from tests.conftest import words
+from tests.fewshot import TINY_FEWSHOT
 
-TINY = {
-    "NUM_GPUS": 0,
-    "TASK": "fewshot",
-    "MODEL.MODEL_NAME": "ResNet3D",
-    "RESNET3D.DEPTH": 10,
-    "RESNET3D.WIDEN_FACTOR": 0.125,
-    "RESNET3D.CONV1_T_SIZE": 3,
-    "DATA.NUM_FRAMES": 4,
+TINY = TINY_FEWSHOT | {
     "DATA.TRAIN_CROP_SIZE": 48,
     "DATA.TEST_CROP_SIZE": 48,
-    "FEWSHOT.WAY": 3,
+    "DATA.TRAIN_JITTER_SCALES": [48, 52],
     "TSN.BACKBONE": "timm/test_byobnet",
     "TSN.INPUT": "data",
     "TSN.PARTIAL_BN": False,
@@ -39,152 +40,188 @@ METHODS = [
     {"FEWSHOT.METHOD": "trx", "MODEL.MODEL_NAME": "TSN", "FEWSHOT.TRX_DIM": 16},
     {"FEWSHOT.METHOD": "staf", "MODEL.MODEL_NAME": "TSN"},
 ]
+WAY = 3
 
 
-def build(extra, classes=6, seed=0):
+def build(extra, num_classes=6, seed=0):
     cfg = load_config(overrides=words(TINY | extra))
     torch.manual_seed(seed)
-    return cfg, build_fewshot(cfg, classes, "cpu")
+    return build_fewshot(cfg, num_classes, "cpu")
 
 
-def episode(shot=1, queries=2, way=3, seed=1):
+def clips(shot=1, queries=2, seed=1):
     generator = torch.Generator().manual_seed(seed)
-    video = torch.randn(way * shot + queries, 3, 4, 48, 48, generator=generator)
-    labels = torch.arange(queries) % way
-    return Episode(video, way, labels, labels + 1)
+    return torch.randn(WAY * shot + queries, 3, 4, 48, 48, generator=generator)
+
+
+def targets(queries=2):
+    labels = torch.arange(queries)[None] % WAY
+    return EpisodeTargets(labels, labels + 1)
 
 
 @pytest.mark.parametrize("extra", METHODS)
-def test_every_method_learns_a_task(extra):
-    _, model = build(extra)
-    given = episode()
-    model.train()
+def test_every_method_learns_an_episode(extra):
+    model = build(extra).train()
     optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
     history = []
     for _ in range(45):
-        logits, losses = model(given)
-        assert logits.shape == (2, 3)
-        loss = sum(losses.values())
+        scores = model(clips(), WAY, 2, targets())
+        assert scores.logits.shape == (1, 2, 3)
+        loss = sum(scores.losses.values())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         history.append(loss.item())
-    assert min(history) < 0.8 * history[0] and math.isfinite(history[-1])
+        if history[-1] < 0.8 * history[0]:
+            break
+    assert history[-1] < 0.8 * history[0]
 
 
 @pytest.mark.parametrize("extra", METHODS)
 def test_what_is_trained_gets_a_gradient(extra):
-    """Several processes would wait for the gradients of others for ever."""
-    _, model = build(extra)
-    sum(model.train()(episode())[1].values()).backward()
+    """Several processes would wait for missing gradients for ever."""
+    model = build(extra).train()
+    sum(model(clips(), WAY, 2, targets()).losses.values()).backward()
     idle = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert not idle and any(p.requires_grad for p in model.base.parameters())
-    others = [n for n, p in model.named_parameters() if not p.requires_grad]
+    frozen = [n for n, p in model.named_parameters() if not p.requires_grad]
     assert all(
         ".norm_v." in n or n.startswith(("base.fc.", "base.new_fc.", "base.consensus."))
-        for n in others
+        for n in frozen
     )
 
 
 @pytest.mark.parametrize("extra", METHODS)
-def test_order_of_shots_does_not_matter_but_that_of_classes_does(extra):
-    _, model = build(extra)
-    model.eval()
-    given = episode(shot=2)
-    shots = given.video.clone()
-    shots[:6] = given.video[[1, 0, 3, 2, 5, 4]]
-    classes = given.video.clone()
-    classes[:6] = given.video[[2, 3, 0, 1, 4, 5]]
+def test_labels_change_losses_and_no_logits(extra):
+    """Without labels there are the same logits and no losses."""
+    model = build(extra).eval()
     with torch.no_grad():
-        logits = model(given)[0]
-        assert torch.allclose(model(given._replace(video=shots))[0], logits, atol=1e-4)
-        swapped = model(given._replace(video=classes))[0]
-    assert torch.allclose(swapped, logits[:, [1, 0, 2]], atol=1e-4)
+        plain = model(clips(), WAY, 2)
+        one = model(clips(), WAY, 2, targets())
+        labels = torch.tensor([[2, 0]])
+        other = model(clips(), WAY, 2, EpisodeTargets(labels, labels))
+    assert plain.losses == {}
+    assert torch.equal(plain.logits, one.logits) and torch.equal(plain.logits, other.logits)
+    assert one.losses["loss_episode"] != other.losses["loss_episode"]
+
+
+def test_no_head_takes_labels_in_its_forward_pass():
+    for name in FEWSHOT_REGISTRY:
+        head = FEWSHOT_REGISTRY.get(name)
+        assert list(inspect.signature(head.forward).parameters) == ["self", "support", "queries"]
+
+
+@pytest.mark.parametrize("extra", METHODS)
+def test_order_of_shots_does_not_matter_but_that_of_classes_does(extra):
+    model = build(extra).eval()
+    video = clips(shot=2)
+    shots, classes = video.clone(), video.clone()
+    shots[:6] = video[[1, 0, 3, 2, 5, 4]]
+    classes[:6] = video[[2, 3, 0, 1, 4, 5]]
+    with torch.no_grad():
+        logits = model(video, WAY, 2).logits
+        assert torch.allclose(model(shots, WAY, 2).logits, logits, atol=1e-4)
+        swapped = model(classes, WAY, 2).logits
+    assert torch.allclose(swapped, logits[..., [1, 0, 2]], atol=1e-4)
     assert not torch.allclose(swapped, logits, atol=1e-6)
 
 
-def test_prototypes_by_hand():
-    support = torch.tensor([[[[1.0, 0.0]], [[0.0, 2.0]]]])
-    query = torch.tensor([[[1.0, 1.0]]])
-    assert euclidean_logits(support, query)[0, 0].tolist() == [-1.0, -2.0]
-    cosines = cosine_logits(support, query)[0, 0]
-    assert torch.allclose(cosines, torch.tensor([0.70711, 0.70711]), atol=0.01)
+@pytest.mark.parametrize("extra", METHODS)
+def test_embeddings_of_several_episodes_through_the_head(extra):
+    """As cached embeddings go: the same logits as from the clips of each episode."""
+    model = build(extra).eval()
+    episodes = [clips(seed=seed) for seed in (1, 2)]
+    with torch.no_grad():
+        embeddings = torch.stack([model.embed(video) for video in episodes])
+        logits = model.head(*split_episode(embeddings, WAY, 2)).logits
+        for row, video in zip(logits, episodes):
+            assert torch.allclose(row, model(video, WAY, 2).logits[0], atol=1e-5)
 
 
-def hard_alignment(distances):
-    """The cheapest path by trying all of them (the limit of no smoothing)."""
-    rows, columns = distances.shape
-    best = math.inf
-    padded = torch.cat([torch.zeros(rows, 1), distances, torch.zeros(rows, 1)], dim=1)
-
-    def walk(row, column, cost):
-        nonlocal best
-        cost = cost + float(padded[row, column])
-        if (row, column) == (rows - 1, columns + 1):
-            best = min(best, cost)
-            return
-        if column <= columns:
-            walk(row, column + 1, cost)
-        if row + 1 < rows and column <= columns:
-            walk(row + 1, column + 1, cost)
-        if row + 1 < rows and column in (0, columns + 1):
-            walk(row + 1, column, cost)
-        if row + 1 < rows and column == 1:
-            walk(row + 1, column, cost)
-
-    walk(0, 0, 0.0)
-    return best
+def test_an_episode_is_split_by_class():
+    embeddings = torch.arange(8)[None, :, None]
+    support, queries = split_episode(embeddings, 3, 2)
+    assert support[0, :, :, 0].tolist() == [[0, 1], [2, 3], [4, 5]]
+    assert queries[0, :, 0].tolist() == [6, 7]
 
 
-def test_alignment_is_the_cheapest_path():
-    generator = torch.Generator().manual_seed(3)
-    for rows in (2, 3, 4):
-        distances = torch.rand(rows, rows, generator=generator)
-        soft = alignment_cost(distances, 1e-4).item()
-        assert soft == pytest.approx(hard_alignment(distances), abs=1e-3)
-
-
-def test_alignment_of_many_frames_is_finite():
-    """Written with plain exponentials it is infinite from about twelve frames on."""
-    logits = otam_logits(torch.randn(1, 2, 1, 32, 8), torch.randn(1, 1, 32, 8))
-    assert torch.isfinite(logits).all()
-
-
-def test_alignment_sees_the_order_of_frames():
-    frames = torch.eye(6)[None, None]
-    support = torch.stack([torch.eye(6), torch.eye(6).flip(0)])[None, :, None]
-    logits = otam_logits(support, frames[:, 0][:, None])[0, 0]
-    assert logits[0] > logits[1] + 0.5
-
-
-def test_a_single_query_leaves_normalisation_out():
-    """The release's quirk: with one query its own attention is not normalised."""
+def test_losses_of_staf_against_loops():
     torch.manual_seed(0)
-    head = StafHead(8, 4, 5, 7.0, 1.0).eval()
-    head.cam.conv1.bn.running_mean.fill_(3.0)
-    prototypes, queries = torch.randn(1, 3, 8, 4), torch.randn(1, 2, 8, 4)
-    both = head.attend(prototypes, queries)
-    alone = head.attend(prototypes, queries[:, :1])
-    assert torch.allclose(both.queries[:, :1], alone.queries, atol=1e-6)
-    assert not torch.allclose(both.own_queries[:, :1], alone.own_queries, atol=1e-4)
+    head = StafFewShotHead(8, 4, num_classes=5, episode_loss_weight=0.5)
+    support, queries = torch.randn(1, 3, 2, 8, 4), torch.randn(1, 2, 8, 4)
+    labels, global_labels = torch.tensor([[2, 0]]), torch.tensor([[4, 1]])
+    output = head(support, queries)
+    losses = head.losses(output, labels, global_labels)
+    scores = head.position_scores(output.context)[0]
+    known = head.global_logits(output.context, labels)
+    episode, over_all = [], []
+    for q in range(2):
+        for position in range(4):
+            episode.append(F.cross_entropy(scores[q, :, position], labels[0, q]))
+            over_all.append(F.cross_entropy(known[q, :, position], global_labels[0, q]))
+    assert torch.allclose(losses["loss_episode"], 0.5 * torch.stack(episode).mean())
+    assert torch.allclose(losses["loss_global"], torch.stack(over_all).mean())
 
 
-def test_tasks_on_one_axis_are_independent():
-    torch.manual_seed(0)
-    head = StafHead(8, 4, 5, 7.0, 0.5).eval()
-    prototypes, queries = torch.randn(6, 3, 8, 4), torch.randn(6, 2, 8, 4)
-    together = head.similarity(head.attend(prototypes, queries))
-    for n in range(6):
-        one = head.similarity(head.attend(prototypes[n : n + 1], queries[n : n + 1]))
-        assert torch.allclose(together[n : n + 1], one, atol=1e-5)
+def test_size_is_that_of_the_embedding_and_the_head():
+    cfg = load_config(overrides=words(TINY))
+    network, base = build({}), build_model(cfg)
+    whole, embedding = (
+        measure_model(network, cfg.DATA.NUM_FRAMES, cfg.DATA.TRAIN_CROP_SIZE),
+        measure_model(base, cfg),
+    )
+    head = sum(p.numel() for p in network.head.parameters())
+    assert whole.parameters == embedding.parameters + head
+    assert whole.gflops == pytest.approx(embedding.gflops, rel=0.01) and whole.gflops > 0
 
 
-def test_attention_is_between_one_and_two():
-    torch.manual_seed(0)
-    head = StafHead(8, 4, 5, 7.0, 0.5).eval()
-    attention = head.cam(torch.rand(2, 3, 4, 4), True)
-    assert (attention >= 1).all() and (attention <= 2).all()
-    assert torch.allclose(attention.sum(-1), torch.full((2, 3), 5.0), atol=1e-5)
+# -- methods and embeddings ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def nearest():
+    """A method of a user, registered for one test."""
+
+    @FEWSHOT_REGISTRY.register("nearest")
+    class NearestClip(FewShotHead):
+        """The nearest clip of a class."""
+
+        embedding_type = "vectors"
+
+        def forward(self, support, queries):
+            pairs = support[:, None] - queries[:, :, None, None]
+            return EpisodeOutput(-pairs.norm(dim=-1).amin(-1))
+
+    yield
+    FEWSHOT_REGISTRY._objects.pop("nearest")
+
+
+def test_a_method_of_one_class(nearest):
+    model = build({"FEWSHOT.METHOD": "nearest"}).eval()
+    video = clips(shot=2)
+    video[6] = video[3]  # the first query is a support clip of class 1
+    with torch.no_grad():
+        scores = model(video, WAY, 2, targets())
+    assert scores.logits[0, 0].argmax() == 1
+    assert scores.logits[0, 0, 1].item() == pytest.approx(0, abs=1e-4)
+    assert list(scores.losses) == ["loss_episode"]
+
+
+@pytest.mark.parametrize(
+    "extra, message",
+    [
+        ({"FEWSHOT.METHOD": "otam"}, "otam compares frames"),
+        ({"MODEL.MODEL_NAME": "FrameAverage"}, "FrameAverage gives .* staf compares maps"),
+    ],
+)
+def test_embeddings_that_a_method_cannot_use(extra, message):
+    with pytest.raises(UserError, match=message):
+        build(extra)
+
+
+def test_frozen_classifier_of_the_embedding():
+    model = build({})
+    assert not model.base.fc.weight.requires_grad and model.base.conv1.weight.requires_grad
 
 
 # -- weights -------------------------------------------------------------------------------------
@@ -192,12 +229,10 @@ def test_attention_is_between_one_and_two():
 
 @pytest.mark.parametrize("prefix", ["", "module."])
 def test_published_embedding_of_other_classes(prefix):
-    from slowfast.models import build_model
-
-    cfg, model = build({})
+    model = build({})
     donor = build_model(load_config(overrides=words(TINY | {"MODEL.NUM_CLASSES": 1139})))
-    state = {k.removeprefix(prefix): v for k, v in donor.state_dict().items()}
-    report = load_state(model, state)
+    state = {prefix + name: value for name, value in donor.state_dict().items()}
+    report = load_state(model, state, clear_patterns=[prefix] if prefix else [])
     assert report.source == "3-D ResNet" and report.share == 1.0 and not report.missing
     assert sorted(report.head) == ["base.fc.bias", "base.fc.weight"]
     assert torch.equal(model.base.layer4[0].conv1.weight, donor.layer4[0].conv1.weight)
@@ -205,8 +240,7 @@ def test_published_embedding_of_other_classes(prefix):
 
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_released_staf_of_other_classes(wrapped):
-    _, donor = build({}, classes=51, seed=3)
-    _, model = build({})
+    donor, model = build({}, num_classes=51, seed=3), build({})
     state = {}
     for name, value in donor.state_dict().items():
         part, _, rest = name.removeprefix("head.").partition(".")
@@ -217,28 +251,15 @@ def test_released_staf_of_other_classes(wrapped):
     assert torch.equal(model.head.cam.conv2.weight, donor.head.cam.conv2.weight)
 
 
-def test_another_size_of_maps_is_told():
-    _, donor = build({"DATA.TRAIN_CROP_SIZE": 96, "DATA.TEST_CROP_SIZE": 96}, seed=3)
-    _, model = build({})
+def test_each_method_names_its_checkpoint_formats():
+    model = build({})
+    assert [source.name for source in model.spec.sources[:1]] == ["STAF"]
+    assert [source.name for source in FEWSHOT_REGISTRY.get("trx").sources] == ["TRX"]
+
+
+def test_another_size_of_maps_is_reported():
+    donor = build({"DATA.TRAIN_CROP_SIZE": 96, "DATA.TRAIN_JITTER_SCALES": [96, 96]}, seed=3)
+    model = build({})
     state = {n.removeprefix("head."): v for n, v in donor.state_dict().items()}
     report = load_state(model, state, min_match=0.5)
     assert "head.cam.conv2.weight" in report.mismatched
-
-
-def test_frozen_classifier_of_the_embedding():
-    _, model = build({})
-    assert not model.base.fc.weight.requires_grad and model.base.conv1.weight.requires_grad
-
-
-@pytest.mark.parametrize(
-    "extra, message",
-    [
-        ({"FEWSHOT.METHOD": "otam"}, "otam compares frames"),
-        ({"MODEL.MODEL_NAME": "FrameAverage"}, "FrameAverage gives .* staf compares maps"),
-        ({"FEWSHOT.METHOD": "trx", "FEWSHOT.TRX_TUPLES": [2, 9]}, "cannot be tuples"),
-        ({"FEWSHOT.CACHE": "c", "FEWSHOT.TEST_JITTER": True}, "draws other frames"),
-    ],
-)
-def test_embeddings_that_a_method_cannot_use(extra, message):
-    with pytest.raises(UserError, match=message):
-        build(extra)

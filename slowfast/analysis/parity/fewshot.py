@@ -1,4 +1,4 @@
-"""Few-shot cases: STAF on clips or on given maps, and the baselines on given frame features."""
+"""Few-shot cases: STAF on clips or on feature maps, and the baselines on frame features."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from torch import nn
 
 from slowfast.config.defaults import get_cfg
 from slowfast.config.node import CfgNode
-from slowfast.models.fewshot import StafComparison, build_comparison, build_fewshot, embed_clips
+from slowfast.models.fewshot import build_fewshot, embed_clips
+from slowfast.models.fewshot_heads import FEWSHOT_REGISTRY, StafFewShotHead
 from slowfast.models.weights.loader import load_state
 
 Tensors = dict[str, torch.Tensor]
@@ -35,7 +36,7 @@ def resnet_words(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_fewshot(record: dict[str, Any]) -> bool:
-    """Whether a case is one of tasks with support and query clips."""
+    """Whether a case is one of episodes with support and query clips."""
     return "way" in record["config"]
 
 
@@ -74,25 +75,26 @@ def _staf(record: dict[str, Any], inputs: Tensors, state: Tensors) -> Tensors:
         support, queries = (inputs[f"{k}_features"].flatten(2) for k in ("support", "query"))
         queries = queries + support[config["query_labels"]]
         classes = config["train_num_classes"]
-        model = head = StafComparison(*support.shape[1:], classes, _configure(words).FEWSHOT)
+        model = head = StafFewShotHead.from_cfg(_configure(words), support.shape[1:], classes)
         head.load_state_dict(state, strict=False)
         head.train(train)
-    labels, known = (torch.tensor([config[k]]) for k in ("query_labels", "query_global_labels"))
+    keys = ("query_labels", "query_global_labels")
+    labels, global_labels = (torch.tensor([config[key]]) for key in keys)
     with torch.set_grad_enabled(train):
-        episode = head.attend(_by_class(support, config["way"]).mean(2), queries[None])
-        losses = head.losses(episode, labels, known)
+        output = head(_by_class(support, config["way"]), queries[None])
+        losses = head.losses(output, labels, global_labels)
         loss = sum(losses.values())
     if train:
         loss.backward()
-    scores = head.position_scores(episode).flatten(0, 1)
+    scores = head.position_scores(output.context).flatten(0, 1)
     outputs = {
-        "similarity": head.similarity(episode),
+        "similarity": output.logits,
         "episode_scores": scores,
         "episode_scores_mean": scores.mean(-1),
         "loss": loss,
         "loss_global": losses["loss_global"],
-        "loss_episode": losses["loss_episode"] / head.weight,
-        "global_logits_mean": head.global_logits(episode, labels).mean(-1),
+        "loss_episode": losses["loss_episode"] / head.episode_loss_weight,
+        "global_logits_mean": head.global_logits(output.context, labels).mean(-1),
     }
     return {name: value.detach() for name, value in outputs.items()} | _gradients(model)
 
@@ -144,19 +146,22 @@ def _baseline(record: dict[str, Any], inputs: Tensors, state: Tensors) -> Tensor
         scale = config.get("feature_scale", 1.0)
         support, queries = support * scale, queries * scale
         cfg = _configure(words)
-        head = build_comparison(cfg, (frames, support.shape[-1]), 0)
+        head = FEWSHOT_REGISTRY.get(method).from_cfg(cfg, (frames, support.shape[-1]), 0)
         head.load_state_dict({f"logits.{k}": v for k, v in state.items()}, strict=False)
     if method == "prototype":
         support, queries = support.mean(1), queries.mean(1)
     head.train(train)
     labels = torch.tensor(config["query_labels"])
     with torch.set_grad_enabled(train):
-        logits, losses = head(_by_class(support, way), queries[None], labels[None], labels[None])
+        output = head(_by_class(support, way), queries[None])
+        losses = head.losses(output, labels[None], labels[None])
         # TRX's loss is the sum over queries.
         loss = losses["loss_episode"] * (len(labels) if method == "trx" else 1)
     if train:
         loss.backward()
-    return {"logits": logits[0].detach(), "loss": loss.detach()} | _gradients(head, "logits.")
+    return {"logits": output.logits[0].detach(), "loss": loss.detach()} | _gradients(
+        head, "logits."
+    )
 
 
 def _trx_on_frames(

@@ -1,10 +1,10 @@
-"""Few-shot recognition: every batch is an episode with classes that were never trained on."""
+"""Few-shot recognition: every batch is an episode of classes that were not trained on."""
 
 from __future__ import annotations
 
 import csv
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,16 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from slowfast.config.node import CfgNode
+from slowfast.config.validate import register_rule
 from slowfast.datasets.batch import Batch
 from slowfast.datasets.embedded_episodes import EmbeddedEpisodes
-from slowfast.datasets.episodes import EpisodeDataset, FewShotClips, collate_episodes, episode_lines
+from slowfast.datasets.episodes import (
+    DecodedEpisodes,
+    EpisodePlan,
+    EpisodeSource,
+    build_clip_reader,
+    collate_episodes,
+)
 from slowfast.datasets.fewshot_lists import (
     SPLITS,
     check_disjoint,
@@ -33,7 +40,9 @@ from slowfast.engine.tasks.base import TASK_REGISTRY, LossOutput, Task, TestRun
 from slowfast.metrics.episodes import EpisodeEvaluator
 from slowfast.metrics.evaluators import EvalResult
 from slowfast.models.base import MODEL_REGISTRY
-from slowfast.models.fewshot import Episode, build_fewshot
+from slowfast.models.fewshot import EpisodeTargets, build_fewshot, split_episode
+from slowfast.models.fewshot_heads import FEWSHOT_REGISTRY
+from slowfast.utils.errors import Problem, UserError
 from slowfast.utils.files import write_atomic, write_text_atomic
 from slowfast.utils.logging import get_logger
 from slowfast.utils.runtime import Runtime
@@ -41,40 +50,38 @@ from slowfast.video.device import build_normalizer
 
 logger = get_logger(__name__)
 
-_EMBEDDED_PER_BATCH = 100  # episodes on cached embeddings
+NAME = "fewshot"
+_EMBEDDED_BATCH_SIZE = 100  # episodes of embeddings that pass through the head together
 
 
 class FewShotData:
-    """Clips of classes, and the episodes that are drawn from them."""
+    """Lists of clips, and the episodes that are drawn from them."""
 
     def __init__(self, cfg: CfgNode, runtime: Runtime):
         self.cfg, self.runtime = cfg, runtime
-        self.clips = functools.cache(self._read_clips)
+        self._item_lists: dict[str, ItemList] = {}
 
     def class_names(self, split: str) -> list[str]:
-        """Training classes are empty where there is no training list and nothing is trained."""
+        """Names in label order; those of training are empty if there is no training list and no
+        training."""
         file = list_file(self.cfg, self._list_of(split))
         if split == "train" and not (self.cfg.TRAIN.ENABLE or file.is_file()):
             return []
         return class_names(file)
 
     def _list_of(self, split: str) -> str:
-        """The list that serves a split: the test list may choose the best weights, as published."""
+        """The split whose list is read: as published, the test list may choose the best weights."""
         return "test" if split == "val" and self.cfg.FEWSHOT.SELECT_ON == "test" else split
 
-    def _read_clips(self, split: str) -> FewShotClips:
-        """The clips of a split."""
-        return FewShotClips(self.cfg, split, self._list_of(split))
+    def item_list(self, split: str) -> ItemList:
+        """The clips of a split; the list is read once."""
+        if split not in self._item_lists:
+            self._item_lists[split] = read_clips(self.cfg, self._list_of(split))
+        return self._item_lists[split]
 
-    def episodes(self, split: str) -> EpisodeDataset:
-        """The episodes of a split."""
-        options = self.cfg.FEWSHOT
-        counts = {
-            "train": options.TRAIN_TASKS,
-            "val": options.VAL_TASKS,
-            "test": options.TEST_TASKS,
-        }
-        return EpisodeDataset(self.cfg, self.clips(split), counts[split])
+    def plan(self, split: str) -> EpisodePlan:
+        """Which episodes a split has."""
+        return EpisodePlan.from_cfg(self.cfg, split, self.item_list(split))
 
     def check(self) -> None:
         used = ["train", "val"] if self.cfg.TRAIN.ENABLE else []
@@ -82,55 +89,66 @@ class FewShotData:
         files = {split: list_file(self.cfg, split) for split in SPLITS}
         check_disjoint({s: f for s, f in files.items() if f.is_file() or s in used})
         for split in used:
-            self.episodes(split)
+            self.plan(split)
 
     def protocol(self, split: str) -> str:
-        """How episodes are made, in words for every result."""
+        """How episodes are made, as a phrase for logs and results."""
         options = self.cfg.FEWSHOT
         count = options.QUERY if split == "train" else options.QUERY_TEST
-        whose = "of every class" if options.QUERY_CLASSES == "all" else "of one class"
-        text = f"{options.WAY}-way {options.SHOT}-shot, {count} queries {whose}"
+        classes = "every class" if options.QUERY_CLASSES == "all" else "one class"
+        text = f"{options.WAY}-way {options.SHOT}-shot, {count} queries of {classes}"
         if split != "train":
             text += ", frames drawn at random" if options.TEST_JITTER else ""
             text += ", selected on test" if options.SELECT_ON == "test" else ""
         return text
 
     def loader(self, split: str) -> DataLoader:
+        reader = build_clip_reader(self.cfg, split)
+        return self.episode_loader(DecodedEpisodes(self.plan(split), reader), batch_size=1)
+
+    def episode_loader(self, episodes: EpisodeSource, batch_size: int) -> DataLoader:
+        """A loader of ``batch_size`` episodes per batch."""
+        split = episodes.plan.split
         return construct_loader(
-            self.cfg, split, self.runtime, self.episodes(split), 1, collate_episodes
+            self.cfg, split, self.runtime, episodes, batch_size, collate_episodes
         )
 
 
 @dataclass
 class EpisodeInputs:
-    """An episode, or several on embeddings, on the device.
+    """An episode, or N episodes of embeddings, on the device.
 
-    ``video``: clips ``K*S+Q 3 T H W``, or ``features``: ``N K*S+Q …``; ``labels`` and
-    ``global_labels``: ``N Q``.
+    ``video``: float clips ``K*S+Q 3 T H W``, or ``features``: ``N K*S+Q …``; ``way``: K;
+    ``targets``: labels of the queries ``N Q``.
     """
 
     video: torch.Tensor | None
     features: torch.Tensor | None
     way: int
-    labels: torch.Tensor
-    global_labels: torch.Tensor
+    targets: EpisodeTargets
 
     @property
     def size(self) -> int:
-        return self.labels.numel()
+        """Queries of all episodes."""
+        return self.targets.labels.numel()
+
+    @property
+    def num_queries(self) -> int:
+        """Queries per episode."""
+        return self.targets.labels.shape[1]
 
 
 class FewShotModule:
-    """Episodes -> logits of the queries."""
+    """Episodes -> logits of the queries; in training also losses."""
 
     def __init__(self, cfg: CfgNode, runtime: Runtime, data: FewShotData):
         self.cfg, self.runtime, self.data = cfg, runtime, data
-        expected = MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME).spec.input_format(cfg)
-        self.normalizer = build_normalizer(cfg, False, expected)
+        input_format = MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME).spec.input_format(cfg)
+        self.normalizer = build_normalizer(cfg, False, input_format)
 
     def build_model(self) -> nn.Module:
-        classes = len(self.data.class_names("train"))
-        return build_fewshot(self.cfg, max(classes, 1), self.runtime.device)
+        num_classes = len(self.data.class_names("train"))
+        return build_fewshot(self.cfg, max(num_classes, 1), self.runtime.device)
 
     def match_classes(self, checkpoint_names: Sequence[str]) -> None:
         """Warn of test classes that the weights were trained on."""
@@ -144,31 +162,29 @@ class FewShotModule:
             )
 
     def begin(self, model: nn.Module, split: str) -> None:
-        pass
+        """Nothing: all of an episode depends on its clips."""
 
     def prepare(self, batch: Batch, split: str, step: int = 0) -> EpisodeInputs:
         device, episode = self.runtime.device, batch.episode
         video = None if batch.video is None else self.normalizer(batch.video, device)
         features = None if episode.features is None else episode.features.to(device)
-        labels, global_labels = batch.label.to(device), episode.global_label.to(device)
-        return EpisodeInputs(video, features, episode.way, labels, global_labels)
+        targets = EpisodeTargets(batch.label.to(device), episode.global_label.to(device))
+        return EpisodeInputs(video, features, episode.way, targets)
 
     def loss(self, model: nn.Module, inputs: EpisodeInputs) -> LossOutput:
-        labels = inputs.labels[0]
-        logits, losses = model(Episode(inputs.video, inputs.way, labels, inputs.global_labels[0]))
-        error = 100 * float((logits.detach().argmax(1) != labels).float().mean())
-        stats = {name: float(value.detach()) for name, value in losses.items()}
-        return LossOutput(sum(losses.values()), inputs.size, stats | {"top1_err": error})
+        """Sum of the losses of the head; figures: each of them, and ``top1_err`` in percent."""
+        scores = model(inputs.video, inputs.way, inputs.num_queries, inputs.targets)
+        predicted = scores.logits.detach().argmax(-1)
+        error = 100 * float((predicted != inputs.targets.labels).float().mean())
+        stats = {name: float(value.detach()) for name, value in scores.losses.items()}
+        return LossOutput(sum(scores.losses.values()), inputs.size, stats | {"top1_err": error})
 
     def predict(self, model: nn.Module, inputs: EpisodeInputs) -> torch.Tensor:
-        """Scores ``N Q K``."""
+        """Logits ``N Q K``, of clips or of embeddings; no label is needed."""
         if inputs.features is None:
-            episode = Episode(inputs.video, inputs.way, inputs.labels[0], inputs.global_labels[0])
-            return model(episode)[0][None]
-        count = inputs.labels.shape[1]
-        support = inputs.features[:, :-count].unflatten(1, (inputs.way, -1))
-        queries = inputs.features[:, -count:]
-        return unwrap(model).head(support, queries, inputs.labels, inputs.labels)[0]
+            return model(inputs.video, inputs.way, inputs.num_queries).logits
+        head = unwrap(model).head
+        return head(*split_episode(inputs.features, inputs.way, inputs.num_queries)).logits
 
     def picture(self, inputs: EpisodeInputs, split: str) -> torch.Tensor:
         return self.normalizer.picture(inputs.video)
@@ -202,10 +218,10 @@ class FewShotReport:
         return text, entries
 
     def save(self, test: TestRun, evaluator: EpisodeEvaluator) -> None:
-        """``episodes.csv`` (what tools/compare_runs.py reads) and ``classes.csv``."""
+        """``episodes.csv``, which tools/compare_runs.py reads, and ``classes.csv``."""
         folder, accuracy = Path(self.cfg.OUTPUT_DIR), evaluator.accuracy
-        rows = [[number, f"{accuracy[number]:.4f}"] for number in sorted(accuracy)]
-        _write_csv(folder / "episodes.csv", ["episode", "accuracy"], rows)
+        per_episode = [[number, f"{accuracy[number]:.4f}"] for number in sorted(accuracy)]
+        _write_csv(folder / "episodes.csv", ["episode", "accuracy"], per_episode)
         names = self.data.class_names("test")
         per_class = [
             [names[label], count, f"{100 * correct / count:.2f}"]
@@ -222,7 +238,7 @@ def _write_csv(path: Path, header: list[str], rows: list[list[Any]]) -> None:
     write_atomic(path, write)
 
 
-@TASK_REGISTRY.register("fewshot")
+@TASK_REGISTRY.register(NAME)
 class FewShotTask(Task):
     """Few-shot recognition; see :class:`slowfast.engine.tasks.base.Task`."""
 
@@ -232,22 +248,22 @@ class FewShotTask(Task):
     divides_batches = False
 
     def tests(self, model: nn.Module) -> list[TestRun]:
-        """One test; with FEWSHOT.CACHE on embeddings that are computed once."""
-        options, episodes = self.cfg.FEWSHOT, self.data.episodes("test")
+        """One test; with FEWSHOT.CACHE of embeddings that are computed once."""
+        options, plan = self.cfg.FEWSHOT, self.data.plan("test")
         if options.EPISODES_FILE and self.runtime.is_main:
-            lines = episode_lines(episodes.sampler, episodes.clips, len(episodes))
-            text = "".join(f"{line}\n" for line in lines)
+            text = "".join(f"{line}\n" for line in plan.json_lines())
             write_text_atomic(Path(self.cfg.OUTPUT_DIR) / options.EPISODES_FILE, text)
-        loader = self.data.loader("test")
-        if options.CACHE:
-            model.eval()
-            embed = functools.partial(self.module.embed, model)
-            cache = open_cache(self.cfg, model, episodes.clips, embed)
-            dataset = EmbeddedEpisodes(episodes, cache)
-            loader = construct_loader(
-                self.cfg, "test", self.runtime, dataset, _EMBEDDED_PER_BATCH, collate_episodes
-            )
+        loader = self._cached_loader(model, plan) if options.CACHE else self.data.loader("test")
         return [TestRun(self.data.protocol("test"), loader)]
+
+    def _cached_loader(self, model: nn.Module, plan: EpisodePlan) -> DataLoader:
+        """Episodes of embeddings below FEWSHOT.CACHE, which are computed if they are not there."""
+        model.eval()
+        embed = functools.partial(self.module.embed, model)
+        reader = build_clip_reader(self.cfg, plan.split)
+        cache = open_cache(self.cfg, model, plan.item_list, reader, embed)
+        episodes = EmbeddedEpisodes(plan, cache.embeddings, cache.unreadable)
+        return self.data.episode_loader(episodes, _EMBEDDED_BATCH_SIZE)
 
     @classmethod
     def read_lists(cls, cfg: CfgNode, splits: Sequence[str]) -> dict[str, ItemList]:
@@ -256,3 +272,26 @@ class FewShotTask(Task):
     @classmethod
     def chance_level(cls, cfg: CfgNode) -> float:
         return 100 / cfg.FEWSHOT.WAY
+
+
+@register_rule
+def _fewshot_rules(cfg: CfgNode) -> Iterable[Problem]:
+    if cfg.TASK != NAME:
+        return
+    options = cfg.FEWSHOT
+    try:
+        yield from FEWSHOT_REGISTRY.get(options.METHOD).check(cfg)
+    except UserError as error:  # no such method
+        yield from error.problems
+    if options.CACHE and options.TEST_JITTER:
+        yield Problem(
+            "every episode draws other frames of a clip",
+            "set FEWSHOT.TEST_JITTER False, or no cache",
+            "FEWSHOT.CACHE",
+        )
+    if cfg.TRAIN.ENABLE and cfg.AUG.NUM_SAMPLE != 1:
+        yield Problem(
+            f"{cfg.AUG.NUM_SAMPLE} copies of a clip cannot be part of an episode",
+            "set AUG.NUM_SAMPLE 1",
+            "AUG.NUM_SAMPLE",
+        )
