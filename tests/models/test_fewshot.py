@@ -168,7 +168,7 @@ def test_size_is_that_of_the_embedding_and_the_head():
     network, base = build({}), build_model(cfg)
     whole, embedding = (
         measure_model(network, cfg.DATA.NUM_FRAMES, cfg.DATA.TRAIN_CROP_SIZE),
-        measure_model(base, cfg),
+        measure_model(base, cfg.DATA.NUM_FRAMES, cfg.DATA.TRAIN_CROP_SIZE),
     )
     head = sum(p.numel() for p in network.head.parameters())
     assert whole.parameters == embedding.parameters + head
