@@ -10,7 +10,13 @@ from typing import Any
 from timm.utils import ModelEmaV3
 
 from slowfast.config.node import CfgNode
-from slowfast.engine.sharding import load_model_state, load_optimizer_state, unwrap, whole_state
+from slowfast.engine.sharding import (
+    full_model_state,
+    full_optimizer_state,
+    load_model_state,
+    load_optimizer_state,
+    unwrap,
+)
 from slowfast.engine.step import OptimizerStep
 from slowfast.utils.distributed import gather_objects
 from slowfast.utils.errors import UserError
@@ -69,17 +75,21 @@ def to_checkpoint(
     ema: ModelEmaV3 | None,
     class_names: Sequence[str],
 ) -> dict[str, Any]:
-    """A checkpoint of the run; ``epoch`` is 0-based as in PySlowFast. All ranks must call it."""
+    """A checkpoint of the run; ``epoch`` is 0-based as in PySlowFast.
+
+    All ranks must call it; those of a sharded network but rank 0 get empty states.
+    """
+    network = unwrap(step.model)
     return {
         "epoch": progress.epoch - 1,
         "iteration": progress.step,
         "progress": {name: float(getattr(progress, name)) for name in _BEST},
         "inside_epoch": progress.inside,
         "recent_losses": progress.recent_losses,
-        "model_state": whole_state(unwrap(step.model).state_dict()),
-        "optimizer_state": whole_state(step.optimizer.state_dict()),
+        "model_state": full_model_state(network),
+        "optimizer_state": full_optimizer_state(network, step.optimizer),
         "scaler_state": step.scaler.state_dict(),
-        "ema_state": whole_state(ema.module.state_dict()) if ema else None,
+        "ema_state": full_model_state(ema.module) if ema else None,
         "rng_state": {"ranks": gather_objects(step.runtime.rng_state())},
         "skipped_in_row": step.skipped_in_row,
         # Batches depend on (seed, epoch) alone; the position is all there is to keep.
@@ -99,8 +109,9 @@ def from_checkpoint(
     content: dict[str, Any], setting: Setting, step: OptimizerStep, ema: ModelEmaV3 | None
 ) -> Progress:
     """Put a checkpoint of the same run back; gives how far it was."""
-    load_model_state(unwrap(step.model), content["model_state"])
-    load_optimizer_state(step.optimizer, content["optimizer_state"])
+    network = unwrap(step.model)
+    load_model_state(network, content["model_state"])
+    load_optimizer_state(network, step.optimizer, content["optimizer_state"])
     if step.scaler.is_enabled() and content.get("scaler_state"):
         step.scaler.load_state_dict(content["scaler_state"])
     if ema is not None and content.get("ema_state"):
