@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
 
 from slowfast.config.node import CfgNode
 from slowfast.layers.norm import with_synchronised_norm
@@ -26,16 +34,21 @@ def shard(cfg: CfgNode, runtime: Runtime, network: nn.Module) -> nn.Module:
     if runtime.world == 1 or cfg.DIST.STRATEGY != "fsdp":
         return network
     mesh = init_device_mesh(runtime.device.type, (runtime.world,))
-    for module in reversed(list(network.modules())):  # inner blocks before those around them
-        if isinstance(module, (nn.ModuleList, nn.Sequential)):
-            for block in module.children():
-                if any(True for _ in block.parameters()) and not _is_container(block):
-                    fully_shard(block, mesh=mesh)
+    for block in list(_blocks(network)):
+        fully_shard(block, mesh=mesh)
     return fully_shard(network, mesh=mesh)
 
 
-def _is_container(module: nn.Module) -> bool:
-    return isinstance(module, (nn.ModuleList, nn.ModuleDict, FSDPModule))
+def _blocks(module: nn.Module) -> Iterator[nn.Module]:
+    """Outermost members of lists and sequences of modules that have parameters."""
+    for child in module.children():
+        is_block = isinstance(module, (nn.ModuleList, nn.Sequential)) and not isinstance(
+            child, (nn.ModuleList, nn.ModuleDict)
+        )
+        if is_block and any(True for _ in child.parameters()):
+            yield child
+        else:
+            yield from _blocks(child)
 
 
 def synchronise_norm(cfg: CfgNode, runtime: Runtime, network: nn.Module) -> nn.Module:
@@ -85,59 +98,90 @@ def gathered(model: nn.Module) -> Iterator[None]:
     for module in shards:
         module.unshard()
         module.set_reshard_after_forward(False, recurse=False)
-    yield
-    for module in shards:
-        module.set_reshard_after_forward(True, recurse=False)
-        module.reshard()
+    try:
+        yield
+    finally:
+        for module in shards:
+            module.set_reshard_after_forward(True, recurse=False)
+            module.reshard()
 
 
 # -- tensors and states --------------------------------------------------------------------------
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """The whole of a tensor that is divided among processes (all of them must ask)."""
+    """The whole of a tensor that is divided among processes; all of them must call it."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def whole_state(state: Any) -> Any:
-    """A state dict with whole tensors, as one process would have it."""
-    if isinstance(state, DTensor):
-        return state.full_tensor().cpu()  # one after the other: they need not fit on the device
-    if isinstance(state, Mapping):
-        return {name: whole_state(value) for name, value in state.items()}
-    if isinstance(state, (list, tuple)):
-        return [whole_state(value) for value in state]
-    return state
+def is_sharded(network: nn.Module) -> bool:
+    """Whether the parameters are divided among processes, gathered at the moment or not."""
+    return any(isinstance(module, FSDPModule) for module in network.modules())
+
+
+_ON_RANK_0 = StateDictOptions(full_state_dict=True, cpu_offload=True)
+_FROM_FULL = StateDictOptions(full_state_dict=True, strict=False)
+
+
+def full_model_state(network: nn.Module) -> dict[str, torch.Tensor]:
+    """The state dict with whole tensors; of a sharded network on rank 0 alone, in CPU memory.
+
+    All processes must call it; the others get an empty dict.
+    """
+    if not is_sharded(network):
+        return dict(network.state_dict())
+    return get_model_state_dict(network, options=_ON_RANK_0)
 
 
 def load_model_state(network: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
-    """Load a whole state dict, divided the way the network is."""
-    own = network.state_dict()
-    network.load_state_dict({n: _divided_like(v, own.get(n)) for n, v in state.items()})
+    """Load a whole state dict, which every process has, divided the way the network is."""
+    if not is_sharded(network):
+        network.load_state_dict(dict(state))
+        return
+    set_model_state_dict(network, dict(state), options=replace(_FROM_FULL, strict=True))
 
 
-def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Load a whole optimizer state; tensors of a parameter's shape are divided as it is."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+def full_optimizer_state(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """As :func:`full_model_state`; parameters are numbered as :meth:`Optimizer.state_dict` does."""
+    state = optimizer.state_dict()
+    if not is_sharded(network) or not state["state"]:  # PyTorch's function would take a step
+        return state
+    state = get_optimizer_state_dict(network, optimizer, options=_ON_RANK_0)
+    names = _parameter_names(network, optimizer)
+    return _relabelled(state, {name: number for number, name in enumerate(names)})
+
+
+def load_optimizer_state(
+    network: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]
+) -> None:
+    """Load a whole optimizer state, which every process has, divided the way the network is."""
+    names = _parameter_names(network, optimizer)
     numbers = [n for group in state["param_groups"] for n in group["params"]]
-    if len(numbers) == len(parameters):  # else load_state_dict says what is wrong
-        by_number = dict(zip(numbers, parameters))
-        state = state | {
-            "state": {
-                number: {
-                    name: _divided_like(value, by_number[number])
-                    if isinstance(value, torch.Tensor) and value.shape == by_number[number].shape
-                    else value
-                    for name, value in entry.items()
-                }
-                for number, entry in state["state"].items()
-            }
-        }
-    optimizer.load_state_dict(state)
+    if not is_sharded(network) or not state["state"] or len(numbers) != len(names):
+        optimizer.load_state_dict(state)  # says what is wrong where groups differ
+        return
+    by_name = _relabelled(state, dict(zip(numbers, names)))
+    set_optimizer_state_dict(network, optimizer, by_name, options=_FROM_FULL)
+    # PyTorch has initialised all states; those of parameters without gradients are not stored.
+    for name, parameter in network.named_parameters():
+        if name not in by_name["state"]:
+            optimizer.state.pop(parameter, None)
 
 
-def _divided_like(value: torch.Tensor, target: Any) -> torch.Tensor:
-    if not isinstance(target, DTensor):
-        return value
-    value = value.to(target.to_local().device)
-    return distribute_tensor(value, target.device_mesh, target.placements)
+def _parameter_names(network: nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:
+    """Names of the optimizer's parameters in its order."""
+    names = {parameter: name for name, parameter in network.named_parameters()}
+    return [names[p] for group in optimizer.param_groups for p in group["params"]]
+
+
+def _relabelled(state: dict[str, Any], labels: Mapping[Any, Any]) -> dict[str, Any]:
+    """An optimizer state with other labels of the parameters; an empty one stays empty."""
+    if not state:
+        return {}
+    return {
+        "state": {labels[label]: entry for label, entry in state["state"].items()},
+        "param_groups": [
+            group | {"params": [labels[label] for label in group["params"]]}
+            for group in state["param_groups"]
+        ],
+    }

@@ -11,7 +11,13 @@ from timm.utils import ModelEmaV3
 
 from slowfast.config.node import CfgNode
 from slowfast.engine.callbacks import Callbacks
-from slowfast.engine.sharding import load_model_state, load_optimizer_state, unwrap, whole_state
+from slowfast.engine.sharding import (
+    full_model_state,
+    full_optimizer_state,
+    load_model_state,
+    load_optimizer_state,
+    unwrap,
+)
 from slowfast.engine.step import OptimizerStep
 from slowfast.metrics.evaluators import EvalResult, is_error
 from slowfast.utils.distributed import gather_objects
@@ -99,18 +105,21 @@ def to_checkpoint(
     callbacks: Callbacks,
     class_names: Sequence[str],
 ) -> dict[str, Any]:
-    """A checkpoint of the run; ``epoch`` is 0-based as in PySlowFast. All ranks must call it."""
-    epoch_state = progress.epoch_state
+    """A checkpoint of the run; ``epoch`` is 0-based as in PySlowFast.
+
+    All ranks must call it; those of a sharded network but rank 0 get empty states.
+    """
+    epoch_state, network = progress.epoch_state, unwrap(step.model)
     return {
         "epoch": progress.epoch - 1,
         "iteration": progress.step,
         "progress": {f"best_{name}": float(value) for name, value in progress.best.items()},
         "inside_epoch": epoch_state.to_checkpoint() if epoch_state else {},
         "recent_losses": progress.recent_losses,
-        "model_state": whole_state(unwrap(step.model).state_dict()),
-        "optimizer_state": whole_state(step.optimizer.state_dict()),
+        "model_state": full_model_state(network),
+        "optimizer_state": full_optimizer_state(network, step.optimizer),
         "scaler_state": step.scaler.state_dict(),
-        "ema_state": whole_state(ema.module.state_dict()) if ema else None,
+        "ema_state": full_model_state(ema.module) if ema else None,
         "rng_state": {"ranks": gather_objects(step.runtime.rng_state())},
         "skipped_in_row": step.skipped_in_row,
         # Batches depend on (seed, epoch) alone; the position is all there is to keep.
@@ -135,8 +144,9 @@ def from_checkpoint(
     callbacks: Callbacks,
 ) -> Progress:
     """Put a checkpoint of the same run back; gives how far it was."""
-    load_model_state(unwrap(step.model), content["model_state"])
-    load_optimizer_state(step.optimizer, content["optimizer_state"])
+    network = unwrap(step.model)
+    load_model_state(network, content["model_state"])
+    load_optimizer_state(network, step.optimizer, content["optimizer_state"])
     if step.scaler.is_enabled() and content.get("scaler_state"):
         step.scaler.load_state_dict(content["scaler_state"])
     if ema is not None and content.get("ema_state"):

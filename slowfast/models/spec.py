@@ -1,4 +1,4 @@
-"""ModelSpec: what training, weights and tools need to know of a network, beside the module."""
+"""ModelSpec: what training, weights and tools need to know about a network, beside the module."""
 
 from __future__ import annotations
 
@@ -26,9 +26,13 @@ def _unchanged(state: State, model: VideoModel) -> State:
 class WeightSource:
     """A project's checkpoint format.
 
-    ``matches`` recognises it from the names of a state dict, ``adapt`` turns these into the names
-    of the network. ``new_parts``: parts of names that the network may have and this source never
-    does; such parameters keep their initial values without counting as missing.
+    Args:
+        name: for reports ("weights of <name>").
+        matches: recognises the format by the names of a state dict; formats exclude each other.
+        adapt: (state dict, network) -> state dict under the names of the network. It is called
+            with any network that reads such a file, and must leave alone what it does not know.
+        new_parts: parts of names that the network may have and this format never has; such
+            parameters keep their initial values without counting as missing.
     """
 
     name: str
@@ -47,8 +51,10 @@ class ModelSpec:
     """Facts of one network class, its attribute ``spec``; functions take the network or the keys.
 
     Weights:
-        sources: checkpoint formats that this network reads, tried before those of all networks.
-        resizers: what becomes of tensors of another shape, the first result that is not None.
+        sources: checkpoint formats that this network brings along. When its weights are loaded
+            they are tried before those of other networks.
+        resizers: tried in order on tensors of another shape, the first result of the right shape
+            counts; then convolutions are inflated.
         classifier_prefixes: beginnings of names of parameters whose shape depends on the classes.
         initial_weights: name or path of the weights that a recipe starts from, or empty.
         weights_key: the key that names them, for messages.

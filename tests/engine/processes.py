@@ -108,4 +108,5 @@ def kill_often(start: Callable[[], Run], kills: int, seed: int) -> int:
 
 def assert_same_state(a: dict, b: dict) -> None:
     """Two checkpoints of equal weights, averages, moments, generators and positions."""
-    assert state_differences(a, b) == []
+    found = state_differences(a, b)
+    assert found == [], found[:10]

@@ -6,10 +6,19 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
+from slowfast.models.base import MODEL_REGISTRY, VideoModel
+from slowfast.models.spec import ModelSpec, WeightSource
+from slowfast.models.weights.convert import fit_tensor
 from slowfast.models.weights.loader import find_pretrained, load_state, load_weights
-from slowfast.models.weights.read import read_checkpoint, state_dict_of
-from slowfast.models.weights.sources import detect_source
+from slowfast.models.weights.read import Checkpoint, read_checkpoint, state_dict_of
+from slowfast.models.weights.sources import (
+    OWN_NAMES,
+    detect_source,
+    registered_resizers,
+    registered_sources,
+)
 from slowfast.utils.errors import UserError
 from tests.models.helpers import build, clips
 
@@ -141,3 +150,105 @@ def test_pretrained_by_name(tmp_path):
         find_pretrained("uniformer_small_in1k", str(tmp_path), "K")
     (tmp_path / "uniformer_small_in1k.pth").touch()
     assert find_pretrained("uniformer_small_in1k", str(tmp_path), "K").name.endswith("in1k.pth")
+
+
+def plain_source(name, part, **options):
+    return WeightSource(name, lambda state: any(part in n for n in state), **options)
+
+
+def test_formats_of_registered_networks_are_known(monkeypatch):
+    """A network that another package registers brings its formats and resizers along."""
+    monkeypatch.setattr(MODEL_REGISTRY, "_objects", dict(MODEL_REGISTRY._objects))
+
+    def halve(name, tensor, shape):
+        return tensor[: shape[0]] if name == "table" else None
+
+    @MODEL_REGISTRY.register("TestTable")
+    class Table(VideoModel):
+        spec = ModelSpec(
+            sources=(
+                plain_source("tables", "net.table", adapt=lambda s, m: {"table": s["net.table"]}),
+            ),
+            resizers=(halve,),
+        )
+
+        def __init__(self):
+            super().__init__()
+            self.table = nn.Parameter(torch.zeros(2, 3))
+
+    assert "tables" in [source.name for source in registered_sources()]
+    assert halve in registered_resizers()
+    state = {"net.table": torch.arange(12.0).view(4, 3)}
+    assert detect_source(state).name == "tables"
+    model = Table()
+    report = load_state(model, state)
+    assert report.converted == ["table"] and torch.equal(model.table, state["net.table"][:2])
+
+
+def test_formats_of_the_network_come_first():
+    first, second = plain_source("first", "a"), plain_source("second", "a")
+    assert detect_source({"a": torch.zeros(1)}, [first, second]).name == "first"
+    assert detect_source({"body.0.weight": torch.zeros(1)}).name == OWN_NAMES.name
+
+
+@pytest.mark.parametrize(
+    "name, extra, expected",
+    [
+        ("TSN", {}, "stmodeling"),
+        ("TSN", {"TSN.CONSENSUS": "LSTM"}, "stmodeling"),
+        ("ResNet3D", {}, "3-D ResNet"),
+        ("ResNet3D", {"RESNET3D.DEPTH": 50}, "3-D ResNet"),
+        ("FrameAverage", {}, None),
+    ],
+)
+def test_formats_exclude_each_other(name, extra, expected):
+    """What one network saves is recognised by one format at most."""
+    state = build(name, extra)[1].state_dict()
+    matching = [source.name for source in registered_sources() if source.matches(state)]
+    assert matching == ([expected] if expected else [])
+
+
+def test_fit_tensor_tries_the_resizers_in_order():
+    tensor, calls = torch.arange(4.0), []
+
+    def wrong(name, value, shape):
+        calls.append(name)
+        return value[:1]  # of another shape than asked: the next is tried
+
+    def right(name, value, shape):
+        return value[: shape[0]]
+
+    assert torch.equal(fit_tensor("x", tensor, (3,), resizers=[wrong, right]), tensor[:3])
+    assert calls == ["x"]
+    assert fit_tensor("x", tensor, (3,), resizers=[wrong]) is None
+    assert fit_tensor("x", tensor, [4], resizers=[wrong]) is tensor
+
+
+def test_convolutions_are_inflated():
+    image = torch.arange(8.0).view(2, 1, 2, 2)
+    video = fit_tensor("conv.weight", image, (2, 1, 3, 2, 2))
+    assert torch.allclose(video.sum(2), image) and torch.equal(video[:, :, 0], video[:, :, 2])
+    repeated = fit_tensor("patch_embed.weight", image, (2, 1, 3, 2, 2), image_init=True)
+    assert torch.equal(repeated, image[:, :, None].expand(2, 1, 3, 2, 2))
+    assert fit_tensor("conv.weight", video, (2, 1, 2, 2)) is None
+    assert torch.allclose(fit_tensor("conv.weight", video, (2, 1, 2, 2), image_init=True), image)
+
+
+def test_a_file_that_was_read_is_not_read_again(tmp_path):
+    cfg, donor = build("FrameAverage", seed=3)
+    _, model = build("FrameAverage")
+    checkpoint = Checkpoint(tmp_path / "absent.pth", {"state_dict": donor.state_dict()})
+    assert load_weights(model, checkpoint, cfg) is checkpoint
+    assert same_output(cfg, donor, model)
+    broken = Checkpoint("empty.pth", {"epoch": 1})
+    with pytest.raises(UserError, match="empty.pth holds no weights"):
+        load_weights(model, broken, cfg)
+
+
+def test_a_refused_file_changes_nothing():
+    _, model = build("FrameAverage")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = {"body.0.weight": torch.ones(8, 3, 3, 3)}  # fits, but is not enough
+    with pytest.raises(UserError, match="fills only"):
+        load_state(model, state)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())

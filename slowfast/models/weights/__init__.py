@@ -1,1 +1,1 @@
-"""Released weights: reading, recognising, converting, reporting."""
+"""Released weights: read, recognise, convert, report."""

@@ -1,4 +1,4 @@
-"""Checkpoints as files: looked into, turned into ours, reduced to their weights."""
+"""Checkpoint files: inspect, convert to a network, reduce to the weights."""
 
 from __future__ import annotations
 
@@ -11,20 +11,17 @@ from safetensors.torch import save_file
 
 from slowfast.config.node import CfgNode
 from slowfast.models.base import VideoModel
-from slowfast.models.weights.loader import load_state
+from slowfast.models.weights.loader import load_state, log_report
 from slowfast.models.weights.read import read_checkpoint, state_dict_of
 from slowfast.models.weights.sources import detect_source
 from slowfast.utils.errors import UserError
 from slowfast.utils.files import make_dirs, write_atomic
-from slowfast.utils.logging import get_logger
-
-logger = get_logger(__name__)
 
 _FACTS = ("epoch", "iteration", "world", "data")
 
 
 def inspect_file(path: str | Path) -> dict[str, Any]:
-    """What a checkpoint of any project holds: numbers, texts and shapes, no tensors."""
+    """Facts about a checkpoint of any project: numbers, texts and shapes, no tensors."""
     content = read_checkpoint(path, "FILE")
     state = state_dict_of(content, path)
     facts: dict[str, Any] = {
@@ -54,9 +51,9 @@ def _model_name(cfg: Any) -> str:
 
 
 def strip_file(path: str | Path, target: str | Path, average: bool = False) -> dict[str, Any]:
-    """Write the weights alone, with class names and configuration; gives what was written.
+    """Write the weights alone, with class names and configuration; returns facts about the file.
 
-    ``average`` takes the averaged weights, UserError if there are none.
+    ``average`` takes the averaged weights; UserError if there are none.
     """
     content = read_checkpoint(path, "FILE")
     if average and not content.get("ema_state"):
@@ -81,15 +78,14 @@ def convert_file(
         min_match=cfg.TRAIN.CHECKPOINT_MIN_MATCH,
         origin=str(path),
     )
-    for line in report.lines():
-        logger.info("%s", line)
+    log_report(report, path)
     return write_weights(target, model.state_dict(), content.get("class_names"), cfg.dump())
 
 
 def write_weights(
     target: str | Path, state: dict[str, torch.Tensor], class_names: Any, cfg: Any
 ) -> dict[str, Any]:
-    """Write ``model_state`` (safetensors: the tensors alone) atomically; gives a few figures."""
+    """Write ``model_state`` (safetensors: the tensors alone) atomically; returns a few facts."""
     target = Path(target)
     make_dirs(target.parent)
     state = {name: value.detach().contiguous().clone() for name, value in state.items()}

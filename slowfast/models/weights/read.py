@@ -1,4 +1,4 @@
-"""Reading weight files of any project: tensors, numbers and texts only, never code."""
+"""Read weight files of any project: tensors, numbers and texts only, never code."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _numpy_scalars() -> list[Any]:
 
 
 def read_checkpoint(path: str | Path, key: str = "TRAIN.CHECKPOINT_FILE_PATH") -> dict[str, Any]:
-    """The content of a ``.pyth``/``.pth``/``.pt``, TorchScript or safetensors file, on the CPU.
+    """The content of a ``.pyth``, ``.pth``, ``.pt``, TorchScript or safetensors file, on the CPU.
 
     UserError naming ``key`` if the file is missing, truncated or holds more than data.
     """

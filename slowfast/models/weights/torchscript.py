@@ -1,7 +1,7 @@
-"""TorchScript archives as weights: their tensors are read, their code is neither run nor loaded.
+"""TorchScript archives as weights: tensors are read, code is neither loaded nor run.
 
 An archive is a zip file: ``data.pkl`` describes the module tree, ``data/<key>`` hold the memory of
-tensors, ``code/`` a program that is left alone. The pickle may only build what is listed here.
+tensors, ``code/`` is a program, which is not read. The pickle may only build what is listed here.
 """
 
 from __future__ import annotations
@@ -40,8 +40,11 @@ def is_torchscript(path: str | Path) -> bool:
 
 
 def read_torchscript(path: str | Path) -> dict[str, torch.Tensor]:
-    """All tensors of the module tree by their dotted names; pickle.UnpicklingError if the file
-    describes anything but modules, tensors and plain values."""
+    """All tensors of the module tree by their dotted names.
+
+    pickle.UnpicklingError if the file describes anything but modules, tensors and plain values,
+    ValueError if it is damaged.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -56,7 +59,7 @@ def read_torchscript(path: str | Path) -> dict[str, torch.Tensor]:
 
 
 class _Node:
-    """Stands for a module of any class: keeps its attributes, has no behaviour."""
+    """Replaces modules of any class: has their attributes and no behaviour."""
 
     def __setstate__(self, state: Any) -> None:
         self.attributes = state if isinstance(state, dict) else {}
@@ -71,7 +74,7 @@ def _tensors(node: Any, prefix: str) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _rebuild(storage: torch.Tensor, offset: int, size: tuple, stride: tuple, *_: Any) -> Any:
-    if math.prod(size) > len(storage):  # by strides of 0 a few bytes could fill all memory
+    if math.prod(size) > len(storage):  # with strides of 0 a few bytes could fill all memory
         raise pickle.UnpicklingError(f"a tensor of {size} in {len(storage)} numbers")
     return storage.as_strided(size, stride, offset).clone()
 
@@ -111,13 +114,13 @@ class _Unpickler(pickle.Unpickler):
             return _DTYPES[name]
         raise pickle.UnpicklingError(f"{module}.{name} is not allowed")
 
-    def persistent_load(self, given: Any) -> torch.Tensor:
-        """The memory of a tensor: ``("storage", type, key, place, count)``."""
+    def persistent_load(self, pid: Any) -> torch.Tensor:
+        """The memory of a tensor, ``pid`` is ``("storage", type, key, device, count)``."""
         try:
-            _, dtype, key, _, _ = given
+            _, dtype, key, _, _ = pid
             content = bytearray(self._read(key))
         except (ValueError, TypeError, KeyError) as error:
             raise pickle.UnpicklingError(f"no memory for a tensor: {error}") from error
         if not isinstance(dtype, torch.dtype):
-            raise pickle.UnpicklingError(f"{dtype} is no type of tensors")
+            raise pickle.UnpicklingError(f"{dtype} is not a type of tensors")
         return torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
