@@ -149,3 +149,11 @@ def keys_without_effect() -> set[str]:
 def all_keys() -> dict[str, Key]:
     """Every key of the registered sections by dotted name."""
     return {name: key for section in SECTIONS.values() for name, key in section.dotted().items()}
+
+
+def extend_section(name: str, keys: dict[str, Key]) -> None:
+    """Add keys to a registered section, where the code that reads them stands."""
+    known = SECTIONS[name].keys
+    clashes = sorted(key for key in keys if known.get(key, keys[key]) != keys[key])
+    assert not clashes, f"{name} has other keys called {', '.join(clashes)}"
+    known.update(keys)

@@ -67,6 +67,7 @@ def _try_training(cfg: CfgNode, runtime: Runtime, task: Task, model: torch.nn.Mo
         "first batch: %s %s, labels %s", shape, batch["video"].dtype, batch["label"][:8].tolist()
     )
     step = OptimizerStep(cfg, model, build_optimizer(cfg, model), runtime)
+    model.begin("train")
     model.train()
     runtime.reset_peak_memory()
     runtime.synchronize()
@@ -94,6 +95,7 @@ def _try_test(cfg: CfgNode, runtime: Runtime, task: Task, model: torch.nn.Module
     for name, loader, evaluator in task.testers()[:1]:
         batch = next(iter(loader))
         model.eval()
+        model.begin("test")
         start = time.perf_counter()
         with torch.inference_mode():
             if "video" in batch:

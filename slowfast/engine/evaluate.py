@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from slowfast.engine.bad_items import BadItems
 from slowfast.engine.exchange import agree
-from slowfast.engine.sharding import gathered
+from slowfast.engine.sharding import gathered, unwrap
 from slowfast.engine.tasks.base import Evaluator
 from slowfast.utils.distributed import gather_numbers
 from slowfast.utils.errors import Interrupted
@@ -32,6 +32,8 @@ def evaluate(
     period: int,
     on_step: OnStep,
     stop: StopRequest | None = None,
+    *,
+    split: str,
 ) -> dict[str, Any]:
     """Run ``model`` in evaluation mode over all batches; the figures over all ranks.
 
@@ -46,6 +48,7 @@ def evaluate(
     timer = StepTimer()
     batches = iter(loader)
     with gathered(model), torch.inference_mode():
+        unwrap(model).begin(split)
         for step in range(rounds):
             batch = next(batches, {"bad": []})
             timer.data_ready()

@@ -42,7 +42,15 @@ def test(cfg: CfgNode, runtime: Runtime, task: Task) -> dict[str, Any]:
                 log_json_stats(line | {"eta": eta, "time_diff": timer.step}, cfg.OUTPUT_DIR)
 
         stats = evaluate(
-            network, loader, evaluator, bad, runtime, f"test {name}", cfg.LOG_PERIOD, on_step
+            network,
+            loader,
+            evaluator,
+            bad,
+            runtime,
+            f"test {name}",
+            cfg.LOG_PERIOD,
+            on_step,
+            split="test",
         )
         if runtime.is_main:
             task.save_results(name, evaluator)

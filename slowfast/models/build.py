@@ -7,10 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from slowfast.config.load import register_derivation
 from slowfast.config.node import CfgNode
 from slowfast.config.validate import register_rule
-from slowfast.datasets.classnames import configured_names
 from slowfast.models.base import MODEL_REGISTRY, VideoModel
 from slowfast.utils.errors import Problem, UserError
 from slowfast.utils.logging import get_logger
@@ -43,15 +41,6 @@ def set_train_mode(model: nn.Module, frozen_bn: bool) -> None:
         for module in model.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
-
-
-@register_derivation
-def _classes_by_name(cfg: CfgNode) -> None:
-    """A network that reads class names has as many outputs as there are names."""
-    reads = MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME).spec.open_vocabulary
-    names = configured_names(cfg.DATA) if reads else []
-    if names and len(names) != cfg.MODEL.NUM_CLASSES:
-        cfg.assign("MODEL.NUM_CLASSES", len(names), "the class names")
 
 
 @register_rule

@@ -126,6 +126,9 @@ class FewShotNetwork(nn.Module):
                 parameter.requires_grad_(False)
         self.head = build_comparison(cfg, shape, train_classes)
 
+    def begin(self, split: str) -> None:
+        """Nothing: embeddings do not depend on the texts of classes."""
+
     def embed(self, video: torch.Tensor) -> torch.Tensor:
         """Clips ``B 3 T H W`` -> maps ``B C L``, frames ``B T D`` or vectors ``B D``."""
         return embed_clips(self.base, video, self.kind)

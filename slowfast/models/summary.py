@@ -12,6 +12,7 @@ from fvcore.nn import ActivationCountAnalysis, FlopCountAnalysis
 from torch import nn
 
 from slowfast.config.node import CfgNode
+from slowfast.models.base import VideoModel
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,8 @@ def measure_model(model: nn.Module, cfg: CfgNode, crop: int | None = None) -> Mo
     video = torch.zeros(1, 3, cfg.DATA.NUM_FRAMES, size, size, device=device)
     was_training = model.training
     model.eval()
-    with torch.no_grad():
-        model(video)  # what a network computes once (texts of classes) is not of the view
+    if isinstance(model, VideoModel):
+        model.begin("test")  # what is computed once per evaluation is not part of a view
     loggers = [logging.getLogger("fvcore"), logging.getLogger("fvcore.nn.jit_analysis")]
     levels = [log.level for log in loggers]
     for log in loggers:

@@ -40,7 +40,7 @@ class Registry(Generic[T]):
         """Decorator that adds an object under ``name`` (default: its ``__name__``)."""
 
         def add(obj: T) -> T:
-            label = name or obj.__name__  # type: ignore[attr-defined]
+            label = obj.__name__ if name is None else name  # type: ignore[attr-defined]
             assert self._find(label) is None, f"{self.kind} {label} is registered twice"
             self._objects[label] = obj
             return obj

@@ -7,10 +7,11 @@ import torch
 import torch._dynamo
 
 from slowfast.config.load import load_config
+from slowfast.engine.network import build_network
 from slowfast.layers.consensus import HEADS
-from slowfast.models import MODEL_REGISTRY, build_model
+from slowfast.models import MODEL_REGISTRY
 from slowfast.models.build import set_train_mode
-from slowfast.models.clip.towers import TEMPORAL_TYPES
+from slowfast.models.clip.blocks import CLIP_BLOCK_REGISTRY
 from slowfast.models.summary import measure_model
 from tests.conftest import words
 
@@ -42,7 +43,7 @@ VARIANTS = [(name, {}) for name in NAMES] + [
     ("MViT", {"MVIT.EMBED_DIM": 32, "MVIT.USE_ABS_POS": True, "MVIT.USE_FIXED_SINCOS_POS": True}),
     *[
         ("TemporalClipVideo", {"MODEL.TEMPORAL_MODELING_TYPE": kind})
-        for kind in TEMPORAL_TYPES
+        for kind in CLIP_BLOCK_REGISTRY
         if kind not in ("None", "expand_temporal_view")
     ],
     (
@@ -73,7 +74,15 @@ def build(name, extra=None, seed=0):
         overrides=words(tiny | MODEL_REGISTRY.get(name).spec.test_overrides | (extra or {}))
     )
     torch.manual_seed(seed)
-    return cfg, build_model(cfg)
+    model = build_network(cfg)
+    model.begin("train")
+    return cfg, model
+
+
+def to_eval(model):
+    """``model`` in evaluation mode, with everything computed that does not depend on clips."""
+    model.eval().begin("test")
+    return model
 
 
 def clips(cfg, batch=2, seed=1):
@@ -102,7 +111,7 @@ def test_builds_runs_and_learns(name, extra):
 @pytest.mark.parametrize("name, extra", VARIANTS)
 def test_clips_do_not_see_each_other(name, extra):
     cfg, model = build(name, extra)
-    model.eval()
+    to_eval(model)
     video = clips(cfg, 3)
     with torch.no_grad():
         together, alone = model(video), model(video[1:2])
@@ -138,10 +147,11 @@ def test_save_and_load(name, extra, tmp_path):
     torch.save(model.state_dict(), tmp_path / "w.pth")
     _, other = build(name, extra, seed=7)
     video = clips(cfg)
-    model.eval(), other.eval()
+    to_eval(model), to_eval(other)
     with torch.no_grad():
         assert not torch.equal(model(video), other(video))
         other.load_state_dict(torch.load(tmp_path / "w.pth", weights_only=True))
+        to_eval(other)
         assert torch.equal(model(video), other(video))
 
 
@@ -149,7 +159,7 @@ def test_save_and_load(name, extra, tmp_path):
 @torch._dynamo.config.patch(allow_rnn=True)  # PyTorch breaks the graph at its own nn.LSTM
 def test_compiles_without_graph_breaks(name, extra):
     cfg, model = build(name, extra)
-    model.eval()
+    to_eval(model)
     torch.compiler.reset()  # each variant anew
     compiled = torch.compile(model, backend="eager", fullgraph=True)
     with torch.no_grad():
@@ -170,14 +180,14 @@ def test_train_without_noise_is_eval(name):
             module.eval()
     with torch.no_grad():
         trained = model(video)
-        model.eval()
+        to_eval(model)
         assert torch.allclose(trained, model(video), atol=1e-6)
 
 
 @pytest.mark.parametrize("name, extra", VARIANTS)
 def test_features_lead_to_logits(name, extra):
     cfg, model = build(name, extra)
-    model.eval()
+    to_eval(model)
     with torch.no_grad():
         features = model.forward_features(clips(cfg))
         assert torch.allclose(model.classify(features), model(clips(cfg)), atol=1e-6)

@@ -19,12 +19,12 @@ from slowfast.datasets.classnames import check_order
 from slowfast.datasets.loader import construct_loader
 from slowfast.engine.distillation import Distillation
 from slowfast.engine.losses import build_loss
+from slowfast.engine.network import build_network
 from slowfast.engine.step import LossOutput, build_autocast
 from slowfast.engine.tasks.base import TASK_REGISTRY, Batch
 from slowfast.metrics.topk import topk_errors, unmix
 from slowfast.metrics.views import VideoScores, merge_views
 from slowfast.models.base import MODEL_REGISTRY, resolve_aux_losses
-from slowfast.models.build import build_model
 from slowfast.utils.distributed import gather_objects
 from slowfast.utils.errors import UserError
 from slowfast.utils.files import write_atomic
@@ -69,7 +69,7 @@ class RecognitionTask:
         self._normalizers: dict[str, Normalizer] = {}
 
     def build_model(self) -> nn.Module:
-        return build_model(self.cfg, self.runtime.device)
+        return build_network(self.cfg, self.runtime.device)
 
     def check_data(self) -> None:
         splits = ["train", "val"] if self.cfg.TRAIN.ENABLE else []

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from slowfast.models.base import VideoModel
-from slowfast.models.clip.towers import sizes_of
+from slowfast.models.base import MODEL_REGISTRY, VideoModel
 from slowfast.models.spec import State, WeightSource
-from slowfast.models.weights.clip_names import is_clip, is_video_clip, openai_names, video_names
-from slowfast.utils.errors import UserError
 
 
 def _is_uniformer(state: State) -> bool:
@@ -153,42 +150,8 @@ def _is_resnet3d(state: State) -> bool:
     return "layer4.0.conv1.weight" in state and state["layer4.0.conv1.weight"].ndim == 5
 
 
-_CLIP_PARTS = ("projector_v.", "prompt_embed", "head", ".message_", ".stadapt_")
-
-
-def _from_clip(state: State, model: VideoModel) -> State:
-    own = model.state_dict()
-    _check_architecture(openai_names(state), own)
-    return video_names(state, own)
-
-
-def _from_video_clip(state: State, model: VideoModel) -> State:
-    own = model.state_dict()
-    _check_architecture(openai_names(state), own)
-    extra = ("projector_t.", "projector_v.", "raw_model.")  # not every network has them
-    return {n: v for n, v in state.items() if n in own or not n.startswith(extra)}
-
-
-def _check_architecture(state: State, own: State) -> None:
-    """UserError if a file holds a CLIP of another size."""
-    if not is_video_clip(own):
-        return
-    given, wanted = sizes_of(state), sizes_of(openai_names(own))
-    flexible = ("resolution", "context")
-    if any(vars(given)[k] != v for k, v in vars(wanted).items() if k not in flexible):
-        raise UserError(
-            f"the file holds a CLIP with {given}; the network has {wanted}",
-            "choose the ARCH of the file (vitb32, vitb16, vitl14), or custom and its sizes",
-            "MODEL.ARCH",
-        )
-
-
 # The first that matches is taken.
 SOURCES = (
-    WeightSource("CLIP", is_clip, _from_clip, _CLIP_PARTS),
-    WeightSource(
-        "CLIP for videos (Open-VCLIP, FROSTER, STDD)", is_video_clip, _from_video_clip, _CLIP_PARTS
-    ),
     WeightSource("STAF", _is_staf, _from_staf),
     WeightSource(
         "TRX",
@@ -229,15 +192,18 @@ def _is_divided(state: State) -> bool:
     return "time_embed" in state or any(".temporal_" in name for name in state)
 
 
-def detect_source(state: State) -> WeightSource:
-    """The project that a state dict comes from, by its names."""
-    return next(source for source in SOURCES if source.matches(state))
+def detect_source(state: State, model: VideoModel | None = None) -> WeightSource:
+    """The project that a state dict comes from, by its names: one that ``model`` reads itself
+    (without it: that any registered model reads), else one of all networks."""
+    models = map(MODEL_REGISTRY.get, MODEL_REGISTRY) if model is None else [model]
+    of_models = [source for one in models for source in one.spec.sources]
+    return next(source for source in (*of_models, *SOURCES) if source.matches(state))
 
 
 def adapt_state(state: State, model: VideoModel) -> tuple[WeightSource, State]:
     """(source, state under our names); what fits the embedding inside a few-shot network goes
     there."""
-    source = detect_source(state)
+    source = detect_source(state, model)
     base = getattr(model, "base", None)
     if base is None or any(name.startswith(("base.", "resnet.")) for name in state):
         return source, source.adapt(state, model)
