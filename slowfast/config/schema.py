@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,13 +21,13 @@ class Key:
     """One key: ``default``, ``help`` (shown by ``--explain``), limits.
 
     ``type`` is inferred from the default; lists name the type of their ``item``.
-    ``optional`` allows None. ``affects_result`` is False where a stopped training may go on
+    ``choices`` may be a registry. ``optional`` allows None. ``affects_result`` is False where a stopped training may go on
     with another value and still end with the same weights.
     """
 
     default: Any
     help: str
-    choices: tuple[Any, ...] = ()
+    choices: Collection[Any] = ()
     ge: float | None = None
     gt: float | None = None
     le: float | None = None

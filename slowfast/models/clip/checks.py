@@ -11,19 +11,14 @@ from slowfast.models.clip.parameters import PARTS
 from slowfast.models.clip.settings import configured_sizes, original_weights
 from slowfast.models.clip.sizes import ARCHITECTURES
 from slowfast.models.clip.stcross import CrossBlock
-from slowfast.utils.errors import Problem, UserError
+from slowfast.utils.errors import Problem
 
 
 def check_clip(cfg: CfgNode) -> Iterable[Problem]:
     """All problems of a configuration of ``TemporalClipVideo``."""
-    try:
-        block = CLIP_BLOCK_REGISTRY.get(cfg.MODEL.TEMPORAL_MODELING_TYPE)
-    except UserError as error:
-        yield from error.problems
-        return
     yield from _check_classifier(cfg)
     yield from _check_originals(cfg)
-    yield from _check_sizes(cfg, crossed=issubclass(block, CrossBlock))
+    yield from _check_sizes(cfg)
 
 
 def _check_classifier(cfg: CfgNode) -> Iterable[Problem]:
@@ -68,7 +63,7 @@ def _check_originals(cfg: CfgNode) -> Iterable[Problem]:
         )
 
 
-def _check_sizes(cfg: CfgNode, crossed: bool) -> Iterable[Problem]:
+def _check_sizes(cfg: CfgNode) -> Iterable[Problem]:
     model, data, original = cfg.MODEL, cfg.DATA, original_weights(cfg)
     if model.ARCH not in (*ARCHITECTURES, "custom"):
         yield Problem(
@@ -85,7 +80,8 @@ def _check_sizes(cfg: CfgNode, crossed: bool) -> Iterable[Problem]:
     if model.ARCH == "custom" and original and not Path(original).expanduser().is_file():
         return  # reported when the weights are loaded
     sizes = configured_sizes(cfg)
-    cell = model.MASK_STRIDE if crossed else [1, 1, 1]
+    block = CLIP_BLOCK_REGISTRY.get(model.TEMPORAL_MODELING_TYPE)
+    cell = model.MASK_STRIDE if issubclass(block, CrossBlock) else [1, 1, 1]
     if len(cell) != 3 or cell[0] != 1 or min(cell) < 1:
         yield Problem(
             f"{cell} is not [1, rows, columns]", "a cell is of one frame", "MODEL.MASK_STRIDE"

@@ -6,6 +6,7 @@ import functools
 from pathlib import Path
 from typing import Any
 
+import slowfast.config.sections  # noqa: F401  (registers the sections that are extended)
 from slowfast.config.node import CfgNode
 from slowfast.config.schema import Key, Section, extend_section, register_section
 from slowfast.models.clip.blocks import CLIP_BLOCK_REGISTRY
@@ -22,8 +23,8 @@ extend_section(
     {
         "TEMPORAL_MODELING_TYPE": Key(
             "",
-            "CLIP: how the frames of a clip attend to each other, by its registered name; empty "
-            "or None: not at all.",
+            "CLIP: how the frames of a clip attend to each other; empty or None: not at all.",
+            choices=CLIP_BLOCK_REGISTRY,
         ),
         "MASK_RATE": Key(
             0.5,
