@@ -21,8 +21,8 @@ class Key:
     """One key: ``default``, ``help`` (shown by ``--explain``), limits.
 
     ``type`` is inferred from the default; lists name the type of their ``item``.
-    ``choices`` may be a registry. ``optional`` allows None. ``affects_result`` is False where a stopped training may go on
-    with another value and still end with the same weights.
+    ``choices`` may be a registry. ``optional`` allows None. ``affects_result`` is False where a
+    stopped training may go on with another value and still end with the same weights.
     """
 
     default: Any
