@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from slowfast.config.node import CfgNode
@@ -31,9 +31,7 @@ def shard(cfg: CfgNode, runtime: Runtime, network: nn.Module) -> nn.Module:
             for block in module.children():
                 if any(True for _ in block.parameters()) and not _is_container(block):
                     fully_shard(block, mesh=mesh)
-    network = fully_shard(network, mesh=mesh)
-    register_fsdp_forward_method(network, "begin")
-    return network
+    return fully_shard(network, mesh=mesh)
 
 
 def _is_container(module: nn.Module) -> bool:

@@ -24,14 +24,7 @@ from slowfast.engine.optim import build_optimizer, describe_groups
 from slowfast.engine.precise_bn import update_statistics
 from slowfast.engine.resume import check_resumable
 from slowfast.engine.schedule import batch_factor, describe_batch, is_due, learning_rate
-from slowfast.engine.sharding import (
-    gathered,
-    shard,
-    share_buffers,
-    synchronise_norm,
-    unwrap,
-    wrap_model,
-)
+from slowfast.engine.sharding import shard, share_buffers, synchronise_norm, unwrap, wrap_model
 from slowfast.engine.step import OptimizerStep
 from slowfast.engine.tasks.base import Batch, Task
 from slowfast.engine.writer import ScalarWriter
@@ -152,8 +145,7 @@ class Trainer:
     def train_epoch(self, epoch: int) -> None:
         """The steps of one epoch that are still to be done, with their statistics lines."""
         cfg, steps, begin = self.cfg, self.steps_per_epoch, self.progress.iteration
-        with gathered(self.model):
-            unwrap(self.model).begin("train")
+        unwrap(self.model).begin("train")
         set_train_mode(self.model, cfg.MODEL.FROZEN_BN)
         self.train_loader.batch_sampler.set_epoch(epoch, begin * cfg.SOLVER.ACCUM_STEPS)
         self.runtime.reset_peak_memory()

@@ -34,7 +34,14 @@ def test_names_are_needed():
     load_config(overrides=words({"NUM_GPUS": 0, "MODEL.MODEL_NAME": "FrameAverage"}))
 
 
-@pytest.mark.parametrize("extra", [{}, {"EMA.ENABLE": True}])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"CLIP.TRAINED": ["visual"]},
+        {"CLIP.TRAINED": ["visual", "text_projection"]},
+        {"CLIP.TRAINED": ["visual", "text_projection"], "EMA.ENABLE": True},
+    ],
+)
 def test_validation_before_training(extra, shapes, tmp_path):
     """A run that is resumed before a validation encodes its texts there, and trains with them."""
     values = TINY | CLIP | extra
@@ -44,7 +51,6 @@ def test_validation_before_training(extra, shapes, tmp_path):
         "DATA.PATH_TO_DATA_DIR": shapes,
         "DATA.CLASS_NAMES": [],
         "OUTPUT_DIR": tmp_path,
-        "CLIP.TRAINED": ["visual"],
         "TENSORBOARD.ENABLE": False,
     }
     cfg = load_config(overrides=words(values))

@@ -92,7 +92,9 @@ def test_without_classes_there_are_no_scores():
         model.set_classes([])
 
 
-@pytest.mark.parametrize("trained", [["visual"], ["visual", "text_projection", "text"]])
+@pytest.mark.parametrize(
+    "trained", [["visual"], ["visual", "text_projection"], ["visual", "text_projection", "text"]]
+)
 @pytest.mark.parametrize("extra", [{}, {"MODEL.TEXT_PROMPT": True}, {"TUNE_HEAD": True}])
 def test_evaluation_before_training(trained, extra):
     """What is encoded under inference mode can be used by a training step."""
