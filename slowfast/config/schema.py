@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,13 +20,13 @@ class Key:
     """One key: ``default``, ``help`` (shown by ``--explain``), limits.
 
     ``type`` is inferred from the default; lists name the type of their ``item``.
-    ``choices`` may be a registry. ``optional`` allows None. ``affects_result`` is False where a
-    stopped training may go on with another value and still end with the same weights.
+    ``optional`` allows None. ``affects_result`` is False where a stopped training may go on
+    with another value and still end with the same weights.
     """
 
     default: Any
     help: str
-    choices: Collection[Any] = ()
+    choices: tuple[Any, ...] = ()
     ge: float | None = None
     gt: float | None = None
     le: float | None = None

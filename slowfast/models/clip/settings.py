@@ -22,9 +22,7 @@ extend_section(
     "MODEL",
     {
         "TEMPORAL_MODELING_TYPE": Key(
-            "",
-            "CLIP: how the frames of a clip attend to each other; empty or None: not at all.",
-            choices=CLIP_BLOCK_REGISTRY,
+            "", "CLIP: how the frames of a clip attend to each other; empty or None: not at all."
         ),
         "MASK_RATE": Key(
             0.5,
