@@ -40,7 +40,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     args = parse_args()
     from slowfast.config.load import load_config
-    from slowfast.models import build_model
+    from slowfast.engine.network import build_network
     from slowfast.models.weights import files
     from slowfast.utils.errors import UserError
     from slowfast.utils.logging import setup_logging
@@ -59,7 +59,7 @@ def main() -> int:
         raise UserError("convert needs to know the network", "name its YAML file", "--cfg")
     else:
         cfg = load_config([args.cfg], args.opts)
-        written = files.convert_file(args.file, args.out, build_model(cfg), cfg)
+        written = files.convert_file(args.file, args.out, build_network(cfg), cfg)
     print(json.dumps(written))
     return 0
 

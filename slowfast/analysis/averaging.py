@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from slowfast.engine.checkpoint import run_checkpoints
-from slowfast.models.weights.clip_names import is_clip, is_video_clip, video_names
+from slowfast.models.clip.names import is_clip, is_video_clip, video_names
 from slowfast.models.weights.files import write_weights
 from slowfast.models.weights.read import read_checkpoint, state_dict_of
 from slowfast.utils.errors import UserError

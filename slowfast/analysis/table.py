@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from slowfast.config.load import load_config
-from slowfast.models.build import build_model
+from slowfast.engine.network import build_network
 from slowfast.models.summary import measure_model
 
 
@@ -15,7 +15,7 @@ def model_rows(files: Iterable[str | Path], overrides: list[str]) -> list[list[s
     rows = []
     for file in files:
         cfg = load_config([file], overrides)
-        size = measure_model(build_model(cfg), cfg.DATA.NUM_FRAMES, cfg.DATA.TRAIN_CROP_SIZE)
+        size = measure_model(build_network(cfg), cfg.DATA.NUM_FRAMES, cfg.DATA.TRAIN_CROP_SIZE)
         clip = f"{cfg.DATA.NUM_FRAMES} x {cfg.DATA.TRAIN_CROP_SIZE}²"
         views = f"{cfg.TEST.NUM_SPATIAL_CROPS} x {cfg.TEST.NUM_ENSEMBLE_VIEWS}"
         rows.append(

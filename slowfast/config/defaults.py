@@ -14,12 +14,7 @@ def get_cfg() -> CfgNode:
     """A fresh, unfrozen configuration with every section, those of the models included."""
     # These rooms stand above this one; what they register when they are imported (a model's
     # section, a rule about data sets) belongs to them: removing a model's file removes its keys.
-    for room in (
-        "slowfast.models",
-        "slowfast.datasets.build",
-        "slowfast.engine.rules",
-        "slowfast.engine.checks",
-    ):
+    for room in ("slowfast.models", "slowfast.datasets.build", "slowfast.engine.rules"):
         importlib.import_module(room)
     cfg = CfgNode()
     for section in SECTIONS.values():

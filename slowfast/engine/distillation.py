@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from slowfast.config.load import load_config
 from slowfast.config.node import CfgNode, raise_if_any
-from slowfast.models.build import build_model
+from slowfast.engine.network import build_network
 from slowfast.models.weights.loader import load_weights
 from slowfast.utils.errors import Problem, UserError
 
@@ -22,9 +22,10 @@ class Distillation:
             raise UserError("is not set", "name the teacher's checkpoint", "SOLVER.KD_WEIGHTS")
         teacher = load_config([solver.KD_TEACHER]) if solver.KD_TEACHER else cfg
         raise_if_any(list(_misfits(cfg, teacher)))
-        self.teacher = build_model(teacher, device)
+        self.teacher = build_network(teacher, device)
         load_weights(self.teacher, solver.KD_WEIGHTS, teacher, "SOLVER.KD_WEIGHTS")
         self.teacher.eval().requires_grad_(False)
+        self.teacher.begin("test")
 
     def __call__(
         self, loss: torch.Tensor, logits: torch.Tensor, video: torch.Tensor

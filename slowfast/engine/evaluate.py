@@ -52,7 +52,6 @@ def evaluate(
     a signal has come.
     """
     model.eval()
-    module.begin(model, split)
     unreadable.start_pass()
     # A rank may have a batch less than another; all take part in all rounds.
     rounds = int(max(row[0] for row in gather_numbers([len(loader)])))
@@ -60,6 +59,7 @@ def evaluate(
     timer = StepTimer()
     batches = iter(loader)
     with gathered(model), torch.inference_mode():
+        module.begin(model, split)
         for step in range(rounds):
             batch = next(batches, Batch())
             timer.data_ready()

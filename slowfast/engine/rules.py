@@ -7,10 +7,27 @@ from collections.abc import Iterable
 from slowfast.config.load import register_derivation
 from slowfast.config.node import CfgNode
 from slowfast.config.validate import register_rule
+from slowfast.datasets.batch_samplers import BATCH_SAMPLER_REGISTRY
 from slowfast.datasets.classnames import configured_names
+from slowfast.engine.callbacks import CALLBACK_REGISTRY
+from slowfast.engine.loggers import LOGGER_REGISTRY
 from slowfast.engine.optim import OPTIMIZER_REGISTRY
+from slowfast.engine.tasks import task_class
+from slowfast.metrics.evaluators import METRIC_REGISTRY
 from slowfast.models.base import MODEL_REGISTRY
 from slowfast.utils.errors import Problem
+
+
+@register_rule
+def _class_names(cfg: CfgNode) -> Iterable[Problem]:
+    name = cfg.MODEL.MODEL_NAME
+    reads_names = name in MODEL_REGISTRY and MODEL_REGISTRY.get(name).spec.open_vocabulary
+    if reads_names and not configured_names(cfg.DATA):
+        yield Problem(
+            "this network reads the names of classes, and there are none",
+            'name a JSON file {"0": "first class", "1": …}, or list them in DATA.CLASS_NAMES',
+            "DATA.INDEX_LABEL_MAPPING_FILE",
+        )
 
 
 @register_derivation
@@ -43,3 +60,31 @@ def _optimizer_rules(cfg: CfgNode) -> Iterable[Problem]:
             "set SOLVER.LAYER_DECAY 1.0",
             "SOLVER.LAYER_DECAY",
         )
+
+
+@register_rule
+def _known_parts(cfg: CfgNode) -> Iterable[Problem]:
+    for key, registry in (
+        ("CALLBACKS", CALLBACK_REGISTRY),
+        ("LOGGERS", LOGGER_REGISTRY),
+        ("TEST.METRICS", METRIC_REGISTRY),
+        ("DATA.BATCH_SAMPLER", BATCH_SAMPLER_REGISTRY),
+    ):
+        value = cfg.lookup(key)
+        for name in value if isinstance(value, list) else [value]:
+            yield from registry.problems(name)
+
+
+@register_rule
+def _batches_divide(cfg: CfgNode) -> Iterable[Problem]:
+    if not task_class(cfg).divides_batches:
+        return
+    for part in ("TRAIN", "TEST"):
+        size = cfg[part].BATCH_SIZE
+        if cfg.NUM_GPUS > 1 and size % cfg.NUM_GPUS:
+            below = max(size // cfg.NUM_GPUS, 1) * cfg.NUM_GPUS
+            yield Problem(
+                f"{size} cannot be divided among NUM_GPUS {cfg.NUM_GPUS}",
+                f"use {below} or {below + cfg.NUM_GPUS}",
+                f"{part}.BATCH_SIZE",
+            )

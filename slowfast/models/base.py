@@ -84,6 +84,13 @@ class VideoModel(nn.Module):
         """The network that a configuration describes, with random weights."""
         return cls(cfg)
 
+    def begin(self, split: str) -> None:
+        """Compute what does not depend on clips, such as the texts of the classes.
+
+        Called before each training epoch (``train``) and each evaluation (``val``, ``test``),
+        after weights were loaded.
+        """
+
     def forward_features(self, video: torch.Tensor) -> torch.Tensor:
         """Features before the head: ``B C`` (networks over frames: ``B T C``)."""
         raise NotImplementedError

@@ -14,6 +14,8 @@ import torch
 from fvcore.nn import ActivationCountAnalysis, FlopCountAnalysis
 from torch import nn
 
+from slowfast.models.base import VideoModel
+
 
 @dataclass(frozen=True)
 class ModelSize:
@@ -93,6 +95,8 @@ def measure_model(
     measured = model if forward is None else _Measured(model, forward)
     was_training = model.training
     model.eval()
+    if isinstance(model, VideoModel):
+        model.begin("test")  # what is computed once per evaluation is not part of a view
     try:
         with _quiet_fvcore(), torch.no_grad():
             measured(video)  # what a network computes once (texts of classes) is not of the view

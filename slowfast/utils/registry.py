@@ -63,7 +63,7 @@ class Registry(Generic[T]):
         """
 
         def add(obj: T) -> T:
-            label = name or obj.__name__  # type: ignore[attr-defined]
+            label = obj.__name__ if name is None else name  # type: ignore[attr-defined]
             if self._check is not None:
                 self._check(label, obj)
             known = self._find(label)

@@ -14,9 +14,9 @@ import yaml
 
 from slowfast.analysis.text_prompts import features, service, stages, store
 from slowfast.datasets.classnames import read_class_names
-from slowfast.models.clip.blocks import ClipBlock
+from slowfast.models.clip.sizes import ClipSizes
 from slowfast.models.clip.texts import TEMPLATES, tokenize
-from slowfast.models.clip.towers import Clip, ClipSizes
+from slowfast.models.clip.towers import CLIP
 from slowfast.utils.errors import RunFailure, UserError
 from tests.conftest import ROOT, run_tool
 
@@ -251,7 +251,7 @@ def clip_file(tmp_path_factory):
     torch.manual_seed(0)
     sizes = ClipSizes(8, 64, 1, 16, 32, 77, text_width=64, text_layers=1)
     path = tmp_path_factory.mktemp("clip") / "clip.pt"
-    torch.save(Clip(sizes, ClipBlock).state_dict(), path)
+    torch.save(CLIP(sizes).state_dict(), path)
     return path
 
 

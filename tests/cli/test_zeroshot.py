@@ -15,7 +15,7 @@ from slowfast.engine.run import main
 from slowfast.models import MODEL_REGISTRY
 from tests.cli.test_scripts import installed, script  # noqa: F401  (a fixture)
 from tests.conftest import ROOT, TINY, run_tool, words
-from tests.models.test_registry import build
+from tests.models.helpers import build
 
 TINY_CLIP = (
     {k: v for k, v in TINY.items() if not k.startswith(("UNIFORMER", "MODEL."))}

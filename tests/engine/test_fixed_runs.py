@@ -159,12 +159,12 @@ def values_of(name: str, shapes: Path, compositions: Path, out: Path) -> dict[st
 
 def _original_clip(path: Path) -> Path:
     """Weights to start from: drawn from a seed, the same on every machine."""
-    from slowfast.models.clip.blocks import ClipBlock
-    from slowfast.models.clip.towers import Clip, ClipSizes
+    from slowfast.models.clip.sizes import ClipSizes
+    from slowfast.models.clip.towers import CLIP
 
     sizes = ClipSizes(8, 64, 2, 32, resolution=32, context=16, text_width=64, text_layers=1)
     torch.manual_seed(5)
-    torch.save(Clip(sizes, ClipBlock).state_dict(), path)
+    torch.save(CLIP(sizes).state_dict(), path)
     return path
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
@@ -28,54 +26,46 @@ def reads(monkeypatch):
     return names
 
 
-@pytest.fixture
-def task():
-    """Remembers the class names of the tested weights."""
-    task = SimpleNamespace(names=None)
-    task.accept_class_names = lambda names: setattr(task, "names", names)
-    return task
-
-
 def save(cfg, path, value, **content):
     """A checkpoint of this package whose weights are all ``value``."""
     state = {name: torch.full_like(v, value) for name, v in build_model(cfg).state_dict().items()}
     checkpoint.save_checkpoint(path, {"model_state": state, "sampler_state": {}} | content)
 
 
-def test_the_newest_checkpoint_is_read_once(make_cfg, tmp_path, reads, task):
+def test_the_newest_checkpoint_is_read_once(make_cfg, tmp_path, reads):
     cfg = make_cfg(SMALL | {"OUTPUT_DIR": tmp_path})
     for epoch in (1, 2):
         path = checkpoint.checkpoint_path(tmp_path, epoch)
         save(cfg, path, float(epoch), class_names=["a", "b", "c", "d"])
     model = build_model(cfg)
-    initial.load_tested_weights(cfg, model, task)
-    assert reads == ["checkpoint_epoch_00002.pyth"] and task.names == ["a", "b", "c", "d"]
+    names = initial.load_tested_weights(cfg, model)
+    assert reads == ["checkpoint_epoch_00002.pyth"] and names == ["a", "b", "c", "d"]
     assert (model.head.weight == 2).all()
 
 
-def test_averaged_weights_are_tested(make_cfg, tmp_path, task):
+def test_averaged_weights_are_tested(make_cfg, tmp_path):
     cfg = make_cfg(SMALL | {"OUTPUT_DIR": tmp_path})
     average = {n: torch.full_like(v, 7) for n, v in build_model(cfg).state_dict().items()}
     save(cfg, checkpoint.checkpoint_path(tmp_path, 1), 1.0, ema_state=average)
     model = build_model(cfg)
-    initial.load_tested_weights(cfg, model, task)
+    initial.load_tested_weights(cfg, model)
     assert (model.head.weight == 7).all()
 
 
-def test_a_named_foreign_file_is_read_once(make_cfg, tmp_path, reads, task):
+def test_a_named_foreign_file_is_read_once(make_cfg, tmp_path, reads):
     cfg = make_cfg(SMALL | {"TEST.CHECKPOINT_FILE_PATH": tmp_path / "w.pth"})
     donor = build_model(cfg)
     torch.save({"state_dict": donor.state_dict()}, tmp_path / "w.pth")
     model = build_model(cfg)
-    initial.load_tested_weights(cfg, model, task)
+    initial.load_tested_weights(cfg, model)
     assert reads == ["w.pth"] and torch.equal(model.head.weight, donor.head.weight)
 
 
-def test_nothing_to_test_and_another_architecture(make_cfg, tmp_path, task):
+def test_nothing_to_test_and_another_architecture(make_cfg, tmp_path):
     cfg = make_cfg(SMALL | {"OUTPUT_DIR": tmp_path / "empty"})
     with pytest.raises(UserError, match="there are no weights to test"):
-        initial.load_tested_weights(cfg, build_model(cfg), task)
+        initial.load_tested_weights(cfg, build_model(cfg))
     save(cfg, checkpoint.checkpoint_path(tmp_path / "empty", 1), 1.0)
     other = make_cfg(SMALL | {"OUTPUT_DIR": tmp_path / "empty", "FRAME_AVERAGE.WIDTHS": [4, 4]})
     with pytest.raises(UserError, match="another architecture"):
-        initial.load_tested_weights(other, build_model(other), task)
+        initial.load_tested_weights(other, build_model(other))

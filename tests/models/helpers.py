@@ -8,7 +8,8 @@ import torch
 
 from slowfast.config.load import load_config
 from slowfast.config.node import CfgNode
-from slowfast.models import MODEL_REGISTRY, VideoModel, build_model
+from slowfast.engine.network import build_network
+from slowfast.models import MODEL_REGISTRY, VideoModel
 from tests.conftest import words
 
 
@@ -21,7 +22,15 @@ def build(
         overrides=words(tiny | MODEL_REGISTRY.get(name).spec.test_overrides | (extra or {}))
     )
     torch.manual_seed(seed)
-    return cfg, build_model(cfg)
+    model = build_network(cfg)
+    model.begin("train")
+    return cfg, model
+
+
+def to_eval(model: VideoModel) -> VideoModel:
+    """``model`` in evaluation mode, with everything computed that does not depend on clips."""
+    model.eval().begin("test")
+    return model
 
 
 def clips(cfg: CfgNode, batch: int = 2, seed: int = 1) -> torch.Tensor:

@@ -14,15 +14,15 @@ from torch import nn
 
 from slowfast.config.load import load_config
 from slowfast.engine.initial import load_tested_weights
-from slowfast.models.build import build_model
-from slowfast.models.clip.blocks import ClipBlock
-from slowfast.models.clip.towers import ARCHITECTURES, Clip
+from slowfast.engine.network import build_network
+from slowfast.models.clip.sizes import ARCHITECTURES
+from slowfast.models.clip.towers import CLIP
 from slowfast.models.weights.loader import find_pretrained, load_state, load_weights
 from slowfast.models.weights.read import read_checkpoint
 from slowfast.models.weights.torchscript import is_torchscript, read_torchscript
 from slowfast.utils.errors import UserError
 from tests.conftest import ROOT, words
-from tests.models.test_registry import build, clips
+from tests.models.helpers import build, clips
 
 NAME = "TemporalClipVideo"
 PLAIN = {"MODEL.TEMPORAL_MODELING_TYPE": ""}
@@ -80,7 +80,7 @@ def test_full_size_archive_equals_the_state_dict(tmp_path):
     """ViT-B/16 with seeded random weights in half precision, as OpenAI's file holds them."""
     torch.manual_seed(0)
     with torch.device("meta"):
-        shapes = Clip(ARCHITECTURES["vitb16"], ClipBlock).state_dict()
+        shapes = CLIP(ARCHITECTURES["vitb16"]).state_dict()
     state = {n: (0.02 * torch.randn(v.shape)).half() for n, v in shapes.items()}
     assert sum(v.numel() for v in state.values()) == 149_620_737
     constants = {"input_resolution": 224, "context_length": 77, "vocab_size": 49408}
@@ -97,7 +97,7 @@ def test_full_size_archive_equals_the_state_dict(tmp_path):
         "CLIP.TEMPLATES": ["a photo of {}."],
     }
     cfg = load_config(overrides=words(extra))
-    model = build_model(cfg)
+    model = build_network(cfg)
     weights = []
     for name in ("ViT-B-16.pt", "state.pt"):
         load_weights(model, tmp_path / name, cfg)
@@ -273,7 +273,8 @@ def test_clip_itself_can_be_tested(tmp_path):
         NAME, PLAIN | {"TEST.CLIP_ORI_PATH": tmp_path / "clip.pt", "OUTPUT_DIR": tmp_path}
     )
     load_tested_weights(cfg, model)
-    model.eval(), original.eval()
+    for network in (model, original):
+        network.eval().begin("test")
     with torch.no_grad():
         assert torch.equal(model(clips(cfg)), original(clips(cfg)))
 

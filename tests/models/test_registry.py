@@ -9,9 +9,9 @@ import torch._dynamo
 from slowfast.layers.consensus import HEAD_REGISTRY
 from slowfast.models import MODEL_REGISTRY, build_model
 from slowfast.models.build import set_train_mode
-from slowfast.models.clip.towers import TEMPORAL_TYPES
+from slowfast.models.clip.blocks import CLIP_BLOCK_REGISTRY
 from slowfast.models.summary import measure_model
-from tests.models.helpers import build, clips
+from tests.models.helpers import build, clips, to_eval
 
 NAMES = sorted(MODEL_REGISTRY)
 VARIANTS = [(name, {}) for name in NAMES] + [
@@ -41,7 +41,7 @@ VARIANTS = [(name, {}) for name in NAMES] + [
     ("MViT", {"MVIT.EMBED_DIM": 32, "MVIT.USE_ABS_POS": True, "MVIT.USE_FIXED_SINCOS_POS": True}),
     *[
         ("TemporalClipVideo", {"MODEL.TEMPORAL_MODELING_TYPE": kind})
-        for kind in TEMPORAL_TYPES
+        for kind in CLIP_BLOCK_REGISTRY
         if kind not in ("None", "expand_temporal_view")
     ],
     (
@@ -99,7 +99,7 @@ def test_builds_runs_and_learns(name, extra):
 @pytest.mark.parametrize("name, extra", VARIANTS)
 def test_clips_do_not_see_each_other(name, extra):
     cfg, model = build(name, extra)
-    model.eval()
+    to_eval(model)
     video = clips(cfg, 3)
     with torch.no_grad():
         together, alone = model(video), model(video[1:2])
@@ -143,11 +143,12 @@ def test_save_and_load(name, extra, tmp_path):
     torch.save(model.state_dict(), tmp_path / "w.pth")
     _, other = build(name, extra, seed=7)
     video = clips(cfg)
-    model.eval(), other.eval()
+    to_eval(model), to_eval(other)
     with torch.no_grad():
         random = "another seed gives other weights: draw them from PyTorch's generator"
         assert not torch.equal(model(video), other(video)), says(name, extra, random)
         other.load_state_dict(torch.load(tmp_path / "w.pth", weights_only=True))
+        to_eval(other)
         complete = "the state dict holds all that the logits depend on"
         assert torch.equal(model(video), other(video)), says(name, extra, complete)
 
@@ -156,7 +157,7 @@ def test_save_and_load(name, extra, tmp_path):
 @torch._dynamo.config.patch(allow_rnn=True)  # PyTorch breaks the graph at its own nn.LSTM
 def test_compiles_without_graph_breaks(name, extra):
     cfg, model = build(name, extra)
-    model.eval()
+    to_eval(model)
     torch.compiler.reset()  # each variant anew
     compiled = torch.compile(model, backend="eager", fullgraph=True)
     with torch.no_grad():
@@ -176,7 +177,7 @@ def test_train_without_noise_is_eval(name):
     set_train_mode(model, frozen_bn=True)
     with torch.no_grad():
         trained = model(video)
-        model.eval()
+        to_eval(model)
         quiet = (
             "with frozen batch normalisation the variant of spec.test_overrides gives the same "
             "logits in training and evaluation: it must switch off dropout and drop path"
@@ -187,7 +188,7 @@ def test_train_without_noise_is_eval(name):
 @pytest.mark.parametrize("name, extra", VARIANTS)
 def test_features_lead_to_logits(name, extra):
     cfg, model = build(name, extra)
-    model.eval()
+    to_eval(model)
     with torch.no_grad():
         logits = model.classify(model.forward_features(clips(cfg)))
         composed = "model(video) is classify(forward_features(video))"

@@ -9,7 +9,7 @@ from slowfast.config.load import load_config
 from slowfast.models import build_model
 from slowfast.models.summary import measure_model
 from slowfast.models.uniformer import Uniformer
-from tests.models.test_registry import build, clips
+from tests.models.helpers import build, clips
 
 S = ["UNIFORMER.DEPTH", "[3, 4, 8, 3]"]
 B = ["UNIFORMER.DEPTH", "[5, 8, 20, 7]"]

@@ -8,7 +8,7 @@ import torch
 
 from slowfast.models import MODEL_REGISTRY
 from slowfast.models.weights.sources import detect_source, registered_sources
-from tests.models.test_registry import VARIANTS, build
+from tests.models.helpers import VARIANTS, build
 
 STFM = {"STFM.ENABLE": True}
 # (network, options) -> the source that its names belong to.

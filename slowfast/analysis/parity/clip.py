@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 
 from slowfast.models.clip.scores import prompt_scores, text_scores
+from slowfast.models.clip.sizes import infer_sizes
 from slowfast.models.clip.stcross import CrossOptions
-from slowfast.models.clip.towers import Clip, VisualTower, block_of, sizes_of
+from slowfast.models.clip.towers import CLIP, VisualTower, block_builder
 
 Tensors = dict[str, torch.Tensor]
 
@@ -32,19 +33,23 @@ def compute_clip(record: dict[str, Any], inputs: Tensors, state: Tensors) -> Ten
         config.get("spatial_repeat", True),
         config.get("temporal_shuffle", False),
     )
-    make = block_of(str(config["MODEL.TEMPORAL_MODELING_TYPE"] or ""), cross, _RELEASED_GROUP)
+    kind = str(config["MODEL.TEMPORAL_MODELING_TYPE"] or "")
+    options = {"stcross_attend": cross, "channel_shift": _RELEASED_GROUP}.get(kind)
+    build_block = block_builder(kind, options)
     video = inputs["video"]
     with torch.no_grad():
         if "logit_scale" not in state:
-            tower = VisualTower(sizes_of({f"visual.{n}": v for n, v in state.items()}), make)
+            tower = VisualTower(
+                infer_sizes({f"visual.{n}": v for n, v in state.items()}), build_block
+            )
             tower.load_state_dict(state)
             return {"frame_features": tower.eval()(video).flatten(0, 1)}
-        network = Clip(sizes_of(state), make)
+        network = CLIP(infer_sizes(state), build_block)
         network.load_state_dict(state)
         return _scores(network.eval(), config, inputs)
 
 
-def _scores(network: Clip, config: dict[str, Any], inputs: Tensors) -> Tensors:
+def _scores(network: CLIP, config: dict[str, Any], inputs: Tensors) -> Tensors:
     texts = network.encode_text(torch.tensor(config["tokens"]))
     frames = F.normalize(network.visual(inputs["video"]), dim=-1)
     scale = network.logit_scale.exp()

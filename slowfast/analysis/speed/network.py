@@ -15,12 +15,12 @@ from slowfast.analysis.speed.memory import saved_bytes
 from slowfast.analysis.speed.timing import alternate, median_ms, ratio
 from slowfast.config.node import CfgNode
 from slowfast.datasets.batch import Batch
+from slowfast.engine.network import build_network
 from slowfast.engine.optim import build_optimizer
 from slowfast.engine.precision import build_autocast
 from slowfast.engine.step import OptimizerStep
 from slowfast.engine.tasks.base import LossOutput
 from slowfast.models.base import resolve_aux_losses
-from slowfast.models.build import build_model
 from slowfast.models.summary import measure_model
 from slowfast.utils.runtime import Runtime, choose_device
 
@@ -80,18 +80,20 @@ def benchmark_model(cfg: CfgNode, batch: int, rounds: int) -> dict[str, Any]:
     is kept for the backward pass.
     """
     runtime = Runtime(choose_device(cfg.NUM_GPUS))
-    model = build_model(cfg, runtime.device)
+    model = build_network(cfg, runtime.device)
     size = measure_model(model, cfg.DATA.NUM_FRAMES, cfg.DATA.TRAIN_CROP_SIZE)
     compiled = torch.compile(model) if cfg.TRAIN.COMPILE else model
     video, autocast = _clips(cfg, batch, runtime.device), build_autocast(cfg, runtime)
 
     def forward(network: nn.Module, attention: Callable | None) -> None:
         network.eval()
+        network.begin("test")
         with torch.inference_mode(), autocast(), _attention_of(attention):
             network(video)
 
     def backward(network: nn.Module, attention: Callable | None) -> None:
         network.train()
+        network.begin("train")
         network.zero_grad(set_to_none=True)
         with autocast(), _attention_of(attention):
             network(video).float().square().mean().backward()
@@ -153,7 +155,8 @@ class _RandomClips:
 def benchmark_train(cfg: CfgNode, batch: int, rounds: int) -> dict[str, Any]:
     """Time and peak memory of a whole optimizer step of the configured recipe."""
     runtime = Runtime(choose_device(cfg.NUM_GPUS))
-    network = build_model(cfg, runtime.device).train()
+    network = build_network(cfg, runtime.device).train()
+    network.begin("train")
     optimizer = build_optimizer(cfg, network)
     model = torch.compile(network) if cfg.TRAIN.COMPILE else network
     video = _clips(cfg, batch, runtime.device)

@@ -10,22 +10,22 @@ import torch.nn.functional as F
 from slowfast.analysis.text_prompts.stages import PROMPTS
 from slowfast.analysis.text_prompts.store import Entry
 from slowfast.models.clip import texts
-from slowfast.models.clip.blocks import ClipBlock
-from slowfast.models.clip.towers import Clip, sizes_of
-from slowfast.models.weights.clip_names import read_clip
+from slowfast.models.clip.names import read_clip
+from slowfast.models.clip.sizes import infer_sizes
+from slowfast.models.clip.towers import CLIP
 from slowfast.utils.errors import UserError
 from slowfast.utils.progress import Progress
 
 TEMPLATES = texts.TEMPLATES[:8]  # "tpl8" of the released files
 
 
-def load_clip(path: str) -> Clip:
+def load_clip(path: str) -> CLIP:
     """A CLIP from any supported file, for its text tower."""
     state = read_clip(path, "--clip")
-    sizes = sizes_of(state)
+    sizes = infer_sizes(state)
     if not sizes.text_layers:
         raise UserError(f"{path} has no text tower", "name the whole CLIP", "--clip")
-    network = Clip(sizes, ClipBlock)
+    network = CLIP(sizes)
     own = network.state_dict()
     network.load_state_dict({name: state[name] for name in own if name in state})
     return network.eval()
@@ -40,7 +40,7 @@ def sentences(name: str, entry: Entry) -> list[str]:
 
 
 def prompt_features(
-    network: Clip,
+    network: CLIP,
     names: Sequence[str],
     entries: Sequence[Entry],
     templates: Sequence[str] = TEMPLATES,

@@ -1,7 +1,6 @@
 """DATA, AUG and DATA_LOADER: which frames are read and what is done to them."""
 
 from slowfast.config.schema import Key, Section, register_section
-from slowfast.config.sections import clip
 
 _LISTS = {
     "PATH_TO_DATA_DIR": Key(
@@ -29,6 +28,12 @@ _LISTS = {
     "CLASS_NAMES_PATH": Key(
         "",
         "Class names (txt: one a line; json); empty: classes.txt beside the lists, if there.",
+        affects_result=False,
+    ),
+    "INDEX_LABEL_MAPPING_FILE": Key(
+        "",
+        "JSON file {label: class name} (or a list, or a text file with one name per line). A "
+        "network that reads class names needs nothing else: MODEL.NUM_CLASSES follows.",
         affects_result=False,
     ),
     "CLASS_NAMES": Key(
@@ -151,7 +156,7 @@ _PIXELS = {
     ),
 }
 
-_KEYS = _LISTS | _FRAMES | _PIXELS | clip.DATA_KEYS
+_KEYS = _LISTS | _FRAMES | _PIXELS
 DATA = register_section(Section("DATA", "Lists, frames and pixels", _KEYS))
 
 AUG = register_section(

@@ -1,7 +1,6 @@
 """MODEL: keys that every model reads; a model's own section stands in the model's file."""
 
 from slowfast.config.schema import Key, Section, register_section
-from slowfast.config.sections import clip
 
 MODEL = register_section(
     Section(
@@ -41,7 +40,6 @@ MODEL = register_section(
             "PRETRAINED_DIR": Key(
                 "pretrained", "Folder of released weights named by recipes.", affects_result=False
             ),
-        }
-        | clip.MODEL_KEYS,
+        },
     )
 )

@@ -1,7 +1,6 @@
 """TEST: multi-view evaluation."""
 
 from slowfast.config.schema import Key, Section, register_section
-from slowfast.config.sections import clip
 
 TEST = register_section(
     Section(
@@ -43,8 +42,7 @@ TEST = register_section(
                 "File below OUTPUT_DIR for merged scores and labels (.pt or .npz); "
                 "predictions.csv is always written.",
             ),
-        }
-        | clip.TEST_KEYS,
+        },
         affects_result=False,
     )
 )

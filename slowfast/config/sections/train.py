@@ -1,7 +1,6 @@
 """TRAIN, EMA, MIXUP and BN: the training loop."""
 
 from slowfast.config.schema import Key, Section, register_section
-from slowfast.config.sections import clip
 
 TRAIN = register_section(
     Section(
@@ -110,8 +109,7 @@ TRAIN = register_section(
                 ge=0.0,
                 affects_result=False,
             ),
-        }
-        | clip.TRAIN_KEYS,
+        },
     )
 )
 

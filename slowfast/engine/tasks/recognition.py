@@ -22,11 +22,12 @@ from slowfast.datasets.lists import ItemList
 from slowfast.datasets.loader import construct_loader, views_per_process
 from slowfast.engine.distillation import Distillation
 from slowfast.engine.losses import build_loss
+from slowfast.engine.network import build_network
+from slowfast.engine.sharding import unwrap
 from slowfast.engine.tasks.base import TASK_REGISTRY, Inputs, LossOutput, Task, TestRun
 from slowfast.metrics.evaluators import EvalResult, ViewEvaluator, error_figures
 from slowfast.metrics.sanity import sanity_warnings
 from slowfast.models.base import MODEL_REGISTRY, resolve_aux_losses
-from slowfast.models.build import build_model
 from slowfast.utils.files import write_atomic
 from slowfast.utils.logging import get_logger
 from slowfast.utils.runtime import Runtime
@@ -106,7 +107,7 @@ class RecognitionModule:
         self.normalizer = functools.cache(self._build_normalizer)
 
     def build_model(self) -> nn.Module:
-        return build_model(self.cfg, self.runtime.device)
+        return build_network(self.cfg, self.runtime.device)
 
     def match_classes(self, checkpoint_names: Sequence[str]) -> None:
         """UserError if the order of the classes differs, unless DATA.CLASS_ORDER permutes them."""
@@ -118,7 +119,7 @@ class RecognitionModule:
             logger.warning("outputs are reordered by class name: %s", self._output_order)
 
     def begin(self, model: nn.Module, split: str) -> None:
-        pass
+        unwrap(model).begin(split)
 
     def _build_normalizer(self, split: str) -> Normalizer:
         """What brings the clips of a split into the form that the network expects."""

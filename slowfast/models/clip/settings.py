@@ -1,36 +1,232 @@
-"""What a configuration says of CLIP over videos, and what is wrong with it."""
+"""Keys of CLIP over videos, and the numbers and tensors that the network is built from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
 from pathlib import Path
+from typing import Any
 
+import slowfast.config.sections  # noqa: F401  (registers the sections that are extended)
 from slowfast.config.node import CfgNode
-from slowfast.datasets.classnames import configured_names
-from slowfast.models.clip.stcross import CrossOptions
-from slowfast.models.clip.towers import ARCHITECTURES, CROSS, ClipSizes, sizes_of
-from slowfast.models.weights.clip_names import read_clip
-from slowfast.utils.errors import Problem
+from slowfast.config.schema import Key, Section, extend_section, register_section
+from slowfast.models.clip.blocks import CLIP_BLOCK_REGISTRY
+from slowfast.models.clip.names import read_clip
+from slowfast.models.clip.parameters import LearningRateFactors
+from slowfast.models.clip.regularizers import InterpolatedWeights
+from slowfast.models.clip.sizes import ARCHITECTURES, ClipSizes, infer_sizes
+from slowfast.models.clip.texts import read_features
 
-# CLIP.TRAINED -> beginnings of names of parameters.
-_TEXT = ("token_embedding.", "positional_embedding", "transformer.", "ln_final.")
-PARTS = {
-    "visual": ("visual.",),
-    "text": _TEXT,
-    "text_projection": ("text_projection",),
-    "logit_scale": ("logit_scale",),
-}
+# -- keys ----------------------------------------------------------------------------------------
+
+extend_section(
+    "MODEL",
+    {
+        "TEMPORAL_MODELING_TYPE": Key(
+            "", "CLIP: how the frames of a clip attend to each other; empty or None: not at all."
+        ),
+        "MASK_RATE": Key(
+            0.5,
+            "CLIP, stcross_attend: share of the patches of each cell that is left out of the "
+            "exchange between frames.",
+            gt=0.0,
+            le=0.99,
+        ),
+        "MASK_STRIDE": Key(
+            [1, 2, 2], "CLIP, stcross_attend: size of a cell (frames, rows, columns).", item=int
+        ),
+        "SPATIAL_REPEAT": Key(
+            True, "CLIP, stcross_attend: one random offset per clip instead of one per cell."
+        ),
+        "TEMPORAL_SHUFFLE": Key(
+            True,
+            "CLIP, stcross_attend: permute the patterns of the frames at random in training; in "
+            "evaluation CLIP.SHUFFLE_IN_EVAL decides.",
+        ),
+        "CHANNEL_FOLD": Key(
+            64,
+            "CLIP, stcross_attend: width // CHANNEL_FOLD channels are exchanged in each direction.",
+            ge=2,
+        ),
+        "TEMPORAL_SCALE": Key(
+            [1],
+            "CLIP, stcross_attend: reach of the exchange in frames; several values are averaged.",
+            item=int,
+        ),
+        "CONTEXT_LENGTH": Key(77, "CLIP: largest number of tokens of a text.", ge=3),
+        "KEEP_RAW_MODEL": Key(
+            False, "CLIP: keep a frozen copy of the original beside the network."
+        ),
+        "RAW_MODEL_DISTILLATION": Key(
+            False, "CLIP: distil the features of frames from the frozen copy (FROSTER)."
+        ),
+        "DISTILLATION_RATIO": Key(
+            1.0, "CLIP: weight of the loss of MODEL.RAW_MODEL_DISTILLATION.", ge=0.0
+        ),
+        "ENSEMBLE_PRED": Key(False, "CLIP: mix the scores of the frozen copy in, in evaluation."),
+        "ENSEMBLE_RAWMODEL_RATIO": Key(
+            0.0, "CLIP: share of the frozen copy's scores for MODEL.ENSEMBLE_PRED.", ge=0.0, le=1.0
+        ),
+        "TEXT_PROMPT": Key(False, "CLIP: learn prompt tokens before the class names."),
+        "PROMPT_NUM": Key(1, "CLIP: number of learned prompt tokens before the class names.", ge=1),
+        "FINETUNE_FACTOR": Key(
+            1.0, "CLIP: factor of the learning rate of parameters called message_*.", ge=0.0
+        ),
+        "ADAPT_FINETUNE_FACTOR": Key(
+            1.0, "CLIP: factor of the learning rate of parameters called stadapt_*.", ge=0.0
+        ),
+        "MLP_FINETUNE_FACTOR": Key(
+            1.0, "CLIP: factor of the learning rate of parameters called mlp.", ge=0.0
+        ),
+        "DEFAULT_FINETUNE_FACTOR": Key(
+            1.0,
+            "CLIP: factor of the learning rate of all parameters without a factor of their own.",
+            ge=0.0,
+        ),
+        "STATIC_GRAPH": Key(False, "Without effect, for old files; DDP finds out by itself."),
+    },
+)
+extend_section(
+    "DATA",
+    {
+        "TEXT_AUG": Key(False, "CLIP: several texts per class, from DATA.TEXT_AUG_FEATURE_FILE."),
+        "TEXT_AUG_FEATURE_FILE": Key(
+            "", "CLIP: file of text features for DATA.TEXT_AUG, a tensor classes x texts x width."
+        ),
+    },
+)
+extend_section(
+    "TRAIN",
+    {
+        "CLIP_ORI_PATH": Key(
+            "",
+            "CLIP: original weights that training starts from (OpenAI's archive, a state dict, a "
+            "file of open_clip).",
+            affects_result=False,
+        ),
+        "LINEAR_CONNECT_CLIMB": Key(
+            False,
+            "CLIP: each step also learns on weights interpolated between the original ones and "
+            "the network's (Open-VCLIP, arXiv 2302.00624).",
+        ),
+        "LINEAR_CONNECT_LOSS_RATIO": Key(
+            1.0, "CLIP: weight of the loss of TRAIN.LINEAR_CONNECT_CLIMB.", ge=0.0
+        ),
+        "LINEAR_CONNECT_SAMPLE": Key(
+            True,
+            "CLIP: draw the share of the original weights between LINEAR_CONNECT_SAMPLE_L and _R "
+            "at each step; False: always the middle.",
+        ),
+        "LINEAR_CONNECT_SAMPLE_L": Key(
+            0.4,
+            "CLIP: smallest share of the original weights in TRAIN.LINEAR_CONNECT_CLIMB.",
+            ge=0.0,
+            le=1.0,
+        ),
+        "LINEAR_CONNECT_SAMPLE_R": Key(
+            0.6,
+            "CLIP: largest share of the original weights in TRAIN.LINEAR_CONNECT_CLIMB.",
+            ge=0.0,
+            le=1.0,
+        ),
+    },
+)
+extend_section(
+    "TEST",
+    {
+        "CLIP_ORI_PATH": Key(
+            "",
+            "CLIP: original weights, for TEST.PATCHING_MODEL and for tests without training; "
+            "empty: TRAIN.CLIP_ORI_PATH.",
+        ),
+        "PATCHING_MODEL": Key(
+            False,
+            "Test TEST.PATCHING_RATIO of the original weights (TEST.CLIP_ORI_PATH) plus the rest "
+            "of the trained ones, for any network.",
+        ),
+        "PATCHING_RATIO": Key(
+            0.5, "Share of the original weights for TEST.PATCHING_MODEL.", ge=0.0, le=1.0
+        ),
+        "OPENSET": Key(False, "Without effect, for old files; the class names of a test decide."),
+        "UPDATE_STATE": Key(
+            False, "Without effect, for old files; texts are always encoded by the tested weights."
+        ),
+    },
+)
+register_section(
+    Section(
+        "CLIP",
+        "CLIP for videos (MODEL.MODEL_NAME TemporalClipVideo)",
+        {
+            "TRAINED": Key(
+                ["visual", "text_projection"],
+                "Parts of CLIP that learn: visual, text_projection, text (the text tower), "
+                "logit_scale.",
+                item=str,
+            ),
+            "TEXT_FACTOR": Key(
+                1.0, "Factor of the learning rate of the text tower and its projection.", ge=0.0
+            ),
+            "TEMPLATES": Key(
+                [], "Sentences with {} for the class name; empty: the 28 published ones.", item=str
+            ),
+            "TEXT_CACHE": Key(
+                "output/text_features",
+                "Folder in which encoded texts are stored, by weights, templates and class names; "
+                "empty: none.",
+                affects_result=False,
+            ),
+            "SHUFFLE_IN_EVAL": Key(
+                False,
+                "stcross_attend: permute the patterns of the frames in evaluation, too (as "
+                "released: results vary from run to run).",
+            ),
+            "SHIFT_GROUP": Key(
+                0,
+                "channel_shift: number of frames of a batch that count as one clip; 0: "
+                "DATA.NUM_FRAMES (the release always takes 8).",
+                ge=0,
+            ),
+            "ACTIVATION": Key(
+                "quick_gelu",
+                "Activation of all blocks, quick_gelu for OpenAI's weights, gelu for most that "
+                "open_clip trained.",
+                choices=("quick_gelu", "gelu"),
+            ),
+            "PATCH_SIZE": Key(16, "Side of a patch in pixels, for MODEL.ARCH custom.", ge=1),
+            "WIDTH": Key(
+                768, "Width of the visual tower (64 per head), for MODEL.ARCH custom.", ge=64
+            ),
+            "LAYERS": Key(12, "Layers of the visual tower, for MODEL.ARCH custom.", ge=1),
+            "EMBED_DIM": Key(
+                512, "Width of the features of frames and texts, for MODEL.ARCH custom.", ge=1
+            ),
+            "TEXT_WIDTH": Key(
+                512, "Width of the text tower (64 per head), for MODEL.ARCH custom.", ge=64
+            ),
+            "TEXT_LAYERS": Key(12, "Layers of the text tower, for MODEL.ARCH custom.", ge=1),
+        },
+    )
+)
+
+
+# -- configuration -> arguments of the network -----------------------------------------------------
+
+
+def original_weights(cfg: CfgNode) -> str:
+    """Path of CLIP's original weights, or empty: those of the test, else those of training."""
+    return cfg.TEST.CLIP_ORI_PATH or cfg.TRAIN.CLIP_ORI_PATH
 
 
 def configured_sizes(cfg: CfgNode) -> ClipSizes:
     """Sizes by MODEL.ARCH; ``custom``: those of the original weights, else of the section CLIP."""
-    model, options = cfg.MODEL, cfg.CLIP
-    original = cfg.TRAIN.CLIP_ORI_PATH or cfg.TEST.CLIP_ORI_PATH
-    known = ARCHITECTURES.get(model.ARCH)
-    if known is None and original:
-        known = sizes_of(read_clip(original, "TRAIN.CLIP_ORI_PATH"))
-    if known is None:
-        known = ClipSizes(
+    model, options, original = cfg.MODEL, cfg.CLIP, original_weights(cfg)
+    sizes = ARCHITECTURES.get(model.ARCH)
+    if sizes is None and original:
+        path = Path(original).expanduser()
+        changed = path.stat().st_mtime_ns if path.is_file() else 0
+        sizes = _read_sizes(original, changed)
+    if sizes is None:
+        sizes = ClipSizes(
             options.PATCH_SIZE,
             options.WIDTH,
             options.LAYERS,
@@ -38,110 +234,57 @@ def configured_sizes(cfg: CfgNode) -> ClipSizes:
             text_width=options.TEXT_WIDTH,
             text_layers=options.TEXT_LAYERS,
         )
-    sized = {"resolution": cfg.DATA.TRAIN_CROP_SIZE, "context": model.CONTEXT_LENGTH}
-    return ClipSizes(**(vars(known) | sized))
+    configured = {"resolution": cfg.DATA.TRAIN_CROP_SIZE, "context": model.CONTEXT_LENGTH}
+    return ClipSizes(**(vars(sizes) | configured))
 
 
-def cross_options(cfg: CfgNode) -> CrossOptions:
-    """Options of ``stcross_attend``."""
-    model = cfg.MODEL
-    return CrossOptions(
-        model.MASK_RATE,
-        model.MASK_STRIDE[1:],
-        model.CHANNEL_FOLD,
-        model.TEMPORAL_SCALE,
-        model.SPATIAL_REPEAT,
-        model.TEMPORAL_SHUFFLE,
-        model.TEMPORAL_SHUFFLE and cfg.CLIP.SHUFFLE_IN_EVAL,
-    )
+@functools.lru_cache(maxsize=16)
+def _read_sizes(path: str, changed: int) -> ClipSizes:
+    """Sizes of a file of weights; ``changed``, its time, makes a new file be read again."""
+    return infer_sizes(read_clip(path, "TRAIN.CLIP_ORI_PATH"))
 
 
-def check_clip(cfg: CfgNode) -> Iterable[Problem]:
-    """All problems of a configuration of ``TemporalClipVideo``."""
-    yield from _check_classes(cfg)
-    yield from _check_originals(cfg)
-    yield from _check_sizes(cfg)
+def clip_arguments(cfg: CfgNode) -> dict[str, Any]:
+    """The arguments of :class:`slowfast.models.clip.video.TemporalClipVideo`."""
+    model, options, sizes = cfg.MODEL, cfg.CLIP, configured_sizes(cfg)
+    kind = model.TEMPORAL_MODELING_TYPE
+    file_key = "DATA.TEXT_AUG_FEATURE_FILE"
+    features = None
+    if cfg.DATA.TEXT_AUG:
+        features = read_features(cfg.DATA.TEXT_AUG_FEATURE_FILE, sizes.embed_dim, file_key)
+    return {
+        "sizes": sizes,
+        "temporal_modeling": kind,
+        "temporal_options": CLIP_BLOCK_REGISTRY.get(kind).options_from_cfg(cfg),
+        "templates": list(options.TEMPLATES),
+        "text_folder": options.TEXT_CACHE,
+        "text_features": features,
+        "trained": list(options.TRAINED),
+        "num_prompt_tokens": model.PROMPT_NUM if model.TEXT_PROMPT else 0,
+        "num_classes": model.NUM_CLASSES if cfg.TUNE_HEAD else None,
+        "activation": options.ACTIVATION,
+        "keep_raw_model": model.KEEP_RAW_MODEL,
+        "distillation_weight": model.DISTILLATION_RATIO if model.RAW_MODEL_DISTILLATION else 0.0,
+        "ensemble_ratio": model.ENSEMBLE_RAWMODEL_RATIO if model.ENSEMBLE_PRED else 0.0,
+        "interpolation": _interpolation(cfg),
+        "lr_factors": LearningRateFactors(
+            default=model.DEFAULT_FINETUNE_FACTOR,
+            message=model.FINETUNE_FACTOR,
+            adapter=model.ADAPT_FINETUNE_FACTOR,
+            mlp=model.MLP_FINETUNE_FACTOR,
+            text=options.TEXT_FACTOR,
+        ),
+        "checkpointing": model.ACT_CHECKPOINT or model.USE_CHECKPOINT,
+    }
 
 
-def _check_classes(cfg: CfgNode) -> Iterable[Problem]:
-    model, data = cfg.MODEL, cfg.DATA
-    if not configured_names(data):
-        yield Problem(
-            "this network reads the names of classes, and there are none",
-            'name a JSON file {"0": "first class", "1": …}, or list them in DATA.CLASS_NAMES',
-            "DATA.INDEX_LABEL_MAPPING_FILE",
-        )
-    if data.TEXT_AUG and not data.TEXT_AUG_FEATURE_FILE:
-        yield Problem(
-            "is not set",
-            "make one with tools/text_prompts.py features, or use class names alone",
-            "DATA.TEXT_AUG_FEATURE_FILE",
-        )
-    chosen = [
-        k
-        for k, on in (
-            ("DATA.TEXT_AUG", data.TEXT_AUG),
-            ("TUNE_HEAD", cfg.TUNE_HEAD),
-            ("MODEL.TEXT_PROMPT", model.TEXT_PROMPT),
-        )
-        if on
-    ]
-    if len(chosen) > 1:
-        yield Problem(f"excludes {' and '.join(chosen[1:])}", "set one of them", chosen[0])
-    wrong = sorted(set(cfg.CLIP.TRAINED) - set(PARTS))
-    if wrong:
-        yield Problem(f"{wrong} are unknown", f"choose from {', '.join(PARTS)}", "CLIP.TRAINED")
-
-
-def _check_originals(cfg: CfgNode) -> Iterable[Problem]:
-    model, train = cfg.MODEL, cfg.TRAIN
-    for key in ("RAW_MODEL_DISTILLATION", "ENSEMBLE_PRED"):
-        if model[key] and not model.KEEP_RAW_MODEL:
-            yield Problem("needs the frozen copy", "set MODEL.KEEP_RAW_MODEL True", f"MODEL.{key}")
-    if not (train.ENABLE and train.LINEAR_CONNECT_CLIMB):
-        return
-    if not train.CLIP_ORI_PATH:
-        yield Problem(
-            "needs the original weights", "set TRAIN.CLIP_ORI_PATH", "TRAIN.LINEAR_CONNECT_CLIMB"
-        )
-    if train.LINEAR_CONNECT_SAMPLE_L > train.LINEAR_CONNECT_SAMPLE_R:
-        yield Problem("is above _R", "give a range", "TRAIN.LINEAR_CONNECT_SAMPLE_L")
-    if model.ACT_CHECKPOINT or model.USE_CHECKPOINT:
-        yield Problem(
-            "the backward pass would recompute with other weights",
-            "set MODEL.USE_CHECKPOINT and MODEL.ACT_CHECKPOINT False",
-            "TRAIN.LINEAR_CONNECT_CLIMB",
-        )
-
-
-def _check_sizes(cfg: CfgNode) -> Iterable[Problem]:
-    model, data = cfg.MODEL, cfg.DATA
-    if model.ARCH not in (*ARCHITECTURES, "custom"):
-        yield Problem(
-            f"{model.ARCH!r} is not one of {', '.join(ARCHITECTURES)} and custom",
-            "choose one",
-            "MODEL.ARCH",
-        )
-        return
-    for key in ("WIDTH", "TEXT_WIDTH"):
-        if cfg.CLIP[key] % 64:
-            yield Problem("is not a multiple of 64", "a head has 64 channels", f"CLIP.{key}")
-    original = cfg.TRAIN.CLIP_ORI_PATH or cfg.TEST.CLIP_ORI_PATH
-    if model.ARCH == "custom" and original and not Path(original).expanduser().is_file():
-        return  # said when it is read
-    sizes = configured_sizes(cfg)
-    cell = model.MASK_STRIDE if model.TEMPORAL_MODELING_TYPE == CROSS else [1, 1, 1]
-    if len(cell) != 3 or cell[0] != 1 or min(cell) < 1:
-        yield Problem(
-            f"{cell} is not [1, rows, columns]", "cells are of one frame", "MODEL.MASK_STRIDE"
-        )
-        return
-    for key in ("TRAIN_CROP_SIZE", "TEST_CROP_SIZE"):
-        side, rest = divmod(data[key], sizes.patch)
-        if rest or side % cell[1] or side % cell[2]:
-            yield Problem(
-                f"{data[key]} is not a whole number of patches of {sizes.patch}"
-                + (f" in cells of {cell[1]} x {cell[2]}" if max(cell) > 1 else ""),
-                f"use a multiple of {sizes.patch * max(cell)}",
-                f"DATA.{key}",
-            )
+def _interpolation(cfg: CfgNode) -> InterpolatedWeights | None:
+    train = cfg.TRAIN
+    weight = train.LINEAR_CONNECT_LOSS_RATIO if train.LINEAR_CONNECT_CLIMB else 0.0
+    if not (weight and train.ENABLE):
+        return None
+    low, high = train.LINEAR_CONNECT_SAMPLE_L, train.LINEAR_CONNECT_SAMPLE_R
+    if not train.LINEAR_CONNECT_SAMPLE:
+        low = high = (low + high) / 2
+    originals = read_clip(train.CLIP_ORI_PATH, "TRAIN.CLIP_ORI_PATH")
+    return InterpolatedWeights(originals, weight, low, high)

@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from slowfast.models.clip.towers import Clip
+from slowfast.models.clip.towers import CLIP
 from slowfast.utils.errors import UserError
-from slowfast.utils.files import make_dirs, short_hash, write_atomic
 from slowfast.utils.logging import get_logger
 from slowfast.utils.progress import Progress
 
 logger = get_logger(__name__)
 
-_KINDS = ("photo", "video", "example", "demonstration")
-_DOING = ("", "using ", "doing ", "during ", "performing ", "practicing ")
+_MEDIA = ("photo", "video", "example", "demonstration")
+_ACTIVITIES = ("", "using ", "doing ", "during ", "performing ", "practicing ")
 # "a photo of {}.", "a photo of a person {}.", "a photo of a person using {}." … (STDD, after
 # "Learning Transferable Visual Models From Natural Language Supervision", arXiv 2103.00020).
 TEMPLATES = [
-    f"a {kind} of {who}{{}}."
-    for kind, who in itertools.product(_KINDS, ("", *(f"a person {doing}" for doing in _DOING)))
+    f"a {medium} of {subject}{{}}."
+    for medium, subject in itertools.product(
+        _MEDIA, ("", *(f"a person {activity}" for activity in _ACTIVITIES))
+    )
 ]
 _BATCH = 256  # texts encoded at once
 
@@ -36,9 +35,9 @@ Tokenizer = Callable[[Sequence[str], int], torch.Tensor]
 
 @functools.cache
 def load_tokenizer() -> Tokenizer:
-    """CLIP's tokenizer, from open_clip (extra ``clip``); UserError if it is not there."""
+    """CLIP's tokenizer from open_clip (extra ``clip``); UserError if it is not installed."""
     try:
-        module = importlib.import_module("open_clip.tokenizer")
+        from open_clip.tokenizer import SimpleTokenizer
     except ImportError as error:
         raise UserError(
             f"CLIP's tokenizer is not installed ({error})",
@@ -46,7 +45,7 @@ def load_tokenizer() -> Tokenizer:
             "MODEL.MODEL_NAME",
         ) from error
     try:
-        return module.SimpleTokenizer()
+        return SimpleTokenizer()
     except OSError as error:
         raise UserError(
             f"open_clip has no vocabulary: {error}",
@@ -56,7 +55,7 @@ def load_tokenizer() -> Tokenizer:
 
 
 def tokenize(texts: Sequence[str], context: int) -> torch.Tensor:
-    """Texts -> tokens ``N L``, L at most ``context`` and as long as the longest text.
+    """Texts -> tokens ``N L``; L is the length of the longest text, at most ``context``.
 
     Longer texts lose their end, with a warning.
     """
@@ -83,61 +82,60 @@ def fill_templates(templates: Sequence[str], names: Sequence[str], context: int)
     return tokenize(texts, context).unflatten(0, (len(templates), len(names)))
 
 
-def mean_features(states: torch.Tensor, projection: torch.Tensor) -> torch.Tensor:
-    """States ``T K W`` -> features ``K D``: normalised in each template, averaged, normalised."""
-    features = F.normalize((states @ projection).float(), dim=-1)
+def mean_features(hidden: torch.Tensor, projection: torch.Tensor) -> torch.Tensor:
+    """Hidden states ``templates K W`` -> features ``K D``: normalised for each template, averaged
+    over templates, normalised."""
+    features = F.normalize((hidden @ projection).float(), dim=-1)
     return F.normalize(features.mean(0), dim=-1)
 
 
-def encode(network: Clip, tokens: torch.Tensor, progress: Progress | None = None) -> torch.Tensor:
-    """States of the text tower for tokens ``… L``: ``… W``, without gradient.
+def encode(network: CLIP, tokens: torch.Tensor, progress: Progress | None = None) -> torch.Tensor:
+    """Hidden states of the text tower at the end tokens: tokens ``… L`` -> ``… W``, no gradient.
 
-    Mixed precision is left aside: what is stored must not depend on the run that stored it.
+    Always in full precision: stored texts must not depend on the precision of the run that
+    encoded them. The result is usable in a later training step, even if the caller runs under
+    ``torch.inference_mode``.
     """
     device = network.text_projection.device
-    flat, states = tokens.flatten(0, -2).to(device), []
-    with torch.no_grad(), torch.autocast(device.type, enabled=False):
+    flat, hidden = tokens.flatten(0, -2).to(device), []
+    with torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
         for part in flat.split(_BATCH):
-            states.append(network.text_states(part))
+            hidden.append(network.encode_tokens(part))
             if progress is not None:
-                progress.update(sum(map(len, states)), "texts")
-    return torch.cat(states).unflatten(0, tokens.shape[:-1])
+                progress.update(sum(map(len, hidden)), "texts")
+        return torch.cat(hidden).unflatten(0, tokens.shape[:-1])
 
 
-def encode_cached(network: Clip, tokens: torch.Tensor, folder: str) -> torch.Tensor:
-    """:func:`encode`, found again in ``folder`` by the text tower's weights and the tokens."""
-    if not folder:
-        return encode(network, tokens)
-    path = Path(folder) / f"{_fingerprint(network, tokens)}.safetensors"
-    device = network.text_projection.device
-    if path.is_file():
-        try:
-            states = load_file(path)["states"]
-            logger.info("texts of %d classes: encoded before (%s)", tokens.shape[1], path)
-            return states.to(device)
-        except (SafetensorError, KeyError) as error:
-            logger.warning("%s cannot be read (%s): encoding the texts again", path, error)
-    count = tokens[..., 0].numel()
-    progress = Progress(f"encoding the texts of {tokens.shape[1]} classes", count, 10 * _BATCH)
-    states = encode(network, tokens, progress)
-    progress.close()
-    make_dirs(folder, "CLIP.TEXT_CACHE")
-    content = {"states": states.float().cpu().contiguous()}
-    write_atomic(path, lambda temporary: save_file(content, temporary))
-    return states
+def encode_one_template(network: CLIP, tokens: torch.Tensor) -> torch.Tensor:
+    """Hidden states of all classes in one template, drawn at random, with gradient: tokens
+    ``templates K L`` -> ``1 K W``.
+
+    Encoding all templates at every training step would cost more than the videos.
+    """
+    drawn = torch.randint(len(tokens), (1,), device=tokens.device)
+    return network.encode_tokens(tokens.index_select(0, drawn)[0])[None]
 
 
-def _fingerprint(network: Clip, tokens: torch.Tensor) -> str:
-    parts = [str(tuple(tokens.shape)), tokens.numpy(force=True).tobytes()]
-    for name, value in network.named_parameters():
-        if not name.startswith("visual.") and name not in ("text_projection", "logit_scale"):
-            parts += [name, value.detach().float().numpy(force=True).tobytes()]
-    activation = type(network.visual.transformer.resblocks[0].mlp.gelu).__name__
-    return short_hash(activation, *parts)
+def encode_with_prompt(network: CLIP, tokens: torch.Tensor, prompt: torch.Tensor) -> torch.Tensor:
+    """Hidden states of ``<start> learned tokens name.``, with gradient: tokens of one template
+    ``1 K L`` and embeddings ``P W`` of the P learned tokens -> ``1 K W``."""
+    tokens, count = tokens[0], len(prompt)
+    embedded = network.token_embedding(tokens)
+    learned = prompt.to(embedded.dtype).expand(len(tokens), -1, -1)
+    embedded = torch.cat([embedded[:, :1], learned, embedded[:, 1 + count :]], dim=1)
+    return network.encode_tokens(tokens, embedded)[None]
 
 
-def read_features(path: str, width: int, classes: int, key: str) -> torch.Tensor:
-    """A file of text features ``K n D`` (or ``K D``), normalised; UserError if it does not fit."""
+def prompt_template(count: int) -> str:
+    """The template whose ``count`` first words stand for learned tokens."""
+    return " ".join(["X"] * count) + " {}."
+
+
+def read_features(path: str, width: int, key: str) -> torch.Tensor:
+    """A file of text features ``K n D`` or ``K D`` -> normalised features ``K n D``.
+
+    UserError naming ``key`` if the file cannot be read or its features are not ``width`` wide.
+    """
     file = Path(path).expanduser()
     if not file.is_file():
         raise UserError(
@@ -153,12 +151,6 @@ def read_features(path: str, width: int, classes: int, key: str) -> torch.Tensor
         raise UserError(
             f"{path} holds features of width {features.shape[-1]}, this CLIP's have {width}",
             "encode the texts with the same CLIP (MODEL.ARCH)",
-            key,
-        )
-    if len(features) != classes:
-        raise UserError(
-            f"{path} has texts of {len(features)} classes, there are {classes}",
-            "make both from the same class map",
             key,
         )
     return F.normalize(features, dim=-1)

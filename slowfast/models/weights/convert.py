@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-from slowfast.layers.positions import resize_clip_pos_embed
 from slowfast.models.spec import Resizer
 
 
@@ -19,15 +18,6 @@ def inflate(weight: torch.Tensor, frames: int) -> torch.Tensor:
 def repeat_over_time(weight: torch.Tensor, frames: int) -> torch.Tensor:
     """``O I H W`` -> ``O I frames H W`` without dividing (image -> video MViT)."""
     return weight.unsqueeze(2).repeat(1, 1, frames, 1, 1)
-
-
-def resize_by_name(name: str, tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor | None:
-    """Position tables of CLIP: those of its images resized, those of its texts cut."""
-    if name.endswith("visual.positional_embedding") and tensor.shape[1:] == shape[1:]:
-        return resize_clip_pos_embed(tensor, shape[0])
-    if name.endswith("model.positional_embedding") and len(tensor) > shape[0]:
-        return tensor[: shape[0]]  # shorter texts
-    return None
 
 
 def fit_convolution(

@@ -11,7 +11,7 @@ import yaml
 
 from slowfast.config.node import CfgNode
 from slowfast.models.base import VideoModel
-from slowfast.models.weights.convert import fit_tensor, resize_by_name
+from slowfast.models.weights.convert import fit_tensor
 from slowfast.models.weights.read import Checkpoint, clear_names
 from slowfast.models.weights.sources import adapt_state
 from slowfast.utils.errors import UserError
@@ -131,7 +131,7 @@ def _fit(
         name.removeprefix("base."),  # inside a few-shot network
         tensor,
         target.shape,
-        resizers=(*model.spec.resizers, resize_by_name),
+        resizers=model.spec.resizers,
         image_init=image_init,
     )
 
