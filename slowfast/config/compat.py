@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from importlib import resources
 from typing import Any
 
 from slowfast.config.yaml_file import Entry
 from slowfast.utils.errors import Problem
 from slowfast.utils.logging import get_logger
+from slowfast.utils.registry import Registry
 
 logger = get_logger(__name__)
 
@@ -33,23 +35,38 @@ _REPLACED = {
     ("DATA.DECODING_BACKEND", "torchvision"): ("pyav", "torchvision decodes no video any more"),
 }
 
-# Sections that configure models or tasks which this version does not have. What they hold is
-# of no consequence: MODEL.MODEL_NAME or the ENABLE key decides, and is checked.
-_FOREIGN_SECTIONS = {
-    "AVA",
-    "DEMO",
-    "MASK",
-    "VIS_MASK",
-    "CONTRASTIVE",
-    "RESNET",
-    "NONLOCAL",
-    "SLOWFAST",
-    "X3D",
-    "PREFETCH",
-    "BENCHMARK",
-    "DETECTION",
-    "MULTIGRID",
+# Values that nothing here can do: (key, value) -> what is wrong, and what to do.
+_REFUSED = {
+    ("TRAIN.CHECKPOINT_TYPE", "caffe2"): (
+        "Caffe2 weights are not supported",
+        "convert them with PySlowFast",
+    ),
+    ("TEST.CHECKPOINT_TYPE", "caffe2"): (
+        "Caffe2 weights are not supported",
+        "convert them with PySlowFast",
+    ),
+    ("MODEL.LOSS_FUNC", "bce"): (
+        "bce expects probabilities, and every network gives logits in training",
+        "use bce_logit, which is the same loss of logits",
+    ),
 }
+
+# Networks of PySlowFast that are missing here. No other network is proposed in their place.
+_ABSENT_MODELS = (
+    "SlowFast",
+    "ResNet",
+    "X3D",
+    "ContrastiveModel",
+    "MaskMViT",
+    "PTVCSN",
+    "PTVMViT",
+    "PTVR2plus1D",
+    "PTVResNet",
+    "PTVSlowFast",
+    "PTVX3D",
+)
+
+# Keys that start what is missing here; they must be off.
 _SWITCHES = {
     "DEMO.ENABLE": "the demo is a tool of its own, not a mode of a configuration",
     "MASK.ENABLE": "masked pre-training is not part of this framework",
@@ -60,57 +77,139 @@ _SWITCHES = {
 }
 
 
-def translate(entries: Iterable[Entry], problems: list[Problem]) -> list[Entry]:
-    """Entries under today's names and values; contradictions are added to ``problems``."""
-    entries, result = list(entries), []
+Translation = Callable[[Entry], "Entry | Problem"]
+
+
+def translate(entries: Iterable[Entry]) -> Iterator[Entry | Problem]:
+    """Entries under today's names and values; a Problem in place of one that is refused."""
+    for entry in _load_custom_files(list(entries)):
+        result: Entry | Problem = entry
+        for translation in _TRANSLATIONS:
+            result = translation(result)
+            if isinstance(result, Problem):
+                break
+        yield result
+
+
+def _load_custom_files(entries: list[Entry]) -> Iterator[Entry]:
+    """UniFormer: CUSTOM_LOAD_FILE names initial weights if CUSTOM_LOAD is on, else nothing."""
     loaded = {e.key.split(".")[0]: e.value for e in entries if e.key.endswith(".CUSTOM_LOAD")}
     for entry in entries:
         part, _, name = entry.key.partition(".")
-        if name == "CUSTOM_LOAD":
-            continue
         if name == "CUSTOM_LOAD_FILE":
             if loaded.get(part) and entry.value:
-                result.append(Entry(f"{part}.CHECKPOINT_FILE_PATH", entry.value, entry.origin))
-            continue
-        key = _RENAMED.get(entry.key, entry.key)
-        value = entry.value
-        if isinstance(value, str) and (key, value) in _REPLACED:
-            new, why = _REPLACED[key, value]
-            logger.warning("%s: %r now means %r: %s (%s)", key, value, new, why, entry.origin)
-            value = new
-        if key == "TEST.NUM_ENSEMBLE_VIEWS" and value == -1:  # PySlowFast: five tests in a row
-            key, value = "TEST.NUM_TEMPORAL_CLIPS", [1, 3, 5, 7, 10]
-        if key == "MODEL.TEMPORAL_SCALE" and isinstance(value, int):  # STDD: one scale
-            value = [value]
-        if key == "TRAIN.CHECKPOINT_TYPE" and value == "caffe2":
-            problems.append(
-                Problem(
-                    "Caffe2 weights are not supported",
-                    "convert them with PySlowFast",
-                    key,
-                    entry.origin,
-                )
-            )
-            continue
-        result.append(Entry(key, value, entry.origin))
-    return result
+                yield replace(entry, key=f"{part}.CHECKPOINT_FILE_PATH")
+        elif name != "CUSTOM_LOAD":
+            yield entry
+
+
+def _rename(entry: Entry) -> Entry:
+    return replace(entry, key=_RENAMED.get(entry.key, entry.key))
+
+
+def _replace_value(entry: Entry) -> Entry:
+    if not isinstance(entry.value, str) or (entry.key, entry.value) not in _REPLACED:
+        return entry
+    new, why = _REPLACED[entry.key, entry.value]
+    logger.warning("%s: %r now means %r: %s (%s)", entry.key, entry.value, new, why, entry.origin)
+    return replace(entry, value=new)
+
+
+def _five_tests(entry: Entry) -> Entry:
+    """PySlowFast: -1 views are five tests in a row."""
+    if entry.key == "TEST.NUM_ENSEMBLE_VIEWS" and entry.value == -1:
+        return replace(entry, key="TEST.NUM_TEMPORAL_CLIPS", value=[1, 3, 5, 7, 10])
+    return entry
+
+
+def _one_scale(entry: Entry) -> Entry:
+    """STDD: a single temporal scale is a number."""
+    if entry.key == "MODEL.TEMPORAL_SCALE" and isinstance(entry.value, int):
+        return replace(entry, value=[entry.value])
+    return entry
+
+
+def _refuse_value(entry: Entry) -> Entry | Problem:
+    if not isinstance(entry.value, str) or (entry.key, entry.value) not in _REFUSED:
+        return entry
+    message, remedy = _REFUSED[entry.key, entry.value]
+    return Problem(message, remedy, entry.key, entry.origin)
+
+
+def _refuse_absent_model(entry: Entry) -> Entry | Problem:
+    """A network of PySlowFast that nobody has registered under its name."""
+    known = Registry.by_key.get("MODEL.MODEL_NAME", ())
+    if entry.key != "MODEL.MODEL_NAME" or entry.value not in _ABSENT_MODELS or entry.value in known:
+        return entry
+    return Problem(
+        f"PySlowFast's network {entry.value} is not part of this framework yet",
+        "train it with PySlowFast, or register a network of that name and list its module in "
+        "IMPORTS",
+        entry.key,
+        entry.origin,
+    )
+
+
+# In this order; each gets what the one before it gave.
+_TRANSLATIONS: tuple[Translation, ...] = (
+    _rename,
+    _replace_value,
+    _five_tests,
+    _one_scale,
+    _refuse_value,
+    _refuse_absent_model,
+)
 
 
 @functools.cache
-def upstream_defaults() -> dict[str, list[Any]]:
-    """Keys of PySlowFast and its forks that this version lacks -> their defaults."""
+def _upstream() -> dict[str, dict[str, list[Any]]]:
     text = resources.files("slowfast.config").joinpath("upstream_keys.json").read_text()
     return json.loads(text)
 
 
+def upstream_defaults() -> dict[str, list[Any]]:
+    """Keys of PySlowFast and its forks that this version lacks -> their defaults."""
+    return _upstream()["keys"]
+
+
+def foreign_keys() -> dict[str, list[Any]]:
+    """Keys of PySlowFast's sections for models and tasks that are missing here -> their defaults
+    (none where the default was a folder of its authors)."""
+    return _upstream()["foreign"]
+
+
+def is_foreign(entry: Entry) -> bool:
+    """Whether the entry is a key of a missing model or task and has no effect here."""
+    if entry.key in _SWITCHES:
+        return False
+    return entry.key in foreign_keys()
+
+
+def warn_unread(entries: Iterable[Entry], model: str) -> None:
+    """Say which foreign keys somebody has set to other than PySlowFast's default."""
+    changed = [
+        entry
+        for entry in entries
+        if foreign_keys()[entry.key]
+        and not any(_same(entry.value, default) for default in foreign_keys()[entry.key])
+    ]
+    for section in sorted({entry.key.split(".")[0] for entry in changed}):
+        here = [entry for entry in changed if entry.key.startswith(f"{section}.")]
+        logger.warning(
+            "%s: set, but not read by MODEL.MODEL_NAME %s nor by any other part of this "
+            "framework (%s)",
+            ", ".join(entry.key for entry in here),
+            model,
+            here[0].origin,
+        )
+
+
 def judge_upstream(entry: Entry) -> object | Problem | None:
-    """ACCEPTED, a Problem with the explanation, or None for a key nobody has."""
+    """ACCEPTED, a Problem with the explanation, or None for a key of no project."""
     if entry.key in _SWITCHES:
         if not entry.value:
             return ACCEPTED
         return Problem(_SWITCHES[entry.key], f"set {entry.key} False", entry.key, entry.origin)
-    if entry.key.split(".")[0] in _FOREIGN_SECTIONS:
-        return ACCEPTED
     defaults = upstream_defaults().get(entry.key)
     if defaults is None:
         return None

@@ -26,6 +26,7 @@ from slowfast.utils.seeding import sample_rng
 from slowfast.video import pipelines
 from slowfast.video.sampler import build_sampler
 from slowfast.video.source import Source, open_source, resolve_backend
+from slowfast.video.transforms import build_transforms
 
 DATASET_REGISTRY: Registry[type[VideoDataset]] = Registry(
     "data set", "TRAIN.DATASET / TEST.DATASET", ignore_case=True
@@ -71,6 +72,7 @@ class VideoDataset(Dataset):
         self.crops = cfg.TEST.NUM_SPATIAL_CROPS
         self.list = self._load_list(cfg)
         self.sampler = build_sampler(cfg, self.sampling)
+        self.transforms = build_transforms(cfg, split)
         self.backend = resolve_backend(cfg.DATA.DECODING_BACKEND)
         self.mirrored_labels = (
             mirrored_labels(cfg, self.list.class_names) if split == "train" else {}
@@ -172,24 +174,30 @@ class VideoDataset(Dataset):
 
     def _train_sample(self, source: Source, label: int, epoch: int, index: int) -> Sample:
         rng = sample_rng(self.seed, epoch, index)
-        indices = self.sampler.train(source.num_frames, source.fps, rng)
+        indices = self.sampler.train_indices(source.num_frames, source.fps, rng)
         (clip,) = source.clips([indices])
         other = self.mirrored_labels.get(label, label)
-        copies = [self._train(clip, rng, other is not None) for _ in range(self.copies)]
+        own = self.transforms.for_sample(self.seed, epoch, index)
+        copies = [self._train(own.before(clip), rng, other is not None) for _ in range(self.copies)]
         videos, boxes, mirrored = zip(*copies)
+        videos = [own.after(video) for video in videos]
         if self.copies == 1:
             sample = {"video": videos[0], "boxes": boxes[0][None]}
             return sample | {"label": other} if mirrored[0] else sample
         return {"video": _stack_channels_last(videos), "boxes": torch.stack(boxes)}
 
     def _val_sample(self, source: Source, epoch: int, index: int) -> Sample:
-        indices = self.sampler.validation(source.num_frames, source.fps)
-        return {"video": self._val(source.clips([indices]))[0]}
+        indices = self.sampler.val_indices(source.num_frames, source.fps)
+        own = self.transforms.for_sample(self.seed, epoch, index)
+        clips = [own.before(clip) for clip in source.clips([indices])]
+        return {"video": own.after(self._val(clips)[0])}
 
     def _test_sample(self, source: Source, epoch: int, index: int) -> Sample:
         """All views from one decode, in the reference's order: crops within clips."""
-        index_lists = self.sampler.test(source.num_frames, source.fps, self.views)
-        return {"video": self._test(source.clips(index_lists))}
+        index_lists = self.sampler.test_indices(source.num_frames, source.fps, self.views)
+        own = self.transforms.for_sample(self.seed, epoch, index)
+        clips = [own.before(clip) for clip in source.clips(index_lists)]
+        return {"video": own.after(self._test(clips))}
 
 
 def _stack_channels_last(videos: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -31,7 +31,7 @@ class FewShotClips(VideoDataset):
         self._listed = listed or split
         self._jitter = cfg.FEWSHOT.TEST_JITTER
         super().__init__(cfg, split)
-        self._val = dataclasses.replace(self._val, rounded=True)
+        self._val = dataclasses.replace(self._val, torchvision_center_crop=True)
 
     def _load_list(self, cfg: CfgNode) -> ItemList:
         return self.read_list(cfg)
@@ -47,7 +47,7 @@ class FewShotClips(VideoDataset):
         if not self._jitter:
             return super()._val_sample(source, epoch, index)
         rng = sample_rng(self.seed, epoch, index, "jitter")
-        indices = self.sampler.train(source.num_frames, source.fps, rng)
+        indices = self.sampler.train_indices(source.num_frames, source.fps, rng)
         return {"video": self._val(source.clips([indices]))[0]}
 
     _test_sample = _val_sample

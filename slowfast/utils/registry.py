@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from slowfast.utils.errors import UserError
 
@@ -29,12 +29,18 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 class Registry(Generic[T]):
     """Objects by name, filled by the decorator :meth:`register`.
 
-    ``key`` is the configuration key whose value is looked up, for messages.
+    ``key`` is the configuration key whose value is looked up (several: ``"A.KEY / B.KEY"``); the
+    registered names are that key's choices.
     """
+
+    # Configuration key -> the registry of its choices.
+    by_key: ClassVar[dict[str, Registry]] = {}
 
     def __init__(self, kind: str, key: str = "", ignore_case: bool = False):
         self.kind, self.key, self.ignore_case = kind, key, ignore_case
         self._objects: dict[str, T] = {}
+        for name in filter(None, key.split(" / ")):
+            Registry.by_key[name] = self
 
     def register(self, name: str | None = None) -> Callable[[T], T]:
         """Decorator that adds an object under ``name`` (default: its ``__name__``)."""

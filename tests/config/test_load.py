@@ -155,7 +155,7 @@ def test_every_key_is_explained():
 
 def test_defaults_are_valid():
     for name, key in all_keys().items():
-        assert not key.limits(key.default), name
+        assert not key.limits(name, key.default), name
         assert key.coerce(key.default) == key.default, name
 
 

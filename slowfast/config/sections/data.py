@@ -83,7 +83,7 @@ _FRAMES = {
     "SAMPLING": Key(
         "auto",
         "How frames are chosen; auto: as the data set's published loader does.",
-        choices=("auto", "clip", "segment", "tsn", "linspace", "rate"),
+        choices=("auto",),
     ),
     "CLIP_FPS": Key(
         1.6,
@@ -146,7 +146,25 @@ _PIXELS = {
     ),
 }
 
-_KEYS = _LISTS | _FRAMES | _PIXELS | clip.DATA_KEYS
+_TRANSFORMS = {
+    "TRANSFORMS_BEFORE": Key(
+        [],
+        "Transforms of the decoded frames, before scaling and cropping, in this order: names of "
+        "the registry of clip transforms, with options as name:option=value,option=value. They "
+        "run in training, validation and test; each decides by the split.",
+        item=str,
+        checked_by_rule=True,
+    ),
+    "TRANSFORMS_AFTER": Key(
+        [],
+        "Transforms of the finished clips, after cropping, flipping and RandAugment, written as "
+        "in DATA.TRANSFORMS_BEFORE.",
+        item=str,
+        checked_by_rule=True,
+    ),
+}
+
+_KEYS = _LISTS | _FRAMES | _PIXELS | _TRANSFORMS | clip.DATA_KEYS
 DATA = register_section(Section("DATA", "Lists, frames and pixels", _KEYS))
 
 AUG = register_section(

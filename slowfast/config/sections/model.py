@@ -17,8 +17,13 @@ MODEL = register_section(
             "NUM_CLASSES": Key(400, "Outputs of the network.", ge=1),
             "LOSS_FUNC": Key(
                 "cross_entropy",
-                "Loss.",
-                choices=("cross_entropy", "soft_cross_entropy", "bce", "bce_logit"),
+                "Training loss; every one takes labels, and mixed targets of MIXUP.",
+            ),
+            "FOCAL_GAMMA": Key(
+                2.0, "Exponent of the loss focal; 0 makes it cross entropy.", ge=0.0
+            ),
+            "LOSS_CLASS_WEIGHTS": Key(
+                [], "Factor per class on the loss, in label order; empty: no weights.", item=float
             ),
             "LABEL_SMOOTHING": Key(0.0, "Label smoothing without mixup.", ge=0.0, le=1.0),
             "HEAD_ACT": Key(

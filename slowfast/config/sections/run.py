@@ -7,8 +7,15 @@ RUN = register_section(
         "",
         "The run as a whole",
         {
-            "TASK": Key(
-                "", "Kind of task; empty means recognition.", choices=("", "recognition", "fewshot")
+            "TASK": Key("", "Kind of task; empty means recognition.", choices=("",)),
+            "IMPORTS": Key(
+                [],
+                "Python modules that are imported before anything else: the models, losses, data "
+                "sets and keys that they register can be named here. They are looked for in the "
+                "current folder, beside the file that names them, and among installed packages; "
+                "the lists of all files and of --import are joined.",
+                item=str,
+                affects_result=False,
             ),
             "TUNE_HEAD": Key(
                 False, "CLIP: the classes' features, begun with those of their texts, learn."

@@ -14,7 +14,7 @@ SOLVER = register_section(
                 "to the videos of a step here (batch x ACCUM_STEPS x processes); 0: as it is.",
                 ge=0,
             ),
-            "LR_POLICY": Key("cosine", "Schedule.", choices=("cosine", "steps_with_relative_lrs")),
+            "LR_POLICY": Key("cosine", "Schedule of the learning rate."),
             "MAX_EPOCH": Key(300, "Epochs.", ge=1),
             "COSINE_END_LR": Key(0.0, "Learning rate at the end of the cosine.", ge=0.0),
             "COSINE_AFTER_WARMUP": Key(False, "Start the cosine after the warm-up."),

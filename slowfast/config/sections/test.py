@@ -9,7 +9,7 @@ TEST = register_section(
         "Testing",
         {
             "ENABLE": Key(True, "Test (after training, if that is on too)."),
-            "DATASET": Key("kinetics", "Data set of the test list, by name."),
+            "DATASET": Key("kinetics", "Data set of the test list, by name.", checked_by_rule=True),
             "BATCH_SIZE": Key(8, "Views (not videos) per forward pass, over the GPUs.", ge=1),
             "CHECKPOINT_FILE_PATH": Key(
                 "", "Weights to test; empty: those of OUTPUT_DIR, else TRAIN.CHECKPOINT_FILE_PATH."

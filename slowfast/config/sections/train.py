@@ -9,7 +9,9 @@ TRAIN = register_section(
         "Training",
         {
             "ENABLE": Key(True, "Train.", affects_result=False),
-            "DATASET": Key("kinetics", "Data set of training and validation, by name."),
+            "DATASET": Key(
+                "kinetics", "Data set of training and validation, by name.", checked_by_rule=True
+            ),
             "BATCH_SIZE": Key(64, "Videos per machine and forward pass, over its GPUs.", ge=1),
             "EVAL_PERIOD": Key(
                 10, "Epochs between validations; the last epoch counts.", ge=1, affects_result=False

@@ -49,7 +49,7 @@ class RecognitionTask:
         self.class_names: list[str] = []
         self.output_order: list[int] | None = None
         classes = cfg.MODEL.NUM_CLASSES
-        self._loss = build_loss(cfg.MODEL.LOSS_FUNC, classes, cfg.MODEL.LABEL_SMOOTHING)
+        self._loss = build_loss(cfg, classes)
         mix = cfg.MIXUP
         self._mixup = (
             Mixup(
