@@ -20,14 +20,16 @@ from slowfast.engine.train import train
 from slowfast.utils.errors import UserError
 from slowfast.utils.runtime import Runtime
 
-EXAMPLE = "example: python tools/run_net.py --cfg configs/quickstart/stfm.yaml NUM_GPUS 0"
+PROG = "python tools/run_net.py"
+EXAMPLE = "--cfg configs/quickstart/stfm.yaml NUM_GPUS 0"
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The options of ``tools/run_net.py``."""
+def build_parser(prog: str = PROG) -> argparse.ArgumentParser:
+    """The options of the command, which its help calls ``prog``."""
     parser = argparse.ArgumentParser(
+        prog=prog,
         description="Train and test a video model: --cfg FILE … [--opts] KEY VALUE …",
-        epilog=EXAMPLE,
+        epilog=f"example: {prog} {EXAMPLE}",
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -73,9 +75,11 @@ def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return files, []
 
 
-def parse_command(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[str]]:
+def parse_command(
+    argv: Sequence[str], prog: str = PROG
+) -> tuple[argparse.Namespace, list[str], list[str]]:
     """(options, configuration files, KEY VALUE words) of a command line."""
-    args, bare = build_parser().parse_known_args(argv)
+    args, bare = build_parser(prog).parse_known_args(argv)
     unknown = [word for word in bare if word.startswith("--")]
     if unknown:
         raise UserError(f"unknown option {unknown[0]}", "see --help", unknown[0])
@@ -93,12 +97,12 @@ def run_job(cfg: CfgNode, runtime: Runtime) -> None:
         test(cfg, runtime, task)
 
 
-def main(argv: Sequence[str] | None = None, overrides: Sequence[str] = ()) -> int:
+def main(argv: Sequence[str] | None = None, overrides: Sequence[str] = (), prog: str = PROG) -> int:
     """Run the command line; UserError for anything a person has to change.
 
     ``overrides``: KEY VALUE words between the files' values and those of the command line.
     """
-    args, files, words = parse_command(sys.argv[1:] if argv is None else argv)
+    args, files, words = parse_command(sys.argv[1:] if argv is None else argv, prog)
     if args.explain:
         entries = [entry for file in files for entry in read_yaml(file)]
         get_cfg().merge([Entry(IMPORTS, args.imports, "--import"), *entries])
@@ -117,7 +121,7 @@ def main(argv: Sequence[str] | None = None, overrides: Sequence[str] = ()) -> in
         elif args.dry_run:
             launch(cfg, dry_run, args.init_method)
         elif not file:
-            raise UserError("no configuration file is given", EXAMPLE, "--cfg")
+            raise UserError("no configuration file is given", f"example: {prog} {EXAMPLE}", "--cfg")
         else:
             launch(cfg, run_job, args.init_method)
     return 0

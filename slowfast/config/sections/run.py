@@ -18,19 +18,23 @@ RUN = register_section(
                 affects_result=False,
             ),
             "TUNE_HEAD": Key(
-                False, "CLIP: the classes' features, begun with those of their texts, learn."
+                False, "Train the class features of CLIP, initialised with those of the texts."
             ),
-            "NUM_GPUS": Key(1, "GPUs on this machine; 0 runs on the CPU.", ge=0),
-            "NUM_SHARDS": Key(1, "Machines that take part.", ge=1, affects_result=False),
+            "NUM_GPUS": Key(1, "Number of GPUs on this machine; 0 runs on the CPU.", ge=0),
+            "NUM_SHARDS": Key(1, "Number of machines that take part.", ge=1, affects_result=False),
             "SHARD_ID": Key(0, "Number of this machine, from 0.", ge=0, affects_result=False),
             "DIST_BACKEND": Key(
-                "nccl", "Backend between GPUs; the CPU always uses gloo.", affects_result=False
+                "nccl",
+                "Communication backend between GPUs; the CPU always uses gloo.",
+                affects_result=False,
             ),
             "RNG_SEED": Key(1, "Seed of initialisation, data order and augmentation.", ge=0),
             "OUTPUT_DIR": Key(
                 ".", "Folder for logs, statistics, checkpoints and results.", affects_result=False
             ),
-            "LOG_PERIOD": Key(10, "Steps between two iteration lines.", ge=1, affects_result=False),
+            "LOG_PERIOD": Key(
+                10, "Training steps between two log lines.", ge=1, affects_result=False
+            ),
             "LOG_MODEL_INFO": Key(
                 True, "Log parameters, GFLOPs and activations at the start.", affects_result=False
             ),
@@ -45,13 +49,14 @@ DIST = register_section(
         {
             "STRATEGY": Key(
                 "ddp",
-                "ddp: every process holds the whole network; fsdp: parameters, gradients and "
-                "optimizer state are divided among them (large transformers).",
+                "Distribution of the network. ddp: every process holds all of it; fsdp: "
+                "parameters, "
+                "gradients and optimizer state are divided among them (large transformers).",
                 choices=("ddp", "fsdp"),
             ),
             "TIMEOUT": Key(
                 1800.0,
-                "Seconds to wait for another process before the run stops and names it.",
+                "Seconds to wait for another process before the run stops with its name.",
                 gt=0.0,
             ),
         },
