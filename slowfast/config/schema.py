@@ -87,24 +87,36 @@ class Key:
         registered = sorted(Registry.by_key.get(name, ()))
         return self.choices + tuple(n for n in registered if n not in self.choices)
 
+    def is_choice(self, name: str, value: Any) -> bool:
+        """Whether the key called ``name`` may hold ``value``, as far as choices say."""
+        registry = Registry.by_key.get(name)
+        is_open = self.checked_by_rule or not (self.choices or registry)
+        return is_open or value in self.choices or (registry is not None and value in registry)
+
     def limits(self, name: str, value: Any) -> str:
         """What is wrong with a well-typed ``value`` of the key ``name``; empty if nothing is."""
         if value is None:
             return ""
-        choices = () if self.checked_by_rule else self.choices_of(name)
-        if choices and value not in choices and value not in Registry.by_key.get(name, ()):
-            near = did_you_mean(str(value), [str(c) for c in choices])
-            return f"{value!r} is not one of {', '.join(map(repr, choices))}" + (
-                f"; {near}" if near else ""
-            )
-        for name, bound, bad in (
+        if not self.is_choice(name, value):
+            registry = Registry.by_key.get(name)
+            if registry is not None:
+                return f"no {registry.kind} is called {value!r}"
+            return f"{value!r} is not one of {', '.join(map(repr, self.choices))}"
+        for words, bound, bad in (
             ("at least", self.ge, self.ge is not None and value < self.ge),
             ("more than", self.gt, self.gt is not None and value <= self.gt),
             ("at most", self.le, self.le is not None and value > self.le),
         ):
             if bad:
-                return f"must be {name} {bound:g}, is {value!r}"
+                return f"must be {words} {bound:g}, is {value!r}"
         return ""
+
+    def remedy(self, name: str, value: Any) -> str:
+        """What to do about a ``value`` beyond the limits: the nearest choice, or the help text."""
+        if self.is_choice(name, value):
+            return self.help
+        choices = [str(choice) for choice in self.choices_of(name)]
+        return did_you_mean(str(value), choices) or f"known: {', '.join(filter(None, choices))}"
 
 
 def _literal(text: str) -> Any:

@@ -25,9 +25,11 @@ def find_problems(cfg: CfgNode, merging: Iterable[Problem] = ()) -> list[Problem
     problems = list(merging)
     refused = {problem.key for problem in problems}
     for dotted, key in all_keys().items():
-        text = key.limits(dotted, cfg.lookup(dotted)) if dotted not in refused else ""
+        value = cfg.lookup(dotted)
+        text = key.limits(dotted, value) if dotted not in refused else ""
         if text:
-            problems.append(Problem(text, key.help, dotted, cfg.origins.get(dotted, "")))
+            remedy, origin = key.remedy(dotted, value), cfg.origins.get(dotted, "")
+            problems.append(Problem(text, remedy, dotted, origin))
     return problems or [problem for rule in _RULES for problem in rule(cfg)]
 
 

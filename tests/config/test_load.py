@@ -115,7 +115,8 @@ def test_all_problems_at_once(tmp_path):
     assert f"{file}:2" in found["DATA.NUM_FRAME"]
     assert "must be a whole number, is 'many'" in found["TRAIN.BATCH_SIZE"]
     assert "SOLVER.BASE_LR" in found["SOLVER.BASE_LRR"] and "MODEL.LOSS_FUNC" in found
-    assert "not one of '', 'fewshot', 'recognition'" in found["TASK"]
+    assert "no task is called 'detect'" in found["TASK"]
+    assert "known: fewshot, recognition" in found["TASK"]
     assert "at least 1" in found["LOG_PERIOD"] and len(found) == 6
 
 
@@ -124,6 +125,8 @@ def test_all_problems_at_once(tmp_path):
     [
         (["DATA.NUM_FRAMES", "0"], "DATA.NUM_FRAMES", "at least 1"),
         (["MODEL.LOSS_FUNC", "cross_entropie"], "MODEL.LOSS_FUNC", "did you mean cross_entropy"),
+        (["DATA.ENSEMBLE_METHOD", "summ"], "DATA.ENSEMBLE_METHOD", "did you mean sum?"),
+        (["DATA.SAMPLING", "clips"], "DATA.SAMPLING", "no frame sampler is called 'clips'"),
         (["MODEL.MODEL_NAME", "Unifromer"], "MODEL.MODEL_NAME", "did you mean Uniformer"),
         (["TRAIN.DATASET", "kinetic"], "TRAIN.DATASET", "did you mean kinetics"),
         (["TRAIN.BATCH_SIZE", "7", "NUM_GPUS", "2"], "TRAIN.BATCH_SIZE", "use 6 or 8"),
