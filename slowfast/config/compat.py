@@ -1,4 +1,4 @@
-"""Old files: keys under other names, and keys of the source projects that are left out."""
+"""Old files: keys under former names, and keys of the source projects that are missing here."""
 
 from __future__ import annotations
 
@@ -26,13 +26,22 @@ _RENAMED = {
     "TEST_FILE": "DATA.TEST_LIST",
 }
 
-# Values that were names of something gone: (key, old value) -> new value, and why.
+# Former names of values: (key, old value) -> new value, and why.
 _REPLACED = {
-    ("SOLVER.OPTIMIZING_METHOD", "mt_adamw"): ("adamw", "torch has no multi-tensor variant apart"),
-    ("MODEL.MODEL_NAME", "vit_base_patch16_224"): ("TimeSformer", "its sizes are keys"),
-    ("MODEL.MODEL_NAME", "BasicClipVideo"): ("TemporalClipVideo", "frames do not see each other"),
-    ("MODEL.TEMPORAL_MODELING_TYPE", "stcross_attn"): ("stcross_attend", "it was misspelt"),
-    ("DATA.DECODING_BACKEND", "torchvision"): ("pyav", "torchvision decodes no video any more"),
+    ("SOLVER.OPTIMIZING_METHOD", "mt_adamw"): ("adamw", "torch.optim.AdamW is multi-tensor itself"),
+    ("MODEL.MODEL_NAME", "vit_base_patch16_224"): (
+        "TimeSformer",
+        "its sizes are keys of TIMESFORMER",
+    ),
+    ("MODEL.MODEL_NAME", "BasicClipVideo"): (
+        "TemporalClipVideo",
+        "without MODEL.TEMPORAL_MODELING_TYPE it is the same network",
+    ),
+    ("MODEL.TEMPORAL_MODELING_TYPE", "stcross_attn"): (
+        "stcross_attend",
+        "the old name was a spelling mistake",
+    ),
+    ("DATA.DECODING_BACKEND", "torchvision"): ("pyav", "torchvision no longer decodes videos"),
 }
 
 # Values that nothing here can do: (key, value) -> what is wrong, and what to do.
@@ -68,7 +77,7 @@ _ABSENT_MODELS = (
 
 # Keys that start what is missing here; they must be off.
 _SWITCHES = {
-    "DEMO.ENABLE": "the demo is a tool of its own, not a mode of a configuration",
+    "DEMO.ENABLE": "a configuration has no demo mode here",
     "MASK.ENABLE": "masked pre-training is not part of this framework",
     "VIS_MASK.ENABLE": "masked pre-training is not part of this framework",
     "DETECTION.ENABLE": "detection is not part of this framework",
@@ -137,7 +146,7 @@ def _refuse_value(entry: Entry) -> Entry | Problem:
 
 
 def _refuse_absent_model(entry: Entry) -> Entry | Problem:
-    """A network of PySlowFast that nobody has registered under its name."""
+    """A network of PySlowFast whose name is not registered."""
     known = Registry.by_key.get("MODEL.MODEL_NAME", ())
     if entry.key != "MODEL.MODEL_NAME" or entry.value not in _ABSENT_MODELS or entry.value in known:
         return entry
@@ -150,7 +159,7 @@ def _refuse_absent_model(entry: Entry) -> Entry | Problem:
     )
 
 
-# In this order; each gets what the one before it gave.
+# Applied in this order, each to the result of the previous one.
 _TRANSLATIONS: tuple[Translation, ...] = (
     _rename,
     _replace_value,
@@ -186,7 +195,7 @@ def is_foreign(entry: Entry) -> bool:
 
 
 def warn_unread(entries: Iterable[Entry], model: str) -> None:
-    """Say which foreign keys somebody has set to other than PySlowFast's default."""
+    """Warn of foreign keys whose values are not PySlowFast's defaults."""
     changed = [
         entry
         for entry in entries

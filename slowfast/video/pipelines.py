@@ -1,4 +1,4 @@
-"""From decoded frames to the sample: which clip operations run, in which order."""
+"""From decoded frames to the sample: the clip operations of training and tests, in order."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def to_tensor(clip: Clip) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class TrainPipeline:
-    """Random augmentation of one training clip; every draw comes from the given generator."""
+    """Random augmentation of one training clip; all random numbers come from ``rng``."""
 
     size: int
     scales: list[int]
