@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from slowfast.config.schema import set_loader
 from slowfast.version import __version__
 
 if TYPE_CHECKING:
@@ -34,3 +35,13 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_LAZY})
+
+
+def _load_registered() -> None:
+    # Imported when the first configuration is made: `import slowfast` alone stays light.
+    from slowfast import registered
+
+    registered.load()
+
+
+set_loader(_load_registered)

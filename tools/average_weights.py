@@ -1,54 +1,9 @@
 #!/usr/bin/env python3
-"""Average the checkpoints of a run: one set of weights that generalises better than the last.
-
-  swa   equal weights                      gwa   a Gaussian over the epochs (--mean, --deviation)
-  bwa   Beta(1/2, 1/2): first and last     ewa   newer epochs count more (--decay)
-
-Any network; one checkpoint is in memory at a time. Epoch 0 is the original (--original), such as
-CLIP. The result is a file of weights: TEST.CHECKPOINT_FILE_PATH takes it.
-"""
-
-import argparse
-import json
+"""The command `slowfast average-weights`: slowfast/cli/average_weights.py."""
 
 import _path  # noqa: F401
 
-from slowfast.utils.cli import run_command
-
-EXAMPLE = """example:
-  python tools/average_weights.py output/stdd_vitb16_k400 output/swa_2_22.pyth --start 2 --end 22
-"""
-
-
-def parse_args() -> argparse.Namespace:
-    from slowfast.analysis.averaging import METHODS
-
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("run", metavar="RUN", help="OUTPUT_DIR of the training")
-    parser.add_argument("out", help="file to write: .pyth, .pth or .safetensors")
-    parser.add_argument("--method", choices=METHODS, default="swa")
-    parser.add_argument("--start", type=int, default=2, help="first epoch (2)")
-    parser.add_argument("--end", type=int, default=22, help="last epoch (22)")
-    parser.add_argument("--original", default="", help="weights that count as epoch 0")
-    parser.add_argument("--mean", type=float, default=15.0, help="gwa: epoch of the middle (15)")
-    parser.add_argument("--deviation", type=float, default=10.0, help="gwa: epochs (10)")
-    parser.add_argument("--decay", type=float, default=0.9, help="ewa: factor an epoch (0.9)")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
-    return parser.parse_args()
-
-
-def main() -> None:
-    args = parse_args()
-    from slowfast.analysis.averaging import average, epoch_weights, find_epochs
-    from slowfast.utils.logging import setup_logging
-
-    setup_logging(None)
-    paths = find_epochs(args.run, args.start, args.end, args.original)
-    weights = epoch_weights(args.method, list(paths), args.mean, args.deviation, args.decay)
-    print(json.dumps(average(paths, weights, args.out)))
-
+from slowfast.cli.main import run_tool
 
 if __name__ == "__main__":
-    run_command(main)
+    run_tool("average-weights")

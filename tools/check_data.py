@@ -1,84 +1,9 @@
 #!/usr/bin/env python3
-"""Look into every video of lists: what is broken, how long, how many of each class, what is twice.
-
-Writes summary.json, a list of the good videos and one of the bad for each list, and a journal
-by which a stopped check goes on. Exit code: 0 all good, 1 something is broken or shared between
-lists, 2 wrong use.
-"""
-
-import argparse
-from pathlib import Path
+"""The command `slowfast check-data`: slowfast/cli/check_data.py."""
 
 import _path  # noqa: F401
 
-from slowfast.utils.cli import run_command
-
-EXAMPLES = """examples:
-  python tools/check_data.py data/moving_shapes_8/train.csv data/moving_shapes_8/val.csv --prefix data/moving_shapes_8
-  python tools/check_data.py --cfg configs/quickstart/stfm.yaml DATA.PATH_TO_DATA_DIR data/moving_shapes_8
-"""  # noqa: E501
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "words",
-        nargs="*",
-        metavar="LIST",
-        help="lists of 'path label' lines; with --cfg KEY VALUE words",
-    )
-    parser.add_argument("--cfg", help="a configuration: its own lists, whatever their form")
-    parser.add_argument("--prefix", default="", help="put in front of the paths of LIST")
-    parser.add_argument("--template", default="{:05d}.jpg", help="images of frame folders")
-    parser.add_argument("--whole", action="store_true", help="decode every frame (slow)")
-    parser.add_argument("--out", default="data_check", help="folder to write to (data_check)")
-    parser.add_argument("--workers", type=int, help="processes (all cores)")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
-    return parser.parse_intermixed_args()
-
-
-def main() -> int:
-    args = parse_args()
-    from slowfast.config.load import load_config
-    from slowfast.datasets.lists import read_named_lists
-    from slowfast.datasets.probe import check_lists, write_report
-    from slowfast.engine.tasks import read_configured_lists
-    from slowfast.utils.errors import UserError
-
-    if args.cfg:
-        cfg = load_config([args.cfg], args.words)
-        lists, template = read_configured_lists(cfg), cfg.DATA.IMAGE_TEMPLATE
-    elif args.words:
-        lists, template = read_named_lists(args.words, args.prefix), args.template
-    else:
-        raise UserError("no list is given", "see --help", "LIST")
-    journal = Path(args.out) / "journal.jsonl"
-    report = check_lists(lists, journal, template=template, whole=args.whole, workers=args.workers)
-    write_report(report, args.out)
-    show(report, args.out)
-    return 0 if report.is_clean else 1
-
-
-def show(report, out: str) -> None:
-    for name, figures in report.summary()["lists"].items():
-        print(f"{name}: {figures['videos']} videos, {figures['bad']} bad ({figures['source']})")
-        for what in ("classes", "videos_a_class", "frames", "fps", "seconds", "short_side"):
-            value = figures[what]
-            text = (
-                f"{value['min']:g} .. {value['median']:g} .. {value['max']:g}"
-                if isinstance(value, dict) and value
-                else value or "none"
-            )
-            print(f"  {what.replace('_', ' '):<15} {text}")
-        for item, cause in report.bad(name)[:10]:
-            print(f"  bad: line {item.line}: {item.path}: {cause}")
-    for kind in ("shared", "twice"):
-        for names, pairs in getattr(report, kind).items():
-            print(f"{len(pairs)} videos {kind}: {names}, e.g. {pairs[0]}")
-    print(f"written to {out}")
-
+from slowfast.cli.main import run_tool
 
 if __name__ == "__main__":
-    run_command(main)
+    run_tool("check-data")

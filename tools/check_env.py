@@ -1,30 +1,9 @@
 #!/usr/bin/env python3
-"""Report versions, decoders and devices, what is missing, and which extra brings it.
+"""The command `slowfast check-env`: slowfast/cli/check_env.py."""
 
-Exit code: 0 ready, 1 something required is missing. Paste the output into bug reports.
-"""
+import _path  # noqa: F401
 
-import argparse
-
-import _path
-
-from slowfast.utils.cli import run_command
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog="example: python tools/check_env.py",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.parse_args()
-    from slowfast.analysis.environment import examine, is_ready
-
-    findings = examine(_path.ROOT)
-    for finding in findings:
-        print(finding)
-    return 0 if is_ready(findings) else 1
-
+from slowfast.cli.main import run_tool
 
 if __name__ == "__main__":
-    run_command(main)
+    run_tool("check-env")

@@ -1,68 +1,9 @@
 #!/usr/bin/env python3
-"""Look into checkpoint files of any supported project, convert them, or strip them to weights.
-
-  inspect FILE                 what it holds, as JSON (--shapes: with every tensor)
-  convert FILE OUT --cfg YAML  weights of the network that the configuration describes
-  strip   FILE OUT             the weights alone (--average: the averaged ones)
-
-OUT may be .pyth, .pth or .safetensors. Exit code: 0 done, 1 inspect found numbers that are not
-finite, 2 wrong use or unreadable file.
-"""
-
-import argparse
-import json
+"""The command `slowfast convert`: slowfast/cli/convert.py."""
 
 import _path  # noqa: F401
 
-from slowfast.utils.cli import run_command
-
-EXAMPLES = """examples:
-  python tools/convert_checkpoint.py inspect output/mine/checkpoints/checkpoint_best.pyth
-  python tools/convert_checkpoint.py strip output/mine/checkpoints/checkpoint_best.pyth mine.safetensors
-"""  # noqa: E501
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("what", choices=("inspect", "convert", "strip"))
-    parser.add_argument("file", help="checkpoint to read")
-    parser.add_argument("out", nargs="?", help="convert, strip: file to write")
-    parser.add_argument("--cfg", help="convert: configuration of the network")
-    parser.add_argument("--average", action="store_true", help="strip: averaged weights")
-    parser.add_argument("--shapes", action="store_true", help="inspect: every tensor's shape")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
-    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="convert: overrides")
-    return parser.parse_intermixed_args()
-
-
-def main() -> int:
-    args = parse_args()
-    from slowfast.config.load import load_config
-    from slowfast.engine.network import build_network
-    from slowfast.models.weights import files
-    from slowfast.utils.errors import UserError
-    from slowfast.utils.logging import setup_logging
-
-    setup_logging(None)
-    if args.what == "inspect":
-        facts = files.inspect_file(args.file)
-        shapes = facts.pop("shapes")
-        print(json.dumps(facts | ({"shapes": shapes} if args.shapes else {}), indent=1))
-        return 1 if facts["not_finite"] else 0
-    if not args.out:
-        raise UserError("no file to write is given", "see --help", "OUT")
-    if args.what == "strip":
-        written = files.strip_file(args.file, args.out, args.average)
-    elif not args.cfg:
-        raise UserError("convert needs to know the network", "name its YAML file", "--cfg")
-    else:
-        cfg = load_config([args.cfg], args.opts)
-        written = files.convert_file(args.file, args.out, build_network(cfg), cfg)
-    print(json.dumps(written))
-    return 0
-
+from slowfast.cli.main import run_tool
 
 if __name__ == "__main__":
-    run_command(main)
+    run_tool("convert")

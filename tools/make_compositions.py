@@ -1,36 +1,9 @@
 #!/usr/bin/env python3
-"""Make the embedded set for few-shot and zero-shot work: 36 classes of composed motions.
-
-A class is a direction, a path and a profile of speed; 22 classes train, 6 validate, 8 test.
-"""
-
-import argparse
+"""The command `slowfast make-compositions`: slowfast/cli/make_compositions.py."""
 
 import _path  # noqa: F401
 
-from slowfast.utils.cli import run_command
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog="example: python tools/make_compositions.py data/compositions --train 40",
-    )
-    parser.add_argument("folder", help="where to write")
-    parser.add_argument("--train", type=int, default=40, help="clips of each training class (40)")
-    parser.add_argument("--test", type=int, default=40, help="clips of each other class (40)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=None, help="processes (all cores)")
-    return parser.parse_args()
-
-
-def main() -> None:
-    args = parse_args()
-    from slowfast.datasets.compositions import CompositionsSpec, generate
-
-    made = generate(args.folder, CompositionsSpec(args.train, args.test, args.seed), args.workers)
-    print(f"{args.folder}: {'made' if made else 'already complete'}")
-
+from slowfast.cli.main import run_tool
 
 if __name__ == "__main__":
-    run_command(main)
+    run_tool("make-compositions")

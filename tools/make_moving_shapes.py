@@ -1,36 +1,9 @@
 #!/usr/bin/env python3
-"""Make the embedded data set: H.264 clips of moving shapes, lists and class names."""
-
-import argparse
+"""The command `slowfast make-moving-shapes`: slowfast/cli/make_moving_shapes.py."""
 
 import _path  # noqa: F401
 
-from slowfast.utils.cli import run_command
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog="example: python tools/make_moving_shapes.py data/moving_shapes --classes 8",
-    )
-    parser.add_argument("folder", help="where to write")
-    parser.add_argument("--classes", type=int, default=16, help="even, 2 to 16 (default 16)")
-    parser.add_argument("--train", type=int, default=40, help="clips of each class (40)")
-    parser.add_argument("--val", type=int, default=8, help="clips of each class (8)")
-    parser.add_argument("--test", type=int, default=15, help="clips of each class (15)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=None, help="processes (all cores)")
-    return parser.parse_args()
-
-
-def main() -> None:
-    args = parse_args()
-    from slowfast.datasets.moving_shapes import ShapesSpec, generate
-
-    spec = ShapesSpec(args.classes, args.train, args.val, args.test, args.seed)
-    made = generate(args.folder, spec, args.workers)
-    print(f"{args.folder}: {'made' if made else 'already complete'}")
-
+from slowfast.cli.main import run_tool
 
 if __name__ == "__main__":
-    run_command(main)
+    run_tool("make-moving-shapes")

@@ -1,16 +1,9 @@
 #!/usr/bin/env python3
-"""Train and test a video model."""
+"""Train and test a video model: the command `slowfast run`."""
 
 import _path  # noqa: F401
 
-from slowfast.utils.cli import run_command
-
-
-def main() -> int:
-    from slowfast.engine.run import main as run
-
-    return run()
-
+from slowfast.cli.main import run_tool
 
 if __name__ == "__main__":
-    run_command(main)
+    run_tool("run")

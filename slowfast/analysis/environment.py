@@ -71,6 +71,12 @@ def _python() -> Finding:
 
 def _requirements(pyproject: Path) -> Iterator[tuple[str, str]]:
     """(requirement, extra or "") as the project states them; Python 3.10 reads no TOML."""
+    if not pyproject.is_file():  # installed from a wheel
+        for text in importlib.metadata.requires("slowfast") or []:
+            name, _, marker = text.partition(";")
+            extra = re.search(r"extra == ['\"](\w+)", marker)
+            yield name.strip(), extra[1] if extra else ""
+        return
     text = pyproject.read_text(encoding="utf-8")
     hard = re.search(r"^dependencies = \[(.*?)^\]", text, re.S | re.M)
     yield from ((name, "") for name in re.findall(r'"([^"]+)"', hard[1]))

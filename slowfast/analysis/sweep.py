@@ -75,10 +75,13 @@ def make_variants(
 
 
 class Sweep:
-    """Runs of ``program`` (tools/run_net.py) below ``folder``; finished ones are not repeated."""
+    """Runs below ``folder``; finished ones are not repeated.
 
-    def __init__(self, program: Path, folder: str | Path, words: Sequence[str]):
-        self.program, self.folder, self.words = program, make_dirs(folder), list(words)
+    ``program``: words after the interpreter that start the run command; ``words``: KEY VALUE.
+    """
+
+    def __init__(self, program: Sequence[str], folder: str | Path, words: Sequence[str]):
+        self.program, self.folder, self.words = list(program), make_dirs(folder), list(words)
 
     def run(
         self, variants: Sequence[Variant], seeds: Sequence[int], jobs: int, threads: int = 0
@@ -109,7 +112,7 @@ class Sweep:
         """Run unless it has finished with the same settings; gives the failure, or ''."""
         out = self._place(variant, seed)
         words = [*self.words, *variant.words, "RNG_SEED", str(seed)]
-        command = [str(self.program), "--cfg", str(variant.config), *words, "OUTPUT_DIR", str(out)]
+        command = [*self.program, "--cfg", str(variant.config), *words, "OUTPUT_DIR", str(out)]
         done = out / "sweep.json"
         # A file that has changed since is another recipe, though the command is the same.
         settings = load_config([variant.config], words).flat()

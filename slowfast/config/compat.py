@@ -1,16 +1,18 @@
-"""Old files: keys under other names, and keys of the source projects that are left out."""
+"""Old files: keys under former names, and keys of the source projects that are missing here."""
 
 from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from importlib import resources
 from typing import Any
 
 from slowfast.config.yaml_file import Entry
 from slowfast.utils.errors import Problem
 from slowfast.utils.logging import get_logger
+from slowfast.utils.registry import Registry
 
 logger = get_logger(__name__)
 
@@ -27,34 +29,58 @@ _RENAMED = {
     "TEST_FILE": "DATA.TEST_LIST",
 }
 
-# Values that were names of something gone: (key, old value) -> new value, and why.
+# Former names of values: (key, old value) -> new value, and why.
 _REPLACED = {
-    ("SOLVER.OPTIMIZING_METHOD", "mt_adamw"): ("adamw", "torch has no multi-tensor variant apart"),
-    ("MODEL.MODEL_NAME", "vit_base_patch16_224"): ("TimeSformer", "its sizes are keys"),
-    ("MODEL.MODEL_NAME", "BasicClipVideo"): ("TemporalClipVideo", "frames do not see each other"),
-    ("MODEL.TEMPORAL_MODELING_TYPE", "stcross_attn"): ("stcross_attend", "it was misspelt"),
-    ("DATA.DECODING_BACKEND", "torchvision"): ("pyav", "torchvision decodes no video any more"),
+    ("SOLVER.OPTIMIZING_METHOD", "mt_adamw"): ("adamw", "torch.optim.AdamW is multi-tensor itself"),
+    ("MODEL.MODEL_NAME", "vit_base_patch16_224"): (
+        "TimeSformer",
+        "its sizes are keys of TIMESFORMER",
+    ),
+    ("MODEL.MODEL_NAME", "BasicClipVideo"): (
+        "TemporalClipVideo",
+        "without MODEL.TEMPORAL_MODELING_TYPE it is the same network",
+    ),
+    ("MODEL.TEMPORAL_MODELING_TYPE", "stcross_attn"): (
+        "stcross_attend",
+        "the old name was a spelling mistake",
+    ),
+    ("DATA.DECODING_BACKEND", "torchvision"): ("pyav", "torchvision no longer decodes videos"),
 }
 
-# Sections that configure models or tasks which this version does not have. What they hold is
-# of no consequence: MODEL.MODEL_NAME or the ENABLE key decides, and is checked.
-_FOREIGN_SECTIONS = {
-    "AVA",
-    "DEMO",
-    "MASK",
-    "VIS_MASK",
-    "CONTRASTIVE",
-    "RESNET",
-    "NONLOCAL",
-    "SLOWFAST",
-    "X3D",
-    "PREFETCH",
-    "BENCHMARK",
-    "DETECTION",
-    "MULTIGRID",
+# Values that nothing here can do: (key, value) -> what is wrong, and what to do.
+_REFUSED = {
+    ("TRAIN.CHECKPOINT_TYPE", "caffe2"): (
+        "Caffe2 weights are not supported",
+        "convert them with PySlowFast",
+    ),
+    ("TEST.CHECKPOINT_TYPE", "caffe2"): (
+        "Caffe2 weights are not supported",
+        "convert them with PySlowFast",
+    ),
+    ("MODEL.LOSS_FUNC", "bce"): (
+        "bce expects probabilities, and every network gives logits in training",
+        "use bce_logit, which is the same loss of logits",
+    ),
 }
+
+# Networks of PySlowFast that are missing here. No other network is proposed in their place.
+_ABSENT_MODELS = (
+    "SlowFast",
+    "ResNet",
+    "X3D",
+    "ContrastiveModel",
+    "MaskMViT",
+    "PTVCSN",
+    "PTVMViT",
+    "PTVR2plus1D",
+    "PTVResNet",
+    "PTVSlowFast",
+    "PTVX3D",
+)
+
+# Keys that start what is missing here; they must be off.
 _SWITCHES = {
-    "DEMO.ENABLE": "the demo is a tool of its own, not a mode of a configuration",
+    "DEMO.ENABLE": "a configuration has no demo mode here",
     "MASK.ENABLE": "masked pre-training is not part of this framework",
     "VIS_MASK.ENABLE": "masked pre-training is not part of this framework",
     "DETECTION.ENABLE": "detection is not part of this framework",
@@ -63,62 +89,144 @@ _SWITCHES = {
 }
 
 
+Translation = Callable[[Entry], "Entry | Problem"]
+
+
 def current_name(key: str) -> str:
     """Today's name of a key that was renamed, or the name itself."""
     return _RENAMED.get(key, key)
 
 
-def translate(entries: Iterable[Entry], problems: list[Problem]) -> list[Entry]:
-    """Entries under today's names and values; contradictions are added to ``problems``."""
-    entries, result = list(entries), []
+def translate(entries: Iterable[Entry]) -> Iterator[Entry | Problem]:
+    """Entries under today's names and values; a Problem in place of one that is refused."""
+    for entry in _load_custom_files(list(entries)):
+        result: Entry | Problem = entry
+        for translation in _TRANSLATIONS:
+            result = translation(result)
+            if isinstance(result, Problem):
+                break
+        yield result
+
+
+def _load_custom_files(entries: list[Entry]) -> Iterator[Entry]:
+    """UniFormer: CUSTOM_LOAD_FILE names initial weights if CUSTOM_LOAD is on, else nothing."""
     loaded = {e.key.split(".")[0]: e.value for e in entries if e.key.endswith(".CUSTOM_LOAD")}
     for entry in entries:
         part, _, name = entry.key.partition(".")
-        if name == "CUSTOM_LOAD":
-            continue
         if name == "CUSTOM_LOAD_FILE":
             if loaded.get(part) and entry.value:
-                result.append(Entry(f"{part}.CHECKPOINT_FILE_PATH", entry.value, entry.origin))
-            continue
-        key = current_name(entry.key)
-        value = entry.value
-        if isinstance(value, str) and (key, value) in _REPLACED:
-            new, why = _REPLACED[key, value]
-            logger.warning("%s: %r now means %r: %s (%s)", key, value, new, why, entry.origin)
-            value = new
-        if key == "TEST.NUM_ENSEMBLE_VIEWS" and value == -1:  # PySlowFast: five tests in a row
-            key, value = "TEST.NUM_TEMPORAL_CLIPS", [1, 3, 5, 7, 10]
-        if key == "MODEL.TEMPORAL_SCALE" and isinstance(value, int):  # STDD: one scale
-            value = [value]
-        if key == "TRAIN.CHECKPOINT_TYPE" and value == "caffe2":
-            problems.append(
-                Problem(
-                    "Caffe2 weights are not supported",
-                    "convert them with PySlowFast",
-                    key,
-                    entry.origin,
-                )
-            )
-            continue
-        result.append(Entry(key, value, entry.origin))
-    return result
+                yield replace(entry, key=f"{part}.CHECKPOINT_FILE_PATH")
+        elif name != "CUSTOM_LOAD":
+            yield entry
+
+
+def _rename(entry: Entry) -> Entry:
+    return replace(entry, key=current_name(entry.key))
+
+
+def _replace_value(entry: Entry) -> Entry:
+    if not isinstance(entry.value, str) or (entry.key, entry.value) not in _REPLACED:
+        return entry
+    new, why = _REPLACED[entry.key, entry.value]
+    logger.warning("%s: %r now means %r: %s (%s)", entry.key, entry.value, new, why, entry.origin)
+    return replace(entry, value=new)
+
+
+def _five_tests(entry: Entry) -> Entry:
+    """PySlowFast: -1 views are five tests in a row."""
+    if entry.key == "TEST.NUM_ENSEMBLE_VIEWS" and entry.value == -1:
+        return replace(entry, key="TEST.NUM_TEMPORAL_CLIPS", value=[1, 3, 5, 7, 10])
+    return entry
+
+
+def _one_scale(entry: Entry) -> Entry:
+    """STDD: a single temporal scale is a number."""
+    if entry.key == "MODEL.TEMPORAL_SCALE" and isinstance(entry.value, int):
+        return replace(entry, value=[entry.value])
+    return entry
+
+
+def _refuse_value(entry: Entry) -> Entry | Problem:
+    if not isinstance(entry.value, str) or (entry.key, entry.value) not in _REFUSED:
+        return entry
+    message, remedy = _REFUSED[entry.key, entry.value]
+    return Problem(message, remedy, entry.key, entry.origin)
+
+
+def _refuse_absent_model(entry: Entry) -> Entry | Problem:
+    """A network of PySlowFast whose name is not registered."""
+    known = Registry.by_key.get("MODEL.MODEL_NAME", ())
+    if entry.key != "MODEL.MODEL_NAME" or entry.value not in _ABSENT_MODELS or entry.value in known:
+        return entry
+    return Problem(
+        f"PySlowFast's network {entry.value} is not part of this framework yet",
+        "train it with PySlowFast, or register a network of that name and list its module in "
+        "IMPORTS",
+        entry.key,
+        entry.origin,
+    )
+
+
+# Applied in this order, each to the result of the previous one.
+_TRANSLATIONS: tuple[Translation, ...] = (
+    _rename,
+    _replace_value,
+    _five_tests,
+    _one_scale,
+    _refuse_value,
+    _refuse_absent_model,
+)
 
 
 @functools.cache
-def upstream_defaults() -> dict[str, list[Any]]:
-    """Keys of PySlowFast and its forks that this version lacks -> their defaults."""
+def _upstream() -> dict[str, dict[str, list[Any]]]:
     text = resources.files("slowfast.config").joinpath("upstream_keys.json").read_text()
     return json.loads(text)
 
 
+def upstream_defaults() -> dict[str, list[Any]]:
+    """Keys of PySlowFast and its forks that this version lacks -> their defaults."""
+    return _upstream()["keys"]
+
+
+def foreign_keys() -> dict[str, list[Any]]:
+    """Keys of PySlowFast's sections for models and tasks that are missing here -> their defaults
+    (none where the default was a folder of its authors)."""
+    return _upstream()["foreign"]
+
+
+def is_foreign(entry: Entry) -> bool:
+    """Whether the entry is a key of a missing model or task and has no effect here."""
+    if entry.key in _SWITCHES:
+        return False
+    return entry.key in foreign_keys()
+
+
+def warn_unread(entries: Iterable[Entry], model: str) -> None:
+    """Warn of foreign keys whose values are not PySlowFast's defaults."""
+    changed = [
+        entry
+        for entry in entries
+        if foreign_keys()[entry.key]
+        and not any(_same(entry.value, default) for default in foreign_keys()[entry.key])
+    ]
+    for section in sorted({entry.key.split(".")[0] for entry in changed}):
+        here = [entry for entry in changed if entry.key.startswith(f"{section}.")]
+        logger.warning(
+            "%s: set, but not read by MODEL.MODEL_NAME %s nor by any other part of this "
+            "framework (%s)",
+            ", ".join(entry.key for entry in here),
+            model,
+            here[0].origin,
+        )
+
+
 def judge_upstream(entry: Entry) -> object | Problem | None:
-    """ACCEPTED, a Problem with the explanation, or None for a key nobody has."""
+    """ACCEPTED, a Problem with the explanation, or None for a key of no project."""
     if entry.key in _SWITCHES:
         if not entry.value:
             return ACCEPTED
         return Problem(_SWITCHES[entry.key], f"set {entry.key} False", entry.key, entry.origin)
-    if entry.key.split(".")[0] in _FOREIGN_SECTIONS:
-        return ACCEPTED
     defaults = upstream_defaults().get(entry.key)
     if defaults is None:
         return None

@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import copy
-import importlib
-
 import slowfast.config.sections  # noqa: F401  (registers the common sections)
-from slowfast.config.node import DEFAULT_ORIGIN, CfgNode
-from slowfast.config.schema import SECTIONS
+from slowfast.config.node import CfgNode
+from slowfast.config.schema import load_registered
 
 
 def get_cfg() -> CfgNode:
-    """A fresh, unfrozen configuration with every section, those of the models included."""
-    # These rooms stand above this one; what they register when they are imported (a model's
-    # section, a rule about data sets) belongs to them: removing a model's file removes its keys.
-    for room in ("slowfast.models", "slowfast.datasets.build", "slowfast.engine.rules"):
-        importlib.import_module(room)
+    """A fresh, unfrozen configuration with every section, those of models and plugins included."""
+    load_registered()
     cfg = CfgNode()
-    for section in SECTIONS.values():
-        node = cfg
-        if section.name:
-            node = cfg[section.name] = CfgNode()
-        for name, key in section.keys.items():
-            node[name] = copy.deepcopy(key.default)
-    for dotted in cfg.flat():
-        cfg.origins[dotted] = DEFAULT_ORIGIN
+    cfg.add_sections()
     return cfg

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from slowfast.config.defaults import get_cfg
-from slowfast.config.node import CfgNode, merge_entries, parse_overrides, raise_if_any
+from slowfast.config.node import CfgNode, parse_overrides, raise_if_any
+from slowfast.config.plugins import IMPORTS
 from slowfast.config.schema import SECTIONS, all_keys
 from slowfast.config.validate import find_problems
-from slowfast.config.yaml_file import read_yaml
+from slowfast.config.yaml_file import Entry, read_yaml
 from slowfast.utils.errors import UserError
 from slowfast.utils.registry import did_you_mean
 
@@ -18,29 +20,27 @@ _DERIVATIONS: list[Callable[[CfgNode], None]] = []
 
 def load_config(
     files: Sequence[str | Path] = (),
-    overrides: Sequence[str] = (),
+    overrides: Sequence[str] | Mapping[str, Any] = (),
     *,
+    imports: Sequence[str] = (),
     num_shards: int | None = None,
     shard_id: int | None = None,
 ) -> CfgNode:
-    """Defaults, then ``files`` in order, then ``KEY VALUE`` words, then derived values.
+    """Defaults, then ``files`` in order, then ``overrides``, then derived values.
 
-    Returns a frozen tree; raises UserError with every problem found.
+    ``overrides``: ``KEY VALUE`` words, or a mapping ``{"DATA.NUM_FRAMES": 16}`` (sections may be
+    nested). ``imports``: modules that are imported first (see IMPORTS). Returns a frozen tree;
+    raises UserError with every problem found.
     """
     cfg = get_cfg()
-    problems = []
-    for file in files:
-        problems += merge_entries(cfg, read_yaml(file))
-    problems += merge_entries(cfg, parse_overrides(list(overrides)))
-    for key, value, option in (
-        ("NUM_SHARDS", num_shards, "--num_shards"),
-        ("SHARD_ID", shard_id, "--shard_id"),
-    ):
-        if value is not None:
-            cfg.assign(key, value, option)
-    if not problems:
-        problems = find_problems(cfg)
-    raise_if_any(problems)
+    options = {"NUM_SHARDS": (num_shards, "--num_shards"), "SHARD_ID": (shard_id, "--shard_id")}
+    problems = cfg.merge(
+        [Entry(IMPORTS, list(imports), "--import")]
+        + [entry for file in files for entry in read_yaml(file)]
+        + parse_overrides(overrides)
+        + [Entry(key, *given) for key, given in options.items() if given[0] is not None]
+    )
+    raise_if_any(find_problems(cfg, problems))
     derive(cfg)
     cfg.freeze()
     return cfg
@@ -60,7 +60,7 @@ def register_derivation(derivation: Callable[[CfgNode], None]) -> Callable[[CfgN
 
 
 @register_derivation
-def _rates_of_machines(cfg: CfgNode) -> None:
+def _scale_rates_by_machines(cfg: CfgNode) -> None:
     if cfg.SOLVER.BASE_LR_SCALE_NUM_SHARDS and cfg.NUM_SHARDS > 1:
         for name in ("BASE_LR", "WARMUP_START_LR", "COSINE_END_LR"):
             key = f"SOLVER.{name}"
@@ -69,7 +69,7 @@ def _rates_of_machines(cfg: CfgNode) -> None:
 
 
 def render_config(cfg: CfgNode) -> str:
-    """Every key with its value and origin, one a line (``--print-config``)."""
+    """Every key with its value and origin, one per line (``--print-config``)."""
     rows = [(k, repr(v), cfg.origins.get(k, "")) for k, v in cfg.flat().items()]
     width = max(len(k) for k, _, _ in rows)
     value_width = min(max(len(v) for _, v, _ in rows), 48)
@@ -92,8 +92,9 @@ def explain_key(name: str) -> str:
 def _describe(name: str) -> str:
     key = all_keys()[name]
     text = f"{name} ({key.describe_type()}, default {key.default!r})\n    {key.help}"
-    if key.choices:
-        text += f"\n    one of: {', '.join(map(repr, key.choices))}"
+    choices = key.choices_of(name)
+    if choices:
+        text += f"\n    one of: {', '.join(map(repr, choices))}"
     bounds = [
         f"{word} {value:g}"
         for word, value in (("at least", key.ge), ("more than", key.gt), ("at most", key.le))
@@ -109,8 +110,8 @@ def reference_page() -> str:
         lines += [f"## {section.name or 'Top level'}", "", section.help + ".", ""]
         lines += ["| key | default | meaning |", "| --- | --- | --- |"]
         for dotted, key in section.dotted().items():
-            choices = f" One of {', '.join(f'`{c}`' for c in key.choices)}." if key.choices else ""
-            text = (key.help + choices).replace("|", "\\|")
+            choices = ", ".join(f"`{choice}`" for choice in key.choices_of(dotted))
+            text = (key.help + (f" One of {choices}." if choices else "")).replace("|", "\\|")
             lines.append(f"| `{dotted}` | `{key.default!r}` | {text} |")
         lines.append("")
     return "\n".join(lines)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+import copy
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from yacs.config import CfgNode as YacsNode
 
-from slowfast.config import compat
-from slowfast.config.schema import Key, WrongType, all_keys
+from slowfast.config import compat, plugins
+from slowfast.config.schema import SECTIONS, Key, WrongType, all_keys
 from slowfast.config.yaml_file import Entry, read_yaml
 from slowfast.utils.errors import Problem, UserError
 from slowfast.utils.registry import did_you_mean
 
 DEFAULT_ORIGIN = "default"
 COMMAND_LINE = "command line"
+ARGUMENT = "overrides"  # a mapping that Python code passed
 
 
 class CfgNode(YacsNode):
@@ -55,13 +57,40 @@ class CfgNode(YacsNode):
 
         return dict(walk(self, ""))
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if self.is_frozen():
+            raise AttributeError(
+                f"{name} cannot be set to {value!r}: a loaded configuration is frozen; pass the "
+                f"value to load_config(files, {{key: value}}), which checks it, or change a copy: "
+                "copy = cfg.clone(); copy.defrost()"
+            )
+        super().__setattr__(name, value)
+
+    def add_sections(self) -> None:
+        """Add the registered keys that the tree does not have yet, at their defaults."""
+        for section in SECTIONS.values():
+            node = self.setdefault(section.name, CfgNode()) if section.name else self
+            for name, (dotted, key) in zip(section.keys, section.dotted().items()):
+                if name not in node:
+                    node[name] = copy.deepcopy(key.default)
+                    self.origins[dotted] = DEFAULT_ORIGIN
+
     def merge_from_file(self, cfg_filename: str | Path) -> None:
         """Merge a YAML file; UserError with all its problems."""
-        raise_if_any(merge_entries(self, read_yaml(cfg_filename)))
+        raise_if_any(self.merge(read_yaml(cfg_filename)))
 
     def merge_from_list(self, cfg_list: list[str]) -> None:
         """Merge ``[KEY, VALUE, KEY, VALUE, …]``; UserError with all its problems."""
-        raise_if_any(merge_entries(self, parse_overrides(cfg_list)))
+        raise_if_any(self.merge(parse_overrides(cfg_list)))
+
+    def merge(self, entries: Iterable[Entry]) -> list[Problem]:
+        """Import what IMPORTS names, then put the entries into the tree; gives the problems."""
+        names, entries = plugins.take_imports(entries)
+        if names:
+            self.add_sections()
+            known = [name for name in self.IMPORTS if name not in names]
+            self.assign(plugins.IMPORTS, [*known, *names], "files and command line")
+        return merge_entries(self, entries)
 
 
 def raise_if_any(problems: list[Problem]) -> None:
@@ -70,8 +99,13 @@ def raise_if_any(problems: list[Problem]) -> None:
         raise UserError(problems)
 
 
-def parse_overrides(words: list[str]) -> list[Entry]:
-    """``KEY VALUE …`` words as entries; values are Python literals, else texts."""
+def parse_overrides(words: Sequence[str] | Mapping[str, Any]) -> list[Entry]:
+    """``KEY VALUE …`` words as entries; values are Python literals, else texts.
+
+    A mapping ``{"KEY": value}`` or ``{"SECTION": {"KEY": value}}`` holds the values themselves.
+    """
+    if isinstance(words, Mapping):
+        return list(_flatten(words, ""))
     if len(words) % 2:
         raise UserError(
             f"KEY VALUE words must come in pairs; {words[-1]!r} is left over",
@@ -89,23 +123,48 @@ def parse_overrides(words: list[str]) -> list[Entry]:
     return entries
 
 
+def _flatten(tree: Mapping[str, Any], prefix: str) -> Iterable[Entry]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield Entry(f"{prefix}{name}", value, ARGUMENT)
+
+
 def merge_entries(cfg: CfgNode, entries: Iterable[Entry]) -> list[Problem]:
-    """Put entries into the tree, in order; what could not be merged is returned."""
+    """Put entries into the tree, in order; what could not be merged is returned.
+
+    The last value of a key counts: a later entry also removes the problem of an earlier one.
+    """
     keys = all_keys()
-    problems: list[Problem] = []
-    for entry in compat.translate(entries, problems):
-        key = keys.get(entry.key)
-        if key is None:
-            problem = _unknown(entry, keys)
-            problems.extend([problem] if problem else [])
+    problems: dict[str, Problem] = {}
+    unread: dict[str, Entry] = {}
+    for entry in compat.translate(entries):
+        if isinstance(entry, Problem):
+            problems[entry.key] = entry
             continue
-        try:
-            value = _read_value(key, entry.value)
-        except WrongType as error:
-            problems.append(Problem(str(error), key.help, entry.key, entry.origin))
+        problems.pop(entry.key, None)
+        if entry.key not in keys and compat.is_foreign(entry):
+            unread[entry.key] = entry
             continue
-        cfg.assign(entry.key, value, entry.origin)
-    return problems
+        problem = _merge_entry(cfg, entry, keys)
+        if problem:
+            problems[entry.key] = problem
+    if "MODEL.MODEL_NAME" not in problems:
+        compat.warn_unread(unread.values(), cfg.MODEL.MODEL_NAME)
+    return list(problems.values())
+
+
+def _merge_entry(cfg: CfgNode, entry: Entry, keys: Mapping[str, Key]) -> Problem | None:
+    key = keys.get(entry.key)
+    if key is None:
+        return _unknown(entry, keys)
+    try:
+        value = _read_value(key, entry.value)
+    except WrongType as error:
+        return Problem(str(error), key.help, entry.key, entry.origin)
+    cfg.assign(entry.key, value, entry.origin)
+    return None
 
 
 def _read_value(key: Key, value: Any) -> Any:
@@ -121,7 +180,7 @@ def _read_value(key: Key, value: Any) -> Any:
         raise
 
 
-def _unknown(entry: Entry, keys: dict[str, Key]) -> Problem | None:
+def _unknown(entry: Entry, keys: Mapping[str, Key]) -> Problem | None:
     """A problem for a key that is not ours, or None where upstream files may hold it."""
     verdict = compat.judge_upstream(entry)
     if verdict is compat.ACCEPTED:
@@ -129,7 +188,7 @@ def _unknown(entry: Entry, keys: dict[str, Key]) -> Problem | None:
     if verdict is not None:
         return verdict
     sections = {k.split(".")[0] for k in keys}
-    near = did_you_mean(entry.key, keys)
+    near = did_you_mean(entry.key, {**keys, **compat.foreign_keys()})
     if not near and "." not in entry.key and entry.key not in sections:
         leaves = {k.split(".")[-1]: k for k in keys}
         near = f"did you mean {leaves[entry.key]}?" if entry.key in leaves else ""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from slowfast.utils.registry import did_you_mean
+from slowfast.utils.registry import Registry, did_you_mean
 
 _TYPE_NAMES = {bool: "True or False", int: "a whole number", float: "a number", str: "a text"}
 
@@ -22,6 +23,10 @@ class Key:
     ``type`` is inferred from the default; lists name the type of their ``item``.
     ``optional`` allows None. ``affects_result`` is False where a stopped training may go on
     with another value and still end with the same weights.
+
+    ``choices`` close the list of values, unless a :class:`Registry` was created for the key: then
+    the registered names are choices, too. ``checked_by_rule``: such a value is judged by a rule
+    (:func:`slowfast.config.validate.register_rule`), because other keys decide whether it is used.
     """
 
     default: Any
@@ -34,6 +39,7 @@ class Key:
     item: type | None = None
     optional: bool = False
     affects_result: bool = True
+    checked_by_rule: bool = False
 
     @property
     def value_type(self) -> type:
@@ -76,23 +82,47 @@ class Key:
             raise WrongType(f"must be {_TYPE_NAMES[kind]}, is {value!r}")
         return value
 
-    def limits(self, value: Any) -> str:
-        """What is wrong with an otherwise well-typed ``value``; empty when nothing is."""
+    def choices_of(self, name: str) -> tuple[Any, ...]:
+        """What the key called ``name`` may hold: ``choices`` and the names of its registry."""
+        registered = sorted(Registry.by_key.get(name, ()))
+        return self.choices + tuple(n for n in registered if n not in self.choices)
+
+    def is_choice(self, name: str, value: Any) -> bool:
+        """Whether the key called ``name`` may hold ``value``, as far as choices say."""
+        registry = Registry.by_key.get(name)
+        is_open = self.checked_by_rule or not (self.choices or registry)
+        return is_open or value in self.choices or (registry is not None and value in registry)
+
+    def limits(self, name: str, value: Any) -> str:
+        """What is wrong with a well-typed ``value`` of the key ``name``; empty if nothing is."""
         if value is None:
             return ""
-        if self.choices and value not in self.choices:
-            near = did_you_mean(str(value), [str(c) for c in self.choices])
-            return f"{value!r} is not one of {', '.join(map(repr, self.choices))}" + (
-                f"; {near}" if near else ""
-            )
-        for name, bound, bad in (
+        if not self.is_choice(name, value):
+            registry = Registry.by_key.get(name)
+            if registry is not None:
+                return f"no {registry.kind} is called {value!r}"
+            return f"{value!r} is not one of {', '.join(map(repr, self.choices))}"
+        for words, bound, bad in (
             ("at least", self.ge, self.ge is not None and value < self.ge),
             ("more than", self.gt, self.gt is not None and value <= self.gt),
             ("at most", self.le, self.le is not None and value > self.le),
         ):
             if bad:
-                return f"must be {name} {bound:g}, is {value!r}"
+                return f"must be {words} {bound:g}, is {value!r}"
         return ""
+
+    def remedy(self, name: str, value: Any) -> str:
+        """What to do about a ``value`` beyond the limits: the nearest choice, or the help text."""
+        if self.is_choice(name, value):
+            return self.help
+        choices = [str(choice) for choice in self.choices_of(name)]
+        near = did_you_mean(str(value), choices)
+        registry = Registry.by_key.get(name)
+        if registry is not None:
+            suggestion = registry.problems(str(value))[0].remedy
+            if suggestion.startswith("did you mean"):
+                near = suggestion
+        return near or f"known: {', '.join(filter(None, choices))}"
 
 
 def _literal(text: str) -> Any:
@@ -127,6 +157,22 @@ class Section:
 
 
 SECTIONS: dict[str, Section] = {}
+_loaders: list[Callable[[], None]] = []
+
+
+def set_loader(loader: Callable[[], None]) -> None:
+    """Name the function that imports everything that registers sections, keys and choices.
+
+    This room knows none of the rooms above it; ``slowfast/__init__.py`` passes the function that
+    does (``slowfast.registered.load``). It runs when the first configuration is made.
+    """
+    _loaders[:] = [loader]
+
+
+def load_registered() -> None:
+    """Import everything that registers sections, keys and choices (once)."""
+    for loader in _loaders:
+        loader()
 
 
 def register_section(section: Section) -> Section:

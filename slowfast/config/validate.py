@@ -18,16 +18,19 @@ def register_rule(rule: Rule) -> Rule:
     return rule
 
 
-def find_problems(cfg: CfgNode) -> list[Problem]:
-    """All problems of a configuration: limits of single keys first, then combinations."""
-    problems = []
+def find_problems(cfg: CfgNode, merging: Iterable[Problem] = ()) -> list[Problem]:
+    """All problems of a configuration: ``merging`` (values that could not be put into the tree)
+    and limits of single keys; without any of these, problems of combinations.
+    """
+    problems = list(merging)
+    refused = {problem.key for problem in problems}
     for dotted, key in all_keys().items():
-        text = key.limits(cfg.lookup(dotted))
+        value = cfg.lookup(dotted)
+        text = key.limits(dotted, value) if dotted not in refused else ""
         if text:
-            problems.append(Problem(text, key.help, dotted, cfg.origins.get(dotted, "")))
-    if not problems:
-        problems = [problem for rule in _RULES for problem in rule(cfg)]
-    return problems
+            remedy, origin = key.remedy(dotted, value), cfg.origins.get(dotted, "")
+            problems.append(Problem(text, remedy, dotted, origin))
+    return problems or [problem for rule in _RULES for problem in rule(cfg)]
 
 
 @register_rule
@@ -84,7 +87,9 @@ def _ranges(cfg: CfgNode) -> Iterable[Problem]:
         )
     for name in ("MEAN", "STD"):
         if len(data[name]) != 3:
-            yield Problem(f"{data[name]} must have three numbers", "one a channel", f"DATA.{name}")
+            yield Problem(
+                f"{data[name]} must have three numbers", "one per channel", f"DATA.{name}"
+            )
 
 
 @register_rule
@@ -100,7 +105,3 @@ def _mixing(cfg: CfgNode) -> Iterable[Problem]:
         )
     if cfg.MIXUP.ALPHA == 0 and cfg.MIXUP.CUTMIX_ALPHA == 0:
         yield Problem("both MIXUP.ALPHA and MIXUP.CUTMIX_ALPHA are 0", "set one", "MIXUP.ENABLE")
-    if cfg.MODEL.LOSS_FUNC == "bce":
-        yield Problem(
-            "bce expects probabilities and hard labels", "use soft_cross_entropy", "MODEL.LOSS_FUNC"
-        )

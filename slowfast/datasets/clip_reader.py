@@ -14,6 +14,7 @@ from slowfast.utils.seeding import sample_rng
 from slowfast.video import pipelines
 from slowfast.video.sampler import build_sampler
 from slowfast.video.source import Source, open_source, resolve_backend
+from slowfast.video.transforms import build_transforms
 
 Sample = dict[str, Any]
 
@@ -66,6 +67,7 @@ class ClipReader:
         self.backend = resolve_backend(cfg.DATA.DECODING_BACKEND)
         self.mirrored_labels = mirrored_labels or {}
         self.random_frames = random_frames
+        self.transforms = build_transforms(cfg, split)
         self._decode_threads = cfg.DATA_LOADER.ENABLE_MULTI_THREAD_DECODE
         if split == "train":
             self.pipeline: Any = pipelines.build_train_pipeline(cfg)
@@ -100,11 +102,16 @@ class ClipReader:
 
     def _train_clips(self, source: Source, label: int, epoch: int, index: int) -> Sample:
         rng = sample_rng(self.seed, epoch, index)
-        indices = self.sampler.train(source.num_frames, source.fps, rng)
+        transforms = self.transforms.for_sample(self.seed, epoch, index)
+        indices = self.sampler.train_indices(source.num_frames, source.fps, rng)
         (clip,) = source.clips([indices])
         other = self.mirrored_labels.get(label, label)
-        copies = [self.pipeline(clip, rng, other is not None) for _ in range(self.copies)]
+        copies = [
+            self.pipeline(transforms.before(clip), rng, other is not None)
+            for _ in range(self.copies)
+        ]
         videos, boxes, mirrored = zip(*copies)
+        videos = [transforms.after(video) for video in videos]
         if self.copies == 1:
             sample = {"video": videos[0], "boxes": boxes[0][None]}
             return sample | {"label": other} if mirrored[0] else sample
@@ -113,15 +120,23 @@ class ClipReader:
     def _single_clip(self, source: Source, label: int, epoch: int, index: int) -> Sample:
         if self.random_frames:
             rng = sample_rng(self.seed, epoch, index, "jitter")
-            indices = self.sampler.train(source.num_frames, source.fps, rng)
+            indices = self.sampler.train_indices(source.num_frames, source.fps, rng)
         else:
-            indices = self.sampler.validation(source.num_frames, source.fps)
-        return {"video": self.pipeline(source.clips([indices]))[0]}
+            indices = self.sampler.val_indices(source.num_frames, source.fps)
+        return {"video": self._evaluated(source, [indices], epoch, index)[0]}
 
     def _test_clips(self, source: Source, label: int, epoch: int, index: int) -> Sample:
         """All views from one decode, in the reference's order: crops within clips."""
-        index_lists = self.sampler.test(source.num_frames, source.fps, self.views.clips)
-        return {"video": self.pipeline(source.clips(index_lists))}
+        index_lists = self.sampler.test_indices(source.num_frames, source.fps, self.views.clips)
+        return {"video": self._evaluated(source, index_lists, epoch, index)}
+
+    def _evaluated(
+        self, source: Source, index_lists: Sequence[Sequence[int]], epoch: int, index: int
+    ) -> torch.Tensor:
+        """Clips of an evaluation, with own transforms before and after the pipeline."""
+        transforms = self.transforms.for_sample(self.seed, epoch, index)
+        clips = [transforms.before(clip) for clip in source.clips(index_lists)]
+        return transforms.after(self.pipeline(clips))
 
 
 def stack_channels_last(videos: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -14,6 +14,7 @@ import torch
 from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException
 
 from slowfast.config.node import CfgNode
+from slowfast.config.plugins import import_plugins
 from slowfast.engine.failures import explain_failure
 from slowfast.utils import distributed
 from slowfast.utils.cli import run_command
@@ -175,6 +176,7 @@ def _run(cfg: CfgNode, job: Job, info: ProcessInfo) -> None:
     make_dirs(cfg.OUTPUT_DIR, "OUTPUT_DIR")
     setup_logging(cfg.OUTPUT_DIR, is_main=info.rank == 0, rank=info.rank)
     try:
+        import_plugins(cfg.IMPORTS)  # a process that was spawned knows nothing of them yet
         runtime = distributed.start_process(cfg.NUM_GPUS, cfg.DIST_BACKEND, info, cfg.DIST.TIMEOUT)
         if runtime.is_main:
             write_text_atomic(Path(cfg.OUTPUT_DIR) / "config.yaml", cfg.dump())

@@ -7,11 +7,9 @@ from collections.abc import Iterable
 from slowfast.config.load import register_derivation
 from slowfast.config.node import CfgNode
 from slowfast.config.validate import register_rule
-from slowfast.datasets.batch_samplers import BATCH_SAMPLER_REGISTRY
 from slowfast.datasets.classnames import configured_names
 from slowfast.engine.callbacks import CALLBACK_REGISTRY
 from slowfast.engine.loggers import LOGGER_REGISTRY
-from slowfast.engine.optim import OPTIMIZER_REGISTRY
 from slowfast.engine.tasks import task_class
 from slowfast.metrics.evaluators import METRIC_REGISTRY
 from slowfast.models.base import MODEL_REGISTRY
@@ -50,7 +48,6 @@ def _model_rules(cfg: CfgNode) -> Iterable[Problem]:
 
 @register_rule
 def _optimizer_rules(cfg: CfgNode) -> Iterable[Problem]:
-    yield from OPTIMIZER_REGISTRY.problems(cfg.SOLVER.OPTIMIZING_METHOD)
     if not cfg.TRAIN.ENABLE or cfg.SOLVER.LAYER_DECAY == 1.0:
         return
     name = cfg.MODEL.MODEL_NAME
@@ -68,10 +65,8 @@ def _known_parts(cfg: CfgNode) -> Iterable[Problem]:
         ("CALLBACKS", CALLBACK_REGISTRY),
         ("LOGGERS", LOGGER_REGISTRY),
         ("TEST.METRICS", METRIC_REGISTRY),
-        ("DATA.BATCH_SAMPLER", BATCH_SAMPLER_REGISTRY),
     ):
-        value = cfg.lookup(key)
-        for name in value if isinstance(value, list) else [value]:
+        for name in cfg.lookup(key):
             yield from registry.problems(name)
 
 

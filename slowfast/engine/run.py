@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
+from slowfast.config.defaults import get_cfg
 from slowfast.config.load import explain_key, load_config, render_config
 from slowfast.config.node import CfgNode
+from slowfast.config.plugins import IMPORTS, add_import_option
 from slowfast.config.schema import all_keys
+from slowfast.config.yaml_file import Entry, find_config, read_yaml
 from slowfast.engine.dry_run import dry_run
 from slowfast.engine.launch import launch
 from slowfast.engine.tasks import build_task
@@ -18,18 +20,24 @@ from slowfast.engine.train import train
 from slowfast.utils.errors import UserError
 from slowfast.utils.runtime import Runtime
 
-EXAMPLE = "example: python tools/run_net.py --cfg configs/quickstart/stfm.yaml NUM_GPUS 0"
+PROG = "python tools/run_net.py"
+EXAMPLE = "--cfg configs/quickstart/stfm.yaml NUM_GPUS 0"
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The options of ``tools/run_net.py``."""
+def build_parser(prog: str = PROG) -> argparse.ArgumentParser:
+    """The options of the command, which its help calls ``prog``."""
     parser = argparse.ArgumentParser(
+        prog=prog,
         description="Train and test a video model: --cfg FILE … [--opts] KEY VALUE …",
-        epilog=EXAMPLE,
+        epilog=f"example: {prog} {EXAMPLE}",
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--cfg", nargs="+", default=[], metavar="FILE", help="YAML files; each is a run of its own"
+        "--cfg",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="YAML files, or published configurations by name; each is a run of its own",
     )
     parser.add_argument(
         "--opts",
@@ -42,6 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--print-config", action="store_true", help="show every key, its value and where it was set"
     )
     parser.add_argument("--explain", metavar="KEY", help="explain a key or a section")
+    add_import_option(parser)
     parser.add_argument(
         "--dry-run", action="store_true", help="try configuration, data, one step, one test batch"
     )
@@ -58,17 +67,19 @@ def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
     The first word that is no file begins the overrides (old commands write them bare).
     """
     files: list[str] = []
-    for place, word in enumerate(words):
-        is_file = Path(word).is_file() or word.endswith((".yaml", ".yml"))
-        if place and (word in all_keys() or not is_file):
-            return files, list(words[place:])
+    for index, word in enumerate(words):
+        is_file = word.endswith((".yaml", ".yml")) or find_config(word).is_file()
+        if index and (word in all_keys() or not is_file):
+            return files, list(words[index:])
         files.append(word)
     return files, []
 
 
-def parse_command(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[str]]:
+def parse_command(
+    argv: Sequence[str], prog: str = PROG
+) -> tuple[argparse.Namespace, list[str], list[str]]:
     """(options, configuration files, KEY VALUE words) of a command line."""
-    args, bare = build_parser().parse_known_args(argv)
+    args, bare = build_parser(prog).parse_known_args(argv)
     unknown = [word for word in bare if word.startswith("--")]
     if unknown:
         raise UserError(f"unknown option {unknown[0]}", "see --help", unknown[0])
@@ -86,23 +97,31 @@ def run_job(cfg: CfgNode, runtime: Runtime) -> None:
         test(cfg, runtime, task)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; UserError for anything a person has to change."""
-    args, files, words = parse_command(sys.argv[1:] if argv is None else argv)
+def main(argv: Sequence[str] | None = None, overrides: Sequence[str] = (), prog: str = PROG) -> int:
+    """Run the command line; UserError for anything a person has to change.
+
+    ``overrides``: KEY VALUE words between the files' values and those of the command line.
+    """
+    args, files, words = parse_command(sys.argv[1:] if argv is None else argv, prog)
     if args.explain:
-        load_config()  # all sections are registered
+        entries = [entry for file in files for entry in read_yaml(file)]
+        get_cfg().merge([Entry(IMPORTS, args.imports, "--import"), *entries])
         sys.stdout.write(explain_key(args.explain) + "\n")
         return 0
     for file in files or [None]:
         cfg = load_config(
-            [file] if file else [], words, num_shards=args.num_shards, shard_id=args.shard_id
+            [file] if file else [],
+            [*overrides, *words],
+            imports=args.imports,
+            num_shards=args.num_shards,
+            shard_id=args.shard_id,
         )
         if args.print_config:
             sys.stdout.write(render_config(cfg) + "\n")
         elif args.dry_run:
             launch(cfg, dry_run, args.init_method)
         elif not file:
-            raise UserError("no configuration file is given", EXAMPLE, "--cfg")
+            raise UserError("no configuration file is given", f"example: {prog} {EXAMPLE}", "--cfg")
         else:
             launch(cfg, run_job, args.init_method)
     return 0

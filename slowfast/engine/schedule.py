@@ -1,25 +1,44 @@
-"""The learning rate as a function of the fractional epoch (PySlowFast's policies)."""
+"""The learning rate as a function of the fractional epoch, by name (``SOLVER.LR_POLICY``).
+
+A policy is a function ``(solver, epoch) -> learning rate``, where ``solver`` is the section SOLVER
+and ``epoch`` counts finished epochs with their fraction. The warm-up is added to every policy. A
+policy of another project is registered in a module that IMPORTS names::
+
+    @LR_POLICY_REGISTRY.register("linear")
+    def linear(solver, epoch):
+        return solver.BASE_LR * (1 - epoch / solver.MAX_EPOCH)
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from slowfast.config.node import CfgNode
+from slowfast.utils.registry import Registry
+
+Policy = Callable[[CfgNode, float], float]
+LR_POLICY_REGISTRY: Registry[Policy] = Registry("learning-rate policy", "SOLVER.LR_POLICY")
 
 
-def _cosine(solver: CfgNode, epoch: float) -> float:
+@LR_POLICY_REGISTRY.register("cosine")
+def cosine(solver: CfgNode, epoch: float) -> float:
+    """Half a cosine from BASE_LR to COSINE_END_LR (PySlowFast), with restarts if STDD's key asks
+    for them."""
     offset = solver.WARMUP_EPOCHS if solver.COSINE_AFTER_WARMUP else 0.0
     # A trial of few epochs may end within the warm-up: the cosine then stays at its start.
     span = solver.MAX_EPOCH - offset
     progress = (epoch - offset) / span if span > 0 else 0.0
     if solver.COSINE_RESTART_EPOCH > 0:
-        period = solver.COSINE_RESTART_EPOCH
-        progress = ((epoch - offset) % period) / period
+        restart = solver.COSINE_RESTART_EPOCH
+        progress = ((epoch - offset) % restart) / restart
     half = 0.5 * (1.0 + math.cos(math.pi * progress))
     return solver.COSINE_END_LR + (solver.BASE_LR - solver.COSINE_END_LR) * half
 
 
-def _steps(solver: CfgNode, epoch: float) -> float:
+@LR_POLICY_REGISTRY.register("steps_with_relative_lrs")
+def steps_with_relative_lrs(solver: CfgNode, epoch: float) -> float:
+    """BASE_LR times the factor of LRS whose entry of STEPS was passed last (PySlowFast)."""
     steps = [*solver.STEPS, solver.MAX_EPOCH]
     index = max(i for i, step in enumerate(steps) if step <= epoch) if epoch >= steps[0] else 0
     return solver.LRS[min(index, len(solver.LRS) - 1)] * solver.BASE_LR
@@ -27,7 +46,7 @@ def _steps(solver: CfgNode, epoch: float) -> float:
 
 def learning_rate(solver: CfgNode, epoch: float) -> float:
     """Learning rate at a fractional ``epoch``; warm-up ends at the policy's own value."""
-    policy = _cosine if solver.LR_POLICY == "cosine" else _steps
+    policy = LR_POLICY_REGISTRY.get(solver.LR_POLICY)
     if epoch < solver.WARMUP_EPOCHS:
         end = policy(solver, solver.WARMUP_EPOCHS)
         share = epoch / solver.WARMUP_EPOCHS
@@ -41,7 +60,8 @@ def is_due(epoch: int, period: int, max_epoch: int) -> bool:
 
 
 def batch_factor(solver: CfgNode, videos: int) -> float:
-    """What the linear rule makes of the learning rate at ``videos`` a step; 1 without the rule."""
+    """Linear-scaling factor of the learning rate (arXiv 1706.02677) for a step of ``videos``; 1
+    without SOLVER.LR_BATCH_SIZE."""
     return videos / solver.LR_BATCH_SIZE if solver.LR_BATCH_SIZE else 1.0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 from collections.abc import Callable, Iterable, Iterator
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from slowfast.utils.errors import Problem, UserError
 
@@ -32,7 +32,8 @@ class Registry(Generic[T]):
 
     Args:
         kind: what is registered, for messages ("model").
-        key: the configuration key whose value is looked up, for messages.
+        key: the configuration key whose value is looked up (several: ``"A.KEY / B.KEY"``); the
+            registered names are its choices.
         ignore_case: "tsn" finds "TSN".
         check: called with (name, object) before an object is added; raises UserError for one
             that cannot work.
@@ -40,6 +41,9 @@ class Registry(Generic[T]):
             library knows (``timm/<name>``).
         near: further names that are like an unknown one, for messages.
     """
+
+    # Configuration key -> the registry of its choices.
+    by_key: ClassVar[dict[str, Registry]] = {}
 
     def __init__(
         self,
@@ -54,6 +58,8 @@ class Registry(Generic[T]):
         self.kind, self.key, self.ignore_case = kind, key, ignore_case
         self._check, self._resolve, self._near = check, resolve, near
         self._objects: dict[str, T] = {}
+        for name in filter(None, key.split(" / ")):
+            Registry.by_key[name] = self
 
     def register(self, name: str | None = None) -> Callable[[T], T]:
         """Decorator that adds an object under ``name`` (default: its ``__name__``).

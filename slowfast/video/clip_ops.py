@@ -88,10 +88,10 @@ def random_crop_box(height: int, width: int, size: int, rng: np.random.Generator
     return top, left, size, size
 
 
-def jitter_short_side(scales: list[int], inverse: bool, rng: np.random.Generator) -> int:
-    """A short side in ``[scales[0], scales[1]]``; ``inverse`` draws 1 / size uniformly."""
+def random_short_side(scales: list[int], inverse_uniform: bool, rng: np.random.Generator) -> int:
+    """A short side in ``[scales[0], scales[1]]``; ``inverse_uniform`` draws 1 / size uniformly."""
     low, high = scales
-    if inverse:
+    if inverse_uniform:
         return round(1.0 / rng.uniform(1.0 / high, 1.0 / low))
     return round(rng.uniform(low, high))
 

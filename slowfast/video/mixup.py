@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+
+from slowfast.utils.targets import smooth_one_hot
 
 
 @dataclass(frozen=True)
@@ -15,12 +16,6 @@ class Mix:
 
     lam: float = 1.0
     box: tuple[int, int, int, int] | None = None
-
-
-def smooth_one_hot(labels: torch.Tensor, classes: int, smoothing: float) -> torch.Tensor:
-    """``B`` labels -> ``B classes``: off value s/K, on value 1 - s + s/K."""
-    off = smoothing / classes
-    return F.one_hot(labels, classes).float() * (1.0 - smoothing) + off
 
 
 def mix_targets(labels: torch.Tensor, classes: int, lam: float, smoothing: float) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""From decoded frames to the sample: which clip operations run, in which order."""
+"""From decoded frames to the sample: the clip operations of training and tests, in order."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from slowfast.video.erasing import RandomErasing
 from slowfast.video.randaugment import RandAugment, parse_randaugment
 from slowfast.video.source import Clip
 
+# Number of crops -> their positions along the longer side: 0 first, 1 centre, 2 last.
+CROP_POSITIONS = {1: (1,), 2: (0, 2), 3: (0, 1, 2)}
+
 
 def to_tensor(clip: Clip) -> torch.Tensor:
     """``... T H W 3`` -> ``... 3 T H W`` uint8, the same memory (channels last)."""
@@ -22,7 +25,7 @@ def to_tensor(clip: Clip) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class TrainPipeline:
-    """Random augmentation of one training clip; every draw comes from the given generator."""
+    """Random augmentation of one training clip; all random numbers come from ``rng``."""
 
     size: int
     scales: list[int]
@@ -84,7 +87,7 @@ class TrainPipeline:
         return np.concatenate(parts)
 
     def _jittered_crop(self, clip: Clip, rng: np.random.Generator) -> Clip:
-        side = clip_ops.jitter_short_side(self.scales, self.inverse_scale, rng)
+        side = clip_ops.random_short_side(self.scales, self.inverse_scale, rng)
         clip = self._augment(clip, rng)
         clip = clip_ops.resize_short_side(clip, side, self.antialias, self.keep_aspect)
         frame = clip_ops.frame_size(clip)
@@ -116,17 +119,18 @@ class EvalPipeline:
 
         A frame that several clips share is resized once.
         """
-        resized: dict[int, np.ndarray] = {}
+        # By identity; the frame is kept beside its result, so that no other frame gets its id.
+        resized: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         shape = (len(clips), len(self.crops), len(clips[0]), self.size, self.size, 3)
         out = np.empty(shape, dtype=np.uint8)
         for clip, views in zip(clips, out):
             for t, frame in enumerate(clip):
-                small = resized.get(id(frame))
-                if small is None:
+                if id(frame) not in resized:
                     (small,) = clip_ops.resize_short_side(
                         [frame], self.short_side, self.antialias, self.keep_aspect
                     )
-                    resized[id(frame)] = small
+                    resized[id(frame)] = frame, small
+                _, small = resized[id(frame)]
                 for view, which in zip(views, self.crops):
                     box = self._box(*small.shape[:2], which)
                     (view[t],) = clip_ops.crop([small], box)
@@ -168,14 +172,13 @@ def build_val_pipeline(cfg: CfgNode, torchvision_center_crop: bool = False) -> E
     return EvalPipeline(side, size, (1,), data.ANTIALIAS, data.KEEP_ASPECT, torchvision_center_crop)
 
 
-def build_test_pipeline(cfg: CfgNode, crops_fill_frame: bool) -> EvalPipeline:
-    """Test crops; ``crops_fill_frame``: the short side always equals the crop (Something)."""
+def build_test_pipeline(cfg: CfgNode, short_side_is_crop: bool) -> EvalPipeline:
+    """Test crops; ``short_side_is_crop``: also with one crop (Something-Something)."""
     data, test = cfg.DATA, cfg.TEST
     count, size = test.NUM_SPATIAL_CROPS, data.TEST_CROP_SIZE
     side = test.SHORT_SIDE
     if not side:
-        side = size if count > 1 or crops_fill_frame else max(data.TRAIN_JITTER_SCALES[0], size)
-    crops = {1: (1,), 2: (0, 2), 3: (0, 1, 2)}[count]
-    if count == 1 and test.SINGLE_CROP == "left":
-        crops = (0,)
+        side = size if count > 1 or short_side_is_crop else max(data.TRAIN_JITTER_SCALES[0], size)
+    left = count == 1 and test.SINGLE_CROP == "left"
+    crops = (0,) if left else CROP_POSITIONS[count]
     return EvalPipeline(side, size, crops, data.ANTIALIAS, data.KEEP_ASPECT)

@@ -1,73 +1,161 @@
-"""A sampler bound to a configuration: (frames, fps) -> indices for training, validation, test."""
+"""Frame samplers by name (``DATA.SAMPLING``): which frames of a video make a clip.
+
+A sampler is built from the section DATA and gives 0-based frame indices. A rule of another project
+is a subclass registered in a module that IMPORTS names::
+
+    @FRAME_SAMPLER_REGISTRY.register("first_frames")
+    class FirstFrames(FrameSampler):
+        def val_indices(self, num_frames, fps):
+            return np.minimum(np.arange(self.clip_length), num_frames - 1)
+"""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 
 from slowfast.config.node import CfgNode
+from slowfast.utils.registry import Registry
 from slowfast.video import sampling
 
+FRAME_SAMPLER_REGISTRY: Registry[type[FrameSampler]] = Registry("frame sampler", "DATA.SAMPLING")
 
-@dataclass(frozen=True)
+
+def build_sampler(cfg: CfgNode, default: str) -> FrameSampler:
+    """The sampler that DATA.SAMPLING names; ``default`` is the rule of the data set's loader."""
+    name = default if cfg.DATA.SAMPLING == "auto" else cfg.DATA.SAMPLING
+    return FRAME_SAMPLER_REGISTRY.get(name).from_cfg(cfg)
+
+
 class FrameSampler:
-    """``kind``: clip (Kinetics), segment (Something-Something), tsn, linspace or rate (STAM).
+    """A rule that chooses ``clip_length`` frames of a video.
 
-    ``clip_fps``: frames of a clip for one second of video (kind rate).
+    Every method takes the video's number of frames and its frame rate. A subclass states
+    ``val_indices``, and the others where training or the views of a test differ from it.
     """
 
-    kind: str
-    shape: sampling.ClipShape
-    use_offset: bool = False
-    clip_fps: float = 1.0
+    def __init__(self, clip_length: int):
+        self.clip_length = clip_length
 
-    def train(self, frames: int, fps: float, rng: np.random.Generator) -> np.ndarray:
+    @classmethod
+    def from_cfg(cls, cfg: CfgNode) -> FrameSampler:
+        """The sampler with the options of the section DATA."""
+        return cls(cfg.DATA.NUM_FRAMES)
+
+    def train_indices(self, num_frames: int, fps: float, rng: np.random.Generator) -> np.ndarray:
         """Indices of a random training clip."""
-        count = self.shape.num_frames
-        if self.kind == "clip":
-            return sampling.kinetics_random_clip(frames, fps, self.shape, rng)
-        if self.kind == "rate":
-            return sampling.at_rate(frames, fps, count, self.clip_fps, rng.random())
-        draw = {
-            "segment": sampling.random_segments,
-            "tsn": sampling.tsn_random,
-            "linspace": sampling.linspace_random,
-        }[self.kind]
-        return draw(frames, count, rng)
+        return self.val_indices(num_frames, fps)
 
-    def validation(self, frames: int, fps: float) -> np.ndarray:
-        """Indices of the one central validation clip."""
-        if self.kind == "clip":
-            return sampling.kinetics_clip(frames, fps, self.shape, 0, 1, use_offset=True)
-        if self.kind == "tsn":
-            return sampling.tsn_validation(frames, self.shape.num_frames)
-        return self.test(frames, fps, 1)[0]
+    def val_indices(self, num_frames: int, fps: float) -> np.ndarray:
+        """Indices of the one validation clip."""
+        raise NotImplementedError
 
-    def test(self, frames: int, fps: float, views: int) -> list[np.ndarray]:
-        """Indices of each of ``views`` test clips."""
-        count = self.shape.num_frames
-        if self.kind == "clip":
-            return [
-                sampling.kinetics_clip(frames, fps, self.shape, view, views, self.use_offset)
-                for view in range(views)
-            ]
-        if self.kind == "rate":
-            return [sampling.at_rate(frames, fps, count, self.clip_fps)] * views
-        if self.kind == "segment":
-            return [sampling.segment_view(frames, count, view, views) for view in range(views)]
-        one = sampling.tsn_test if self.kind == "tsn" else sampling.linspace_full
-        return [one(frames, count)] * views
+    def test_indices(self, num_frames: int, fps: float, num_views: int) -> list[np.ndarray]:
+        """Indices of each of ``num_views`` test clips."""
+        return [self.val_indices(num_frames, fps)] * num_views
 
 
-def build_sampler(cfg: CfgNode, default_kind: str) -> FrameSampler:
-    """The sampler that DATA describes; ``default_kind`` is what the data set's loader does."""
-    data = cfg.DATA
-    native = data.FRAME_RATE == "native" or (
-        data.FRAME_RATE == "auto" and data.DECODING_BACKEND == "decord"
-    )
-    shape = sampling.ClipShape(
-        data.NUM_FRAMES, data.SAMPLING_RATE, None if native else float(data.TARGET_FPS)
-    )
-    kind = default_kind if data.SAMPLING == "auto" else data.SAMPLING
-    return FrameSampler(kind, shape, data.USE_OFFSET_SAMPLING, data.CLIP_FPS)
+@FRAME_SAMPLER_REGISTRY.register("clip")
+class ClipSampler(FrameSampler):
+    """PySlowFast's Kinetics loader: consecutive frames at a rate; test clips over the video."""
+
+    def __init__(self, shape: sampling.ClipShape, use_offset: bool = False):
+        super().__init__(shape.num_frames)
+        self.shape, self.use_offset = shape, use_offset
+
+    @classmethod
+    def from_cfg(cls, cfg: CfgNode) -> ClipSampler:
+        """See :meth:`FrameSampler.from_cfg`."""
+        data = cfg.DATA
+        native = data.FRAME_RATE == "native" or (
+            data.FRAME_RATE == "auto" and data.DECODING_BACKEND == "decord"
+        )
+        target_fps = None if native else float(data.TARGET_FPS)
+        shape = sampling.ClipShape(data.NUM_FRAMES, data.SAMPLING_RATE, target_fps)
+        return cls(shape, data.USE_OFFSET_SAMPLING)
+
+    def train_indices(self, num_frames: int, fps: float, rng: np.random.Generator) -> np.ndarray:
+        """See :meth:`FrameSampler.train_indices`."""
+        return sampling.kinetics_random_clip(num_frames, fps, self.shape, rng)
+
+    def val_indices(self, num_frames: int, fps: float) -> np.ndarray:
+        """See :meth:`FrameSampler.val_indices`."""
+        return sampling.kinetics_clip(num_frames, fps, self.shape, 0, 1, offset=True)
+
+    def test_indices(self, num_frames: int, fps: float, num_views: int) -> list[np.ndarray]:
+        """See :meth:`FrameSampler.test_indices`."""
+        return [
+            sampling.kinetics_clip(num_frames, fps, self.shape, view, num_views, self.use_offset)
+            for view in range(num_views)
+        ]
+
+
+@FRAME_SAMPLER_REGISTRY.register("segment")
+class SegmentSampler(FrameSampler):
+    """Something-Something loader: a frame of each segment; test views shift within segments."""
+
+    def train_indices(self, num_frames: int, fps: float, rng: np.random.Generator) -> np.ndarray:
+        """See :meth:`FrameSampler.train_indices`."""
+        return sampling.random_segments(num_frames, self.clip_length, rng)
+
+    def val_indices(self, num_frames: int, fps: float) -> np.ndarray:
+        """See :meth:`FrameSampler.val_indices`."""
+        return sampling.segment_view(num_frames, self.clip_length, 0, 1)
+
+    def test_indices(self, num_frames: int, fps: float, num_views: int) -> list[np.ndarray]:
+        """See :meth:`FrameSampler.test_indices`."""
+        return [
+            sampling.segment_view(num_frames, self.clip_length, view, num_views)
+            for view in range(num_views)
+        ]
+
+
+@FRAME_SAMPLER_REGISTRY.register("tsn")
+class TsnSampler(FrameSampler):
+    """TSN's loader (arXiv 1608.00859): a frame of each segment, its middle in tests."""
+
+    def train_indices(self, num_frames: int, fps: float, rng: np.random.Generator) -> np.ndarray:
+        """See :meth:`FrameSampler.train_indices`."""
+        return sampling.tsn_random(num_frames, self.clip_length, rng)
+
+    def val_indices(self, num_frames: int, fps: float) -> np.ndarray:
+        """See :meth:`FrameSampler.val_indices`."""
+        return sampling.tsn_validation(num_frames, self.clip_length)
+
+    def test_indices(self, num_frames: int, fps: float, num_views: int) -> list[np.ndarray]:
+        """See :meth:`FrameSampler.test_indices`."""
+        return [sampling.tsn_test(num_frames, self.clip_length)] * num_views
+
+
+@FRAME_SAMPLER_REGISTRY.register("linspace")
+class LinspaceSampler(FrameSampler):
+    """STAF's and TRX's loader: even steps from the first to the last frame."""
+
+    def train_indices(self, num_frames: int, fps: float, rng: np.random.Generator) -> np.ndarray:
+        """See :meth:`FrameSampler.train_indices`."""
+        return sampling.linspace_random(num_frames, self.clip_length, rng)
+
+    def val_indices(self, num_frames: int, fps: float) -> np.ndarray:
+        """See :meth:`FrameSampler.val_indices`."""
+        return sampling.linspace_whole(num_frames, self.clip_length)
+
+
+@FRAME_SAMPLER_REGISTRY.register("rate")
+class RateSampler(FrameSampler):
+    """STAM's loader: ``clip_fps`` frames per second of video, from the start."""
+
+    def __init__(self, clip_length: int, clip_fps: float):
+        super().__init__(clip_length)
+        self.clip_fps = clip_fps
+
+    @classmethod
+    def from_cfg(cls, cfg: CfgNode) -> RateSampler:
+        """See :meth:`FrameSampler.from_cfg`."""
+        return cls(cfg.DATA.NUM_FRAMES, cfg.DATA.CLIP_FPS)
+
+    def train_indices(self, num_frames: int, fps: float, rng: np.random.Generator) -> np.ndarray:
+        """See :meth:`FrameSampler.train_indices`."""
+        return sampling.fixed_rate(num_frames, fps, self.clip_length, self.clip_fps, rng.random())
+
+    def val_indices(self, num_frames: int, fps: float) -> np.ndarray:
+        """See :meth:`FrameSampler.val_indices`."""
+        return sampling.fixed_rate(num_frames, fps, self.clip_length, self.clip_fps)

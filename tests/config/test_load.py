@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pkgutil
+import re
+
 import pytest
 
 from slowfast.config.defaults import get_cfg
@@ -46,17 +49,74 @@ def test_later_base_wins(tmp_path):
 
 def test_frozen():
     cfg = load_config(overrides=["NUM_GPUS", "0"])
-    with pytest.raises(AttributeError):
+    with pytest.raises(AttributeError, match=r"NUM_FRAMES cannot be set to 3.*cfg\.clone\(\)"):
         cfg.DATA.NUM_FRAMES = 3
+    copy = cfg.clone()
+    copy.defrost()
+    copy.DATA.NUM_FRAMES = 3
+    assert (copy.DATA.NUM_FRAMES, cfg.DATA.NUM_FRAMES) == (3, 8)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"DATA.NUM_FRAMES": 6, "DATA.MEAN": (0, 0.5, 1), "NUM_GPUS": 0},
+        {"DATA": {"NUM_FRAMES": 6, "MEAN": [0.0, 0.5, 1.0]}, "NUM_GPUS": 0},
+    ],
+)
+def test_overrides_as_a_mapping(overrides):
+    cfg = load_config(overrides=overrides)
+    assert (cfg.DATA.NUM_FRAMES, cfg.DATA.MEAN, cfg.NUM_GPUS) == (6, [0.0, 0.5, 1.0], 0)
+    assert cfg.origins["DATA.NUM_FRAMES"] == "overrides"
+
+
+def test_mapping_is_checked_as_words_are():
+    found = problems_of(overrides={"DATA": {"NUM_FRAME": 6}, "TRAIN.BATCH_SIZE": "many"})
+    assert "did you mean DATA.NUM_FRAMES" in found["DATA.NUM_FRAME"]
+    assert "must be a whole number" in found["TRAIN.BATCH_SIZE"]
+
+
+def test_last_value_counts(tmp_path):
+    """A value that is refused in a file may be replaced on the command line."""
+    text = "DATA: {NUM_FRAMES: many, DECODING_SHORT_SIZE: 320}\nMODEL: {LOSS_FUNC: bce}\n"
+    file = write(tmp_path / "c.yaml", text)
+    assert set(problems_of([file])) == {
+        "DATA.NUM_FRAMES",
+        "DATA.DECODING_SHORT_SIZE",
+        "MODEL.LOSS_FUNC",
+    }
+    words = ["DATA.NUM_FRAMES", "4", "DATA.DECODING_SHORT_SIZE", "256"]
+    cfg = load_config([file], [*words, "MODEL.LOSS_FUNC", "bce_logit"])
+    assert cfg.DATA.NUM_FRAMES == 4 and cfg.MODEL.LOSS_FUNC == "bce_logit"
+    found = problems_of(overrides=["LOG_PERIOD", "5", "LOG_PERIOD", "often"])
+    assert "is 'often'" in found["LOG_PERIOD"]
+
+
+def test_published_configurations_by_name(tmp_path, monkeypatch):
+    """From any folder, without ending; a file of one's own comes first."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("Kinetics/UNIFORMER_B", "configs/Kinetics/UNIFORMER_B.yaml"):
+        assert load_config([name]).UNIFORMER.DEPTH == [5, 8, 20, 7]
+    assert load_config(["exp/uniformer_b16x4_k400"]).STFM.ENABLE
+    assert load_config([write(tmp_path / "m.yaml", "_BASE_: Kinetics/UNIFORMER_B\n")])
+    (tmp_path / "Kinetics").mkdir()
+    write(tmp_path / "Kinetics/UNIFORMER_B.yaml", "LOG_PERIOD: 99\n")
+    assert load_config(["Kinetics/UNIFORMER_B"]).LOG_PERIOD == 99
+    found = problems_of(["Kinetics/UNIFORMER_Z"])
+    assert "there is no configuration file Kinetics/UNIFORMER_Z" in found["--cfg"]
 
 
 def test_all_problems_at_once(tmp_path):
     file = write(tmp_path / "c.yaml", "DATA:\n  NUM_FRAME: 4\nTRAIN:\n  BATCH_SIZE: many\n")
-    found = problems_of([file], ["SOLVER.BASE_LRR", "1", "MODEL.LOSS_FUNC", "[1]"])
+    words = ["SOLVER.BASE_LRR", "1", "MODEL.LOSS_FUNC", "[1]", "TASK", "detect", "LOG_PERIOD", "0"]
+    found = problems_of([file], words)
     assert "did you mean DATA.NUM_FRAMES" in found["DATA.NUM_FRAME"]
     assert f"{file}:2" in found["DATA.NUM_FRAME"]
     assert "must be a whole number, is 'many'" in found["TRAIN.BATCH_SIZE"]
     assert "SOLVER.BASE_LR" in found["SOLVER.BASE_LRR"] and "MODEL.LOSS_FUNC" in found
+    assert "no task is called 'detect'" in found["TASK"]
+    assert "known: fewshot, recognition" in found["TASK"]
+    assert "at least 1" in found["LOG_PERIOD"] and len(found) == 6
 
 
 @pytest.mark.parametrize(
@@ -64,6 +124,8 @@ def test_all_problems_at_once(tmp_path):
     [
         (["DATA.NUM_FRAMES", "0"], "DATA.NUM_FRAMES", "at least 1"),
         (["MODEL.LOSS_FUNC", "cross_entropie"], "MODEL.LOSS_FUNC", "did you mean cross_entropy"),
+        (["DATA.ENSEMBLE_METHOD", "summ"], "DATA.ENSEMBLE_METHOD", "did you mean sum?"),
+        (["DATA.SAMPLING", "clips"], "DATA.SAMPLING", "no frame sampler is called 'clips'"),
         (["MODEL.MODEL_NAME", "Unifromer"], "MODEL.MODEL_NAME", "did you mean Uniformer"),
         (["TRAIN.DATASET", "kinetic"], "TRAIN.DATASET", "did you mean kinetics"),
         (["TRAIN.BATCH_SIZE", "7", "NUM_GPUS", "2"], "TRAIN.BATCH_SIZE", "use 6 or 8"),
@@ -142,20 +204,60 @@ def test_upstream_interface():
         cfg.merge_from_list(["DATA.NUM_FRAMEZ", 12])
 
 
+# Sections that stand in the files of their networks and methods.
+OWNED = ("CLIP", "FEWSHOT", "STFM", "MVIT", "RESNET3D", "STAM", "TIMESFORMER", "TSN")
+LEANING = re.compile(r"(its|their|that|this|those|the same|how many|of|used for)\b", re.I)
+
+
+def leans_on_its_neighbour(name: str, text: str) -> bool:
+    """Whether a help text needs the one above it."""
+    return len(re.findall(r"[\w-]{2,}", text)) < 3 or bool(LEANING.match(text))
+
+
 def test_every_key_is_explained():
     get_cfg()
     for name, key in all_keys().items():
-        assert len(key.help) > 4, name
+        section = name.rpartition(".")[0]
         assert name in explain_key(name)
+        if section not in OWNED:
+            assert not leans_on_its_neighbour(name, key.help), f"{name}: {key.help}"
     assert "one of: 'sum', 'max'" in explain_key("DATA.ENSEMBLE_METHOD")
     assert "STFM.NUM_TOKENS" in explain_key("STFM")
     with pytest.raises(UserError, match="did you mean STFM.NUM_TOKENS"):
         explain_key("STFM.NUM_TOKEN")
 
 
+@pytest.mark.parametrize("text", ["Its heads.", "How many.", "Blocks.", "That of mlp.", "Epochs."])
+def test_help_texts_that_lean_are_found(text):
+    assert leans_on_its_neighbour("A.KEY", text)
+
+
+@pytest.mark.parametrize(
+    "key, registry",
+    [
+        ("TASK", "slowfast.engine.tasks.base:TASK_REGISTRY"),
+        ("MODEL.MODEL_NAME", "slowfast.models:MODEL_REGISTRY"),
+        ("MODEL.LOSS_FUNC", "slowfast.engine.losses:LOSS_REGISTRY"),
+        ("SOLVER.LR_POLICY", "slowfast.engine.schedule:LR_POLICY_REGISTRY"),
+        ("DATA.SAMPLING", "slowfast.video.sampler:FRAME_SAMPLER_REGISTRY"),
+        ("TRAIN.DATASET", "slowfast.datasets.base:DATASET_REGISTRY"),
+        ("TEST.DATASET", "slowfast.datasets.base:DATASET_REGISTRY"),
+        ("DATA.TRANSFORMS_BEFORE", "slowfast.video.transforms:TRANSFORM_REGISTRY"),
+    ],
+)
+def test_registered_names_are_the_choices(key, registry, monkeypatch):
+    get_cfg()
+    registry = pkgutil.resolve_name(registry)
+    monkeypatch.setitem(registry._objects, "brand_new", object())
+    assert "'brand_new'" in explain_key(key) and "`brand_new`" in reference_page()
+    assert not all_keys()[key].limits(key, "brand_new")
+    for name in registry:
+        assert repr(name) in explain_key(key)
+
+
 def test_defaults_are_valid():
     for name, key in all_keys().items():
-        assert not key.limits(key.default), name
+        assert not key.limits(name, key.default), name
         assert key.coerce(key.default) == key.default, name
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from slowfast.config import compat
 from slowfast.config.load import load_config
+from slowfast.models import MODEL_REGISTRY
 from slowfast.utils.errors import UserError
 from tests.config.test_recipes import trains_only
 from tests.conftest import ROOT
@@ -110,6 +112,57 @@ def test_pyslowfast_mvit_yaml_fails_only_for_its_model(tmp_path):
     assert [p.key for p in caught.value.problems] == ["MODEL.MODEL_NAME"]
 
 
+@pytest.fixture
+def warnings(monkeypatch) -> list[str]:
+    """What the translation of old files warns of."""
+    texts: list[str] = []
+    monkeypatch.setattr(compat.logger, "warning", lambda text, *args: texts.append(text % args))
+    return texts
+
+
+@pytest.mark.parametrize("name", ["ResNet", "SlowFast", "X3D", "PTVResNet"])
+def test_networks_of_pyslowfast_that_are_missing(name):
+    """No other network is proposed in their place."""
+    with pytest.raises(UserError) as caught:
+        load_config(overrides={"MODEL.MODEL_NAME": name, "RESNET.DEPTH": 101})
+    (problem,) = caught.value.problems
+    assert f"{name} is not part of this framework yet" in problem.message
+    assert "did you mean" not in str(problem) and "ResNet3D" not in str(problem)
+
+
+def test_a_network_that_takes_such_a_name_is_used(monkeypatch):
+    monkeypatch.setitem(MODEL_REGISTRY._objects, "X3D", MODEL_REGISTRY.get("FrameAverage"))
+    assert load_config(overrides={"MODEL.MODEL_NAME": "X3D"}).MODEL.MODEL_NAME == "X3D"
+
+
+def test_sections_that_no_network_here_reads(warnings):
+    load_config(overrides={"RESNET.DEPTH": 50, "MULTIGRID.BN_BASE_SIZE": 8, "DEMO.ENABLE": False})
+    assert warnings == []  # PySlowFast's defaults: a full dump of its configuration
+    load_config(overrides={"RESNET.DEPTH": 101, "RESNET.NUM_GROUPS": 2, "NONLOCAL.GROUP": [[2]]})
+    assert [text.partition(":")[0] for text in warnings] == [
+        "NONLOCAL.GROUP",
+        "RESNET.DEPTH, RESNET.NUM_GROUPS",
+    ]
+    assert "not read by MODEL.MODEL_NAME Uniformer" in warnings[1]
+
+
+@pytest.mark.parametrize(
+    "key, near", [("RESNET.DEPHT", "RESNET.DEPTH"), ("DEMO.INPUT_VIDO", "DEMO.INPUT_VIDEO")]
+)
+def test_typos_in_such_sections(key, near):
+    with pytest.raises(UserError, match=f"did you mean {near}"):
+        load_config(overrides={key: 3})
+
+
+def test_reversible_mvit_at_its_defaults():
+    """A dump of PySlowFast's whole configuration holds them."""
+    keys = {k: v[0] for k, v in compat.upstream_defaults().items() if k.startswith("MVIT.REV.")}
+    assert len(keys) == 5
+    load_config(overrides=keys)
+    with pytest.raises(UserError, match=r"only its default \(False\) is accepted"):
+        load_config(overrides={"MVIT.REV.ENABLE": True})
+
+
 def test_keys_left_out():
     load_config(overrides=["DATA.DECODING_SHORT_SIZE", "256", "MODEL.DETACH_FINAL_FC", "False"])
     with pytest.raises(UserError, match=r"only its default \(False\) is accepted"):
@@ -121,6 +174,7 @@ def test_keys_left_out():
     [
         (["DATA.DECODING_BACKEND", "torchvision"], "DATA.DECODING_BACKEND", "pyav"),
         (["SOLVER.OPTIMIZING_METHOD", "mt_adamw"], "SOLVER.OPTIMIZING_METHOD", "adamw"),
+        (["MODEL.TEMPORAL_SCALE", "3"], "MODEL.TEMPORAL_SCALE", [3]),
         (["TEST.NUM_ENSEMBLE_VIEWS", "-1"], "TEST.NUM_TEMPORAL_CLIPS", [1, 3, 5, 7, 10]),
         (["SOLVER.CLIP_GRADIENT", "20"], "SOLVER.CLIP_GRAD_L2NORM", 20.0),
         (["MODEL.FINETUNING", "True"], "MODEL.FINETUNNING", True),
@@ -132,3 +186,15 @@ def test_keys_left_out():
 )
 def test_old_names_and_values(old, key, value):
     assert load_config(overrides=old).lookup(key) == value
+
+
+@pytest.mark.parametrize("load, expected", [(True, "w.pyth"), (False, "")])
+def test_custom_load_of_uniformer(load, expected):
+    """CUSTOM_LOAD_FILE counts if CUSTOM_LOAD is on, in whatever order they stand."""
+    words = ["TRAIN.CUSTOM_LOAD_FILE", "w.pyth", "TRAIN.CUSTOM_LOAD", str(load)]
+    assert expected == load_config(overrides=words).TRAIN.CHECKPOINT_FILE_PATH
+
+
+def test_caffe2_weights_are_refused():
+    with pytest.raises(UserError, match="convert them with PySlowFast"):
+        load_config(overrides=["TRAIN.CHECKPOINT_TYPE", "caffe2"])

@@ -212,7 +212,7 @@ def test_fewshot_recipes_are_the_published_command():
             "FEWSHOT.WAY": 5,
             "FEWSHOT.QUERY": 1,
             "FEWSHOT.QUERY_TEST": 1,
-            "FEWSHOT.TEST_TASKS": 10000,
+            "FEWSHOT.TEST_EPISODES": 10000,
             "FEWSHOT.SELF_WEIGHT": 1.0,
             "SOLVER.ACCUM_STEPS": 64,
             "SOLVER.BASE_LR": 0.01,
@@ -222,7 +222,7 @@ def test_fewshot_recipes_are_the_published_command():
             "RESNET3D.PRETRAIN_NAME": "r3d50_KMS_200ep",
         }
         assert {key: cfg.lookup(key) for key in expected} == expected, folder.name
-        assert cfg.SOLVER.MAX_EPOCH * cfg.FEWSHOT.TRAIN_TASKS == 128000
+        assert cfg.SOLVER.MAX_EPOCH * cfg.FEWSHOT.TRAIN_EPISODES == 128000
 
 
 def test_an_experiment_without_values_of_its_own_is_its_configuration():

@@ -15,6 +15,7 @@ from slowfast.datasets.build import build_dataset
 from slowfast.datasets.loader import construct_loader
 from slowfast.utils.errors import UserError, VideoError
 from slowfast.video import clip_ops
+from slowfast.video.sampler import SegmentSampler
 from slowfast.video.source import open_source, open_video
 from tests.conftest import SHARED_CLIPS, noise_clip
 
@@ -66,7 +67,7 @@ def test_validation_is_deterministic_and_central(make_cfg):
     dataset = build_dataset(make_cfg(), "val")
     item = dataset.items[0]
     opened = open_video(item.path)
-    (clip,) = opened.frames([dataset.reader.sampler.validation(opened.num_frames, opened.fps)])
+    (clip,) = opened.frames([dataset.reader.sampler.val_indices(opened.num_frames, opened.fps)])
     clip = clip_ops.resize_short_side(clip, 32)
     box = clip_ops.uniform_crop_box(*clip.shape[1:3], 32, 1)
     expected = torch.from_numpy(clip_ops.crop(clip, box).copy()).permute(3, 0, 1, 2)
@@ -83,7 +84,7 @@ def test_all_views_come_from_one_decode(make_cfg, monkeypatch):
     # view k of K and crop c, as the reference numbers them, each computed by itself
     opened = open_video(dataset.items[1].path)
     for number, view in enumerate(views):
-        indices = dataset.reader.sampler.test(opened.num_frames, opened.fps, 2)[number // 3]
+        indices = dataset.reader.sampler.test_indices(opened.num_frames, opened.fps, 2)[number // 3]
         clip = clip_ops.resize_short_side(opened.frames([indices])[0], 32)
         box = clip_ops.uniform_crop_box(*clip.shape[1:3], 32, number % 3)
         expected = torch.from_numpy(clip_ops.crop(clip, box).copy()).permute(3, 0, 1, 2)
@@ -207,7 +208,7 @@ def something(tmp_path):
 def test_frame_folders_of_something(make_cfg, something):
     cfg = make_cfg(something)
     train, test = build_dataset(cfg, "train"), build_dataset(cfg, "test")
-    assert train.reader.sampler.kind == "segment" and train.published_bgr
+    assert isinstance(train.reader.sampler, SegmentSampler) and train.published_bgr
     assert train[0]["video"].shape == (3, 4, 32, 32)
     assert test[0]["video"].shape == (6, 3, 4, 32, 32)
     # published: with one crop, too, the short side equals the crop

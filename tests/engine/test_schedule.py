@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from slowfast.config.load import load_config
-from slowfast.engine.schedule import is_due, learning_rate
+from slowfast.engine.schedule import LR_POLICY_REGISTRY, is_due, learning_rate
 
 
 def solver(*words):
@@ -52,3 +52,14 @@ def test_a_trial_shorter_than_the_warm_up():
         "True",
     )
     assert learning_rate(s, 1) == pytest.approx(s.WARMUP_START_LR + (0.2 - s.WARMUP_START_LR) / 5)
+
+
+def test_own_policy_by_name_gets_the_warm_up(monkeypatch):
+    def linear(solver, epoch):
+        return solver.BASE_LR * (1 - epoch / solver.MAX_EPOCH)
+
+    monkeypatch.setitem(LR_POLICY_REGISTRY._objects, "linear", linear)
+    words = ["SOLVER.LR_POLICY", "linear", "SOLVER.MAX_EPOCH", "10", "SOLVER.BASE_LR", "0.2"]
+    s = solver(*words, "SOLVER.WARMUP_EPOCHS", "2", "SOLVER.WARMUP_START_LR", "0.04")
+    rates = [learning_rate(s, epoch) for epoch in (0, 1, 2, 5, 10)]
+    assert rates == pytest.approx([0.04, 0.1, 0.16, 0.1, 0.0])

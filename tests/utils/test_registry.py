@@ -112,3 +112,10 @@ def test_a_network_derives_from_video_model(model):
     assert 'MODEL_REGISTRY.register("TestPlain")' in message and "(VideoModel)" in message
     assert "TestPlain" not in MODEL_REGISTRY
     assert issubclass(MODEL_REGISTRY.get("FrameAverage"), VideoModel)
+
+
+def test_a_registry_is_the_choices_of_its_keys(monkeypatch):
+    monkeypatch.setattr(Registry, "by_key", dict(Registry.by_key))
+    registry = Registry("animal", "A.KEY / B.KEY")
+    assert Registry.by_key["A.KEY"] is registry and Registry.by_key["B.KEY"] is registry
+    assert "" not in Registry.by_key

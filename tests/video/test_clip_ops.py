@@ -52,7 +52,7 @@ def test_last_offset_occurs():
 def test_short_side_jitter_is_inclusive():
     rng = np.random.default_rng(0)
     for inverse in (False, True):
-        sides = {clip_ops.jitter_short_side([8, 11], inverse, rng) for _ in range(400)}
+        sides = {clip_ops.random_short_side([8, 11], inverse, rng) for _ in range(400)}
         assert sides == {8, 9, 10, 11}
 
 

@@ -7,7 +7,7 @@ import torch
 
 from slowfast.config.load import load_config
 from slowfast.video.pipelines import build_test_pipeline
-from tests.conftest import words
+from tests.conftest import noise_clip, words
 
 
 def colours(height: int, width: int) -> np.ndarray:
@@ -34,3 +34,10 @@ def test_stam_448_squeezes_the_whole_frame():
         if seen:  # an eighth of the width stays an eighth
             reds = (clip[0, 0, side // 2] == 255) & (clip[1, 0, side // 2] == 0)
             assert abs(int(torch.count_nonzero(reds)) - side // 8) <= 1
+
+
+def test_frames_of_an_array_are_not_confused(make_cfg):
+    """A clip that is one array gives its frames as temporary views; each is resized by itself."""
+    pipeline = build_test_pipeline(make_cfg(), False)
+    clip = noise_clip(12, 40, 60)
+    assert torch.equal(pipeline([clip]), pipeline([list(clip)]))

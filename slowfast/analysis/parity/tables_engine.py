@@ -61,12 +61,16 @@ def _mixup_error(row: Row) -> list[tuple[Any, Any]]:
     return [(ours, [row["top1_err"], row["top5_err"]])]
 
 
+def _loss(name: str, classes: int, smoothing: float = 0.0) -> losses.Loss:
+    return losses.LOSS_REGISTRY.get(name)(classes, smoothing)
+
+
 @table("losses")
 def _losses(row: Row) -> list[tuple[Any, Any]]:
     logits, hard = as_tensor(row["logits"]), torch.tensor(row["hard_target"])
     classes = logits.shape[1]
-    soft = losses.build_loss("soft_cross_entropy", classes)(logits, as_tensor(row["soft_target"]))
-    plain = losses.build_loss("cross_entropy", classes)(logits, hard)
+    soft = _loss("soft_cross_entropy", classes)(logits, as_tensor(row["soft_target"]))
+    plain = _loss("cross_entropy", classes)(logits, hard)
     return [(soft.item(), row["soft_cross_entropy"]), (plain.item(), row["cross_entropy"])]
 
 
@@ -75,13 +79,10 @@ def _losses_full(row: Row) -> list[tuple[Any, Any]]:
     classes = len(row["logits"][0])
     hard, soft = torch.tensor(row["hard"]), as_tensor(row["soft"])
     kinds = {
-        "cross_entropy": (losses.build_loss("cross_entropy", classes), hard),
-        "soft_cross_entropy": (losses.build_loss("soft_cross_entropy", classes), soft),
-        "soft_cross_entropy_target_times_2": (
-            losses.build_loss("soft_cross_entropy", classes),
-            2 * soft,
-        ),
-        "bce_logit": (losses.build_loss("bce_logit", classes), as_tensor(row["multi"])),
+        "cross_entropy": (_loss("cross_entropy", classes), hard),
+        "soft_cross_entropy": (_loss("soft_cross_entropy", classes), soft),
+        "soft_cross_entropy_target_times_2": (_loss("soft_cross_entropy", classes), 2 * soft),
+        "bce_logit": (_loss("bce_logit", classes), as_tensor(row["multi"])),
     }
     pairs = []
     for name, (loss, target) in kinds.items():
@@ -90,9 +91,10 @@ def _losses_full(row: Row) -> list[tuple[Any, Any]]:
         value.backward()
         pairs += [(value.item(), row[f"{name}:mean"]), (logits.grad.tolist(), row[f"{name}:grad"])]
     logits = as_tensor(row["logits"])
-    per_item = losses.soft_cross_entropy(logits, soft, reduction="none")
-    smooth = losses.build_loss("cross_entropy", classes, 0.1)(logits, hard)
-    bce = losses.build_loss("bce", classes)(logits.sigmoid(), as_tensor(row["multi"]))
+    per_item = losses.soft_cross_entropy(logits, soft)
+    smooth = _loss("cross_entropy", classes, 0.1)(logits, hard)
+    # The same number: the binary cross entropy of sigmoid(logits), computed from the logits.
+    bce = _loss("bce_logit", classes)(logits, as_tensor(row["multi"]))
     return [
         *pairs,
         (per_item.tolist(), row["soft_cross_entropy:none"]),

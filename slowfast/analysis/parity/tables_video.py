@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from slowfast.analysis.parity.tables import Row, as_tensor, table
 from slowfast.video import clip_ops, sampling
+from slowfast.video.pipelines import CROP_POSITIONS
 from slowfast.video.randaugment import level_argument
 
 # -- frames ----------------------------------------------------------------------------------
@@ -21,7 +22,7 @@ def _clips(row: Row) -> list[tuple[Any, Any]]:
     shape = sampling.ClipShape(row["num_frames"], row["sampling_rate"], target)
     length = shape.source_length(row.get("fps", 0.0))
     view = (row["clip"], row["num_clips"], row["use_offset"])
-    start = sampling.clip_start(row["frames"], length, *view)
+    start = sampling.view_start(row["frames"], length, *view)
     ours = sampling.kinetics_clip(row["frames"], row.get("fps", 0.0), shape, *view)
     return [
         (ours.tolist(), row["indices"]),
@@ -49,11 +50,7 @@ def _ssv2_segments(row: Row) -> list[tuple[Any, Any]]:
     bounds = sampling.segment_bounds(*arguments)
     drawn = np.array(row["train_from_0"])
     inside = bool(((bounds[:-1] <= drawn) & (drawn <= bounds[1:])).all())
-    return [
-        (bounds.tolist(), row["bounds"]),
-        (sampling.segment_middles(*arguments).tolist(), row["eval_from_0"]),
-        (inside, True),
-    ]
+    return [(bounds.tolist(), row["bounds"]), (inside, True)]
 
 
 @table("tsn_segments")
@@ -73,8 +70,10 @@ def _staf_linspace(row: Row) -> list[tuple[Any, Any]]:
 
 @table("view_order")
 def _view_order(row: Row) -> list[tuple[Any, Any]]:
-    ours = sampling.view_of_item(row["index"], row["num_ensemble_views"], row["num_spatial_crops"])
-    return [(list(ours), [row["video"], row["temporal"], row["spatial"]])]
+    crops = CROP_POSITIONS[row["num_spatial_crops"]]
+    views = [(clip, crop) for clip in range(row["num_ensemble_views"]) for crop in crops]
+    video, view = divmod(row["index"], len(views))
+    return [([video, *views[view]], [row["video"], row["temporal"], row["spatial"]])]
 
 
 # -- pixels ----------------------------------------------------------------------------------

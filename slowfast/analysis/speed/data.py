@@ -112,7 +112,7 @@ def benchmark_file(video: Path, rounds: int) -> dict[str, Any]:
         # The frames that this very sample draws.
         def indices(epoch: int) -> list[int]:
             rng = sample_rng(dataset.seed, epoch, 0)
-            return dataset.reader.sampler.train(frames, floor.fps, rng).tolist()
+            return dataset.reader.sampler.train_indices(frames, floor.fps, rng).tolist()
 
         return indices
 
@@ -121,7 +121,7 @@ def benchmark_file(video: Path, rounds: int) -> dict[str, Any]:
         dataset = _dataset(video, "train", extra)
         results[name] = _compare(dataset, floor, of_training(dataset), rounds)
     dataset = _dataset(video, "test", {})
-    views = dataset.reader.sampler.test(frames, floor.fps, dataset.reader.views.clips)
+    views = dataset.reader.sampler.test_indices(frames, floor.fps, dataset.reader.views.clips)
     wanted = sorted({int(i) for view in views for i in view})
     results["test_4x3"] = _compare(dataset, floor, lambda n: wanted, max(rounds // 3, 3))
     return results
@@ -143,7 +143,7 @@ def benchmark_folder(folder: Path, rounds: int) -> dict[str, Any]:
 
     def drawn(epoch: int) -> list[int]:
         rng = sample_rng(dataset.seed, epoch, 0)
-        return dataset.reader.sampler.train(frames, 30.0, rng).tolist()
+        return dataset.reader.sampler.train_indices(frames, 30.0, rng).tolist()
 
     reading, best = alternate(
         [lambda n: dataset.reader.open(item).clips([drawn(n)]), lambda n: floor(drawn(n))], rounds

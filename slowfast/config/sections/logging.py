@@ -7,8 +7,10 @@ TENSORBOARD = register_section(
         "TENSORBOARD",
         "TensorBoard",
         {
-            "ENABLE": Key(False, "Write scalars."),
-            "LOG_DIR": Key("", "Folder below OUTPUT_DIR; empty: runs-<TRAIN.DATASET>."),
+            "ENABLE": Key(False, "Write scalars for TensorBoard."),
+            "LOG_DIR": Key(
+                "", "Folder of TensorBoard's files below OUTPUT_DIR; empty: runs-<TRAIN.DATASET>."
+            ),
         },
         affects_result=False,
     )

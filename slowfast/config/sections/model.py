@@ -7,38 +7,57 @@ MODEL = register_section(
         "MODEL",
         "The network",
         {
-            "MODEL_NAME": Key("Uniformer", "Model, by its registered name."),
+            "MODEL_NAME": Key("Uniformer", "Name of the network."),
             "ARCH": Key(
                 "uniformer",
-                "CLIP: vitb32, vitb16, vitl14, or custom (sizes of the original weights or of the "
-                "section CLIP); otherwise kept for old files, MODEL_NAME decides.",
+                "Size of CLIP: vitb32, vitb16, vitl14, or custom (of the original "
+                "weights or of the "
+                "section CLIP); no effect on other networks, accepted for old files.",
             ),
-            "NUM_CLASSES": Key(400, "Outputs of the network.", ge=1),
+            "NUM_CLASSES": Key(400, "Number of classes, the outputs of the network.", ge=1),
             "LOSS_FUNC": Key(
                 "cross_entropy",
-                "Loss.",
-                choices=("cross_entropy", "soft_cross_entropy", "bce", "bce_logit"),
+                "Training loss; every one takes labels, and mixed targets of MIXUP.",
             ),
-            "LABEL_SMOOTHING": Key(0.0, "Label smoothing without mixup.", ge=0.0, le=1.0),
+            "FOCAL_GAMMA": Key(
+                2.0, "Exponent of the loss focal; 0 makes it cross entropy.", ge=0.0
+            ),
+            "LOSS_CLASS_WEIGHTS": Key(
+                [], "Factor per class on the loss, in label order; empty: no weights.", item=float
+            ),
+            "LABEL_SMOOTHING": Key(
+                0.0, "Label smoothing of training without mixup.", ge=0.0, le=1.0
+            ),
             "HEAD_ACT": Key(
                 "softmax",
-                "Applied to the outputs before the views of a video are merged.",
+                "Activation of the outputs before the views of a video are merged.",
                 choices=("softmax", "sigmoid", "none"),
             ),
-            "DROPOUT_RATE": Key(0.5, "Dropout before the head, for models without their own key."),
-            "USE_CHECKPOINT": Key(
-                False, "Recompute activations of the first CHECKPOINT_NUM blocks of each stage."
+            "DROPOUT_RATE": Key(
+                0.5, "Dropout rate before the classifier, for networks without a key of their own."
             ),
-            "CHECKPOINT_NUM": Key([0, 0, 0, 0], "Blocks a stage that are recomputed.", item=int),
-            "ACT_CHECKPOINT": Key(False, "Recompute activations of all blocks (less memory)."),
+            "USE_CHECKPOINT": Key(
+                False,
+                "Use activation checkpointing in the first MODEL.CHECKPOINT_NUM blocks "
+                "of each stage.",
+            ),
+            "CHECKPOINT_NUM": Key(
+                [0, 0, 0, 0], "Number of blocks per stage with activation checkpointing.", item=int
+            ),
+            "ACT_CHECKPOINT": Key(
+                False, "Use activation checkpointing in all blocks: less memory, more time."
+            ),
             "FINETUNNING": Key(
                 False,
-                "Train only parameters whose names hold stfm, normF, blocks40 or head "
-                "(spelt as in STFM; MODEL.FINETUNING means the same).",
+                "Train only parameters whose names contain stfm, normF, blocks40 or head "
+                "(spelt as in "
+                "STFM; MODEL.FINETUNING means the same).",
             ),
             "FROZEN_BN": Key(False, "Keep batch normalisation in evaluation mode."),
             "PRETRAINED_DIR": Key(
-                "pretrained", "Folder of released weights named by recipes.", affects_result=False
+                "pretrained",
+                "Folder of the released weights that recipes name.",
+                affects_result=False,
             ),
         },
     )

@@ -7,17 +7,26 @@ RUN = register_section(
         "",
         "The run as a whole",
         {
-            "TASK": Key(
-                "", "Kind of task; empty means recognition.", choices=("", "recognition", "fewshot")
+            "TASK": Key("", "Kind of task; empty means recognition.", choices=("",)),
+            "IMPORTS": Key(
+                [],
+                "Python modules that are imported before anything else: the models, losses, data "
+                "sets and keys that they register can be named here. They are looked for in the "
+                "current folder, beside the file that names them, and among installed packages; "
+                "the lists of all files and of --import are joined.",
+                item=str,
+                affects_result=False,
             ),
             "TUNE_HEAD": Key(
-                False, "CLIP: the classes' features, begun with those of their texts, learn."
+                False, "Train the class features of CLIP, initialised with those of the texts."
             ),
-            "NUM_GPUS": Key(1, "GPUs on this machine; 0 runs on the CPU.", ge=0),
-            "NUM_SHARDS": Key(1, "Machines that take part.", ge=1, affects_result=False),
+            "NUM_GPUS": Key(1, "Number of GPUs on this machine; 0 runs on the CPU.", ge=0),
+            "NUM_SHARDS": Key(1, "Number of machines that take part.", ge=1, affects_result=False),
             "SHARD_ID": Key(0, "Number of this machine, from 0.", ge=0, affects_result=False),
             "DIST_BACKEND": Key(
-                "nccl", "Backend between GPUs; the CPU always uses gloo.", affects_result=False
+                "nccl",
+                "Communication backend between GPUs; the CPU always uses gloo.",
+                affects_result=False,
             ),
             "RNG_SEED": Key(1, "Seed of initialisation, data order and augmentation.", ge=0),
             "OUTPUT_DIR": Key(
@@ -27,6 +36,7 @@ RUN = register_section(
                 [],
                 "Callbacks of the training, by registered name (early_stopping, or own ones).",
                 item=str,
+                checked_by_rule=True,
             ),
             "LOGGERS": Key(
                 [],
@@ -34,8 +44,11 @@ RUN = register_section(
                 "own ones.",
                 item=str,
                 affects_result=False,
+                checked_by_rule=True,
             ),
-            "LOG_PERIOD": Key(10, "Steps between two iteration lines.", ge=1, affects_result=False),
+            "LOG_PERIOD": Key(
+                10, "Training steps between two log lines.", ge=1, affects_result=False
+            ),
             "LOG_MODEL_INFO": Key(
                 True, "Log parameters, GFLOPs and activations at the start.", affects_result=False
             ),
@@ -50,13 +63,14 @@ DIST = register_section(
         {
             "STRATEGY": Key(
                 "ddp",
-                "ddp: every process holds the whole network; fsdp: parameters, gradients and "
-                "optimizer state are divided among them (large transformers).",
+                "Distribution of the network. ddp: every process holds all of it; fsdp: "
+                "parameters, "
+                "gradients and optimizer state are divided among them (large transformers).",
                 choices=("ddp", "fsdp"),
             ),
             "TIMEOUT": Key(
                 1800.0,
-                "Seconds to wait for another process before the run stops and names it.",
+                "Seconds to wait for another process before the run stops with its name.",
                 gt=0.0,
             ),
         },

@@ -7,24 +7,31 @@ SOLVER = register_section(
         "SOLVER",
         "Optimisation",
         {
-            "BASE_LR": Key(0.1, "Learning rate.", gt=0.0),
+            "BASE_LR": Key(
+                0.1, "Learning rate after the warm-up, before SOLVER.LR_POLICY lowers it.", gt=0.0
+            ),
             "LR_BATCH_SIZE": Key(
                 0,
-                "Videos a step for which BASE_LR was chosen: the learning rate is scaled linearly "
-                "to the videos of a step here (batch x ACCUM_STEPS x processes); 0: as it is.",
+                "Videos per step for which SOLVER.BASE_LR was chosen: the learning rate is scaled "
+                "linearly to the videos per step here (batch x ACCUM_STEPS x processes); "
+                "0: no scaling.",
                 ge=0,
             ),
-            "LR_POLICY": Key("cosine", "Schedule.", choices=("cosine", "steps_with_relative_lrs")),
-            "MAX_EPOCH": Key(300, "Epochs.", ge=1),
+            "LR_POLICY": Key("cosine", "Schedule of the learning rate."),
+            "MAX_EPOCH": Key(300, "Number of training epochs.", ge=1),
             "COSINE_END_LR": Key(0.0, "Learning rate at the end of the cosine.", ge=0.0),
-            "COSINE_AFTER_WARMUP": Key(False, "Start the cosine after the warm-up."),
+            "COSINE_AFTER_WARMUP": Key(False, "Start the cosine after the warm-up, not with it."),
             "COSINE_RESTART_EPOCH": Key(
-                0.0, "> 0: restart the cosine every so many epochs (STDD).", ge=0.0
+                0.0, "Epochs between restarts of the cosine (STDD); 0: no restart.", ge=0.0
             ),
-            "STEPS": Key([], "Epochs at which LRS take effect; the first is 0.", item=float),
-            "LRS": Key([], "Factors of BASE_LR.", item=float),
-            "WARMUP_EPOCHS": Key(0.0, "Epochs of linear warm-up.", ge=0.0),
-            "WARMUP_START_LR": Key(0.01, "Learning rate at its start.", ge=0.0),
+            "STEPS": Key(
+                [],
+                "Epochs at which the factors of SOLVER.LRS take effect; the first is 0.",
+                item=float,
+            ),
+            "LRS": Key([], "Factors of SOLVER.BASE_LR, one per entry of SOLVER.STEPS.", item=float),
+            "WARMUP_EPOCHS": Key(0.0, "Number of epochs of linear warm-up.", ge=0.0),
+            "WARMUP_START_LR": Key(0.01, "Learning rate at the start of the warm-up.", ge=0.0),
             "BASE_LR_SCALE_NUM_SHARDS": Key(
                 False, "Multiply BASE_LR, WARMUP_START_LR and COSINE_END_LR by NUM_SHARDS."
             ),
@@ -34,34 +41,54 @@ SOLVER = register_section(
             "MOMENTUM": Key(
                 0.9, "Momentum of SGD and of other optimizers that have it.", ge=0.0, le=1.0
             ),
-            "DAMPENING": Key(0.0, "Dampening of SGD.", ge=0.0),
-            "NESTEROV": Key(True, "Nesterov momentum."),
+            "DAMPENING": Key(0.0, "Dampening of the momentum of SGD.", ge=0.0),
+            "NESTEROV": Key(True, "Use Nesterov momentum in SGD."),
             "BETAS": Key(
                 [0.9, 0.999], "Betas of Adam and of other optimizers that have betas.", item=float
             ),
-            "WEIGHT_DECAY": Key(1e-4, "Weight decay.", ge=0.0),
-            "ZERO_WD_1D_PARAM": Key(False, "No decay for biases and one-dimensional weights."),
+            "WEIGHT_DECAY": Key(1e-4, "Weight decay of the optimizer.", ge=0.0),
+            "ZERO_WD_1D_PARAM": Key(
+                False, "No weight decay for biases and other one-dimensional parameters."
+            ),
             "NO_DECAY_BY_NAME": Key(
                 True,
-                "No decay for the names a model lists; UniFormer's and STFM's own training "
-                "decayed them after all (False repeats that).",
+                "No weight decay for the parameters that a network lists; the published "
+                "training of "
+                "UniFormer and STFM decayed them (False repeats that).",
             ),
             "LAYER_DECAY": Key(
-                1.0, "< 1: learning rate falls by this factor a layer.", gt=0.0, le=1.0
+                1.0,
+                "Factor of the learning rate per layer, from the last to the first; 1: none.",
+                gt=0.0,
+                le=1.0,
             ),
             "CLIP_GRAD_VAL": Key(
-                None, "Clip each gradient to this value.", type=float, optional=True, gt=0.0
+                None,
+                "Largest absolute value of a gradient element; None: no clipping by value.",
+                type=float,
+                optional=True,
+                gt=0.0,
             ),
             "CLIP_GRAD_L2NORM": Key(
-                None, "Clip the gradient to this norm.", type=float, optional=True, gt=0.0
+                None,
+                "Largest L2 norm of the whole gradient; None: no clipping by norm.",
+                type=float,
+                optional=True,
+                gt=0.0,
             ),
-            "KD": Key(False, "Distil: learn from a frozen teacher's soft targets, too (STAM)."),
-            "KD_TEACHER": Key("", "Configuration file of the teacher; empty: the student's own."),
-            "KD_WEIGHTS": Key("", "Checkpoint of the teacher."),
-            "KD_ALPHA": Key(0.5, "Share of the teacher in the loss.", ge=0.0, le=1.0),
-            "KD_TEMPERATURE": Key(1.0, "Temperature of both soft-maxes.", gt=0.0),
+            "KD": Key(
+                False, "Distil a frozen teacher: its soft targets are part of the loss (STAM)."
+            ),
+            "KD_TEACHER": Key(
+                "", "Configuration file of the teacher network; empty: the student's own."
+            ),
+            "KD_WEIGHTS": Key("", "Checkpoint file of the teacher network."),
+            "KD_ALPHA": Key(0.5, "Share of the teacher in the loss, from 0 to 1.", ge=0.0, le=1.0),
+            "KD_TEMPERATURE": Key(
+                1.0, "Temperature of the soft-max of teacher and student.", gt=0.0
+            ),
             "ACCUM_STEPS": Key(
-                1, "Batches whose gradients are averaged for one optimizer step.", ge=1
+                1, "Number of batches whose gradients are averaged for one optimizer step.", ge=1
             ),
         },
     )

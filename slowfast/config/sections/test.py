@@ -7,34 +7,52 @@ TEST = register_section(
         "TEST",
         "Testing",
         {
-            "ENABLE": Key(True, "Test (after training, if that is on too)."),
-            "DATASET": Key("kinetics", "Data set of the test list, by name."),
-            "BATCH_SIZE": Key(8, "Views (not videos) per forward pass, over the GPUs.", ge=1),
+            "ENABLE": Key(True, "Run the test, after the training if TRAIN.ENABLE is on."),
+            "DATASET": Key("kinetics", "Name of the data set of the test.", checked_by_rule=True),
+            "BATCH_SIZE": Key(
+                8, "Views (not videos) per forward pass and machine, divided among its GPUs.", ge=1
+            ),
             "CHECKPOINT_FILE_PATH": Key(
-                "", "Weights to test; empty: those of OUTPUT_DIR, else TRAIN.CHECKPOINT_FILE_PATH."
+                "",
+                "File of the weights to test; empty: those of OUTPUT_DIR, else "
+                "TRAIN.CHECKPOINT_FILE_PATH.",
             ),
-            "CHECKPOINT_TYPE": Key("pytorch", "Format of that file.", choices=("pytorch",)),
+            "CHECKPOINT_TYPE": Key(
+                "pytorch", "Format of TEST.CHECKPOINT_FILE_PATH.", choices=("pytorch",)
+            ),
             "USE_CHECKPOINT": Key(
-                "last", "Which checkpoint of OUTPUT_DIR is tested.", choices=("last", "best")
+                "last",
+                "Checkpoint of OUTPUT_DIR that is tested: the last or the best one.",
+                choices=("last", "best"),
             ),
-            "NUM_ENSEMBLE_VIEWS": Key(10, "Clips over the length of a video.", ge=1),
-            "NUM_SPATIAL_CROPS": Key(3, "Crops along the longer side.", choices=(1, 2, 3)),
+            "NUM_ENSEMBLE_VIEWS": Key(
+                10, "Number of test clips per video, spread over its length.", ge=1
+            ),
+            "NUM_SPATIAL_CROPS": Key(
+                3, "Number of crops per test clip, along the longer side.", choices=(1, 2, 3)
+            ),
             "NUM_TEMPORAL_CLIPS": Key(
-                [], "Several values of NUM_ENSEMBLE_VIEWS, tested one after the other.", item=int
+                [],
+                "Several values of TEST.NUM_ENSEMBLE_VIEWS, tested one after the other.",
+                item=int,
             ),
             "METRICS": Key(
                 [],
                 "Further metrics of validations and tests, by registered name, such as "
                 "mean_class_accuracy.",
                 item=str,
+                checked_by_rule=True,
             ),
             "SHORT_SIDE": Key(
-                0, "Short side before cropping; 0: the rule of the data set (DATASET.md).", ge=0
+                0,
+                "Short side of test frames before cropping, in pixels; 0: the data set's "
+                "rule (DATASET.md).",
+                ge=0,
             ),
             "SINGLE_CROP": Key(
                 "centre",
-                "Where the crop is when there is one ('left' repeats the reference's "
-                "Something-Something loader).",
+                "Position of a single test crop (left repeats the published Something-Something "
+                "loader).",
                 choices=("centre", "left"),
             ),
             "SAVE_RESULTS_PATH": Key(

@@ -7,11 +7,18 @@ TRAIN = register_section(
         "TRAIN",
         "Training",
         {
-            "ENABLE": Key(True, "Train.", affects_result=False),
-            "DATASET": Key("kinetics", "Data set of training and validation, by name."),
-            "BATCH_SIZE": Key(64, "Videos per machine and forward pass, over its GPUs.", ge=1),
+            "ENABLE": Key(True, "Run the training of the network.", affects_result=False),
+            "DATASET": Key(
+                "kinetics", "Name of the data set of training and validation.", checked_by_rule=True
+            ),
+            "BATCH_SIZE": Key(
+                64, "Videos per forward pass and machine, divided among its GPUs.", ge=1
+            ),
             "EVAL_PERIOD": Key(
-                10, "Epochs between validations; the last epoch counts.", ge=1, affects_result=False
+                10,
+                "Epochs between validations; the last epoch is always validated.",
+                ge=1,
+                affects_result=False,
             ),
             "EARLY_STOPPING_PATIENCE": Key(
                 5,
@@ -20,7 +27,10 @@ TRAIN = register_section(
                 ge=1,
             ),
             "CHECKPOINT_PERIOD": Key(
-                10, "Epochs between checkpoints; the last counts.", ge=1, affects_result=False
+                10,
+                "Epochs between checkpoints; the last epoch always has one.",
+                ge=1,
+                affects_result=False,
             ),
             "AUTO_RESUME": Key(
                 True,
@@ -28,37 +38,44 @@ TRAIN = register_section(
                 affects_result=False,
             ),
             "CHECKPOINT_FILE_PATH": Key(
-                "", "Initial weights (any supported file or project).", affects_result=False
+                "",
+                "File of initial weights, of this framework or of any supported project.",
+                affects_result=False,
             ),
             "CHECKPOINT_TYPE": Key(
-                "pytorch", "Format of that file.", choices=("pytorch",), affects_result=False
+                "pytorch",
+                "Format of TRAIN.CHECKPOINT_FILE_PATH.",
+                choices=("pytorch",),
+                affects_result=False,
             ),
             "CHECKPOINT_INFLATE": Key(
                 True,
-                "Turn 2-D convolution weights into 3-D (repeated over time, divided by it).",
+                "Inflate 2-D convolution weights to 3-D: repeated over time and divided "
+                "by its length.",
                 affects_result=False,
             ),
             "CHECKPOINT_IN_INIT": Key(
                 False,
-                "The file is an image network that starts a video network (MViT): its patch "
-                "embedding and pooling are repeated over time without dividing.",
+                "Initial weights are of an image network (MViT): patch embedding and pooling are "
+                "repeated over time without division.",
                 affects_result=False,
             ),
             "CHECKPOINT_EPOCH_RESET": Key(
                 True,
-                "Kept for old files: initial weights never bring an optimizer or epoch with them; "
+                "No effect, accepted for old files: initial weights never bring an "
+                "optimizer or an epoch; "
                 "TRAIN.AUTO_RESUME continues a run.",
                 affects_result=False,
             ),
             "CHECKPOINT_CLEAR_NAME_PATTERN": Key(
                 [],
-                "Texts removed from parameter names of the file (first occurrence).",
+                "Texts removed from the parameter names of initial weights (first occurrence).",
                 item=str,
                 affects_result=False,
             ),
             "CHECKPOINT_MIN_MATCH": Key(
                 0.9,
-                "Share of the model's parameters that a file must fill; below: error.",
+                "Smallest share of the network's parameters that initial weights must fill.",
                 ge=0.0,
                 le=1.0,
                 affects_result=False,
@@ -84,28 +101,36 @@ TRAIN = register_section(
             ),
             "KEEP_CHECKPOINTS": Key(
                 0,
-                "Newest checkpoints kept beside the best one; 0 keeps all.",
+                "Number of newest checkpoints that are kept beside the best one; 0 keeps all.",
                 ge=0,
                 affects_result=False,
             ),
-            "MIXED_PRECISION": Key(False, "Autocast the forward pass to TRAIN.AMP_DTYPE."),
+            "MIXED_PRECISION": Key(
+                False, "Run the forward pass in the lower precision of TRAIN.AMP_DTYPE (autocast)."
+            ),
             "AMP_DTYPE": Key(
                 "auto",
-                "auto takes bfloat16 where the device has it, else float16.",
+                "Data type of mixed precision; auto: bfloat16 where the device has it, "
+                "else float16.",
                 choices=("auto", "float16", "bfloat16"),
             ),
-            "COMPILE": Key(False, "Run the model through torch.compile."),
+            "COMPILE": Key(False, "Compile the network with torch.compile."),
             "NAN_POLICY": Key(
                 "stop",
-                "A non-finite loss or gradient stops the run or skips the step.",
+                "What a non-finite loss or gradient does: stop the run, or skip the step.",
                 choices=("stop", "skip"),
             ),
             "NAN_SKIP_LIMIT": Key(
-                10, "Skipped steps in a row after which the run stops.", ge=1, affects_result=False
+                10,
+                "Number of consecutive skipped steps after which the run stops.",
+                ge=1,
+                affects_result=False,
             ),
             "KILL_LOSS_EXPLOSION_FACTOR": Key(
                 0.0,
-                "> 0: stop when the loss exceeds this factor times the mean of the last five.",
+                "Factor by which a loss may exceed the mean of the last five before the "
+                "run stops; 0: "
+                "no limit.",
                 ge=0.0,
                 affects_result=False,
             ),
@@ -118,9 +143,9 @@ EMA = register_section(
         "EMA",
         "Exponential moving average of the weights (validated and tested instead of them)",
         {
-            "ENABLE": Key(False, "Keep an average."),
-            "DECAY": Key(0.9999, "Share of the old average kept at each step.", ge=0.0, le=1.0),
-            "WARMUP": Key(True, "Let the decay grow from 0 during the first steps (timm's rule)."),
+            "ENABLE": Key(False, "Keep an exponential moving average of the weights."),
+            "DECAY": Key(0.9999, "Share of the old average that each step keeps.", ge=0.0, le=1.0),
+            "WARMUP": Key(True, "Raise EMA.DECAY from 0 during the first steps (timm's rule)."),
         },
     )
 )
@@ -131,11 +156,15 @@ MIXUP = register_section(
         "Mixing the videos of a batch (mixup, arXiv 1710.09412; CutMix, arXiv 1905.04899)",
         {
             "ENABLE": Key(False, "Mix each training batch with itself in reverse order."),
-            "ALPHA": Key(0.8, "Beta parameter of mixup; 0: no mixup.", ge=0.0),
-            "CUTMIX_ALPHA": Key(1.0, "Beta parameter of CutMix; 0: no CutMix.", ge=0.0),
+            "ALPHA": Key(0.8, "Parameter of mixup's beta distribution; 0: no mixup.", ge=0.0),
+            "CUTMIX_ALPHA": Key(
+                1.0, "Parameter of CutMix's beta distribution; 0: no CutMix.", ge=0.0
+            ),
             "PROB": Key(1.0, "Probability that a batch is mixed.", ge=0.0, le=1.0),
-            "SWITCH_PROB": Key(0.5, "Probability of CutMix when both are on.", ge=0.0, le=1.0),
-            "LABEL_SMOOTH_VALUE": Key(0.1, "Label smoothing inside mixup.", ge=0.0, le=1.0),
+            "SWITCH_PROB": Key(
+                0.5, "Probability of CutMix, instead of mixup, when both are on.", ge=0.0, le=1.0
+            ),
+            "LABEL_SMOOTH_VALUE": Key(0.1, "Label smoothing of the mixed targets.", ge=0.0, le=1.0),
         },
     )
 )
@@ -146,13 +175,16 @@ BN = register_section(
         "Batch normalisation",
         {
             "USE_PRECISE_STATS": Key(
-                False, "Recompute the statistics over training batches before validation."
+                False,
+                "Recompute batch-norm statistics over training batches before each validation.",
             ),
-            "NUM_BATCHES_PRECISE": Key(200, "Batches used for that.", ge=1),
+            "NUM_BATCHES_PRECISE": Key(
+                200, "Number of training batches for precise batch-norm statistics.", ge=1
+            ),
             "WEIGHT_DECAY": Key(0.0, "Weight decay of batch-norm parameters.", ge=0.0),
             "NORM_TYPE": Key(
                 "batchnorm",
-                "sync_batchnorm shares statistics between processes.",
+                "Kind of batch normalisation; sync_batchnorm shares statistics between processes.",
                 choices=("batchnorm", "sync_batchnorm"),
             ),
         },

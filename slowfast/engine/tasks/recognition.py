@@ -88,7 +88,7 @@ class RecognitionModule:
     def __init__(self, cfg: CfgNode, runtime: Runtime, data: RecognitionData):
         self.cfg, self.runtime, self.data = cfg, runtime, data
         classes, mix = cfg.MODEL.NUM_CLASSES, cfg.MIXUP
-        self._loss = build_loss(cfg.MODEL.LOSS_FUNC, classes, cfg.MODEL.LABEL_SMOOTHING)
+        self._loss = build_loss(cfg, classes)
         self._mixup = None
         if mix.ENABLE:
             self._mixup = Mixup(

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import numpy as np
-from slowfast.video.transforms import TRANSFORM_REGISTRY
 
 from slowfast.datasets import DATASET_REGISTRY, Item, ItemList, VideoDataset
+from slowfast.video.transforms import TRANSFORM_REGISTRY
 
 
 @DATASET_REGISTRY.register("annotated_json")

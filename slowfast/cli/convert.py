@@ -1,0 +1,59 @@
+"""Look into checkpoint files of any supported project, convert them, or strip them to weights.
+
+  inspect FILE                 what it holds, as JSON (--shapes: with every tensor)
+  convert FILE OUT --cfg YAML  weights of the network that the configuration describes
+  strip   FILE OUT             the weights alone (--average: the averaged ones)
+
+OUT may be .pyth, .pth or .safetensors. Exit code: 0 done, 1 inspect found numbers that are not
+finite, 2 wrong use or unreadable file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from slowfast.cli.options import add_overrides, override_words
+
+EXAMPLES = """examples:
+  {prog} inspect output/mine/checkpoints/checkpoint_best.pyth
+  {prog} strip output/mine/checkpoints/checkpoint_best.pyth mine.safetensors
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument("what", choices=("inspect", "convert", "strip"))
+    parser.add_argument("file", help="checkpoint to read")
+    parser.add_argument("out", nargs="?", help="convert, strip: file to write")
+    parser.add_argument("--cfg", help="convert: configuration of the network")
+    parser.add_argument("--average", action="store_true", help="strip: averaged weights")
+    parser.add_argument("--shapes", action="store_true", help="inspect: every tensor's shape")
+    add_overrides(parser, "convert: overrides")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    from slowfast.config.load import load_config
+    from slowfast.engine.network import build_network
+    from slowfast.models.weights import files
+    from slowfast.utils.errors import UserError
+    from slowfast.utils.logging import setup_logging
+
+    setup_logging(None)
+    if args.what == "inspect":
+        facts = files.inspect_file(args.file)
+        shapes = facts.pop("shapes")
+        print(json.dumps(facts | ({"shapes": shapes} if args.shapes else {}), indent=1))
+        return 1 if facts["not_finite"] else 0
+    if not args.out:
+        raise UserError("no file to write is given", "see --help", "OUT")
+    if args.what == "strip":
+        written = files.strip_file(args.file, args.out, args.average)
+    elif not args.cfg:
+        raise UserError("convert needs to know the network", "name its YAML file", "--cfg")
+    else:
+        cfg = load_config([args.cfg], override_words(args.imports, args.opts))
+        written = files.convert_file(args.file, args.out, build_network(cfg), cfg)
+    print(json.dumps(written))
+    return 0

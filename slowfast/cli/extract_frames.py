@@ -1,0 +1,74 @@
+"""Write every video of a folder as a folder of JPEG images, as Jester and Something-Something are.
+
+The tree of folders is kept: a/b.mp4 becomes a/b/00001.jpg and so on. A stopped run goes on.
+With --lists, lists of videos (Kinetics form) are written again for the folders of frames, with
+their numbers of frames. Exit code: 0 all done, 1 some failed (failed.tsv), 2 wrong use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+from pathlib import Path
+
+EXAMPLES = """examples:
+  {prog} videos/ssv2 frames/ssv2 --short-side 256 --template {:06d}.jpg
+  {prog} data/moving_shapes_8 data/frames --lists train.csv val.csv test.csv
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument("source", help="folder of videos, with any folders below")
+    parser.add_argument("target", help="folder to write to")
+    parser.add_argument("--short-side", type=int, default=0, help="pixels (0: as it is)")
+    parser.add_argument("--template", default="{:05d}.jpg", help="names of images ({:05d}.jpg)")
+    parser.add_argument("--quality", type=int, default=95, help="JPEG quality, 1 to 100 (95)")
+    parser.add_argument(
+        "--lists",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="lists in SOURCE whose paths begin there",
+    )
+    parser.add_argument("--workers", type=int, help="processes (all cores)")
+
+
+def _work(name: str, source: str, target: str, made: dict[str, str], **options: object) -> dict:
+    from slowfast.video.extract import extract_frames
+
+    return extract_frames(str(Path(source, name)), str(Path(target, made[name])), **options)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    from slowfast.datasets.lists import find_videos, stems_of
+    from slowfast.datasets.make_lists import rewrite_for_frames
+    from slowfast.utils.files import make_dirs
+    from slowfast.utils.parallel import file_stamp, map_files, write_failures
+
+    names = find_videos(args.source, "SOURCE")
+    made = stems_of(names)
+    for name in names:
+        make_dirs(Path(args.target, made[name]).parent)
+    options = {k: getattr(args, k) for k in ("short_side", "template", "quality")}
+    results = map_files(
+        functools.partial(_work, source=args.source, target=args.target, made=made, **options),
+        names,
+        Path(args.target) / "journal.jsonl",
+        workers=args.workers,
+        title="extracting",
+        stamp=lambda name: f"{options} {file_stamp(str(Path(args.source, name)))}",
+        is_valid=lambda name, result: (
+            "frames" not in result or Path(args.target, made[name]).is_dir()
+        ),
+    )
+    failed = write_failures(results, "frames", Path(args.target) / "failed.tsv")
+    frames = {name: results[name]["frames"] for name in names if name not in failed}
+    for file in args.lists:
+        rewrite_for_frames(Path(args.source, file), Path(args.target, file), made, frames)
+    size = sum(r.get("bytes", 0) for r in results.values()) / 2**20
+    print(f"{len(frames)} of {len(results)} videos, {sum(frames.values())} images, {size:.1f} MiB")
+    for name, cause in list(failed.items())[:10]:
+        print(f"failed: {name}: {cause}")
+    return 1 if failed else 0
