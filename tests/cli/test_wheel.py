@@ -109,14 +109,18 @@ def test_command_finds_the_recipes(site, tmp_path):
 def test_command_without_a_clone(site, tmp_path):
     """`python -m slowfast` trains nothing here, but finds tools, data and configurations."""
     shapes = tmp_path / "shapes"
-    words = ["make-moving-shapes", shapes, "--classes", "2", "--workers", "1"]
-    few = ["--train", "2", "--val", "1", "--test", "1"]
+    sizes = ["--classes", "2", "--train", "2", "--val", "1", "--test", "1"]
+    overrides = ["DATA.PATH_TO_DATA_DIR", shapes, "MODEL.NUM_CLASSES", "2"]
     for command in (
-        [*words, *few],
-        ["show-data", "--cfg", "quickstart/stfm", "--videos", "2"] + ["MODEL.NUM_CLASSES", "2"],
-        ["make-lists", "folder", shapes / "videos", "--out", "lists", "--val", "0", "--test", "0"],
+        ["make-moving-shapes", shapes, "--workers", "1", *sizes],
+        ["show-data", "--cfg", "quickstart/stfm", "--videos", "2", *overrides],
+        ["make-lists", "folder", "mine", "--out", "lists", "--val", "0", "--test", "0"],
         ["test", "--cfg", "lists/config.yaml", "--print-config"],
     ):
+        for video in shapes.glob("videos/train/*.mp4"):
+            target = tmp_path / "mine" / video.name.split("_")[0] / video.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(video, target)
         done = run("-m", "slowfast", *command, cwd=tmp_path, PYTHONPATH=str(site))
         assert done.returncode == 0, f"{command}\n{done.stdout[-500:]}{done.stderr[-2000:]}"
     assert (tmp_path / "data_sheet.png").is_file()
