@@ -100,7 +100,7 @@ def undecayed_positions(model: MViT) -> set[str]:
 
 
 def is_mvit(state: State) -> bool:
-    """Whether a state dict is that of a MViT without STFM."""
+    """Whether a state dict is that of an MViT without STFM."""
     blocks = [name for name in state if name.startswith("blocks.")]
     pooled = any(".attn.pool_" in name or ".attn.rel_pos_" in name for name in blocks)
     head = {"patch_embed.proj.weight", "head.projection.weight"} <= set(state)
@@ -108,17 +108,17 @@ def is_mvit(state: State) -> bool:
 
 
 def resize_mvit_positions(
-    name: str, given: torch.Tensor, shape: tuple[int, ...]
+    name: str, tensor: torch.Tensor, shape: tuple[int, ...]
 ) -> torch.Tensor | None:
     """Relative positions ``L C`` and separate position embeddings ``1 N C`` of another size."""
-    if given.ndim != len(shape) or given.shape[-1] != shape[-1]:
+    if tensor.ndim != len(shape) or tensor.shape[-1] != shape[-1]:
         return None
-    if "rel_pos" in name and given.ndim == 2:
-        return resize_rel_pos(given, shape[0])
+    if "rel_pos" in name and tensor.ndim == 2:
+        return resize_rel_pos(tensor, shape[0])
     if name.endswith("pos_embed_temporal"):
-        return resize_pos_embed_linear_1d(given, shape[1])
+        return resize_pos_embed_linear_1d(tensor, shape[1])
     if name.endswith("pos_embed_spatial"):
-        return resize_pos_embed_bicubic(given, shape[1])
+        return resize_pos_embed_bicubic(tensor, shape[1])
     return None
 
 

@@ -291,17 +291,13 @@ _V1_B32 = MvitOptions(**_stages(2, 5, 21), sep_pos_embed=True, droppath_rate=0.3
 _V2_S = _v2(16, 1, 3, 14, droppath_rate=0.2)
 _V2_B = _v2(24, 2, 5, 21, droppath_rate=0.3)
 _V2_L = _v2(48, 2, 8, 44, droppath_rate=0.75, embed_dim=144, num_heads=2)
-_SMALL_STFM = StfmOptions(num_tokens=16, selection="straight_through")
+_STFM_S = StfmOptions(num_tokens=16, selection="straight_through")
 MVIT_VARIANTS = {
     "mvit_b_16x4": {"options": _V1_B16, "num_frames": 16},
     "mvit_b_32x3": {"options": _V1_B32, "num_frames": 32},
     "mvitv2_s": {"options": _V2_S, "num_frames": 16},
     "mvitv2_b": {"options": _V2_B, "num_frames": 32},
     "mvitv2_l": {"options": _V2_L, "num_frames": 40, "crop_size": 312},
-    "mvitv2_s_stfm": {"options": _V2_S, "num_frames": 16, "stfm": _SMALL_STFM},
-    "mvitv2_b_stfm": {
-        "options": _V2_B,
-        "num_frames": 32,
-        "stfm": replace(_SMALL_STFM, num_tokens=64),
-    },
+    "mvitv2_s_stfm": {"options": _V2_S, "num_frames": 16, "stfm": _STFM_S},
+    "mvitv2_b_stfm": {"options": _V2_B, "num_frames": 32, "stfm": replace(_STFM_S, num_tokens=64)},
 }

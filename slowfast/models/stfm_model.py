@@ -1,4 +1,4 @@
-"""Networks whose last blocks STFM can replace: its keys, its place in the network, its weights."""
+"""Networks whose last blocks STFM can replace: its keys, its position, its weights."""
 
 from __future__ import annotations
 

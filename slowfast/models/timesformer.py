@@ -133,12 +133,12 @@ def from_timesformer(state: State, model: VideoModel) -> State:
 
 
 def resize_time_embed(
-    name: str, given: torch.Tensor, shape: tuple[int, ...]
+    name: str, tensor: torch.Tensor, shape: tuple[int, ...]
 ) -> torch.Tensor | None:
     """``time_embed`` ``1 T C`` for another number of frames, nearest neighbour."""
-    if name != "time_embed" or given.shape[2:] != shape[2:]:
+    if name != "time_embed" or tensor.shape[2:] != shape[2:]:
         return None
-    return resize_pos_embed_nearest_1d(given, shape[1])
+    return resize_pos_embed_nearest_1d(tensor, shape[1])
 
 
 @MODEL_REGISTRY.register("TimeSformer")

@@ -90,7 +90,8 @@ def layer_of_block(model: VideoModel, name: str) -> int:
     """Layer of a parameter for ``SOLVER.LAYER_DECAY``.
 
     Class token, positions in space and patch embedding are layer 0, ``blocks.i`` is ``i + 1``,
-    ``blocks40`` (behind STFM) continues the count. Everything else is the last layer.
+    ``blocks40`` (behind STFM) continues the count. Everything else is the last layer,
+    the positions in time of TimeSformer too (PySlowFast's rule does not know them).
     """
     num_plain = len(model.blocks)
     if name in ("cls_token", "mask_token") or name.startswith(("pos_embed", "patch_embed")):
@@ -141,12 +142,12 @@ VIT_SOURCE = WeightSource(
 
 
 def resize_square_pos_embed(
-    name: str, given: torch.Tensor, shape: tuple[int, ...]
+    name: str, tensor: torch.Tensor, shape: tuple[int, ...]
 ) -> torch.Tensor | None:
     """``pos_embed`` ``1 1+N C`` of one square grid for another one, nearest neighbour."""
-    if name != "pos_embed" or given.ndim != 3 or given.shape[2:] != shape[2:]:
+    if name != "pos_embed" or tensor.ndim != 3 or tensor.shape[2:] != shape[2:]:
         return None
-    side, old_side = math.isqrt(shape[1] - 1), math.isqrt(given.shape[1] - 1)
-    if side**2 + 1 != shape[1] or old_side**2 + 1 != given.shape[1]:
+    side, old_side = math.isqrt(shape[1] - 1), math.isqrt(tensor.shape[1] - 1)
+    if side**2 + 1 != shape[1] or old_side**2 + 1 != tensor.shape[1]:
         return None
-    return resize_pos_embed_nearest(given, side, side)
+    return resize_pos_embed_nearest(tensor, side, side)

@@ -23,7 +23,7 @@ LAYERS = {
 }
 
 
-def made(kind):
+def build_norm(kind):
     torch.manual_seed(0)
     layer, size = LAYERS[kind][0](), LAYERS[kind][1]
     with torch.no_grad():
@@ -42,7 +42,7 @@ def batch_of_one(size, offset=0):
 @pytest.mark.parametrize("training", [True, False])
 def test_gradient_of_one_clip(kind, training):
     """Equal to double precision in plain memory, for input and gradient in unusual memory."""
-    network, size = made(kind)
+    network, size = build_norm(kind)
     exact = copy.deepcopy(network).double().train(training)
     safe = with_batch1_safe_norm(network).train(training)
     x, gradient = batch_of_one(size), batch_of_one(size, offset=2)
@@ -56,7 +56,7 @@ def test_gradient_of_one_clip(kind, training):
 
 @pytest.mark.parametrize("kind", LAYERS)
 def test_larger_batches_are_untouched(kind):
-    network, size = made(kind)
+    network, size = build_norm(kind)
     safe = with_batch1_safe_norm(copy.deepcopy(network))
     x = torch.randn(3, 4, *size)
     assert torch.equal(safe(x), network(x))
@@ -79,7 +79,7 @@ def test_conversion_changes_no_name_and_no_tensor():
 @pytest.mark.parametrize("safe", [True, False])
 def test_synchronised_norm_of_one_process_is_batch_norm(kind, safe):
     """With timm's activation after it."""
-    network, size = made(kind)
+    network, size = build_norm(kind)
     reference = copy.deepcopy(network)
     network = with_batch1_safe_norm(network) if safe else network
     parameters = list(network.parameters())

@@ -43,15 +43,20 @@ def test_image_weights_initialise_divided_attention():
     _, model = make("TimeSformer")
     state = tiny_vit()
     report = load_state(model, state)
-    own = model.state_dict()
+    loaded = model.state_dict()
     assert report.source == "ViT (ImageNet, timm)" and report.share == 1.0
-    assert torch.equal(own["blocks.1.attn.qkv.weight"], state["blocks.1.attn.qkv.weight"])
-    assert torch.equal(own["blocks.1.temporal_attn.qkv.weight"], state["blocks.1.attn.qkv.weight"])
-    assert torch.equal(own["blocks.2.temporal_norm1.bias"], state["blocks.2.norm1.bias"])
+    assert torch.equal(loaded["blocks.1.attn.qkv.weight"], state["blocks.1.attn.qkv.weight"])
+    assert torch.equal(
+        loaded["blocks.1.temporal_attn.qkv.weight"], state["blocks.1.attn.qkv.weight"]
+    )
+    assert torch.equal(loaded["blocks.2.temporal_norm1.bias"], state["blocks.2.norm1.bias"])
     assert report.head == ["head.weight", "head.bias"]
     assert any("temporal_fc" in name for name in report.new) and report.missing == []
     # all but the first temporal branch are initially zero
-    assert not own["blocks.1.temporal_fc.weight"].any() and own["blocks.0.temporal_fc.weight"].any()
+    assert (
+        not loaded["blocks.1.temporal_fc.weight"].any()
+        and loaded["blocks.0.temporal_fc.weight"].any()
+    )
 
 
 def test_an_image_network_of_another_size():
