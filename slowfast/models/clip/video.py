@@ -74,6 +74,8 @@ class TemporalClipVideo(VideoModel):
         checkpointing: bool = False,
     ):
         super().__init__()
+        if (distillation_weight or ensemble_ratio) and not keep_raw_model:
+            raise UserError("distillation and ensemble need the frozen copy", "keep_raw_model=True")
         dim, build_block = sizes.embed_dim, block_builder(temporal_modeling, temporal_options)
         # Released checkpoints have these names: model, raw_model, projector_v, prompt_embed, head.
         self.model = CLIP(sizes, build_block, checkpointing=checkpointing)

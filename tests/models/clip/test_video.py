@@ -108,6 +108,12 @@ def test_variants_can_be_built(name):
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.05)
 
 
+def test_regularisation_by_the_copy_needs_it():
+    for argument in ({"distillation_weight": 1.0}, {"ensemble_ratio": 0.5}):
+        with pytest.raises(UserError, match="need the frozen copy"):
+            TemporalClipVideo(ClipSizes(8, 64, 1, 16, 32, 12, text_width=64), **argument)
+
+
 def test_the_frozen_copy_never_trains():
     _, model = build(NAME, {"MODEL.KEEP_RAW_MODEL": True})
     model.train()
