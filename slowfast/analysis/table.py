@@ -1,4 +1,4 @@
-"""The model table: size of the network of each configuration."""
+"""The model table: size of the network of each configuration file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from slowfast.models.summary import measure_model
 
 
 def model_rows(files: Iterable[str | Path], overrides: list[str]) -> list[list[str]]:
-    """One row a file: the network's size, and GFLOPs x views of its test protocol."""
+    """One row per file: the network's size, and GFLOPs x views of its test protocol."""
     rows = []
     for file in files:
         cfg = load_config([file], overrides)
@@ -37,9 +37,9 @@ def as_markdown(rows: Iterable[list[str]]) -> str:
         "configuration",
         "clip",
         "M parameters",
-        "GFLOPs a view",
+        "GFLOPs per view",
         "views (crops x clips)",
-        "M activations a view",
+        "M activations per view",
     )
     lines = [f"| {' | '.join(names)} |", "| --- " * len(names) + "|"]
     return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows])

@@ -234,7 +234,7 @@ def test_blocks_of_mvitv2_s():
     assert specs[-1].stride_kv == (1, 1, 1) and specs[-1].grid == (8, 7, 7)
 
 
-MEASURED = [  # the specification's figures: M parameters, GFLOPs a view
+MEASURED = [  # the specification's figures: M parameters, GFLOPs per view
     ("Kinetics/TimeSformer_divST_8x32_224", 121.6, 196.05),
     ("Kinetics/MVITv2_S_16x4", 34.5, 64.5),
     ("Kinetics/MVIT_B_16x4_CONV", 36.6, 70.8),
