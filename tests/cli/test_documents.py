@@ -104,13 +104,20 @@ def test_commands_of(document, copy):
 
 
 def test_files_that_documents_name_exist():
-    for document in (*DOCUMENTS, "docs/differences.md"):
+    for document in (*DOCUMENTS, "docs/differences.md", "docs/reliability.md"):
         text = (ROOT / document).read_text()
         for link in re.findall(r"\]\((?!http)([^)#]+)\)", text):
             assert ((ROOT / document).parent / link).exists(), f"{document} -> {link}"
         for name in re.findall(r"`((?:tools|exp|configs|tests|slowfast)/[\w./-]+\.\w+)`", text):
             if "/test" not in name and "/run" not in name:
                 assert (ROOT / name).exists(), f"{document} names {name}"
+
+
+def test_tests_that_guarantees_name_exist():
+    tests = " ".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    names = re.findall(r"`(test_\w+)[`\[]", (ROOT / "docs/reliability.md").read_text())
+    assert len(names) > 10
+    assert not [name for name in names if f"def {name}(" not in tests]
 
 
 def test_models_and_sets_of_the_documents_are_registered():
