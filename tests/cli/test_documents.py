@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pkgutil
 import re
 import shutil
 import subprocess
@@ -118,6 +119,16 @@ def test_tests_that_guarantees_name_exist():
     names = re.findall(r"`(test_\w+)[`\[]", (ROOT / "docs/reliability.md").read_text())
     assert len(names) > 10
     assert not [name for name in names if f"def {name}(" not in tests]
+
+
+def test_python_names_that_replace_those_of_pyslowfast_exist():
+    page = (ROOT / "docs/migration.md").read_text()
+    table = page.split("### Python imports")[1].split("\n## ")[0]
+    replacements = " ".join(row.split(" | ")[1] for row in table.splitlines() if " | " in row)
+    names = set(re.findall(r"`(slowfast\.\w+\.[\w.]+)`", replacements))
+    assert len(names) > 30
+    for name in sorted(names):
+        pkgutil.resolve_name(name)
 
 
 def test_models_and_sets_of_the_documents_are_registered():
