@@ -1,5 +1,5 @@
-"""One set of weights from the checkpoints of many epochs (as released with STDD): uniform,
-Gaussian, beta or exponential weights. One checkpoint is in memory at a time."""
+"""Averaging of the weights of many epochs (as released with STDD): uniform, Gaussian, beta or
+exponential. One checkpoint is in memory at a time."""
 
 from __future__ import annotations
 
@@ -29,46 +29,50 @@ def epoch_weights(
     deviation: float = 10.0,
     decay: float = 0.9,
 ) -> list[float]:
-    """Weights of ``epochs`` (ascending), which add up to 1.
+    """One weight per epoch (ascending numbers); they add up to 1.
 
-    swa: equal; gwa: a Gaussian over the number of the epoch; bwa: Beta(1/2, 1/2) at the middles
-    of as many equal parts of 0..1 as there are epochs; ewa: ``decay`` for every epoch of age.
+    swa: equal; gwa: a Gaussian over the epoch number; bwa: the density of Beta(1/2, 1/2) at the
+    midpoints of ``len(epochs)`` equal parts of 0..1; ewa: ``decay ** (last epoch - epoch)``.
     """
     count = len(epochs)
-    places = [(number + 0.5) / count for number in range(count)]
+    midpoints = [(number + 0.5) / count for number in range(count)]
     raw = {
         "swa": lambda: [1.0] * count,
         "gwa": lambda: [math.exp(-0.5 * ((epoch - mean) / deviation) ** 2) for epoch in epochs],
-        "bwa": lambda: [1 / math.sqrt(place * (1 - place)) for place in places],
+        "bwa": lambda: [1 / math.sqrt(x * (1 - x)) for x in midpoints],
         "ewa": lambda: [decay ** (epochs[-1] - epoch) for epoch in epochs],
     }[method]()
     return [value / sum(raw) for value in raw]
 
 
 def find_epochs(run: str | Path, start: int, end: int, original: str) -> dict[int, Path]:
-    """Checkpoint of every epoch from ``start`` to ``end``; 0 is ``original``. UserError naming
-    the epochs that are missing."""
+    """The checkpoint of every epoch from ``start`` to ``end``; epoch 0 is ``original``.
+
+    UserError naming the epochs whose checkpoint is missing.
+    """
     if not 0 <= start <= end:
-        raise UserError(f"{start} to {end} is no range of epochs", "0 <= start <= end", "--start")
-    epochs = [path for path in run_checkpoints(run) if "_iter_" not in path.name]
-    found = {int(path.stem.rsplit("_", 1)[-1]): path for path in epochs}
+        raise UserError(
+            f"{start} to {end} is not a range of epochs", "0 <= start <= end", "--start"
+        )
+    paths = [path for path in run_checkpoints(run) if "_iter_" not in path.name]
+    by_epoch = {int(path.stem.rsplit("_", 1)[-1]): path for path in paths}
     if original:
-        found[0] = Path(original).expanduser()
-    missing = [epoch for epoch in range(start, end + 1) if epoch not in found]
+        by_epoch[0] = Path(original).expanduser()
+    missing = [epoch for epoch in range(start, end + 1) if epoch not in by_epoch]
     if missing:
         shown = ", ".join(map(str, missing[:8])) + (" …" if len(missing) > 8 else "")
         remedy = "TRAIN.CHECKPOINT_PERIOD 1 keeps every epoch; --start and --end choose a range"
         if missing[0] == 0:
-            remedy = "epoch 0 is the original: name it with --original; " + remedy
+            remedy = "epoch 0 stands for the original weights: name them with --original; " + remedy
         raise UserError(f"{run} has no checkpoints of epochs {shown}", remedy, "RUN")
-    return {epoch: found[epoch] for epoch in range(start, end + 1)}
+    return {epoch: by_epoch[epoch] for epoch in range(start, end + 1)}
 
 
 def average(paths: dict[int, Path], weights: Sequence[float], target: str | Path) -> dict:
-    """Write the weighted mean of checkpoints as ``{model_state}``; gives a few figures.
+    """Write the weighted mean of checkpoints as ``{model_state}``; returns its figures.
 
-    A tensor that the original (epoch 0) lacks is averaged over the other epochs; whole numbers
-    are those of the last epoch.
+    A tensor that the original (epoch 0) lacks is averaged over the other epochs; integer tensors
+    are those of the last epoch. UserError if a checkpoint belongs to another network.
     """
     sums: State = {}
     shares: dict[str, float] = {}
@@ -101,9 +105,9 @@ def _check(state: State, expected: dict[str, torch.Size], path: Path, optional: 
     ]
     if wrong or not expected.keys() & state.keys():
         raise UserError(
-            f"{path} is of another network: {len(wrong) or 'all'} parameters do not fit"
+            f"{path} belongs to another network: {len(wrong) or 'all'} parameters do not fit"
             + (f" (e.g. {', '.join(wrong[:3])})" if wrong else ""),
-            "average checkpoints of one run, with the original it began with",
+            "average checkpoints of one run, and the original weights that it started from",
             "RUN",
         )
 

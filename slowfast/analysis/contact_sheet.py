@@ -1,4 +1,4 @@
-"""A contact sheet: the clips of a batch exactly as the network sees them, as one picture."""
+"""Contact sheet: the clips of a batch, exactly as the network receives them, as one image."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _GAP = 2
 
 
 def draw_sheet(clips: np.ndarray, captions: Sequence[str], columns: int = 8) -> np.ndarray:
-    """uint8 RGB ``B T H W 3`` -> one image ``H W 3``: a row a clip, evenly chosen frames."""
+    """uint8 RGB ``B T H W 3`` -> one image ``H W 3``: one row per clip, evenly spaced frames."""
     frames = clips.shape[1]
-    chosen = np.linspace(0, frames - 1, min(columns, frames)).round().astype(int)
-    rows = [_row(clip[chosen], caption) for clip, caption in zip(clips, captions)]
+    indices = np.linspace(0, frames - 1, min(columns, frames)).round().astype(int)
+    rows = [_row(clip[indices], caption) for clip, caption in zip(clips, captions)]
     return np.concatenate(rows)
 
 
@@ -38,30 +38,31 @@ def _row(frames: np.ndarray, caption: str) -> np.ndarray:
 
 
 def contact_sheet(cfg: CfgNode, split: str, videos: int, columns: int = 8) -> np.ndarray:
-    """The first ``videos`` videos of a split, in training augmented and mixed.
+    """uint8 RGB ``H W 3``: the first ``videos`` videos of a split; training clips are augmented
+    and mixed.
 
     UserError if none of them can be read.
     """
     task = build_task(cfg, Runtime(torch.device("cpu")))
     pictures: list[torch.Tensor] = []
     captions: list[str] = []
-    rows_wanted = videos
+    num_rows = videos
     for step, batch in enumerate(task.data.loader(split)):
         if batch.size:
             inputs = task.module.prepare(batch, split, step)
             pictures.append(task.module.picture(inputs, split))
             rows = len(pictures[-1])
             captions += _captions(batch, rows, inputs, task.data.class_names(split))
-            rows_wanted = videos * rows // len(set(batch.path))
-        if len(captions) >= rows_wanted:
+            num_rows = videos * rows // len(set(batch.path))
+        if len(captions) >= num_rows:
             break
     if not pictures:
         raise UserError("none of the videos can be read", "tools/check_data.py says why", split)
-    return draw_sheet(torch.cat(pictures)[:rows_wanted].numpy(), captions[:rows_wanted], columns)
+    return draw_sheet(torch.cat(pictures)[:num_rows].numpy(), captions[:num_rows], columns)
 
 
 def _captions(batch: Batch, rows: int, inputs: Any, names: Sequence[str]) -> list[str]:
-    """A line above each of the ``rows`` clips of a batch."""
+    """The line above each of the ``rows`` clips of a batch."""
     if batch.episode is not None:
         return _episode_captions(batch, rows)
     views = rows // len(batch.path)
@@ -88,7 +89,7 @@ def _episode_captions(batch: Batch, rows: int) -> list[str]:
 
 
 def describe_target(target: torch.Tensor, names: Sequence[str]) -> str:
-    """A label, or the shares of a mixed one, in words."""
+    """The class name of a label; for a mixed label, the shares of its classes."""
     if target.ndim == 0:
         return names[int(target)] if names else f"label {int(target)}"
     share, best = target.topk(min(2, len(target)))
@@ -101,7 +102,7 @@ def write_png(image: np.ndarray, path: str | Path) -> None:
     make_dirs(Path(path).parent)
     try:
         done = cv2.imwrite(str(path), image[..., ::-1])
-    except cv2.error:  # no picture format has that suffix
+    except cv2.error:  # the suffix is not that of an image format
         done = False
     if not done:
-        raise UserError(f"cannot write {path}", "name a .png file in a folder you own", "--out")
+        raise UserError(f"cannot write {path}", "name a .png file in a writable folder", "--out")

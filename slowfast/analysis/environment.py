@@ -1,6 +1,7 @@
-"""What this machine has for the framework: packages, decoders, devices, and what is missing.
+"""Report of the environment: packages, decoders, devices, and what is missing.
 
-Imports nothing but the standard library before it has looked: it must work where little does.
+Imports only the standard library until the packages have been checked, so that it also works in an
+incomplete installation.
 """
 
 from __future__ import annotations
@@ -28,26 +29,26 @@ _MODULES = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report; ``remedy`` is empty where all is well.
+    """One line of the report; ``remedy`` is empty if nothing has to be done.
 
-    ``required`` findings with a remedy keep the framework from running.
+    The framework cannot run while a ``required`` finding has a remedy.
     """
 
     name: str
-    found: str
+    state: str
     remedy: str = ""
     required: bool = True
 
     def __str__(self) -> str:
         mark = "ok" if not self.remedy else "MISSING" if self.required else "-"
         tail = f"  -> {self.remedy}" if self.remedy else ""
-        return f"{mark:<8}{self.name:<26}{self.found}{tail}"
+        return f"{mark:<8}{self.name:<26}{self.state}{tail}"
 
 
 def examine(root: Path) -> list[Finding]:
-    """Everything worth knowing, for the project at ``root``."""
+    """All findings for the project at ``root``."""
     findings = [_python()]
-    findings += [_package(*wanted) for wanted in _requirements(root / "pyproject.toml")]
+    findings += [_package(*requirement) for requirement in _requirements(root / "pyproject.toml")]
     if not any(f.remedy and f.name.split()[0] in ("torch", "av") for f in findings):
         findings += [*_decoders(), *_devices()]
     findings += _machine(root)
@@ -55,22 +56,22 @@ def examine(root: Path) -> list[Finding]:
 
 
 def is_ready(findings: list[Finding]) -> bool:
-    """Whether nothing that is required is missing."""
+    """Whether everything that is required is present."""
     return not any(f.required and f.remedy for f in findings)
 
 
 def _python() -> Finding:
     version = platform.python_version()
-    low = sys.version_info < _MINIMUM_PYTHON
+    too_old = sys.version_info < _MINIMUM_PYTHON
     return Finding(
         "python",
         f"{version} on {platform.platform()}",
-        f"Python {'.'.join(map(str, _MINIMUM_PYTHON))} or newer is needed" if low else "",
+        f"Python {'.'.join(map(str, _MINIMUM_PYTHON))} or newer is needed" if too_old else "",
     )
 
 
 def _requirements(pyproject: Path) -> Iterator[tuple[str, str]]:
-    """(requirement, extra or "") as the project states them; Python 3.10 reads no TOML."""
+    """(requirement, extra or "") of the project; Python 3.10 has no TOML parser."""
     if not pyproject.is_file():  # installed from a wheel
         for text in importlib.metadata.requires("slowfast") or []:
             name, _, marker = text.partition(";")
@@ -87,25 +88,25 @@ def _requirements(pyproject: Path) -> Iterator[tuple[str, str]]:
 
 def _package(requirement: str, extra: str) -> Finding:
     name = re.match(r"[\w.-]+", requirement)[0]
-    need = requirement[len(name) :]
+    versions = requirement[len(name) :]
     label = f"{name} [{extra}]" if extra else name
     remedy = f'pip install -e ".[{extra}]"' if extra else "pip install -c constraints.txt -e ."
     try:
         version = importlib.metadata.version(name)
         importlib.import_module(_MODULES.get(name.lower(), name).replace("-", "_"))
     except importlib.metadata.PackageNotFoundError:
-        return Finding(label, f"absent, needs {need}", remedy, required=not extra)
+        return Finding(label, f"absent, needs {versions}", remedy, required=not extra)
     except (ImportError, OSError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0][:100]
         return Finding(label, f"cannot be imported: {first}", remedy, required=not extra)
-    wrong = not _fits(version, need)
-    text = f"{version} (needs {need})" if wrong else version
+    wrong = not _fits(version, versions)
+    text = f"{version} (needs {versions})" if wrong else version
     return Finding(label, text, remedy if wrong else "", required=not extra)
 
 
-def _fits(version: str, need: str) -> bool:
+def _fits(version: str, versions: str) -> bool:
     numbers = _numbers(version)
-    for sign, limit in re.findall(r"(>=|<)([\w.]+)", need):
+    for sign, limit in re.findall(r"(>=|<)([\w.]+)", versions):
         below = numbers < _numbers(limit)
         if below == (sign == ">="):
             return False
@@ -126,7 +127,7 @@ def _decoders() -> Iterator[Finding]:
     yield Finding(
         "decoder torchcodec",
         reason or "usable (DATA.DECODING_BACKEND torchcodec)",
-        "optional; pyav takes its place" if reason else "",
+        "optional; pyav is used instead" if reason else "",
         required=False,
     )
 
@@ -134,10 +135,10 @@ def _decoders() -> Iterator[Finding]:
 def _devices() -> Iterator[Finding]:
     from slowfast.utils.runtime import describe_devices
 
-    found = describe_devices()
-    for number, text in enumerate(found):
+    devices = describe_devices()
+    for number, text in enumerate(devices):
         yield Finding(f"GPU {number}", text)
-    if not found:
+    if not devices:
         yield Finding("GPU", "none that PyTorch can use", "set NUM_GPUS 0", required=False)
 
 

@@ -1,4 +1,4 @@
-"""Protocols over several tests: the mean over splits, and base and novel classes."""
+"""Summaries of several tests: mean over splits, and base and novel classes."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ class ProtocolRow:
         )
 
 
-def read_rows(given: Iterable[str]) -> list[ProtocolRow]:
-    """Rows of words ``NAME=DIR,DIR…``, each DIR the OUTPUT_DIR of a test."""
+def read_rows(words: Iterable[str]) -> list[ProtocolRow]:
+    """One row per word ``NAME=DIR,DIR…``, where each DIR is the OUTPUT_DIR of a test."""
     rows = []
-    for word in given:
+    for word in words:
         name, equals, folders = word.partition("=")
         if not (equals and folders):
-            raise UserError(f"{word!r} is no NAME=DIR,DIR…", "see --help", "ROW")
+            raise UserError(f"{word!r} is not NAME=DIR,DIR…", "see --help", "ROW")
         results = [read_result(Path(folder))["top1"] for folder in folders.split(",")]
         rows.append(ProtocolRow(name, results))
     return rows
 
 
 def split_table(rows: Sequence[ProtocolRow]) -> str:
-    """A line a set: mean and deviation, each split."""
+    """One line per data set: mean and standard deviation, and each split."""
     lines = ["| set | top-1 | each split |", "| --- | --- | --- |"]
     for row in rows:
         each = ", ".join(f"{value:.2f}" for value in row.top1)
@@ -48,7 +48,8 @@ def split_table(rows: Sequence[ProtocolRow]) -> str:
 
 
 def base_novel_table(rows: Sequence[ProtocolRow]) -> str:
-    """A line a set, whose two tests are base and novel classes: both and their harmonic mean."""
+    """One line per data set, with two tests (base and novel classes): both, and their harmonic
+    mean."""
     lines = ["| set | base | novel | harmonic mean |", "| --- | --- | --- | --- |"]
     for row in rows:
         if len(row.top1) != 2:

@@ -1,4 +1,4 @@
-"""A campaign against resuming: real runs killed again and again must end as if left alone."""
+"""Stress test of resuming: a run that is killed many times must end like an undisturbed one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from slowfast.utils.logging import get_logger
 
 logger = get_logger(__name__)
 
-# What of two checkpoints must be equal to the last bit.
+# Parts of two checkpoints that must be bit-identical.
 COMPARED = (
     "model_state",
     "ema_state",
@@ -39,12 +39,12 @@ COMPARED = (
 
 
 def differences(a: Any, b: Any, name: str = "") -> list[str]:
-    """Names of the values in which two nested states differ."""
+    """Names of the values that differ between two nested states."""
     if isinstance(a, torch.Tensor) or isinstance(b, torch.Tensor):
         return [] if torch.equal(a, b) else [name]
     if isinstance(a, dict) and isinstance(b, dict):
-        odd = [f"{name}.{key}" for key in a.keys() ^ b.keys()]
-        return odd + [
+        unmatched = [f"{name}.{key}" for key in a.keys() ^ b.keys()]
+        return unmatched + [
             d for k in a.keys() & b.keys() for d in differences(a[k], b[k], f"{name}.{k}")
         ]
     if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)) and len(a) == len(b):
@@ -53,15 +53,15 @@ def differences(a: Any, b: Any, name: str = "") -> list[str]:
 
 
 def state_differences(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
-    """In what two checkpoints differ, of what a resumed run must not change."""
+    """Names of the values that differ between two checkpoints, among those in :data:`COMPARED`."""
     return [d for part in COMPARED for d in differences(a[part], b[part], part)]
 
 
 @dataclass
 class Campaign:
-    """``command`` is that of the main program; ``{out}`` in it stands for OUTPUT_DIR.
+    """Interrupted runs of ``command``, in which ``{out}`` stands for OUTPUT_DIR.
 
-    ``processes`` > 1 starts so many ranks on this machine. ``number`` is the signal.
+    ``processes``: ranks on this machine; ``number``: the signal; ``seed``: of the random times.
     """
 
     command: Sequence[str]
@@ -71,15 +71,16 @@ class Campaign:
     seed: int = 0
 
     def run(self, kills: int) -> dict[str, Any]:
-        """Left alone, then stopped ``kills`` times; figures, ``differences`` among them."""
-        begin = time.monotonic()
+        """One uninterrupted run, and one that is stopped ``kills`` times; returns the figures,
+        among them the ``differences`` of their last checkpoints."""
+        start = time.monotonic()
         self._finish(self._start("whole"))
-        alone_s = time.monotonic() - begin
-        draw = random.Random(self.seed)
-        hits, codes, iterations = 0, [], []
+        uninterrupted_s = time.monotonic() - start
+        rng = random.Random(self.seed)
+        stops, codes, iterations = 0, [], []
         for _ in range(kills):
-            hit, code, iteration = self._disturb(draw)
-            hits += hit
+            stopped, code, iteration = self._interrupt(rng)
+            stops += stopped
             codes.append(code)
             iterations.append(iteration)
         self._finish(self._start("stopped"))
@@ -87,12 +88,12 @@ class Campaign:
         return {
             "signal": signal.Signals(self.number).name,
             "processes": self.processes,
-            "stops": hits,
+            "stops": stops,
             "at_iterations": iterations,
             "exit_codes": sorted(set(codes)),
             "damaged_checkpoints": self._log("stopped").count("skipping a damaged checkpoint"),
             "differences": state_differences(a, b),
-            "seconds_alone": round(alone_s, 1),
+            "seconds_alone": round(uninterrupted_s, 1),
         }
 
     def _start(self, name: str) -> list[subprocess.Popen]:
@@ -127,23 +128,24 @@ class Campaign:
         if any(codes):
             raise RunFailure(f"a run ended with {codes}", f"see the consoles in {self.folder}")
 
-    def _disturb(self, draw: random.Random) -> tuple[bool, int, int]:
-        """Stop a run some iterations after its start: (whether it hit, exit code, iteration)."""
+    def _interrupt(self, rng: random.Random) -> tuple[bool, int, int]:
+        """Start or resume the run and stop it a few iterations later.
+
+        Returns (whether it was stopped before its end, exit code, iteration).
+        """
         out = self.folder / "stopped"
-        before = len(read_stats(out, "train_iter"))
-        wanted = before + draw.randint(1, 4)
+        iteration = len(read_stats(out, "train_iter")) + rng.randint(1, 4)
         runs = self._start("stopped")
-        while runs[0].poll() is None and len(read_stats(out, "train_iter")) < wanted:
+        while runs[0].poll() is None and len(read_stats(out, "train_iter")) < iteration:
             time.sleep(0.002)
-        time.sleep(draw.uniform(0, 0.1))  # inside a step, or while a checkpoint is written
-        victims = runs if self.number != signal.SIGKILL else [draw.choice(runs)]
-        for run in victims:
+        time.sleep(rng.uniform(0, 0.1))  # inside a step, or while a checkpoint is written
+        targets = runs if self.number != signal.SIGKILL else [rng.choice(runs)]
+        for run in targets:
             if run.poll() is None:
                 run.send_signal(self.number)
         codes = [run.wait() for run in runs]
-        hit = any(codes)
-        logger.info("stopped at iteration %d, exit codes %s", wanted, codes)
-        return hit, next((code for code in codes if code), 0), wanted
+        logger.info("stopped at iteration %d, exit codes %s", iteration, codes)
+        return any(codes), next((code for code in codes if code), 0), iteration
 
     def _last(self, name: str) -> dict[str, Any]:
         return read_checkpoint(run_checkpoints(self.folder / name)[0])

@@ -1,4 +1,4 @@
-"""A sweep: the same recipe for several networks and seeds, one table, one picture."""
+"""Sweeps: runs of several configurations and seeds, and a table and a plot of their results."""
 
 from __future__ import annotations
 
@@ -57,10 +57,11 @@ class Row:
 def make_variants(
     configs: Iterable[str | Path], key: str = "", values: Sequence[str] = ()
 ) -> list[Variant]:
-    """Each configuration, with each value of ``key`` if one is varied; names are distinct."""
+    """Every combination of a configuration and a value of ``key`` (if given), with distinct
+    names."""
     files = [Path(config) for config in configs]
     pairs = [(file, value) for file in files for value in (values if key else [""])]
-    found = [
+    variants = [
         Variant(
             " ".join(filter(None, (file.stem if len(files) > 1 or not key else "", value))),
             file,
@@ -68,10 +69,10 @@ def make_variants(
         )
         for file, value in pairs
     ]
-    names = [variant.name for variant in found]
+    names = [variant.name for variant in variants]
     if len(set(names)) < len(names):
         raise UserError(f"rows would have equal names: {', '.join(names)}", "", "--cfg")
-    return found
+    return variants
 
 
 class Sweep:
@@ -86,8 +87,10 @@ class Sweep:
     def run(
         self, variants: Sequence[Variant], seeds: Sequence[int], jobs: int, threads: int = 0
     ) -> list[Row]:
-        """Train and test all of them, ``jobs`` at a time, with ``threads`` each (0: all cores
-        divided among them); RunFailure names those that failed."""
+        """Train and test all variants with all seeds, ``jobs`` runs at a time.
+
+        ``threads`` per run; 0 divides the cores among the jobs. RunFailure if a run fails.
+        """
         threads = threads or max(cpu_count() // jobs, 1)
         work = [(variant, seed) for variant in variants for seed in seeds]
         with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(work), unit="run") as bar:
@@ -101,20 +104,20 @@ class Sweep:
         if failures:
             raise RunFailure(
                 f"{len(failures)} of {len(work)} runs failed: {failures[0]}",
-                "what has finished is kept: mend and start it again",
+                "finished runs are kept: solve the problem and start the sweep again",
             )
         return [self._row(variant, seeds) for variant in variants]
 
-    def _place(self, variant: Variant, seed: int) -> Path:
+    def _run_folder(self, variant: Variant, seed: int) -> Path:
         return self.folder / variant.name.replace(" ", "_").replace("/", "_") / f"seed_{seed}"
 
     def _run_one(self, variant: Variant, seed: int, threads: int) -> str:
-        """Run unless it has finished with the same settings; gives the failure, or ''."""
-        out = self._place(variant, seed)
+        """Run unless finished with the same settings; returns the failure, or an empty text."""
+        out = self._run_folder(variant, seed)
         words = [*self.words, *variant.words, "RNG_SEED", str(seed)]
         command = [*self.program, "--cfg", str(variant.config), *words, "OUTPUT_DIR", str(out)]
         done = out / "sweep.json"
-        # A file that has changed since is another recipe, though the command is the same.
+        # The settings, not the command, decide: a configuration file may have changed.
         settings = load_config([variant.config], words).flat()
         settings = json.loads(json.dumps(settings, default=str))
         if done.is_file() and json.loads(done.read_text()).get("settings") == settings:
@@ -141,7 +144,7 @@ class Sweep:
     def _row(self, variant: Variant, seeds: Sequence[int]) -> Row:
         row = Row(variant.name)
         for seed in seeds:
-            result = json.loads((self._place(variant, seed) / "sweep.json").read_text())
+            result = json.loads((self._run_folder(variant, seed) / "sweep.json").read_text())
             row.seeds.append(seed)
             row.top1.append(result["top1"])
             row.intervals.append(result["interval"])
@@ -152,7 +155,7 @@ class Sweep:
 def as_markdown(rows: Sequence[Row]) -> str:
     """The table: mean and standard deviation over the seeds, each seed (with the 95 % interval
     over its episodes, if it is few-shot), CPU seconds per run."""
-    lines = ["| variant | top-1 | each seed | CPU s a run |", "| --- | --- | --- | --- |"]
+    lines = ["| variant | top-1 | each seed | CPU s per run |", "| --- | --- | --- | --- |"]
     for row in rows:
         each = ", ".join(
             f"{value:.1f}" + (f" ± {half:.1f}" if half else "")
@@ -166,7 +169,7 @@ def as_markdown(rows: Sequence[Row]) -> str:
 
 
 def write_report(rows: Sequence[Row], folder: Path, chance: float) -> None:
-    """``results.json``, ``table.md`` and ``plot.png``."""
+    """Write ``results.json``, ``table.md`` and ``plot.png``; ``chance`` in percent."""
     facts: list[dict[str, Any]] = [vars(row) for row in rows]
     write_text_atomic(folder / "results.json", json.dumps(facts, indent=1))
     write_text_atomic(folder / "table.md", as_markdown(rows) + "\n")
@@ -179,7 +182,7 @@ def chance_level(cfg: CfgNode) -> float:
 
 
 def check_plotting() -> None:
-    """UserError that names the extra where the plotting library is missing."""
+    """UserError naming the extra if the plotting library is missing."""
     try:
         import matplotlib  # noqa: F401
     except ModuleNotFoundError:
@@ -187,19 +190,19 @@ def check_plotting() -> None:
 
 
 def _plot(rows: Sequence[Row], path: str, chance: float) -> None:
-    """Bars of means, dots for seeds, a line at chance."""
+    """Bars for means, dots for seeds, a line at chance level."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 0.9 + 0.4 * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    places = range(len(rows))
-    axes.barh(places, [row.mean for row in rows], color="#9ecae1")
-    for place, row in zip(places, rows):
-        axes.plot(row.top1, [place] * len(row.top1), "o", color="#08519c", markersize=4)
+    heights = range(len(rows))
+    axes.barh(heights, [row.mean for row in rows], color="#9ecae1")
+    for height, row in zip(heights, rows):
+        axes.plot(row.top1, [height] * len(row.top1), "o", color="#08519c", markersize=4)
     axes.axvline(chance, color="0.4", linestyle=":", label=f"chance, {chance:.3g} %")
-    axes.set_yticks(places, [row.name for row in rows])
+    axes.set_yticks(heights, [row.name for row in rows])
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
     axes.set_xlabel("top-1 in %: mean (bar) and each seed (dots)")

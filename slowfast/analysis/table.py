@@ -1,4 +1,4 @@
-"""The model table: size of the network of each configuration."""
+"""The model table: size of the network of each configuration file."""
 
 from __future__ import annotations
 

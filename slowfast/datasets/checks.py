@@ -1,4 +1,4 @@
-"""Checks over any list, made before training: what cannot work is refused, the rest is said."""
+"""Checks of lists before training: hard errors raise, suspicious lists are warned about."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from slowfast.utils.logging import get_logger
 
 logger = get_logger(__name__)
 
-_SHOWN = 5
-_FEW = 10  # a test list of fewer videos may well hold one class
+_MAX_REPORTED = 5
+_MIN_VARIED = 10  # a shorter validation or test list may contain a single class
 
 
-def check_list(found: ItemList, split: str, classes: int, single_label: bool) -> list[Problem]:
-    """Everything that is wrong with the list of ``split`` for ``classes`` classes."""
-    problems = check_labels(found.items, classes, found.source)
-    problems += check_class_names(found.class_names, classes, found.source)
+def check_list(item_list: ItemList, split: str, classes: int, single_label: bool) -> list[Problem]:
+    """All problems of the list of ``split`` for ``classes`` classes."""
+    problems = check_labels(item_list.items, classes, item_list.source)
+    problems += check_class_names(item_list.class_names, classes, item_list.source)
     if not single_label:
-        problems += check_variety(found.items, split, classes, found.source)
-    problems += check_paths(found.items, found.source)
+        problems += check_variety(item_list.items, split, classes, item_list.source)
+    problems += check_paths(item_list.items, item_list.source)
     if split == "train" and not problems:
-        warn_absent_labels(found, classes)
+        warn_absent_labels(item_list, classes)
     return problems
 
 
 def check_labels(items: Iterable[Item], classes: int, source: str) -> list[Problem]:
-    """Labels outside ``[0, classes)``, the first few of them."""
+    """Problems for the first few labels outside ``[0, classes)``."""
     wrong = [item for item in items if not 0 <= item.label < classes]
     problems = [
         Problem(
@@ -37,15 +37,15 @@ def check_labels(items: Iterable[Item], classes: int, source: str) -> list[Probl
             f"MODEL.NUM_CLASSES is {classes}",
             f"{source}:{item.line}",
         )
-        for item in wrong[:_SHOWN]
+        for item in wrong[:_MAX_REPORTED]
     ]
-    if len(wrong) > _SHOWN:
-        problems.append(Problem(f"and {len(wrong) - _SHOWN} more labels of {source}"))
+    if len(wrong) > _MAX_REPORTED:
+        problems.append(Problem(f"and {len(wrong) - _MAX_REPORTED} more labels of {source}"))
     return problems
 
 
 def check_class_names(names: Sequence[str], classes: int, source: str) -> list[Problem]:
-    """Another number of class names than of classes, or the same name twice."""
+    """Problems if the number of class names is not ``classes``, or a name occurs twice."""
     problems = []
     if names and len(names) != classes:
         problems.append(
@@ -57,7 +57,7 @@ def check_class_names(names: Sequence[str], classes: int, source: str) -> list[P
         )
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        shown = ", ".join(map(repr, twice[:_SHOWN]))
+        shown = ", ".join(map(repr, twice[:_MAX_REPORTED]))
         problems.append(
             Problem(f"class names of {source} occur twice: {shown}", "", "DATA.CLASS_NAMES_PATH")
         )
@@ -65,15 +65,16 @@ def check_class_names(names: Sequence[str], classes: int, source: str) -> list[P
 
 
 def check_variety(items: Sequence[Item], split: str, classes: int, source: str) -> list[Problem]:
-    """A list whose videos all have one label: nothing to learn, or a list without labels."""
+    """A problem if all videos have the same label: the list may have been published without
+    labels."""
     if classes < 2 or len({item.label for item in items}) != 1:
         return []
-    if len(items) < (2 if split == "train" else _FEW):
+    if len(items) < (2 if split == "train" else _MIN_VARIED):
         return []
     return [
         Problem(
             f"all {len(items)} videos of {source} have label {items[0].label}",
-            "give the labels (test lists of some sets are published without), or set "
+            "add the labels (test lists of some sets are published without them), or set "
             "DATA.ALLOW_SINGLE_LABEL True",
             "DATA.ALLOW_SINGLE_LABEL",
         )
@@ -90,45 +91,45 @@ def check_paths(items: Sequence[Item], source: str, sampled: int = 20) -> list[P
             Problem(
                 f"none of {len(sample)} sampled videos of {source} exists, "
                 f"e.g. {missing[0].path} (line {missing[0].line})",
-                "set DATA.PATH_PREFIX to the folder that the paths of the list begin in",
+                "set DATA.PATH_PREFIX to the folder that the paths of the list are relative to",
                 "DATA.PATH_PREFIX",
             )
         ]
-    for item in missing[:_SHOWN]:
+    for item in missing[:_MAX_REPORTED]:
         logger.warning("%s:%d: there is no %s", source, item.line, item.path)
     return []
 
 
-def warn_absent_labels(found: ItemList, classes: int) -> None:
-    """Say which classes have no video to learn from."""
-    present = {item.label for item in found.items}
+def warn_absent_labels(item_list: ItemList, classes: int) -> None:
+    """Warn about classes without training videos."""
+    present = {item.label for item in item_list.items}
     absent = [label for label in range(classes) if label not in present]
     if absent:
-        names = found.class_names
-        shown = ", ".join(f"{a} ({names[a]})" if names else str(a) for a in absent[:_SHOWN])
-        more = f" and {len(absent) - _SHOWN} more" if len(absent) > _SHOWN else ""
+        names = item_list.class_names
+        shown = ", ".join(f"{a} ({names[a]})" if names else str(a) for a in absent[:_MAX_REPORTED])
+        more = f" and {len(absent) - _MAX_REPORTED} more" if len(absent) > _MAX_REPORTED else ""
         logger.warning(
             "%d of %d classes have no video in %s: %s%s",
             len(absent),
             classes,
-            found.source,
+            item_list.source,
             shown,
             more,
         )
 
 
 def shared_videos(one: ItemList, other: ItemList) -> list[str]:
-    """Paths that are in both lists."""
+    """Paths that occur in both lists."""
     known = {os.path.normpath(item.path) for item in one.items}
     return [i.path for i in other.items if os.path.normpath(i.path) in known]
 
 
 def warn_overlap(training: ItemList, held_out: ItemList) -> None:
-    """Say that videos of training are evaluated, too."""
+    """Warn about training videos in a validation or test list."""
     shared = shared_videos(training, held_out)
     if shared:
         logger.warning(
-            "%d of %d videos of %s are also trained on, e.g. %s: its figures say little about "
+            "%d of %d videos of %s are also trained on, e.g. %s: its accuracy says little about "
             "other videos",
             len(shared),
             len(held_out.items),

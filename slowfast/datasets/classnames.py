@@ -1,4 +1,4 @@
-"""Class names: they travel with the list and with the checkpoint, and their order is checked."""
+"""Class names: read, validated, and compared with those of the checkpoint."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DEFAULT_NAME = "classes.txt"
 
 
 def read_class_names(path: str | Path, key: str = "DATA.CLASS_NAMES_PATH") -> list[str]:
-    """Names in label order: text (one a line) or json (list, name -> id, or id -> name)."""
+    """Names in label order: text (one per line) or JSON (list, name -> id, or id -> name)."""
     path = Path(path)
     if path.suffix != ".json":
         return [line for _, line in read_lines(path, key)]
@@ -22,8 +22,8 @@ def read_class_names(path: str | Path, key: str = "DATA.CLASS_NAMES_PATH") -> li
         return [str(name) for name in data]
     is_map = isinstance(data, dict)
     if not is_map or not all(_is_number(k) or _is_number(v) for k, v in data.items()):
-        raise UserError("is no map of labels and names", 'write {"0": "first class"}', str(path))
-    # Labels are the keys where those are numbers: a class may be called "1".
+        raise UserError("is not a map of labels to names", 'write {"0": "first class"}', str(path))
+    # If all keys are numbers, they are the labels: a class may be called "1".
     swap = not all(_is_number(label) for label in data)
     pairs = sorted((int(v), k) if swap else (int(k), v) for k, v in data.items())
     labels = [label for label, _ in pairs]
@@ -40,22 +40,22 @@ def _is_number(value: object) -> bool:
 
 
 def configured_names(data: CfgNode) -> list[str]:
-    """Names that the section DATA gives, itself or in a file; else those of ``classes.txt`` beside
-    the lists, else none."""
+    """Class names in label order from the section DATA: CLASS_NAMES, INDEX_LABEL_MAPPING_FILE,
+    CLASS_NAMES_PATH, or ``classes.txt`` beside the lists; empty without any of them."""
     if data.CLASS_NAMES:
         return list(data.CLASS_NAMES)
     for key in ("INDEX_LABEL_MAPPING_FILE", "CLASS_NAMES_PATH"):
         if data[key]:
             return read_class_names(Path(data[key]).expanduser(), f"DATA.{key}")
     folder = data.PATH_TO_DATA_DIR
-    beside = Path(folder) / DEFAULT_NAME
-    return read_class_names(beside) if folder and beside.is_file() else []
+    default = Path(folder) / DEFAULT_NAME
+    return read_class_names(default) if folder and default.is_file() else []
 
 
 def permutation(ours: Sequence[str], theirs: Sequence[str]) -> list[int]:
-    """For each of ``ours`` its place in ``theirs``; UserError if the names differ as sets."""
-    place = {name: i for i, name in enumerate(theirs)}
-    missing = [name for name in ours if name not in place]
+    """For each name of ``ours`` its index in ``theirs``; UserError if the sets of names differ."""
+    index = {name: i for i, name in enumerate(theirs)}
+    missing = [name for name in ours if name not in index]
     if missing or len(ours) != len(theirs):
         raise UserError(
             f"the list has {len(ours)} classes, the checkpoint {len(theirs)}; "
@@ -63,13 +63,13 @@ def permutation(ours: Sequence[str], theirs: Sequence[str]) -> list[int]:
             "use the class names the checkpoint was trained with",
             "DATA.CLASS_NAMES_PATH",
         )
-    return [place[name] for name in ours]
+    return [index[name] for name in ours]
 
 
 def check_order(ours: Sequence[str], theirs: Sequence[str], policy: str) -> list[int] | None:
-    """None if the orders agree (or one is unknown), else the permutation to apply to outputs.
+    """The permutation to apply to the outputs; None if the orders agree or one is unknown.
 
-    Under ``strict`` a different order is a UserError that shows the permutation.
+    With ``policy`` ``strict``, a different order is a UserError that shows the permutation.
     """
     if not ours or not theirs or list(ours) == list(theirs):
         return None

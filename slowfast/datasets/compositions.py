@@ -1,4 +1,4 @@
-"""``compositions``: 36 classes of motion, each a direction, a path and a profile of speed.
+"""``compositions``: 36 classes of motion, each a direction, a path and a speed profile.
 
 For few-shot and zero-shot work: the classes of training, validation and test are disjoint, and
 every word of a test class occurs in training classes. ``{train,val,test}.txt`` are few-shot
@@ -24,13 +24,13 @@ from slowfast.video.writer import write_mp4
 CLASSES = [" ".join(words) for words in itertools.product(DIRECTIONS, PATHS, SPEEDS)]
 _MARKER = "compositions.json"
 _VERSION = 2
-_OF_VAL, _OF_TEST = 6, 8  # classes
-_HELD_OUT = 10  # one of so many clips of a training class validates zero-shot training
+_VAL_CLASSES, _TEST_CLASSES = 6, 8
+_VAL_FRACTION = 10  # one in ten clips of a training class validates zero-shot training
 
 
 @dataclass(frozen=True)
 class CompositionsSpec:
-    """Clips of a class, in training and in the other two lists."""
+    """Clips per class, in the training list and in the other two."""
 
     train: int = 40
     test: int = 40
@@ -40,8 +40,9 @@ class CompositionsSpec:
 def split_classes() -> dict[str, list[str]]:
     """22 training, 6 validation and 8 test classes; fixed, spread over all words."""
     order = [CLASSES[i] for i in sample_rng(0, 0, 0, "compositions").permutation(len(CLASSES))]
-    test, val = order[:_OF_TEST], order[_OF_TEST : _OF_TEST + _OF_VAL]
-    return {"train": sorted(order[_OF_TEST + _OF_VAL :]), "val": sorted(val), "test": sorted(test)}
+    test, rest = order[:_TEST_CLASSES], order[_TEST_CLASSES:]
+    val, train = rest[:_VAL_CLASSES], rest[_VAL_CLASSES:]
+    return {"train": sorted(train), "val": sorted(val), "test": sorted(test)}
 
 
 def generate(
@@ -49,7 +50,7 @@ def generate(
 ) -> bool:
     """Write ``videos/<class>/<clip>.mp4`` and ``{train,val,test}.txt`` of ``class/clip`` lines.
 
-    False if they were there already.
+    False if the set exists already. UserError if a class would have no clips.
     """
     if min(spec.train, spec.test) < 1:
         raise UserError("a class needs clips", "at least 1", "--train / --test")
@@ -74,12 +75,12 @@ def generate(
 
 
 def _write_zeroshot(folder: Path, spec: CompositionsSpec) -> None:
-    """Lists ``path,label`` and class maps for training and for classes never seen."""
+    """Lists ``path,label`` and class maps for training, and for a test on unseen classes."""
     target, classes = make_dirs(folder / "zeroshot"), split_classes()
-    held = max(spec.train // _HELD_OUT, 1) if spec.train > 1 else 0
+    num_val = max(spec.train // _VAL_FRACTION, 1) if spec.train > 1 else 0
     parts = {
-        "train": ("train", range(held, spec.train)),
-        "val": ("train", range(held or 1)),
+        "train": ("train", range(num_val, spec.train)),
+        "val": ("train", range(num_val or 1)),
         "test": ("test", range(spec.test)),
     }
     for name, (split, clips) in parts.items():

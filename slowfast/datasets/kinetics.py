@@ -1,4 +1,4 @@
-"""Kinetics and every other set in its list form."""
+"""Kinetics, and every other data set with lists in the same format."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Reading lists: every published format becomes a list of :class:`Item`.
+"""Reading of lists: every published format becomes a list of :class:`Item`.
 
-A line that cannot be understood is an error naming file and line; nothing is guessed silently.
+A line that cannot be parsed is an error that names file and line.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ logger = get_logger(__name__)
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv")
 _SEPARATORS = (" ", ",", "\t", ";")
-_SHOWN = 5  # problems of one list that are shown
+_MAX_REPORTED = 5  # problems per list
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One video: ``path`` of a file or frame folder, ``label``, ``num_frames`` (0: unknown)."""
+    """One video: ``path`` of a file or frame folder, ``label``, ``num_frames`` (0: unknown), and
+    the ``line`` of the list (0: unknown)."""
 
     path: str
     label: int
@@ -37,7 +38,8 @@ class Item:
 
 @dataclass(frozen=True)
 class ItemList:
-    """The items of a split, the file they come from, and class names in label order if known."""
+    """The items of a split, the file or folder they come from, and the class names in label order
+    (empty if unknown)."""
 
     items: list[Item]
     source: str
@@ -45,13 +47,14 @@ class ItemList:
 
     @property
     def fingerprint(self) -> str:
-        """Count and hash of paths' ends and labels: the same for equal copies of a set."""
+        """Number of videos and a hash of file names and labels: equal for equal copies of a set."""
         rows = (f"{os.path.basename(i.path)} {i.label}\n" for i in self.items)
         return f"{len(self.items)} videos, {short_hash(*rows)}"
 
 
 def read_lines(path: str | Path, key: str, remedy: str = "") -> list[tuple[int, str]]:
-    """Numbered, stripped, non-empty lines of a file; UserError naming ``key`` if absent."""
+    """(line number, stripped line) of the non-empty lines; UserError naming ``key`` if the file
+    does not exist or is empty."""
     try:
         with path_manager.open(str(path), encoding="utf-8") as file:
             lines = [(number, line.strip()) for number, line in enumerate(file, 1)]
@@ -61,16 +64,16 @@ def read_lines(path: str | Path, key: str, remedy: str = "") -> list[tuple[int, 
         raise UserError(f"{path} is not a text file", "lists are UTF-8 text", key) from None
     lines = [(number, line) for number, line in lines if line]
     if not lines:
-        raise UserError(f"{path} is empty", "a list needs a line a video", key)
+        raise UserError(f"{path} is empty", "a list needs one line per video", key)
     return lines
 
 
 def raise_line_problems(path: str | Path, problems: list[Problem]) -> None:
     """UserError with the first few problems of a list, if there are any."""
     if problems:
-        more = len(problems) - _SHOWN
+        more = len(problems) - _MAX_REPORTED
         tail = [Problem(f"and {more} more lines of {path}")] if more > 0 else []
-        raise UserError(problems[:_SHOWN] + tail)
+        raise UserError(problems[:_MAX_REPORTED] + tail)
 
 
 # -- "path [frames] label" lists ----------------------------------------------------------------
@@ -93,7 +96,7 @@ def _parses(lines: Sequence[tuple[int, str]], separator: str) -> bool:
 
 
 def find_separator(lines: Sequence[tuple[int, str]], configured: str, path: str) -> str:
-    """The configured separator if the first lines parse with it, else one that works."""
+    """The configured separator if the first lines can be parsed with it, else one that works."""
     head = lines[:20]
     candidates = [configured] + [s for s in _SEPARATORS if s != configured]
     for separator in candidates:
@@ -111,15 +114,15 @@ def find_separator(lines: Sequence[tuple[int, str]], configured: str, path: str)
 
 
 def read_path_list(path: str | Path, separator: str, prefix: str, key: str) -> list[Item]:
-    """``path label`` or ``path frames label`` lines; paths may hold the separator."""
+    """Items of ``path label`` or ``path frames label`` lines; paths may contain the separator."""
     lines = read_lines(path, key)
     separator = find_separator(lines, separator, str(path))
     rows = [(number, _split(line, separator)) for number, line in lines]
     if len(rows) > 1 and not _is_int(rows[0][1][-1]) and _is_int(rows[1][1][-1]):
-        logger.info("%s: the first line is taken for a header", path)
+        logger.info("%s: the first line is treated as a header", path)
         rows = rows[1:]
-    # Three columns only if all lines have a number in the middle: a path may end in a number.
-    counted = all(len(row) == 3 and _is_int(row[1]) for _, row in rows)
+    # Three columns only if all lines have a number in the middle: a path may end with a number.
+    has_counts = all(len(row) == 3 and _is_int(row[1]) for _, row in rows)
     items, problems = [], []
     for number, row in rows:
         if len(row) < 2 or not _is_int(row[-1]):
@@ -132,15 +135,15 @@ def read_path_list(path: str | Path, separator: str, prefix: str, key: str) -> l
                 )
             )
             continue
-        name = row[0] if counted or len(row) == 2 else separator.join(row[:-1])
-        frames = int(row[1]) if counted else 0
+        name = row[0] if has_counts or len(row) == 2 else separator.join(row[:-1])
+        frames = int(row[1]) if has_counts else 0
         items.append(Item(os.path.join(prefix, name), int(row[-1]), frames, number))
     raise_line_problems(path, problems)
     return items
 
 
 def format_path_list(items: Sequence[Item], counted: bool) -> str:
-    """Items as the lines that :func:`read_path_list` reads, ``counted`` with frame numbers."""
+    """Items as lines for :func:`read_path_list`; ``counted``: with numbers of frames."""
     return "".join(
         f"{_quoted(item.path)} {item.num_frames} {item.label}\n"
         if counted
@@ -150,41 +153,41 @@ def format_path_list(items: Sequence[Item], counted: bool) -> str:
 
 
 def _quoted(path: str) -> str:
-    # Plain paths may hold spaces; only what would end in a number of frames needs quotes.
+    # Plain paths may contain spaces; quotes are needed if the last word looks like a frame count.
     return f'"{path}"' if path.rsplit(" ", 1)[-1].isdigit() or path.startswith('"') else path
 
 
 def read_named_lists(files: Sequence[str], prefix: str = "") -> dict[str, ItemList]:
-    """Lists of the Kinetics form by the stems of their files (numbered if those are equal)."""
-    found: dict[str, ItemList] = {}
+    """Lists in Kinetics format by the stems of their files (numbered if those are equal)."""
+    by_name: dict[str, ItemList] = {}
     for file in files:
         stem = name = Path(file).stem
-        while name in found:
-            name = f"{stem}_{len(found)}"
-        found[name] = ItemList(read_path_list(file, " ", prefix, "LIST"), str(file))
-    return found
+        while name in by_name:
+            name = f"{stem}_{len(by_name)}"
+        by_name[name] = ItemList(read_path_list(file, " ", prefix, "LIST"), str(file))
+    return by_name
 
 
-# -- class per folder ----------------------------------------------------------------------------
+# -- one folder per class ------------------------------------------------------------------------
 
 
 def find_videos(root: str | Path, key: str) -> list[str]:
-    """Video files below a folder, as sorted paths relative to it; UserError without any."""
+    """Video files below a folder, as sorted paths relative to it; UserError if there are none."""
     root = Path(root)
     if not root.is_dir():
         raise UserError(f"there is no folder {root}", f"check {key}", key)
-    found = sorted(
+    videos = sorted(
         str(path.relative_to(root))
         for path in root.rglob("*")
         if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
     )
-    if not found:
+    if not videos:
         raise UserError(f"{root} holds no videos ({' '.join(VIDEO_SUFFIXES)})", "", key)
-    return found
+    return videos
 
 
 def stems_of(names: Sequence[str]) -> dict[str, str]:
-    """File -> its path without the suffix; with it where two files would be one."""
+    """File -> its path without the suffix; with the suffix where two files would coincide."""
     stems = Counter(str(Path(name).with_suffix("")) for name in names)
     plain = {name: str(Path(name).with_suffix("")) for name in names}
     return {name: stem if stems[stem] == 1 else name for name, stem in plain.items()}
@@ -194,7 +197,7 @@ def read_class_folders(root: str | Path, key: str) -> tuple[list[Item], list[str
     """``root/<class>/<video>``: items and class names; classes in alphabetical order."""
     root = Path(root)
     if not root.is_dir():
-        raise UserError(f"there is no folder {root}", "it should hold one folder a class", key)
+        raise UserError(f"there is no folder {root}", "it should hold one folder per class", key)
     classes = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
     items = []
     for label, name in enumerate(classes):
@@ -240,14 +243,14 @@ def read_hmdb51(folder: Path, split: str, number: int, prefix: str) -> tuple[lis
             "DATA.PATH_TO_DATA_DIR",
         )
     names = [file.name[: -len(suffix)] for file in files]
-    wanted = "1" if split == "train" else "2"
+    split_code = "1" if split == "train" else "2"
     items, problems = [], []
     for label, (name, file) in enumerate(zip(names, files)):
         for line_number, line in read_lines(file, "DATA.PATH_TO_DATA_DIR"):
             video, _, use = line.rpartition(" ")
             if use not in ("0", "1", "2") or not video:
                 problems.append(Problem(f"not 'name 0|1|2': {line!r}", "", f"{file}:{line_number}"))
-            elif use == wanted:
+            elif use == split_code:
                 path = os.path.join(prefix, name, video.strip())
                 items.append(Item(path, label, 0, line_number))
     raise_line_problems(folder, problems)
@@ -255,7 +258,7 @@ def read_hmdb51(folder: Path, split: str, number: int, prefix: str) -> tuple[lis
 
 
 def read_json(path: Path, key: str) -> object:
-    """A JSON file; UserError naming ``key`` if absent or malformed."""
+    """Content of a JSON file; UserError naming ``key`` if it does not exist or is malformed."""
     try:
         with path_manager.open(str(path), encoding="utf-8") as file:
             return json.load(file)
@@ -268,7 +271,7 @@ def read_json(path: Path, key: str) -> object:
 def read_ssv2(folder: Path, split: str, _: int, prefix: str) -> tuple[list[Item], list[str]]:
     """Something-Something v2 json lists; frame folders ``prefix/id`` or videos ``prefix/id.webm``.
 
-    PySlowFast's ``train.csv``/``val.csv``, a line a frame, give frame counts if present.
+    PySlowFast's ``train.csv`` and ``val.csv`` (one line per frame) give frame counts if present.
     """
     key = "DATA.PATH_TO_DATA_DIR"
     labels = read_json(folder / "something-something-v2-labels.json", key)
@@ -308,7 +311,7 @@ def _folder_or_video(stem: str) -> str:
 
 
 def read_categories(folder: Path) -> list[str]:
-    """Class names of TRN's lists, ``category.txt``; none without that file."""
+    """Class names of TRN's lists, from ``category.txt``; empty without that file."""
     file = folder / "category.txt"
     if not file.is_file():
         return []

@@ -1,4 +1,4 @@
-"""From a folder of videos, or from official annotations, to lists, class names and a YAML file."""
+"""Making lists, class names and a YAML file from a folder of videos or official annotations."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from slowfast.utils.files import make_dirs, write_text_atomic
 from slowfast.utils.seeding import sample_rng
 from slowfast.video.backends.frames import FrameFolder
 
-# Sets of motions: mirrored ones may be of another class, and frames come from the whole video.
+# Sets of motions: a mirrored clip may belong to another class, and frames cover the whole video.
 _MOTIONS = {"ssv2", "jester"}
 
 
 @dataclass
-class MadeLists:
-    """``splits``: the items of each split; ``missing``: what the annotations name and is absent."""
+class SplitLists:
+    """``splits``: the items of each split; ``missing``: videos of the annotations that do not
+    exist."""
 
     kind: str
     splits: dict[str, list[Item]]
@@ -32,24 +33,27 @@ class MadeLists:
     missing: list[str] = field(default_factory=list)
 
 
-# -- a folder a class ----------------------------------------------------------------------------
+# -- one folder per class ------------------------------------------------------------------------
 
 
-def from_folder(root: str | Path, val: float = 0.1, test: float = 0.1, seed: int = 0) -> MadeLists:
-    """``root/<class>/<video>``, divided at random class by class; or ``root/train/<class>/…``.
+def from_folder(root: str | Path, val: float = 0.1, test: float = 0.1, seed: int = 0) -> SplitLists:
+    """Lists of ``root/<class>/<video>``, divided at random class by class; or of
+    ``root/train/<class>/<video>`` (and ``val``, ``test``), as they are.
 
-    At least one video a class stays for training; UserError if a class has fewer than are needed.
+    ``val`` and ``test`` are shares of each class. UserError if a class has too few videos to leave
+    at least one for training.
     """
     root = Path(root)
     parts = [name for name in ("train", "val", "test") if (root / name).is_dir()]
     if "train" in parts:
         read = {name: lists.read_class_folders(root / name, "FOLDER") for name in parts}
         names = read["train"][1]
-        for part, (_, found) in read.items():
-            if found != names:
-                odd = sorted(set(found) ^ set(names))
+        for part, (_, part_names) in read.items():
+            if part_names != names:
+                differing = sorted(set(part_names) ^ set(names))
                 raise UserError(
-                    f"{root / part} and {root / 'train'} have other classes: {', '.join(odd[:5])}",
+                    f"{root / part} and {root / 'train'} have different classes: "
+                    f"{', '.join(differing[:5])}",
                     "give both the same folders",
                     "FOLDER",
                 )
@@ -57,9 +61,9 @@ def from_folder(root: str | Path, val: float = 0.1, test: float = 0.1, seed: int
         other = "test" if "test" in splits else "val"
         for name in ("val", "test"):
             splits.setdefault(name, splits.get(other, []))
-        return MadeLists("folder", splits, names)
+        return SplitLists("folder", splits, names)
     items, names = lists.read_class_folders(root, "FOLDER")
-    return MadeLists("folder", _divide(items, names, {"val": val, "test": test}, seed), names)
+    return SplitLists("folder", _divide(items, names, {"val": val, "test": test}, seed), names)
 
 
 def _divide(
@@ -67,24 +71,25 @@ def _divide(
 ) -> dict[str, list[Item]]:
     splits: dict[str, list[Item]] = {"train": [], "val": [], "test": []}
     for label, name in enumerate(names):
-        own = [item for item in items if item.label == label]
-        order = sample_rng(seed, 0, label, "split").permutation(len(own))
+        of_class = [item for item in items if item.label == label]
+        total = len(of_class)
+        order = sample_rng(seed, 0, label, "split").permutation(total)
         counts = {
-            part: max(round(share * len(own)), 1) if share else 0 for part, share in shares.items()
+            part: max(round(share * total), 1) if share else 0 for part, share in shares.items()
         }
-        if sum(counts.values()) >= len(own):
+        if sum(counts.values()) >= total:
             raise UserError(
-                f"class {name!r} has {len(own)} videos, too few for "
+                f"class {name!r} has {total} videos, too few for "
                 f"{' and '.join(f'{count} of {part}' for part, count in counts.items())}",
                 "add videos, or set --val 0 or --test 0",
                 name,
             )
         start = 0
         for part in ("val", "test"):
-            splits[part] += [own[i] for i in sorted(order[start : start + counts[part]])]
+            splits[part] += [of_class[i] for i in sorted(order[start : start + counts[part]])]
             start += counts[part]
-        splits["train"] += [own[i] for i in sorted(order[start:])]
-    # Without a part of its own, validation and test see the other's videos.
+        splits["train"] += [of_class[i] for i in sorted(order[start:])]
+    # If only one of validation and test has videos, both use them.
     splits["val"] = splits["val"] or splits["test"]
     splits["test"] = splits["test"] or splits["val"]
     return splits
@@ -93,38 +98,40 @@ def _divide(
 # -- official annotations ------------------------------------------------------------------------
 
 
-def from_kinetics(annotations: Iterable[str | Path], videos: str | Path) -> MadeLists:
-    """Official csv files (``label,youtube_id,time_start,time_end,split``) and a tree of videos.
+def from_kinetics(annotations: Iterable[str | Path], videos: str | Path) -> SplitLists:
+    """Lists from official csv files (``label,youtube_id,time_start,time_end,split``) and a tree of
+    videos.
 
-    A video is ``<id>_<start>_<end>.*`` with six digits, or ``<id>.*``, in any folder.
+    The files of a video are ``<id>_<start>_<end>.*`` with six digits, or ``<id>.*``, in any folder
+    of the tree.
     """
     stems = _index(videos)
     rows = [row for file in annotations for row in _read_kinetics(Path(file))]
     names = sorted({row["label"] for row in rows})
     labels = {name: number for number, name in enumerate(names)}
-    made = MadeLists("kinetics", {"train": [], "val": [], "test": []}, names)
+    result = SplitLists("kinetics", {"train": [], "val": [], "test": []}, names)
     for row in rows:
         part = {"validate": "val", "validation": "val"}.get(row["split"], row["split"])
         start, end = (int(float(row[key] or 0)) for key in ("time_start", "time_end"))
-        wanted = [f"{row['youtube_id']}_{start:06d}_{end:06d}", row["youtube_id"]]
-        path = next((stems[stem] for stem in wanted if stem in stems), "")
-        if path and part in made.splits:
-            made.splits[part].append(Item(path, labels[row["label"]]))
+        names_of_video = [f"{row['youtube_id']}_{start:06d}_{end:06d}", row["youtube_id"]]
+        path = next((stems[stem] for stem in names_of_video if stem in stems), "")
+        if path and part in result.splits:
+            result.splits[part].append(Item(path, labels[row["label"]]))
         elif not path:
-            made.missing.append(f"{part} {wanted[0]}")
-    made.splits["test"] = made.splits["test"] or made.splits["val"]
-    return made
+            result.missing.append(f"{part} {names_of_video[0]}")
+    result.splits["test"] = result.splits["test"] or result.splits["val"]
+    return result
 
 
 def _read_kinetics(file: Path) -> list[dict[str, str]]:
     lines = [line for _, line in lists.read_lines(file, "--annotations")]
     reader = csv.DictReader(lines)
-    needed = {"label", "youtube_id", "time_start", "time_end", "split"}
-    absent = needed - set(reader.fieldnames or ())
-    if absent:
+    columns = {"label", "youtube_id", "time_start", "time_end", "split"}
+    missing = columns - set(reader.fieldnames or ())
+    if missing:
         raise UserError(
             Problem(
-                f"has no column {', '.join(sorted(absent))}",
+                f"has no column {', '.join(sorted(missing))}",
                 "give the official csv files with labels (train, val; the test set's if published)",
                 str(file),
             )
@@ -133,7 +140,7 @@ def _read_kinetics(file: Path) -> list[dict[str, str]]:
 
 
 def _index(videos: str | Path) -> dict[str, str]:
-    """Video files below a folder by stem."""
+    """Stem -> path of the video files below a folder."""
     return {
         Path(name).stem: str(Path(videos, name)) for name in lists.find_videos(videos, "--videos")
     }
@@ -153,27 +160,28 @@ def from_official(
     videos: str | Path,
     number: int = 1,
     template: str = "{:05d}.jpg",
-) -> MadeLists:
-    """UCF101, HMDB51, Jester and SSv2 from their official files; frames of folders are counted."""
+) -> SplitLists:
+    """Lists of UCF101, HMDB51, Jester and SSv2 from their official files, with numbers of frames
+    for frame folders."""
     folder = Path(annotations)
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}", "it holds the annotations", "--annotations")
-    made = MadeLists(kind, {}, [])
+    result = SplitLists(kind, {}, [])
     for part in ("train", "val"):
-        items, made.class_names = _READERS[kind](folder, part, number, str(videos))
-        made.splits[part] = []
+        items, result.class_names = _READERS[kind](folder, part, number, str(videos))
+        result.splits[part] = []
         for item in items:
             present = _present(item, template)
             if present:
-                made.splits[part].append(present)
+                result.splits[part].append(present)
             else:
-                made.missing.append(f"{part} {item.path}")
-    made.splits["test"] = made.splits["val"]
-    return made
+                result.missing.append(f"{part} {item.path}")
+    result.splits["test"] = result.splits["val"]
+    return result
 
 
 def _present(item: Item, template: str) -> Item | None:
-    """The item if its video is there, with the number of images of a frame folder."""
+    """The item if its video exists, with the number of images of a frame folder; else None."""
     if os.path.isfile(item.path):
         return Item(item.path, item.label)
     try:
@@ -185,64 +193,69 @@ def _present(item: Item, template: str) -> Item | None:
 def rewrite_for_frames(
     source: str | Path, target: str | Path, folders: dict[str, str], frames: dict[str, int]
 ) -> None:
-    """A list of videos -> a list of their folders of frames; ``folders`` and ``frames`` by video.
+    """Write a list of videos as a list of their frame folders.
 
-    Videos without frames are left out. UserError for a path that is none of the videos.
+    ``folders`` and ``frames`` give the folder and the number of images per video; videos without
+    frames are left out. UserError if a path of the list is not one of the videos.
     """
     items = lists.read_path_list(source, " ", "", "--lists")
     unknown = [item.path for item in items if item.path not in folders]
     if unknown:
         raise UserError(
-            f"{source} names {unknown[0]!r}, no video of the folder ({len(unknown)} such lines)",
-            "paths begin in the folder of videos",
+            f"{source} names {unknown[0]!r}, which is not a video of the folder "
+            f"({len(unknown)} such lines)",
+            "paths are relative to the folder of videos",
             "--lists",
         )
-    made = [Item(folders[i.path], i.label, frames[i.path]) for i in items if i.path in frames]
-    write_text_atomic(target, lists.format_path_list(made, counted=True))
+    rewritten = [Item(folders[i.path], i.label, frames[i.path]) for i in items if i.path in frames]
+    write_text_atomic(target, lists.format_path_list(rewritten, counted=True))
 
 
 # -- writing -------------------------------------------------------------------------------------
 
 
-def write_lists(made: MadeLists, folder: str | Path, base: str | Path = "") -> Path:
-    """``train.csv val.csv test.csv classes.txt config.yaml`` (and ``missing.txt``).
+def write_lists(split_lists: SplitLists, folder: str | Path, base: str | Path = "") -> Path:
+    """Write ``train.csv val.csv test.csv classes.txt config.yaml`` (and ``missing.txt``).
 
-    Gives the YAML file, which trains on the lists with the network and recipe of ``base``.
+    Returns the path of the YAML file, which trains on the lists with the network and recipe of the
+    configuration ``base``. UserError if there are no training videos.
     """
     folder = make_dirs(folder)
-    if not made.splits.get("train"):
+    if not split_lists.splits.get("train"):
         raise UserError(
-            f"none of the training videos is there ({len(made.missing)} are missing, e.g. "
-            f"{made.missing[0] if made.missing else 'none'})",
+            f"none of the training videos exists ({len(split_lists.missing)} are missing, e.g. "
+            f"{split_lists.missing[0] if split_lists.missing else 'none'})",
             "check the folder of the videos",
             "--videos",
         )
-    counted = all(item.num_frames for items in made.splits.values() for item in items)
-    for part, items in made.splits.items():
+    counted = all(item.num_frames for items in split_lists.splits.values() for item in items)
+    for part, items in split_lists.splits.items():
         write_text_atomic(folder / f"{part}.csv", lists.format_path_list(items, counted))
-    write_text_atomic(folder / DEFAULT_NAME, "".join(f"{name}\n" for name in made.class_names))
+    write_text_atomic(
+        folder / DEFAULT_NAME, "".join(f"{name}\n" for name in split_lists.class_names)
+    )
     missing = folder / "missing.txt"
     missing.unlink(missing_ok=True)
-    if made.missing:
-        write_text_atomic(missing, "".join(f"{line}\n" for line in made.missing))
+    if split_lists.missing:
+        write_text_atomic(missing, "".join(f"{line}\n" for line in split_lists.missing))
     config = folder / "config.yaml"
-    write_text_atomic(config, _yaml(made, folder, base))
+    write_text_atomic(config, _yaml(split_lists, folder, base))
     return config
 
 
-def _yaml(made: MadeLists, folder: Path, base: str | Path) -> str:
+def _yaml(split_lists: SplitLists, folder: Path, base: str | Path) -> str:
     data = {
         "PATH_TO_DATA_DIR": str(folder),
         "PATH_PREFIX": "",
-        "RANDOM_FLIP": made.kind not in _MOTIONS,
+        "RANDOM_FLIP": split_lists.kind not in _MOTIONS,
     }
-    if made.kind in _MOTIONS:
+    if split_lists.kind in _MOTIONS:
         data["SAMPLING"] = "segment"
     tree = {
         "TRAIN": {"DATASET": "kinetics"},
         "TEST": {"DATASET": "kinetics"},
         "DATA": data,
-        "MODEL": {"NUM_CLASSES": len(made.class_names)},
+        "MODEL": {"NUM_CLASSES": len(split_lists.class_names)},
     }
     if base:
         tree = {"_BASE_": os.path.relpath(base, folder)} | tree

@@ -1,4 +1,4 @@
-"""Classes whose mirror image is another class: labels of clips that RANDOM_FLIP mirrors."""
+"""Labels of horizontally flipped clips, for classes whose mirror image is another class."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SIDES = (("left", "right"), ("clockwise", "counterclockwise"), ("clockwise", "a
 
 
 def mirrored_name(name: str) -> str:
-    """The name with left and right, clockwise and counterclockwise in each other's place."""
+    """The name with left and right, clockwise and counterclockwise swapped."""
     swaps = {one: other for pair in _SIDES for one, other in (pair, pair[::-1])}
     swaps["clockwise"] = "anticlockwise" if "anticlockwise" in name.lower() else "counterclockwise"
 
@@ -33,18 +33,19 @@ def mirrored_name(name: str) -> str:
 def mirrored_labels(cfg: CfgNode, names: Sequence[str]) -> dict[int, int | None]:
     """Label -> label of the mirrored clip (None: there is no such class), where it differs.
 
-    Without DATA.MIRROR_CLASSES nothing changes, with a warning where names speak of sides.
+    Without DATA.MIRROR_CLASSES no label changes; a warning says so if names contain left and right.
+    UserError if the classes have no names, or the file of pairs is malformed.
     """
-    how = cfg.DATA.MIRROR_CLASSES
-    if not cfg.DATA.RANDOM_FLIP or (not how and not names):
+    rule = cfg.DATA.MIRROR_CLASSES
+    if not cfg.DATA.RANDOM_FLIP or (not rule and not names):
         return {}
     if not names:
         raise UserError("the classes have no names", "see DATA.CLASS_NAMES_PATH", _KEY)
     by_name = _by_name(names)
-    if how == "names":
+    if rule == "names":
         return by_name
-    if how:
-        return _from_file(how, names)
+    if rule:
+        return _from_file(rule, names)
     pairs = [(a, b) for a, b in by_name.items() if b is not None]
     if pairs:
         one, other = (names[label] for label in pairs[0])
@@ -73,21 +74,21 @@ def _from_file(path: str, names: Sequence[str]) -> dict[int, int | None]:
     )
     if wrong:
         raise UserError(
-            f"{path} is no list of pairs of class names",
-            'such as [["Swiping Left", "Swiping Right"]], names as in the class names',
+            f"{path} is not a list of pairs of class names",
+            'such as [["Swiping Left", "Swiping Right"]], spelt like the class names',
             _KEY,
         )
-    found: dict[int, int | None] = {}
+    swapped: dict[int, int | None] = {}
     for one, other in pairs:
-        found |= {labels[one]: labels[other], labels[other]: labels[one]}
-    return found
+        swapped |= {labels[one]: labels[other], labels[other]: labels[one]}
+    return swapped
 
 
 @register_rule
-def _one_copy(cfg: CfgNode) -> Iterable[Problem]:
+def _single_sample(cfg: CfgNode) -> Iterable[Problem]:
     if cfg.DATA.RANDOM_FLIP and cfg.DATA.MIRROR_CLASSES and cfg.AUG.NUM_SAMPLE > 1:
         yield Problem(
-            "copies of a clip share its label",
+            "the augmented copies of a clip share one label, but each is flipped at random",
             "set AUG.NUM_SAMPLE 1, or DATA.RANDOM_FLIP False",
             _KEY,
         )

@@ -1,4 +1,4 @@
-"""``moving_shapes``: the embedded data set, real H.264 files made from a seed."""
+"""``moving_shapes``: the embedded data set, H.264 files that are generated from a seed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _VERSION = 1
 
 @DATASET_REGISTRY.register("moving_shapes")
 class MovingShapes(ListDataset):
-    """Kinetics lists whose paths begin in the data folder itself."""
+    """Lists in Kinetics format, with paths relative to the data folder itself."""
 
     @classmethod
     def read_list(cls, cfg: CfgNode, split: str) -> ItemList:
@@ -54,7 +54,7 @@ class MovingShapes(ListDataset):
 
 @dataclass(frozen=True)
 class ShapesSpec:
-    """What to generate; ``classes`` is even, the counts are clips of each class."""
+    """What to generate; ``classes`` is even, the counts are clips per class."""
 
     classes: int = 16
     train: int = 40
@@ -65,7 +65,7 @@ class ShapesSpec:
     def __post_init__(self) -> None:
         if self.classes not in range(2, len(CLASSES) + 1, 2):
             raise UserError(
-                f"{self.classes} classes wanted", "an even number, 2 to 16", "--classes"
+                f"cannot make {self.classes} classes", "give an even number, 2 to 16", "--classes"
             )
 
     @property
@@ -84,9 +84,9 @@ def is_complete(folder: str | Path, spec: ShapesSpec) -> bool:
 def generate(
     folder: str | Path, spec: ShapesSpec, workers: int | None = None, progress: bool = True
 ) -> bool:
-    """Write videos, lists and class names; False if they were there already.
+    """Write videos, lists and class names; False if the set exists already.
 
-    The marker file comes last, so an interrupted generation is done again.
+    A marker file is written last, so that an interrupted generation starts again.
     """
     folder = make_dirs(folder)
     if is_complete(folder, spec):
@@ -115,7 +115,7 @@ def write_clips(
     workers: int | None,
     progress: bool,
 ) -> None:
-    """``write`` every job in ``workers`` processes (all cores)."""
+    """Call ``write`` for every job, in ``workers`` processes (None: one per core)."""
     pause = 0.1 if sys.stderr.isatty() else 5.0  # a bar on a terminal, a few lines in a log
     with ProcessPoolExecutor(workers or cpu_count(), initializer=_init_worker) as pool:
         done = pool.map(write, jobs, chunksize=8)
@@ -129,7 +129,7 @@ def _init_worker() -> None:
 
 
 def _write_pair(job: tuple[str, list[str], int, tuple[int, int, int]]) -> None:
-    """One clip forwards as class ``pair``, the same frames backwards as ``pair + 1``."""
+    """Write one clip as class ``pair``, and the same frames in reverse order as ``pair + 1``."""
     folder, names, pair, (seed, split, number) = job
     rng = sample_rng(seed, split, number, f"shapes {CLASSES[pair]}")
     clip = render_clip(CLASSES[pair], rng)

@@ -1,4 +1,4 @@
-"""Sets read from their official files (UCF101, HMDB51, Jester, SSv2) and class folders."""
+"""Data sets that are read from their official files (UCF101, HMDB51, Jester, SSv2), and folders."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ Reader = Callable[[Path, str, int, str], tuple[list[Item], list[str]]]
 
 
 class OfficialSplits(VideoDataset):
-    """A set read by ``reader(folder, split, split number, prefix)``; its test part validates."""
+    """A set read by ``reader(folder, split, split number, prefix)``; validation uses the test
+    part."""
 
     reader: ClassVar[Reader]
 
@@ -23,11 +24,11 @@ class OfficialSplits(VideoDataset):
     def read_list(cls, cfg: CfgNode, split: str) -> ItemList:
         data = cfg.DATA
         folder = Path(data.PATH_TO_DATA_DIR)
-        listed = folder / f"{'train' if split == 'train' else 'val'}_videofolder.txt"
-        if listed.is_file():  # what TRN's process_dataset.py made of the official files
+        trn_list = folder / f"{'train' if split == 'train' else 'val'}_videofolder.txt"
+        if trn_list.is_file():  # output of TRN's process_dataset.py
             separator, key = data.PATH_LABEL_SEPARATOR, "DATA.PATH_TO_DATA_DIR"
-            items = lists.read_path_list(listed, separator, data.PATH_PREFIX, key)
-            return ItemList(items, str(listed), lists.read_categories(folder))
+            items = lists.read_path_list(trn_list, separator, data.PATH_PREFIX, key)
+            return ItemList(items, str(trn_list), lists.read_categories(folder))
         read = cls.reader
         items, names = read(folder, split, data.SPLIT_NUMBER, data.PATH_PREFIX)
         return ItemList(items, str(folder), names)
@@ -69,14 +70,13 @@ class Ssv2(OfficialSplits):
 class ClassFolders(VideoDataset):
     """``<PATH_TO_DATA_DIR>/{train,val,test}/<class>/<video>``, or without the split folders.
 
-    ``DATA.PATH_PREFIX`` names the folder where PATH_TO_DATA_DIR does not: there are no lists.
+    There are no lists, so ``DATA.PATH_PREFIX`` may name the folder instead of PATH_TO_DATA_DIR.
     """
 
     @classmethod
     def read_list(cls, cfg: CfgNode, split: str) -> ItemList:
         root = Path(cfg.DATA.PATH_TO_DATA_DIR or cfg.DATA.PATH_PREFIX)
-        wanted = {"train": ["train"], "val": ["val", "test"], "test": ["test", "val"]}[split]
-        present = [root / name for name in wanted if (root / name).is_dir()]
-        folder = present[0] if present else root
-        items, names = lists.read_class_folders(folder, "DATA.PATH_TO_DATA_DIR")
-        return ItemList(items, str(folder), names)
+        names = {"train": ["train"], "val": ["val", "test"], "test": ["test", "val"]}[split]
+        folder = next((root / name for name in names if (root / name).is_dir()), root)
+        items, class_names = lists.read_class_folders(folder, "DATA.PATH_TO_DATA_DIR")
+        return ItemList(items, str(folder), class_names)

@@ -1,4 +1,4 @@
-"""Looking into every video of lists before a training does: what is there, what is broken."""
+"""Opening every video of some lists before training: figures, unreadable videos, duplicates."""
 
 from __future__ import annotations
 
@@ -18,31 +18,34 @@ from slowfast.utils.files import make_dirs, short_hash, write_text_atomic
 from slowfast.utils.parallel import CRASHED, file_stamp, map_files
 from slowfast.video.source import Source, open_source
 
-_HASHED = 1 << 20  # bytes at both ends of a file that tell it from others
+_HASHED = 1 << 20  # bytes at both ends of a file that identify its content
 
 
 def probe_video(path: str, template: str = "{:05d}.jpg", whole: bool = False) -> dict[str, Any]:
-    """Facts about a video file or frame folder, from its first, middle and last frame.
+    """Facts about a video file or frame folder, from its first, middle and last frame (``whole``:
+    from all frames).
 
-    ``whole`` decodes all frames. ``cause`` is empty if the video can be read.
+    ``cause`` (why it cannot be read, empty otherwise), ``frames``, ``fps``, ``width``, ``height``,
+    and ``content``, a hash of the file.
     """
     facts: dict[str, Any] = {"cause": "", "frames": 0, "fps": 0.0, "width": 0, "height": 0}
     try:
         source = open_source(path, template)
         facts |= {"frames": source.num_frames, "fps": round(source.fps, 3)}
         last = source.num_frames - 1
-        wanted = range(last + 1) if whole else sorted({0, last // 2, last})
-        facts["height"], facts["width"] = _decode(source, wanted)
+        indices = range(last + 1) if whole else sorted({0, last // 2, last})
+        facts["height"], facts["width"] = _decode(source, indices)
         facts["content"] = "" if os.path.isdir(path) else _content(path)
     except VideoError as error:
         facts["cause"] = " ".join(error.cause.split())
     return facts
 
 
-def _decode(source: Source, wanted: Sequence[int], at_once: int = 64) -> tuple[int, int]:
+def _decode(source: Source, indices: Sequence[int], chunk: int = 64) -> tuple[int, int]:
+    """Decode frames, ``chunk`` in memory at a time; (height, width) of the last one."""
     shape = (0, 0)
-    for start in range(0, len(wanted), at_once):
-        (frames,) = source.clips([wanted[start : start + at_once]])
+    for start in range(0, len(indices), chunk):
+        (frames,) = source.clips([indices[start : start + chunk]])
         shape = frames[-1].shape[:2]
     return shape
 
@@ -57,7 +60,11 @@ def _content(path: str) -> str:
 
 @dataclass
 class Report:
-    """What a check found; ``summary`` is for people and scripts."""
+    """Result of a check.
+
+    ``facts``: of each video, by path. ``shared``: videos in two lists, by the lists' names;
+    ``twice``: videos that occur twice in one list.
+    """
 
     lists: dict[str, ItemList]
     facts: dict[str, dict[str, Any]]
@@ -75,7 +82,7 @@ class Report:
         return not any(self.bad(name) for name in self.lists) and not self.shared
 
     def summary(self) -> dict[str, Any]:
-        """Figures of each list, and the duplicates between them."""
+        """Figures of each list, and the duplicates, as written to ``summary.json``."""
         figures = {name: self._figures(name) for name in self.lists}
         return {"lists": figures, "shared": self.shared, "twice": self.twice}
 
@@ -99,8 +106,8 @@ class Report:
 def _spread(values: list[float]) -> dict[str, float]:
     if not values:
         return {}
-    middle = statistics.median(values)
-    return {"min": round(min(values), 2), "median": round(middle, 2), "max": round(max(values), 2)}
+    median = statistics.median(values)
+    return {"min": round(min(values), 2), "median": round(median, 2), "max": round(max(values), 2)}
 
 
 def check_lists(
@@ -111,8 +118,11 @@ def check_lists(
     whole: bool = False,
     workers: int | None = None,
 ) -> Report:
-    """Probe all videos of named lists, each once; see :func:`slowfast.utils.parallel.map_files`."""
-    paths = list(dict.fromkeys(item.path for found in lists.values() for item in found.items))
+    """Probe each video of the lists once, in ``workers`` processes.
+
+    ``journal``: file of the results so far, see :func:`slowfast.utils.parallel.map_files`.
+    """
+    paths = list(dict.fromkeys(i.path for item_list in lists.values() for i in item_list.items))
     work = functools.partial(probe_video, template=template, whole=whole)
     depth = "whole" if whole else "ends"
     facts = map_files(
@@ -123,8 +133,8 @@ def check_lists(
         title="checking",
         stamp=lambda path: f"{depth} {file_stamp(path)}",
     )
-    for path, found in facts.items():
-        if found == CRASHED:
+    for path, result in facts.items():
+        if result == CRASHED:
             facts[path] = {"cause": "crashes the decoder", "frames": 0, "fps": 0.0}
     report = Report(lists, facts)
     _find_duplicates(report)
@@ -132,17 +142,17 @@ def check_lists(
 
 
 def _find_duplicates(report: Report) -> None:
-    """The same content, or the same path, in two lists (``shared``) or twice in one."""
-    places: dict[str, list[tuple[str, Item]]] = defaultdict(list)
-    for name, found in report.lists.items():
-        for item in found.items:
+    """Fill ``shared`` and ``twice`` of the report: items with the same content or path."""
+    occurrences: dict[str, list[tuple[str, Item]]] = defaultdict(list)
+    for name, item_list in report.lists.items():
+        for item in item_list.items:
             content = report.facts[item.path].get("content") or os.path.normpath(item.path)
-            places[content].append((name, item))
-    for found in places.values():
-        if len(found) < 2:
+            occurrences[content].append((name, item))
+    for equal_items in occurrences.values():
+        if len(equal_items) < 2:
             continue
-        names = list(dict.fromkeys(name for name, _ in found))
-        texts = [f"{name}:{item.line} {item.path}" for name, item in found]
+        names = list(dict.fromkeys(name for name, _ in equal_items))
+        texts = [f"{name}:{item.line} {item.path}" for name, item in equal_items]
         if len(names) > 1:
             report.shared.setdefault(" and ".join(names), []).append(" = ".join(texts))
         else:
@@ -150,14 +160,14 @@ def _find_duplicates(report: Report) -> None:
 
 
 def write_report(report: Report, folder: str | Path) -> None:
-    """``summary.json``, and for each list ``good_<name>`` and ``bad_<name>.tsv``."""
+    """Write ``summary.json``, and for each list ``good_<name>.csv`` and ``bad_<name>.tsv``."""
     folder = make_dirs(folder)
     write_text_atomic(folder / "summary.json", json.dumps(report.summary(), indent=1) + "\n")
-    for name, found in report.lists.items():
+    for name, item_list in report.lists.items():
         bad = report.bad(name)
-        broken = {item.path for item, _ in bad}
+        bad_paths = {item.path for item, _ in bad}
         rows = [f"{i.line}\t{i.path}\t{cause}" for i, cause in bad]
         write_text_atomic(folder / f"bad_{name}.tsv", "".join(f"{row}\n" for row in rows))
-        good = [i for i in found.items if i.path not in broken]
+        good = [i for i in item_list.items if i.path not in bad_paths]
         counted = all(item.num_frames for item in good)
         write_text_atomic(folder / f"good_{name}.csv", format_path_list(good, counted))

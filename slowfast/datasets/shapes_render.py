@@ -1,8 +1,8 @@
 """Rendering of ``moving_shapes`` clips: one textured shape moves over moving noise.
 
-Member 2 of a pair of classes is member 1 played backwards, frame by frame: whoever ignores the
-order of frames cannot tell them apart. Position, size, angle, colour and speed vary, so that
-even the pair does not show in single frames.
+Classes come in pairs; the second class of a pair is the first one in reverse order of frames, so
+that a network that ignores the order of frames cannot distinguish them. Position, size, angle,
+colour and speed vary, so that single frames do not reveal the pair either.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PAIRS = (
 CLASSES = [name for pair in PAIRS for name in pair]
 
 FRAMES, HEIGHT, WIDTH = 24, 96, 128
-_PATCH = 64  # side of the drawn shape before scaling
+_PATCH = 64  # side of the shape's image before scaling
 _DIRECTIONS = {
     "left": (-1.0, 0.0),
     "up": (0.0, -1.0),
@@ -38,7 +38,7 @@ _DIRECTIONS = {
 
 @dataclass
 class _Pose:
-    """Where the shape is in each frame: arrays of length FRAMES."""
+    """Position, angle (degrees), scale and opacity of the shape: arrays of length FRAMES."""
 
     x: np.ndarray
     y: np.ndarray
@@ -62,7 +62,7 @@ def _texture(
 
 
 def _colour(rng: np.random.Generator, unlike: np.ndarray | None = None) -> np.ndarray:
-    """A muted random colour, or a strong one that stands out from ``unlike``."""
+    """A muted random colour, or with ``unlike`` a strong one of clearly different brightness."""
     if unlike is None:
         return rng.uniform(90, 165, size=3)
     while True:
@@ -101,7 +101,7 @@ def _constant(value: float) -> np.ndarray:
 
 
 def _still(rng: np.random.Generator, size: float) -> _Pose:
-    """A shape at rest at a random place."""
+    """A shape at rest at a random position."""
     margin = 0.3 * _PATCH * size
     return _Pose(
         _constant(rng.uniform(margin, WIDTH - margin)),
@@ -114,7 +114,7 @@ def _still(rng: np.random.Generator, size: float) -> _Pose:
 
 
 def _motion(name: str, rng: np.random.Generator) -> _Pose:
-    """The motion of class ``name`` (the first member of a pair)."""
+    """The motion of class ``name`` (the first class of a pair)."""
     pose = _still(rng, rng.uniform(0.75, 1.05))
     curve = np.linspace(0, 1, FRAMES, dtype=np.float32) ** rng.uniform(0.7, 1.4)
     if name in _DIRECTIONS:
@@ -171,13 +171,13 @@ def _paste(frame: np.ndarray, texture: np.ndarray, mask: np.ndarray, pose: _Pose
 
 DIRECTIONS = {"left": (-1.0, 0.0), "right": (1.0, 0.0), "up": (0.0, -1.0), "down": (0.0, 1.0)}
 PATHS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    # Share of the way -> offset across it, -1..1.
+    # Fraction of the distance -> offset perpendicular to it, -1..1.
     "straight": lambda s: np.zeros_like(s),
     "arc": lambda s: np.sin(np.pi * s),
     "zigzag": lambda s: 2 / np.pi * np.arcsin(np.sin(5 * np.pi * s)),
 }
 SPEEDS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    # Share of the time -> share of the way.
+    # Fraction of the time -> fraction of the distance.
     "steady": lambda u: u,
     "accelerating": lambda u: u**2.2,
     "braking": lambda u: 1 - (1 - u) ** 2.2,
@@ -185,7 +185,7 @@ SPEEDS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def _composed(direction: str, path: str, speed: str, rng: np.random.Generator) -> _Pose:
-    """A shape that moves ``direction`` along ``path`` with a profile of ``speed``."""
+    """A shape that moves in ``direction`` along ``path`` with the speed profile ``speed``."""
     pose = _still(rng, rng.uniform(0.45, 0.65))
     share = SPEEDS[speed](np.linspace(0, 1, FRAMES, dtype=np.float32))
     along = np.array(DIRECTIONS[direction]) * rng.uniform(0.6, 0.75)
@@ -210,12 +210,12 @@ def render_composition(
 
 
 def render_clip(name: str, rng: np.random.Generator) -> np.ndarray:
-    """A clip of class ``name``, the first member of a pair: uint8 ``24 96 128 3``."""
+    """A clip of class ``name``, the first class of a pair: uint8 ``24 96 128 3``."""
     return _render(lambda: _motion(name, rng), rng)
 
 
 def _render(move: Callable[[], _Pose], rng: np.random.Generator) -> np.ndarray:
-    """One moving shape, and up to two at rest, over a drifting background."""
+    """One moving shape and up to two shapes at rest over a drifting background."""
     margin = 24
     ground = _colour(rng)
     background = _texture(rng, HEIGHT + 2 * margin, WIDTH + 2 * margin, ground, 18.0)

@@ -1,4 +1,5 @@
-"""Lists by template: Something-Something (``sth``) and videos (``hmdb``) of UniFormer and STFM."""
+"""Sets of UniFormer and STFM whose list names follow a template: Something-Something (``sth``)
+and video files (``hmdb``)."""
 
 from __future__ import annotations
 
@@ -11,11 +12,11 @@ class TemplateList(ListDataset):
 
     sampling = "segment"
     test_short_side_is_crop = True
-    held_out = "val"
+    evaluation_part = "val"
 
     @classmethod
     def list_name(cls, cfg: CfgNode, split: str) -> str:
-        part = "train" if split == "train" else cls.held_out
+        part = "train" if split == "train" else cls.evaluation_part
         return cfg.DATA.LABEL_PATH_TEMPLATE.format(part)
 
 
@@ -24,7 +25,7 @@ class Something(TemplateList):
     """Frame folders, ``folder frames label`` lists; the published weights expect BGR."""
 
     published_bgr = True
-    held_out = "validation"
+    evaluation_part = "validation"
 
 
 @DATASET_REGISTRY.register("hmdb")

@@ -1,4 +1,7 @@
-"""Checkpoints: tensors, numbers and texts only; written atomically; the newest valid one found."""
+"""Checkpoints: names, atomic writing, pruning, and finding the newest valid one.
+
+A checkpoint contains only tensors, numbers and texts, so that it can be read without running code.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,11 @@ logger = get_logger(__name__)
 
 FOLDER = "checkpoints"
 BEST = "checkpoint_best.pyth"
-_MID_EPOCH_KEPT = 2
+_MAX_MID_EPOCH = 2
 
 
 def checkpoint_folder(output_dir: str | Path) -> Path:
-    """Where a run keeps its checkpoints."""
+    """The folder of a run's checkpoints."""
     return Path(output_dir) / FOLDER
 
 
@@ -34,22 +37,22 @@ def checkpoint_path(output_dir: str | Path, finished_epochs: int, task: str = ""
 
 
 def mid_epoch_path(output_dir: str | Path, epochs: int, iteration: int, task: str = "") -> Path:
-    """``…/checkpoint_epoch_00012_iter_000300.pyth``: 12 epochs and 300 iterations are done."""
+    """``…/checkpoint_epoch_00012_iter_000300.pyth``: after 12 epochs and 300 iterations."""
     path = checkpoint_path(output_dir, epochs, task)
     return path.with_name(f"{path.stem}_iter_{iteration:06d}{path.suffix}")
 
 
 def sorted_checkpoints(names: list[str], task: str = "") -> list[str]:
-    """Names of checkpoints of ``task`` among ``names``, the newest first."""
+    """The checkpoints of ``task`` among the file names ``names``, newest first."""
     prefix = re.escape(f"{task}_") if task else ""
     pattern = re.compile(rf"{prefix}checkpoint_epoch_(\d+)(?:_iter_(\d+))?\.pyth")
-    found = [(match, name) for name in names if (match := pattern.fullmatch(name))]
-    found.sort(key=lambda pair: (int(pair[0][1]), int(pair[0][2] or 0)), reverse=True)
-    return [name for _, name in found]
+    matches = [(match, name) for name in names if (match := pattern.fullmatch(name))]
+    matches.sort(key=lambda pair: (int(pair[0][1]), int(pair[0][2] or 0)), reverse=True)
+    return [name for _, name in matches]
 
 
 def run_checkpoints(output_dir: str | Path, task: str = "") -> list[Path]:
-    """Checkpoints of a run, after epochs and inside them, the newest first."""
+    """All epoch and mid-epoch checkpoints of a run, newest first."""
     folder = checkpoint_folder(output_dir)
     names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
     return [folder / name for name in sorted_checkpoints(names, task)]
@@ -60,7 +63,7 @@ def _is_mid_epoch(path: Path) -> bool:
 
 
 class _Output:
-    """A file that remembers why it could not be written; torch does not say."""
+    """A file that records the error of a failed write, which ``torch.save`` hides."""
 
     def __init__(self, file: BinaryIO):
         self._file = file
@@ -86,7 +89,7 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
             output = _Output(file)
             try:
                 torch.save(content, output)
-            except RuntimeError as error:  # what torch makes of a full disk
+            except RuntimeError as error:  # torch raises it for a full disk
                 if output.error is None:
                     raise
                 raise output.error from error
@@ -99,17 +102,17 @@ def prune_checkpoints(output_dir: str | Path, keep: int, task: str = "") -> None
 
     Keeps the two newest mid-epoch checkpoints and drops them once the epoch checkpoint exists.
     """
-    found = run_checkpoints(output_dir, task)
-    epochs = [path for path in found if not _is_mid_epoch(path)]
-    mid_epoch = [path for path in found if _is_mid_epoch(path)]
-    newest = found.index(epochs[0]) if epochs else len(found)
-    old = [path for path in mid_epoch if found.index(path) > newest] + mid_epoch[_MID_EPOCH_KEPT:]
+    paths = run_checkpoints(output_dir, task)
+    epochs = [path for path in paths if not _is_mid_epoch(path)]
+    mid_epoch = [path for path in paths if _is_mid_epoch(path)]
+    newest = paths.index(epochs[0]) if epochs else len(paths)
+    old = [path for path in mid_epoch if paths.index(path) > newest] + mid_epoch[_MAX_MID_EPOCH:]
     for path in {*old, *(epochs[keep:] if keep > 0 else ())}:
         path.unlink()
 
 
 def remove_unfinished(output_dir: str | Path) -> None:
-    """Remove what a killed process has left half written."""
+    """Remove incomplete files of a killed process."""
     for path in checkpoint_folder(output_dir).glob(".*.pyth.*.tmp"):
         path.unlink(missing_ok=True)
 
@@ -127,7 +130,7 @@ def _readable(paths: list[Path]) -> Iterator[Checkpoint]:
             logger.warning("skipping a damaged checkpoint: %s", error.problems[0].message)
             continue
         if "model_state" not in checkpoint.content:
-            logger.warning("skipping %s: it holds no model_state", path)
+            logger.warning("skipping %s: it contains no model_state", path)
             continue
         yield checkpoint
 

@@ -1,4 +1,4 @@
-"""Failures that people meet, told in their words: dead workers, no memory, a full disk."""
+"""Clear messages for common failures: dead loader workers, no memory, a full disk."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
 def explain_failure(error: RuntimeError | OSError) -> RunFailure | None:
-    """The failure behind an error of torch or the system; None if it is not a known one."""
+    """The known failure that caused an error of PyTorch or the system, or None."""
     if isinstance(error, OSError):
         return _disk(error)
     return _memory(error) or _worker(error) or lost_process(error)
@@ -23,31 +23,31 @@ def _disk(error: OSError) -> RunFailure | None:
         return None
     return RunFailure(
         f"cannot write {error.filename or 'to OUTPUT_DIR'}: {error.strerror}",
-        "free space; the same command goes on from the last checkpoint",
+        "free some space; the same command then resumes from the last checkpoint",
         "OUTPUT_DIR",
     )
 
 
 def _worker(error: RuntimeError) -> RunFailure | None:
     text = str(error)
-    found = re.search(r"DataLoader worker \(pid\(?s?\)? ([\d, ]+)\) (.*)", text, re.S)
-    if found is None:
+    match = re.search(r"DataLoader worker \(pid\(?s?\)? ([\d, ]+)\) (.*)", text, re.S)
+    if match is None:
         return None
-    pids, how = found[1].strip(), found[2].strip().splitlines()[0].rstrip(". ")
+    pids, reason = match[1].strip(), match[2].strip().splitlines()[0].rstrip(". ")
     if "bus error" in text.lower():
         remedy = "shared memory ran out: enlarge /dev/shm or lower DATA_LOADER.NUM_WORKERS"
     else:
         remedy = (
             "usually memory ran out (see the system's log): lower DATA_LOADER.NUM_WORKERS or "
-            "DATA_LOADER.PREFETCH_FACTOR; a file that crashes the decoder is found by "
-            "tools/check_data.py; the same command goes on from the last checkpoint"
+            "DATA_LOADER.PREFETCH_FACTOR; tools/check_data.py finds files that crash the decoder; "
+            "the same command resumes from the last checkpoint"
         )
-    return RunFailure(f"loader worker {pids} died: {how}", remedy, "DATA_LOADER.NUM_WORKERS")
+    return RunFailure(f"loader worker {pids} died: {reason}", remedy, "DATA_LOADER.NUM_WORKERS")
 
 
 def _memory(error: RuntimeError) -> RunFailure | None:
     text = str(error)
-    on_device = type(error).__name__ == "OutOfMemoryError"  # its place differs between releases
+    on_device = type(error).__name__ == "OutOfMemoryError"  # its module differs between releases
     if not on_device and "can't allocate memory" not in text:
         return None
     return RunFailure(

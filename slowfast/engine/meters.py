@@ -1,4 +1,4 @@
-"""Figures of an epoch: medians over the last steps for a line, means over clips at the end."""
+"""Meters of an epoch: medians over the last steps for iteration lines, means for the epoch line."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from slowfast.utils.runtime import ram_usage_gb
 
 
 class WindowedMeter:
-    """Median over the last ``period`` values, mean over all values by their sizes."""
+    """Median of the last ``window`` values; mean of all values, weighted by their sizes."""
 
-    def __init__(self, period: int):
-        self._recent: deque[float] = deque(maxlen=period)
+    def __init__(self, window: int):
+        self._recent: deque[float] = deque(maxlen=window)
         self._sum = self._size = 0.0
 
     @property
     def state(self) -> dict[str, Any]:
-        """Everything collected so far, for a checkpoint."""
+        """All values so far, for a checkpoint."""
         return {"recent": list(self._recent), "sum": self._sum, "size": self._size}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a :attr:`state`."""
+        """Continue from a :attr:`state`."""
         self._recent.extend(state["recent"])
         self._sum, self._size = state["sum"], state["size"]
 
@@ -42,13 +42,13 @@ class WindowedMeter:
 
 
 class EpochMeter:
-    """Collects the figures of one epoch and words them as PySlowFast's statistics lines.
+    """Collects the figures of one epoch and formats them as PySlowFast's statistics lines.
 
-    ``kind`` is train or val.
+    ``kind`` is train or val; ``log_period``: steps between two iteration lines.
     """
 
-    def __init__(self, kind: str, epoch: int, max_epoch: int, steps: int, period: int):
-        self.kind, self.steps, self.period = kind, steps, period
+    def __init__(self, kind: str, epoch: int, max_epoch: int, steps: int, log_period: int):
+        self.kind, self.steps, self.log_period = kind, steps, log_period
         self._epoch = f"{epoch + 1}/{max_epoch}"
         self._epochs_left = max_epoch - epoch - 1
         self._meters: dict[str, WindowedMeter] = {}
@@ -56,25 +56,25 @@ class EpochMeter:
         self.size = 0
 
     def add(self, size: int, averaged: dict[str, float], last: dict[str, float] | None = None):
-        """Figures of a step of ``size`` clips; those in ``last`` are shown as they are."""
+        """Add the figures of a step of ``size`` clips; those in ``last`` are not averaged."""
         self.size += size
         self._last = last or {}
         for name, value in averaged.items():
-            self._meters.setdefault(name, WindowedMeter(self.period)).add(value, size)
+            self._meters.setdefault(name, WindowedMeter(self.log_period)).add(value, size)
 
     @property
     def state(self) -> dict[str, Any]:
-        """Everything collected so far, for a checkpoint."""
+        """All values so far, for a checkpoint."""
         meters = {name: meter.state for name, meter in self._meters.items()}
         return {"size": self.size, "last": dict(self._last), "meters": meters}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a :attr:`state`, if it is not empty."""
+        """Continue from a :attr:`state`, if it is not empty."""
         if not state:
             return
         self.size, self._last = state["size"], dict(state["last"])
         for name, saved in state["meters"].items():
-            self._meters.setdefault(name, WindowedMeter(self.period)).restore(saved)
+            self._meters.setdefault(name, WindowedMeter(self.log_period)).restore(saved)
 
     def medians(self) -> dict[str, float]:
         return {name: meter.median for name, meter in self._meters.items()}
@@ -84,10 +84,10 @@ class EpochMeter:
 
     def is_due(self, step: int) -> bool:
         """Whether an iteration line follows 0-based ``step``."""
-        return (step + 1) % self.period == 0
+        return (step + 1) % self.log_period == 0
 
     def step_stats(self, step: int, seconds: float, memory_gb: float, **extra: Any) -> dict:
-        """The iteration line after 0-based ``step``."""
+        """The iteration line after 0-based ``step``; ``seconds`` per step."""
         left = self.steps - step - 1
         if self.kind == "train":
             left += self._epochs_left * self.steps

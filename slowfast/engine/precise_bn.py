@@ -1,8 +1,8 @@
-"""Precise batch-norm statistics: the population's, over many training batches.
+"""Precise batch-norm statistics: population statistics over many training batches.
 
 "Rethinking Batch in BatchNorm", arXiv 2105.07576, section 3 and appendix. fvcore has the same for
-one process and a known number of batches; here unreadable batches may be missing, and the
-statistics are those of all processes.
+one process and a known number of batches; here batches may be missing because they are unreadable,
+and the statistics are those of all processes.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from slowfast.utils.distributed import gather_objects, sum_numbers
 
 
 class _Population:
-    """Sums of one layer over its inputs: values, their mean and mean square."""
+    """Sums of one layer over all batches: number of elements, means and mean squares."""
 
     def __init__(self, layer: _BatchNorm):
         self.layer, self.momentum = layer, layer.momentum
         self.count, self._size = 0, 0
         zeros = torch.zeros_like(layer.running_mean, dtype=torch.float64)
         self.mean_sum, self.square_sum = zeros, zeros.clone()
-        layer.momentum = 1.0  # running statistics become those of the last batch
+        layer.momentum = 1.0  # running statistics are then those of the last batch
         self._hook = layer.register_forward_pre_hook(self._note_size)
 
     def _note_size(self, _: nn.Module, inputs: tuple[torch.Tensor]) -> None:
@@ -35,20 +35,24 @@ class _Population:
 
     @property
     def size(self) -> int:
-        """Elements a channel of the last batch in this process; 0 if the layer was not used."""
+        """Elements per channel of the last batch in this process; 0 if the layer was not used."""
         return self._size
 
-    def add_batch(self, size_everywhere: int) -> None:
-        """Take the statistics of the last batch; synchronised ones are those of all processes."""
+    def add_batch(self, global_size: int) -> None:
+        """Add the statistics of the last batch.
+
+        ``global_size``: its elements per channel in all processes, to which the statistics of
+        synchronised layers refer.
+        """
         size, self._size = self._size, 0
         if size == 0:
             return
         if isinstance(self.layer, (nn.SyncBatchNorm, CpuSyncBatchNorm)):
-            size = size_everywhere
+            size = global_size
         mean, variance = self.layer.running_mean.double(), self.layer.running_var.double()
         self.count += size
         self.mean_sum += size * mean
-        # running_var is unbiased; the population's is not
+        # running_var is the unbiased estimate; the population variance is not.
         self.square_sum += (size - 1) * variance + size * mean.square()
 
     def close(self) -> None:
@@ -59,10 +63,10 @@ class _Population:
 def update_statistics(
     model: nn.Module, forward: Callable[[nn.Module, Any], Any], inputs: Iterable[Any], count: int
 ) -> None:
-    """Replace running statistics by those over ``count`` of ``inputs`` (or all there are), each of
-    which goes through ``forward(model, inputs)``.
+    """Replace the running statistics by those over the first ``count`` of ``inputs`` (all if there
+    are fewer), each passed to ``forward(model, batch)``.
 
-    All processes must give equally many batches.
+    All processes must have the same number of batches.
     """
     model.train()
     layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
@@ -71,10 +75,10 @@ def update_statistics(
     populations = [_Population(layer) for layer in layers]
     try:
         with torch.no_grad():
-            for one in itertools.islice(inputs, count):
-                forward(model, one)
-                everywhere = sum_numbers([population.size for population in populations])
-                for population, size in zip(populations, everywhere):
+            for batch in itertools.islice(inputs, count):
+                forward(model, batch)
+                global_sizes = sum_numbers([population.size for population in populations])
+                for population, size in zip(populations, global_sizes):
                     population.add_batch(int(size))
     finally:
         for population in populations:

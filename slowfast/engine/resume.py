@@ -1,4 +1,4 @@
-"""Is this still the same run? What has changed since its checkpoint was written."""
+"""Comparison of a run with its checkpoint: may it be resumed with this configuration?"""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ logger = get_logger(__name__)
 def check_resumable(
     cfg: CfgNode, fingerprint: RunFingerprint, content: dict[str, Any], path: object
 ) -> None:
-    """Report what has changed; UserError if it changes the result and is not allowed."""
+    """Log what has changed since the checkpoint ``content`` was written.
+
+    UserError if it changes the result, unless TRAIN.ALLOW_CHANGED_RESUME is set.
+    """
     if "rng_state" not in content or "inside_epoch" not in content:
         raise UserError(
-            f"{path} was not written by this framework: it holds weights, not a stopped run",
+            f"{path} was not written by this framework: it contains weights, but no state of a run",
             "name it as TRAIN.CHECKPOINT_FILE_PATH and use another OUTPUT_DIR",
             "TRAIN.AUTO_RESUME",
         )
@@ -31,35 +34,35 @@ def check_resumable(
     for key, (old, new) in changes.items():
         if key in harmless:
             logger.info("resuming with another %s: %r was %r", key, new, old)
-    serious = [
+    problems = [
         Problem(f"is {new!r}, was {old!r} in {path}", "", key)
         for key, (old, new) in changes.items()
         if key not in harmless
     ]
     if fingerprint.world != content["world"]:
         text = f"{fingerprint.world} processes, the run had {content['world']}"
-        serious.append(Problem(text, "", "number of processes"))
+        problems.append(Problem(text, "", "number of processes"))
     if fingerprint.data != content["data"]:
-        text = f"{fingerprint.data} now, {content['data']} when the run began"
-        serious.append(Problem(text, "", "training list"))
-    if not serious:
+        text = f"{fingerprint.data} now, {content['data']} when the run started"
+        problems.append(Problem(text, "", "training list"))
+    if not problems:
         return
     if cfg.TRAIN.ALLOW_CHANGED_RESUME:
-        for problem in serious:
+        for problem in problems:
             logger.warning("resuming although the result changes: %s", problem)
         return
     remedy = (
-        "put the old values back, choose another OUTPUT_DIR, or set TRAIN.ALLOW_CHANGED_RESUME True"
+        "restore the old values, choose another OUTPUT_DIR, or set TRAIN.ALLOW_CHANGED_RESUME True"
     )
-    first, *rest = serious
+    first, *rest = problems
     raise UserError([Problem(first.message, remedy, first.key), *rest])
 
 
 def changed_keys(cfg: CfgNode, saved: str) -> dict[str, tuple[Any, Any]]:
     """Keys whose value differs from that of the saved YAML text: (old, new).
 
-    Renamed keys are compared under today's names. Keys that only one of them knows belong to
-    different versions of the program.
+    Renamed keys are compared under their present names. Keys that occur in only one of the two are
+    ignored: they belong to another version of the framework.
     """
     flat = _flat(yaml.safe_load(saved) or {})
     old = {current_name(key): value for key, value in flat.items()}
@@ -82,7 +85,7 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    # YAML reads 1e-6 as a text and gives tuples back as lists.
+    # YAML reads 1e-6 as text and returns tuples as lists.
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
     try:

@@ -1,7 +1,7 @@
-"""Resizing and cropping uint8 clips, and the boxes used for it.
+"""Resizing and cropping of uint8 clips, and the boxes for it.
 
-A clip is a sequence of frames ``H W 3`` (a list, or an array ``T H W 3``): large frames are
-handed on as they were decoded, and copied only once, into the small result.
+A clip is a sequence of frames ``H W 3`` (a list, or an array ``T H W 3``). Decoded frames are
+passed on by reference and copied only once, into the smaller result.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Box = tuple[int, int, int, int]  # top, left, height, width
 
 
 def short_side_size(height: int, width: int, size: int) -> tuple[int, int]:
-    """(height, width) with the short side at ``size``, the long side rounded down."""
+    """(height, width) with the short side equal to ``size``, the long side rounded down."""
     if min(height, width) == size:
         return height, width
     if width < height:
@@ -37,7 +37,7 @@ def resize(clip: Clip, height: int, width: int, antialias: bool = False) -> Clip
     if frame_size(clip) == (height, width):
         return clip
     if antialias:
-        # As T 3 H W in channels-last memory: torch has a fast uint8 kernel for exactly that.
+        # PyTorch has a fast uint8 kernel for T 3 H W in channels-last memory format.
         frames = torch.from_numpy(np.ascontiguousarray(clip)).permute(0, 3, 1, 2)
         resized = F.interpolate(
             frames, size=(height, width), mode="bilinear", align_corners=False, antialias=True
@@ -52,13 +52,13 @@ def resize(clip: Clip, height: int, width: int, antialias: bool = False) -> Clip
 def resize_short_side(
     clip: Clip, size: int, antialias: bool = False, keep_aspect: bool = True
 ) -> Clip:
-    """Resize so that the short side (without ``keep_aspect``: both) has ``size`` pixels."""
+    """Resize so that the short side (both sides without ``keep_aspect``) has ``size`` pixels."""
     target = short_side_size(*frame_size(clip), size) if keep_aspect else (size, size)
     return resize(clip, *target, antialias)
 
 
 def crop(clip: Clip, box: Box) -> Clip:
-    """The part of a clip inside ``box`` (views, nothing is copied)."""
+    """The part of a clip inside ``box``, as views of the frames."""
     top, left, height, width = box
     if isinstance(clip, np.ndarray):
         return clip[:, top : top + height, left : left + width]
@@ -66,7 +66,7 @@ def crop(clip: Clip, box: Box) -> Clip:
 
 
 def uniform_crop_box(height: int, width: int, size: int, which: int) -> Box:
-    """Crop 0 (left or top), 1 (centre) or 2 (right or bottom) along the longer side."""
+    """Crop ``which`` along the longer side: 0 left or top, 1 centre, 2 right or bottom."""
     top = math.ceil((height - size) / 2)
     left = math.ceil((width - size) / 2)
     if height > width:
@@ -77,12 +77,12 @@ def uniform_crop_box(height: int, width: int, size: int, which: int) -> Box:
 
 
 def centre_crop_box(height: int, width: int, size: int) -> Box:
-    """The central crop of image libraries: offsets rounded, half to even (STAF, TRX)."""
+    """The centre crop of torchvision: offsets rounded, half to even (STAF, TRX)."""
     return round((height - size) / 2), round((width - size) / 2), size, size
 
 
 def random_crop_box(height: int, width: int, size: int, rng: np.random.Generator) -> Box:
-    """A square anywhere in the frame."""
+    """A square of side ``size`` at a uniformly random position."""
     top = int(rng.integers(0, height - size, endpoint=True))
     left = int(rng.integers(0, width - size, endpoint=True))
     return top, left, size, size
@@ -99,9 +99,10 @@ def random_short_side(scales: list[int], inverse_uniform: bool, rng: np.random.G
 def random_resized_box(
     height: int, width: int, scale: list[float], ratio: list[float], rng: np.random.Generator
 ) -> Box:
-    """A box of area ``U(scale)`` of the frame and aspect ``exp U(log ratio)`` (Inception).
+    """Random resized crop (Inception; torchvision's ``RandomResizedCrop``).
 
-    After ten boxes that do not fit: the largest central one within ``ratio``.
+    Area: ``U(scale)`` of the frame; aspect ratio: ``exp U(log ratio)``. After ten boxes that do not
+    fit, the largest central one whose aspect ratio lies within ``ratio``.
     """
     for _ in range(10):
         area = rng.uniform(*scale) * height * width
@@ -117,20 +118,21 @@ def random_resized_box(
 def multi_scale_box(
     height: int, width: int, size: int, scales: list[float], rng: np.random.Generator
 ) -> Box:
-    """A box whose sides are ``scales`` of the short side, at most one scale apart, at one of 13
-    places (TSN, arXiv 1507.02159); sides within two pixels of ``size`` become ``size``."""
+    """Multi-scale crop (TSN, arXiv 1507.02159): one of 13 positions, sides that are ``scales`` of
+    the short side, at most one scale apart; sides within two pixels of ``size`` become ``size``."""
     sides = [int(min(height, width) * scale) for scale in scales]
     sides = [size if abs(side - size) < 3 else side for side in sides]
     pairs = [(h, w) for i, h in enumerate(sides) for j, w in enumerate(sides) if abs(i - j) <= 1]
     h, w = pairs[int(rng.integers(len(pairs)))]
     h, w = min(h, height), min(w, width)
-    down, right = (height - h) // 4, (width - w) // 4  # a quarter of the way
-    top, left = _PLACES[int(rng.integers(len(_PLACES)))]
-    return top * down, left * right, h, w
+    quarter_down, quarter_right = (height - h) // 4, (width - w) // 4
+    down, right = _CROP_POSITIONS[int(rng.integers(len(_CROP_POSITIONS)))]
+    return down * quarter_down, right * quarter_right, h, w
 
 
-# Corners, centre, middles of the sides and of the quarters, in quarters of the way.
-_PLACES = (
+# (down, right) in quarters of the largest offset: corners, centre, middles of the sides and of the
+# quarters.
+_CROP_POSITIONS = (
     (0, 0),
     (0, 4),
     (4, 0),
@@ -159,6 +161,6 @@ def central_box(height: int, width: int, ratio: list[float]) -> Box:
 
 
 def moving_boxes(first: Box, last: Box, frames: int) -> list[Box]:
-    """Boxes moving linearly from ``first`` to ``last``, one a frame, truncated to pixels."""
+    """One box per frame, moving linearly from ``first`` to ``last``, truncated to pixels."""
     steps = np.linspace(np.array(first, float), np.array(last, float), frames)
     return [tuple(int(v) for v in box) for box in steps]

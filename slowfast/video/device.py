@@ -1,4 +1,4 @@
-"""The last step of the data path, on the device: uint8 batch -> normalised floats."""
+"""Normalisation on the device: uint8 batch -> float32 input of the network."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from slowfast.video.erasing import erase
 
 @dataclass(frozen=True)
 class InputFormat:
-    """What published weights were trained on: mean and deviation of red, green and blue on the
-    scale 0..1, and whether the channels come as BGR."""
+    """Input format of published weights: mean and standard deviation of red, green and blue on the
+    scale 0..1, and whether the channels are in the order BGR."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -22,7 +22,7 @@ class InputFormat:
 
 @dataclass(frozen=True)
 class Normalizer:
-    """``(x / 255 - mean) / std`` by channel, then the channel order, then erasing."""
+    """``(x / 255 - mean) / std`` per channel, then the channel order, then random erasing."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -32,22 +32,25 @@ class Normalizer:
     def __call__(
         self, video: torch.Tensor, device: torch.device, boxes: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """uint8 RGB ``B 3 T H W`` -> float32 ``B 3 T H W`` on ``device``."""
+        """uint8 RGB ``B 3 T H W`` -> float32 ``B 3 T H W`` on ``device``.
+
+        ``boxes``: regions to erase, ``B count 5`` as :meth:`RandomErasing.draw` returns them.
+        """
         video = video.to(device, non_blocking=True).float()
         shape = (1, 3, 1, 1, 1)
         mean = torch.tensor(self.mean, device=device).view(shape)
         std = torch.tensor(self.std, device=device).view(shape)
         video = video.sub_(mean * 255).div_(std * 255)
         if self.bgr:
-            # Reversed after normalisation, as the reference does: the mean of channel i
-            # belongs to the channel that was read as i.
+            # Reversed after normalisation, as in the published code: the mean of channel i is
+            # that of the i-th channel of the RGB frame.
             video = video.flip(1)
         if boxes is not None:
             erase(video, boxes, self.erase_mode)
         return video
 
     def picture(self, video: torch.Tensor) -> torch.Tensor:
-        """Back from the network's input ``B 3 T H W`` to uint8 RGB ``B T H W 3``, for people."""
+        """The inverse, for pictures: network input ``B 3 T H W`` -> uint8 RGB ``B T H W 3``."""
         shape = (1, 3, 1, 1, 1)
         video = video.detach().cpu().float()
         video = video.flip(1) if self.bgr else video
@@ -56,18 +59,21 @@ class Normalizer:
 
 
 def build_normalizer(
-    cfg: CfgNode, reads_bgr: bool, expected: InputFormat | None = None
+    cfg: CfgNode, published_bgr: bool, expected: InputFormat | None = None
 ) -> Normalizer:
-    """``reads_bgr``: the reference's loader of this data set gives BGR frames; ``expected``: the
-    network asks for its own input, whatever DATA says."""
+    """The normalisation of a data set and a network.
+
+    ``published_bgr``: the published loader of the data set gives BGR frames. ``expected``: the
+    network's own input format, which takes precedence over DATA.
+    """
     if expected is not None:
         return Normalizer(expected.mean, expected.std, expected.bgr, cfg.AUG.RE_MODE)
     return Normalizer(
-        tuple(cfg.DATA.MEAN), tuple(cfg.DATA.STD), input_is_bgr(cfg, reads_bgr), cfg.AUG.RE_MODE
+        tuple(cfg.DATA.MEAN), tuple(cfg.DATA.STD), input_is_bgr(cfg, published_bgr), cfg.AUG.RE_MODE
     )
 
 
-def input_is_bgr(cfg: CfgNode, reads_bgr: bool) -> bool:
-    """Whether the network is given BGR: INPUT_FORMAT, and REVERSE_INPUT_CHANNEL on top."""
-    chosen = {"auto": reads_bgr, "RGB": False, "BGR": True}[cfg.DATA.INPUT_FORMAT]
-    return chosen != cfg.DATA.REVERSE_INPUT_CHANNEL
+def input_is_bgr(cfg: CfgNode, published_bgr: bool) -> bool:
+    """Whether the network's input is BGR: DATA.INPUT_FORMAT, reversed by REVERSE_INPUT_CHANNEL."""
+    is_bgr = {"auto": published_bgr, "RGB": False, "BGR": True}[cfg.DATA.INPUT_FORMAT]
+    return is_bgr != cfg.DATA.REVERSE_INPUT_CHANNEL

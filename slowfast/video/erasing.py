@@ -1,7 +1,7 @@
-"""Random erasing in cube mode: the same box in all frames, fresh noise in each of them.
+"""Random erasing (arXiv 1708.04896) in cube mode: the same box in all frames, new noise in each.
 
-The boxes are drawn with the sample (in the worker); the filling happens on the device after
-normalisation, because noise N(0, 1) of normalised values does not fit into uint8.
+The boxes are drawn with the sample (in the worker) and filled on the device after normalisation,
+because noise N(0, 1) on the scale of normalised values does not fit into uint8.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _LOG_ASPECT = (math.log(0.3), math.log(1 / 0.3))
 
 @dataclass(frozen=True)
 class RandomErasing:
-    """Boxes for one clip with probability ``prob``; up to ``count`` of them."""
+    """With probability ``prob``, one to ``count`` boxes per clip."""
 
     prob: float
     mode: str = "pixel"
@@ -47,7 +47,10 @@ class RandomErasing:
 
 
 def erase(video: torch.Tensor, boxes: torch.Tensor, mode: str) -> None:
-    """Fill ``boxes`` (``B count 5``) of a normalised batch ``B C T H W`` in place."""
+    """Fill ``boxes`` (``B count 5``) of a normalised batch ``B C T H W`` in place.
+
+    ``mode``: ``const`` zeros, ``rand`` one colour per frame, ``pixel`` noise per pixel.
+    """
     for clip, rows in zip(video, boxes.tolist()):
         for top, left, h, w, seed in rows:
             if h == 0:

@@ -1,4 +1,4 @@
-"""A video as a folder of JPEG images, the form of Jester and Something-Something."""
+"""Conversion of a video to a folder of JPEG images, as Jester and Something-Something have."""
 
 from __future__ import annotations
 
@@ -15,29 +15,30 @@ from slowfast.video import clip_ops
 from slowfast.video.backends.frames import FIRST_FRAME
 from slowfast.video.source import open_video
 
-_AT_ONCE = 256  # frames in memory
+_CHUNK_FRAMES = 256  # frames in memory at a time
 
 
 def extract_frames(
     source: str, folder: str, short_side: int = 0, template: str = "{:05d}.jpg", quality: int = 95
 ) -> dict[str, Any]:
-    """Write the frames of ``source`` as images of ``folder``; gives facts, or a ``cause``.
+    """Write the frames of ``source`` as images in ``folder``.
 
-    The same frames that reading the video gives; ``short_side`` in pixels makes larger ones
-    smaller (0: as they are). The folder is either complete or not there.
+    Returns ``frames`` and ``bytes``, or ``cause`` if the video cannot be read. The frames are those
+    that reading the video gives; larger ones are resized to ``short_side`` pixels (0: unchanged).
+    The folder is either complete or absent. UserError if the disk is full.
     """
     part = f"{folder}.part"
     shutil.rmtree(part, ignore_errors=True)
     try:
         video = open_video(source)
         make_dirs(part)
-        for begin in range(0, video.num_frames, _AT_ONCE):
-            numbers = list(range(begin, min(begin + _AT_ONCE, video.num_frames)))
-            (clip,) = video.clips([numbers])
+        for start in range(0, video.num_frames, _CHUNK_FRAMES):
+            indices = list(range(start, min(start + _CHUNK_FRAMES, video.num_frames)))
+            (clip,) = video.clips([indices])
             if 0 < short_side < min(clip_ops.frame_size(clip)):
                 clip = clip_ops.resize_short_side(clip, short_side, antialias=True)
-            for number, frame in zip(numbers, clip):
-                _write(os.path.join(part, template.format(number + FIRST_FRAME)), frame, quality)
+            for index, frame in zip(indices, clip):
+                _write(os.path.join(part, template.format(index + FIRST_FRAME)), frame, quality)
     except (VideoError, UserError) as error:
         shutil.rmtree(part, ignore_errors=True)
         cause = error.cause if isinstance(error, VideoError) else str(error)

@@ -1,8 +1,9 @@
-"""RandAugment for clips: one draw of operations, magnitudes and signs for all frames.
+"""RandAugment (arXiv 1909.13719) for clips: one draw of operations, magnitudes and signs for all
+frames.
 
-The policy is timm's and PySlowFast's (``rand-m7-n4-mstd0.5-inc1``, arXiv 1909.13719); the
-operations are those of Pillow, computed with OpenCV on uint8 frames. Statistics (histograms,
-means) are of each frame, as if the frames were augmented one by one.
+Policies are written as in timm and PySlowFast (``rand-m7-n4-mstd0.5-inc1``). The operations are
+those of Pillow, computed with OpenCV on uint8 frames. Statistics (histograms, means) are per frame,
+as if the frames were augmented one by one.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ BASIC = [
 ]
 _HAS_INCREASING = {"Posterize", "Solarize", "Color", "Contrast", "Brightness", "Sharpness"}
 INCREASING = [op + "Increasing" if op in _HAS_INCREASING else op for op in BASIC]
-# Weight set 0 of the published policy (then operations are drawn without replacement).
+# Weight set 0 of the published policy; with weights, operations are drawn without replacement.
 _WEIGHTS_0 = {
     "Rotate": 0.3,
     "ShearX": 0.2,
@@ -69,7 +70,7 @@ _WEIGHTS_0 = {
 
 
 def level_argument(op: str, magnitude: float, negate: bool, translate_const: int = 100) -> list:
-    """Arguments of ``op`` at ``magnitude`` (0..10); ``negate`` flips operations with a sign."""
+    """Arguments of ``op`` at ``magnitude`` (0..10); ``negate`` reverses operations with a sign."""
     share = magnitude / _MAX_LEVEL
     sign = -1 if negate else 1
     name, kind = (op[: -len("Increasing")], "inc") if op.endswith("Increasing") else (op, "")
@@ -172,14 +173,14 @@ _SMOOTH = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], dtype=np.float32) / 13
 
 def _sharpness(frame: np.ndarray, factor: float) -> np.ndarray:
     smooth = cv2.filter2D(frame, -1, _SMOOTH)
-    # Pillow leaves the border as it is.
+    # Pillow does not filter the border.
     for edge in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):
         smooth[edge] = frame[edge]
     return cv2.addWeighted(frame, factor, smooth, 1 - factor, 0)
 
 
 def inverse_affine(op: str, argument: float, height: int, width: int) -> np.ndarray:
-    """The map from output to input pixel centres of a geometric operation: ``2 3``."""
+    """The affine map ``2 3`` from output to input pixel indices of a geometric operation."""
     matrix = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
     if op == "ShearX":
         matrix[0, 1] = argument
@@ -194,7 +195,7 @@ def inverse_affine(op: str, argument: float, height: int, width: int) -> np.ndar
         cos, sin = math.cos(angle), math.sin(angle)
         cx, cy = width / 2, height / 2
         matrix[:] = [[cos, sin, cx - cos * cx - sin * cy], [-sin, cos, cy + sin * cx - cos * cy]]
-    # Pillow maps pixel centres (x + 0.5), OpenCV pixel indices.
+    # Pillow maps pixel centres (x + 0.5), OpenCV maps pixel indices.
     matrix[:, 2] += 0.5 * (matrix[:, 0] + matrix[:, 1]) - 0.5
     return matrix
 
@@ -202,7 +203,7 @@ def inverse_affine(op: str, argument: float, height: int, width: int) -> np.ndar
 def apply_op(
     op: str, clip: Clip, args: list, box: Box | None = None, interpolation: str = "bicubic"
 ) -> Clip:
-    """Part ``box`` (default: all) of ``op`` applied to the frames of a clip."""
+    """Apply ``op`` to the frames of a clip; returns the part inside ``box`` (default: all)."""
     name = _plain_name(op)
     box = box or (0, 0, *frame_size(clip))
     if name in _GEOMETRIC:
@@ -215,7 +216,7 @@ def apply_op(
     if name in _FIXED_TABLES:
         table = _FIXED_TABLES[name](*args)
         return [cv2.LUT(frame, table) for frame in part]
-    # The table comes from the whole frame, also where only a part is needed.
+    # The lookup table depends on the whole frame, even if only a part is computed.
     tables = (_FRAME_TABLES[name](frame, *args).reshape(256, 1, -1) for frame in clip)
     return [cv2.LUT(frame, table) for frame, table in zip(part, tables)]
 
@@ -253,7 +254,7 @@ def _grow(box: Box, height: int, width: int) -> Box:
 
 @dataclass(frozen=True)
 class RandAugment:
-    """A policy: ``num_ops`` operations of ``ops``, each applied with probability one half."""
+    """A policy: ``num_ops`` operations drawn from ``ops``, each applied with probability 0.5."""
 
     magnitude: float = 10.0
     num_ops: int = 2
@@ -263,12 +264,12 @@ class RandAugment:
     interpolation: str = "bicubic"
 
     def draw(self, rng: np.random.Generator) -> list[tuple[str, list]]:
-        """Operations with arguments, in order; those left out by chance are not in the list."""
-        chosen = rng.choice(
+        """The operations to apply, in order, as (name, arguments)."""
+        numbers = rng.choice(
             len(self.ops), self.num_ops, replace=self.weights is None, p=self.weights
         )
-        drawn = []
-        for number in chosen:
+        operations = []
+        for number in numbers:
             if rng.random() > _APPLY_PROBABILITY:
                 continue
             magnitude = self.magnitude
@@ -276,39 +277,49 @@ class RandAugment:
                 magnitude = rng.normal(magnitude, self.magnitude_std)
             magnitude = float(np.clip(magnitude, 0, _MAX_LEVEL))
             op = self.ops[number]
-            drawn.append((op, level_argument(op, magnitude, bool(rng.random() > 0.5))))
-        return drawn
+            operations.append((op, level_argument(op, magnitude, bool(rng.random() > 0.5))))
+        return operations
 
     def __call__(self, clip: Clip, rng: np.random.Generator, box: Box | None = None) -> Clip:
-        """Augment a clip and give the part inside ``box`` (default: all of it).
+        """Augment a clip and return the part inside ``box`` (default: all of it).
 
-        The same pixels as augmenting whole frames and cropping, but only those are computed:
-        going back from ``box``, each operation asks for the part of its input that it needs.
+        The result equals augmenting whole frames and cropping, but only the required pixels are
+        computed. Example: Rotate, then Sharpness, then Invert, with ``box`` a 100 x 100 crop.
+        Backwards from ``box``:
+
+        - Invert works per pixel: it has to return, and to read, the 100 x 100 box;
+        - Sharpness reads one more pixel on each side: 102 x 102;
+        - Rotate may read any pixel: the whole frame.
+
+        Forwards, Rotate computes the 102 x 102 region, Sharpness and Invert the 100 x 100 box.
         """
-        drawn = self.draw(rng)
+        operations = self.draw(rng)
         height, width = frame_size(clip)
-        full = (0, 0, height, width)
-        needed = [box or full]
-        for op, _ in reversed(drawn):
-            needed.append(_needed_input(op, needed[-1], height, width))
-        held = full
-        for (op, args), part in zip(drawn, needed[-2::-1]):
-            local = (part[0] - held[0], part[1] - held[1], *part[2:])
-            clip = apply_op(op, clip, args, local, self.interpolation)
-            held = part
-        last = needed[0]
-        return crop(clip, (last[0] - held[0], last[1] - held[1], *last[2:]))
+        outputs = [box or (0, 0, height, width)]  # region that each operation returns, last first
+        for op, _ in reversed(operations):
+            outputs.append(_input_region(op, outputs[-1], height, width))
+        region = (0, 0, height, width)  # part of the frame that ``clip`` covers
+        for (op, args), output in zip(operations, outputs[-2::-1]):
+            clip = apply_op(op, clip, args, _relative(output, region), self.interpolation)
+            region = output
+        return crop(clip, _relative(outputs[0], region))
 
 
-def _needed_input(op: str, part: Box, height: int, width: int) -> Box:
+def _relative(box: Box, region: Box) -> Box:
+    """``box`` in coordinates of ``region``, which contains it."""
+    return box[0] - region[0], box[1] - region[1], *box[2:]
+
+
+def _input_region(op: str, output: Box, height: int, width: int) -> Box:
+    """The part of its input that ``op`` reads to compute ``output``."""
     name = _plain_name(op)
     if name in _GEOMETRIC or name in _FRAME_TABLES:
         return 0, 0, height, width
-    return _grow(part, height, width) if name == "Sharpness" else part
+    return _grow(output, height, width) if name == "Sharpness" else output
 
 
 def parse_randaugment(spec: str, interpolation: str = "bicubic") -> RandAugment:
-    """``rand-m7-n4-mstd0.5-inc1`` -> a policy; UserError for a text that is not one."""
+    """``rand-m7-n4-mstd0.5-inc1`` -> a policy; UserError if ``spec`` is not a policy."""
     head, *parts = spec.split("-")
     if head != "rand":
         raise UserError(
@@ -324,7 +335,7 @@ def parse_randaugment(spec: str, interpolation: str = "bicubic") -> RandAugment:
                 "AUG.AA_TYPE",
             )
         values[match[1]] = match[2]
-    # As published: any inc, even inc0, selects the increasing set.
+    # As published: any value of inc, even 0, selects the increasing set.
     ops = INCREASING if "inc" in values else BASIC
     weights = None
     if "w" in values:

@@ -1,4 +1,4 @@
-"""Writing a video again with a smaller short side: the same frames at the same times, no sound."""
+"""Re-encoding a video with a smaller short side: the same frames at the same times, no audio."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ def target_size(height: int, width: int, short_side: int) -> tuple[int, int]:
 def resize_video(
     source: str, target: str, short_side: int, crf: int = 18, gop: int = 16
 ) -> dict[str, Any]:
-    """Write ``source`` to ``target`` as H.264 MP4; gives facts, or a ``cause`` of failure.
+    """Write ``source`` to ``target`` as H.264 MP4.
 
-    A keyframe every ``gop`` frames makes reading single clips cheap. The target is either
-    complete, with as many frames as the source, or not there.
+    Returns ``cause`` (of a failure, else empty), ``frames``, and the file sizes ``before`` and
+    ``after`` in bytes. A keyframe every ``gop`` frames makes reading single clips cheap. The target
+    is either complete, with as many frames as the source, or absent.
     """
     try:
         frames = open_video(source).num_frames
@@ -50,14 +51,14 @@ def resize_video(
 
 
 def _write(source: str, target: str, short_side: int, crf: int, gop: int) -> None:
-    with av.open(source, metadata_errors="ignore") as given, av.open(target, "w", "mp4") as made:
-        stream = given.streams.video[0]
+    with av.open(source, metadata_errors="ignore") as reader, av.open(target, "w", "mp4") as writer:
+        stream = reader.streams.video[0]
         output = None
-        for frame in given.decode(stream):
+        for frame in reader.decode(stream):
             image = upright(frame.to_ndarray(format="rgb24"), frame.rotation)
             if output is None:
                 height, width = target_size(*image.shape[:2], short_side)
-                output = made.add_stream("libx264", rate=stream.average_rate or 25)
+                output = writer.add_stream("libx264", rate=stream.average_rate or 25)
                 output.height, output.width, output.pix_fmt = height, width, "yuv420p"
                 output.codec_context.time_base = stream.time_base
                 output.gop_size, output.thread_count = gop, 1
@@ -65,7 +66,7 @@ def _write(source: str, target: str, short_side: int, crf: int, gop: int) -> Non
             small = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
             small = small.reformat(width, height, "yuv420p", interpolation="AREA")
             small.pts, small.time_base = frame.pts, stream.time_base
-            made.mux(output.encode(small))
+            writer.mux(output.encode(small))
         if output is None:
             raise VideoError(source, "holds no video frames")
-        made.mux(output.encode())
+        writer.mux(output.encode())

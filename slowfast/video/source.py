@@ -1,4 +1,4 @@
-"""The contract of a source of frames, and the choice of a backend."""
+"""Interface of a source of frames, and choice of the decoding backend."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from slowfast.utils.logging import get_logger
 logger = get_logger(__name__)
 
 # Codecs whose packets and frames correspond one to one, with exact time stamps, and in which
-# a frame that no other refers to can be left out. Others (MPEG-4 part 2 with its packed frames,
-# as in UCF101) are decoded from the start, by PyAV.
+# frames that are not referenced by others can be skipped. Others (MPEG-4 part 2 with its packed
+# frames, as in UCF101) are decoded from the start, by PyAV.
 EXACT_CODECS = {"h264", "hevc", "vp8", "vp9", "av1", "mpeg2video", "mjpeg"}
 
 
@@ -24,41 +24,42 @@ Clip = Sequence[np.ndarray]  # frames ``H W 3``, uint8 RGB; a list or an array `
 
 
 class Source:
-    """An opened video or frame folder.
+    """An open video file or frame folder.
 
-    ``path``, ``num_frames`` (what can be read) and ``fps`` (average rate) are set by backends,
-    which implement :meth:`decode`.
+    Backends set ``path``, ``num_frames`` (number of readable frames) and ``fps`` (average frame
+    rate), and implement :meth:`decode`.
     """
 
     path: str
     num_frames: int
     fps: float
 
-    def decode(self, wanted: list[int]) -> dict[int, np.ndarray]:
-        """Frames ``H W 3`` by index, in one pass; ``wanted`` is sorted and without repeats.
+    def decode(self, indices: list[int]) -> dict[int, np.ndarray]:
+        """Frames ``H W 3`` by index, in one pass; ``indices`` are sorted and distinct.
 
-        Raises VideoError if one of them cannot be decoded.
+        VideoError if one of them cannot be decoded.
         """
         raise NotImplementedError
 
     def clips(self, index_lists: Sequence[Sequence[int]]) -> list[list[np.ndarray]]:
-        """Frames of several index lists from one pass; lists share frames, nothing is copied."""
-        wanted = sorted({int(i) for indices in index_lists for i in indices})
-        if wanted and (wanted[0] < 0 or wanted[-1] >= self.num_frames):
+        """One clip per index list, decoded in one pass; clips share frames, nothing is copied."""
+        distinct = sorted({int(i) for indices in index_lists for i in indices})
+        if distinct and (distinct[0] < 0 or distinct[-1] >= self.num_frames):
             raise VideoError(
-                self.path, f"frames {wanted[0]}..{wanted[-1]} wanted, it has {self.num_frames}"
+                self.path,
+                f"frames {distinct[0]}..{distinct[-1]} requested, it has {self.num_frames}",
             )
-        decoded = self.decode(wanted)
+        decoded = self.decode(distinct)
         return [[decoded[int(i)] for i in indices] for indices in index_lists]
 
     def frames(self, index_lists: Sequence[Sequence[int]]) -> list[np.ndarray]:
-        """The same as one array ``T H W 3`` for each list."""
+        """Like :meth:`clips`, each clip as one array ``T H W 3``."""
         return [np.stack(clip) for clip in self.clips(index_lists)]
 
 
 @functools.cache
 def resolve_backend(name: str) -> str:
-    """The backend to use for ``DATA.DECODING_BACKEND``; falls back to PyAV, saying why once."""
+    """The backend for ``DATA.DECODING_BACKEND``; falls back to PyAV with one warning."""
     if name != "torchcodec":
         return "pyav"
     from slowfast.video.backends import torchcodec
@@ -73,7 +74,7 @@ def resolve_backend(name: str) -> str:
 def open_video(path: str, backend: str = "pyav", threads: bool = False) -> Source:
     """Open a video file; VideoError if it is missing, empty or not a video.
 
-    ``threads`` lets the decoder use several threads.
+    ``threads``: whether the decoder may use several threads.
     """
     try:
         size = os.stat(path).st_size
@@ -86,12 +87,12 @@ def open_video(path: str, backend: str = "pyav", threads: bool = False) -> Sourc
     if backend == "torchcodec":
         from slowfast.video.backends.torchcodec import TorchcodecSource
 
-        # What it cannot open or would decode differently is PyAV's, which also knows best
-        # what is wrong with a file.
+        # PyAV takes what torchcodec cannot open or would decode differently; its error messages
+        # are also the more precise ones.
         with contextlib.suppress(VideoError):
-            opened = TorchcodecSource(path, threads)
-            if opened.is_exact:
-                return opened
+            source = TorchcodecSource(path, threads)
+            if source.is_exact:
+                return source
     from slowfast.video.backends.pyav import PyAVSource
 
     return PyAVSource(path, threads)
@@ -100,7 +101,8 @@ def open_video(path: str, backend: str = "pyav", threads: bool = False) -> Sourc
 def open_source(
     path: str, template: str, num_frames: int = 0, backend: str = "pyav", threads: bool = False
 ) -> Source:
-    """A frame folder (its images by ``template``, counted where ``num_frames`` is 0) or a video."""
+    """Open a frame folder (images named by ``template``, counted if ``num_frames`` is 0) or a
+    video file."""
     if not os.path.isdir(path):
         return open_video(path, backend, threads)
     from slowfast.video.backends.frames import FrameFolder

@@ -19,7 +19,7 @@ def write_mp4(
 ) -> None:
     """Write uint8 RGB ``frames`` (``T H W 3``, even H and W) as H.264, yuv420p.
 
-    One encoder thread: the same frames give the same file on any machine.
+    Encodes with one thread, so that the same frames give the same file on any machine.
     """
     with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=fps)

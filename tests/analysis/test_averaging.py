@@ -78,16 +78,16 @@ def test_missing_epochs_are_named(tmp_path):
     write_run(tmp_path, [1, 2, 5])
     with pytest.raises(UserError, match="no checkpoints of epochs 3, 4"):
         find_epochs(tmp_path, 1, 5, "")
-    with pytest.raises(UserError, match="name it with --original"):
+    with pytest.raises(UserError, match="name them with --original"):
         find_epochs(tmp_path, 0, 2, "")
-    with pytest.raises(UserError, match="no range"):
+    with pytest.raises(UserError, match="not a range"):
         find_epochs(tmp_path, 5, 2, "")
 
 
 def test_other_networks_are_refused(tmp_path):
     write_run(tmp_path, [1])
     write_run(tmp_path, [2], lambda epoch: {"w": torch.zeros(3)})
-    with pytest.raises(UserError, match="of another network: 1 parameters do not fit .e.g. w"):
+    with pytest.raises(UserError, match="to another network: 1 parameters do not fit .e.g. w"):
         average(find_epochs(tmp_path, 1, 2, ""), [0.5, 0.5], tmp_path / "mean.pyth")
     assert not (tmp_path / "mean.pyth").exists()
 

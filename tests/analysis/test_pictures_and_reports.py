@@ -83,7 +83,7 @@ def test_missing_packages_are_named(tmp_path):
         '[project.optional-dependencies]\nextra = ["also-not-there>=2", "pytest>=7,<99"]\n\n[tool]\n'
     )
     findings = {f.name: f for f in environment.examine(tmp_path)}
-    assert "needs >=999" in findings["numpy"].found and findings["numpy"].remedy
+    assert "needs >=999" in findings["numpy"].state and findings["numpy"].remedy
     assert str(findings["surely-not-there"]).startswith("MISSING")
     optional = findings["also-not-there [extra]"]
     assert 'pip install -e ".[extra]"' in optional.remedy and not optional.required

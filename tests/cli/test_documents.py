@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pkgutil
 import re
 import shutil
 import subprocess
@@ -104,13 +105,30 @@ def test_commands_of(document, copy):
 
 
 def test_files_that_documents_name_exist():
-    for document in (*DOCUMENTS, "docs/differences.md"):
+    for document in (*DOCUMENTS, "docs/differences.md", "docs/reliability.md"):
         text = (ROOT / document).read_text()
         for link in re.findall(r"\]\((?!http)([^)#]+)\)", text):
             assert ((ROOT / document).parent / link).exists(), f"{document} -> {link}"
         for name in re.findall(r"`((?:tools|exp|configs|tests|slowfast)/[\w./-]+\.\w+)`", text):
             if "/test" not in name and "/run" not in name:
                 assert (ROOT / name).exists(), f"{document} names {name}"
+
+
+def test_tests_that_guarantees_name_exist():
+    tests = " ".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    names = re.findall(r"`(test_\w+)[`\[]", (ROOT / "docs/reliability.md").read_text())
+    assert len(names) > 10
+    assert not [name for name in names if f"def {name}(" not in tests]
+
+
+def test_python_names_that_replace_those_of_pyslowfast_exist():
+    page = (ROOT / "docs/migration.md").read_text()
+    table = page.split("### Python imports")[1].split("\n## ")[0]
+    replacements = " ".join(row.split(" | ")[1] for row in table.splitlines() if " | " in row)
+    names = set(re.findall(r"`(slowfast\.\w+\.[\w.]+)`", replacements))
+    assert len(names) > 30
+    for name in sorted(names):
+        pkgutil.resolve_name(name)
 
 
 def test_models_and_sets_of_the_documents_are_registered():

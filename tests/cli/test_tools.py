@@ -263,7 +263,9 @@ def test_extract_frames_of_unlisted_videos(shapes, tmp_path):
     done = run_tool(
         "extract_frames.py", tmp_path / "v", tmp_path / "f", "--lists", "list.csv", "--workers", "1"
     )
-    assert done.returncode == 2 and "names 'b.mp4', no video of the folder" in done.stderr
+    assert (
+        done.returncode == 2 and "names 'b.mp4', which is not a video of the folder" in done.stderr
+    )
 
 
 def test_sweep(shapes, tmp_path):

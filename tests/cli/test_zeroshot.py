@@ -252,7 +252,7 @@ def test_table_of_unknown_runs(tmp_path):
     done = run_tool("protocol_table.py", f"UCF101={tmp_path}")
     assert done.returncode == 1 and "holds no result of a test" in done.stderr
     done = run_tool("protocol_table.py", "UCF101")
-    assert done.returncode == 2 and "'UCF101' is no NAME=DIR" in done.stderr
+    assert done.returncode == 2 and "'UCF101' is not NAME=DIR" in done.stderr
 
 
 def test_training_with_two_processes(compositions, tmp_path):

@@ -61,8 +61,8 @@ def test_maps_of_both_directions(content, expected, tmp_path):
     [
         ('{"0": "a", "2": "b"}', "without gaps, 1 is missing"),
         ('{"a": 0, "b": 0}', "without gaps"),
-        ('{"a": "b"}', "is no map of labels and names"),
-        ("3", "is no map of labels and names"),
+        ('{"a": "b"}', "is not a map of labels to names"),
+        ("3", "is not a map of labels to names"),
     ],
 )
 def test_maps_that_are_none(content, expected, tmp_path):

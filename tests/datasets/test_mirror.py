@@ -53,7 +53,7 @@ def test_a_file_of_pairs(tmp_path):
     cfg = flips(RANDOM_FLIP=True, MIRROR_CLASSES=file)
     assert mirrored_labels(cfg, JESTER) == {2: 0, 0: 2}
     file.write_text(json.dumps([["Thumb Up", "Thumb Down"]]))
-    with pytest.raises(UserError, match="no list of pairs of class names"):
+    with pytest.raises(UserError, match="not a list of pairs of class names"):
         mirrored_labels(cfg, JESTER)
 
 
@@ -89,7 +89,7 @@ def test_mirrored_clips_change_their_label(make_cfg):
 
 
 def test_copies_share_a_label():
-    with pytest.raises(UserError, match="copies of a clip share its label"):
+    with pytest.raises(UserError, match="augmented copies of a clip share one label"):
         load_config(
             overrides=words({"NUM_GPUS": 0, "DATA.MIRROR_CLASSES": "names", "AUG.NUM_SAMPLE": 2})
         )

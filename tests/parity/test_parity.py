@@ -58,4 +58,4 @@ def test_missing_path():
     done = run_tool("parity.py", "nowhere")
     assert done.returncode == 2 and "there is no nowhere" in done.stderr
     done = run_tool("parity.py", "README.md")
-    assert done.returncode == 2 and "README.md is no JSON" in done.stderr
+    assert done.returncode == 2 and "README.md is not valid JSON" in done.stderr

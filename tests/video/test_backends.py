@@ -98,7 +98,7 @@ def test_only_needed_frames_are_converted(video, monkeypatch):
 def test_a_seek_that_fails_falls_back(video, monkeypatch):
     reference = all_frames(video)
     opened = PyAVSource(str(video))
-    monkeypatch.setattr(PyAVSource, "_wanted_frames", lambda self, missing: iter(()))
+    monkeypatch.setattr(PyAVSource, "_frames_at", lambda self, missing: iter(()))
     (frames,) = opened.frames([[3, 30]])
     assert np.array_equal(frames[1], reference[30])
 

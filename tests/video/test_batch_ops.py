@@ -77,7 +77,7 @@ def test_normalizer_by_hand():
 
 
 @pytest.mark.parametrize(
-    "form, reverse, reads_bgr, expected",
+    "form, reverse, published_bgr, expected",
     [
         ("auto", False, False, False),
         ("auto", True, False, True),
@@ -87,6 +87,6 @@ def test_normalizer_by_hand():
         ("BGR", False, False, True),
     ],
 )
-def test_channel_order(make_cfg, form, reverse, reads_bgr, expected):
+def test_channel_order(make_cfg, form, reverse, published_bgr, expected):
     cfg = make_cfg({"DATA.INPUT_FORMAT": form, "DATA.REVERSE_INPUT_CHANNEL": reverse})
-    assert input_is_bgr(cfg, reads_bgr) is expected
+    assert input_is_bgr(cfg, published_bgr) is expected

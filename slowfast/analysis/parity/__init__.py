@@ -1,7 +1,7 @@
-"""Parity: do our networks and tables give the published numbers?
+"""Parity: comparison of networks and functions with the published implementations.
 
-A case is a json file: a network with expected outputs (``manifest``), or a table of arguments
-and results (``table``). :func:`run_file` tells them apart by their content.
+A case is a JSON file: a network with expected outputs (``manifest``), or a table of arguments and
+results (``table``). :func:`run_file` runs either.
 """
 
 from slowfast.analysis.parity.cases import CaseResult, find_cases, run_file

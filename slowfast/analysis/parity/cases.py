@@ -1,4 +1,4 @@
-"""Running a parity file, whatever it holds."""
+"""Finding and running parity cases."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from slowfast.analysis.parity.tables import TABLES, run_table
 from slowfast.utils.errors import UserError
 
 GRADIENT_TOLERANCE = 1e-2
-ROUNDING = 1e-6  # of gradients that cancel, such as that of a bias before batch normalisation
+# Absolute tolerance for gradients that are zero but for rounding, such as that of a bias before
+# batch normalisation.
+ROUNDING = 1e-6
 _NO_FUNCTION = "no function for this table"
 _REQUIRED = {
     "logits",
@@ -38,7 +40,7 @@ _REQUIRED = {
 
 @dataclass(frozen=True)
 class CaseResult:
-    """Outcome of one case: ``required`` ones count, others inform."""
+    """Outcome of one case; a case that is not ``required`` does not fail the run."""
 
     name: str
     passed: bool
@@ -53,9 +55,8 @@ class CaseResult:
 
 
 def find_cases(paths: Iterable[str | Path]) -> Iterator[Path]:
-    """The json files under ``paths`` that hold parity cases."""
-    for given in paths:
-        path = Path(given)
+    """The JSON files under ``paths`` that contain parity cases."""
+    for path in map(Path, paths):
         if not path.exists():
             raise UserError(f"there is no {path}", "name a case file or a folder of them")
         files = sorted(path.rglob("*.json")) if path.is_dir() else [path]
@@ -63,13 +64,15 @@ def find_cases(paths: Iterable[str | Path]) -> Iterator[Path]:
             try:
                 content = json.loads(file.read_text())
             except ValueError as error:
-                raise UserError(f"{file} is no JSON: {error}", "name a case or a folder") from None
+                raise UserError(
+                    f"{file} is not valid JSON: {error}", "name a case or a folder"
+                ) from None
             if isinstance(content, Mapping) and ("manifest" in content or "table" in content):
                 yield file
 
 
 def run_file(path: Path) -> CaseResult:
-    """Run one case; an exception in our code is a failure with its message."""
+    """Run one case; an exception is a failure with its message."""
     content = json.loads(path.read_text())
     name = f"{path.parent.name}/{path.stem}"
     required = content.get("required", True)
@@ -93,7 +96,7 @@ def _run_table(name: str, content: dict) -> CaseResult:
 
 
 def is_required(output: str) -> bool:
-    """Whether an expected output must be met (the others help to find a difference)."""
+    """Whether an expected output must agree; the others help to locate a difference."""
     return output in _REQUIRED or output.startswith("grad_norm:")
 
 

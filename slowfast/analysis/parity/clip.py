@@ -1,4 +1,4 @@
-"""CLIP cases: the visual tower with each kind of temporal modelling, and both towers' scores."""
+"""CLIP cases: the visual tower with each kind of temporal modelling, and zero-shot scores."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from slowfast.models.clip.towers import CLIP, VisualTower, block_builder
 
 Tensors = dict[str, torch.Tensor]
 
-_RELEASED_GROUP = 8  # frames that the released channel shift takes for a clip
+_RELEASED_GROUP = 8  # frames among which the released channel shift exchanges channels
 
 
 def is_clip_case(record: dict[str, Any]) -> bool:
-    """Whether a case is one of CLIP over videos."""
+    """Whether this is a case of CLIP on videos."""
     return "MODEL.TEMPORAL_MODELING_TYPE" in record["config"]
 
 

@@ -1,4 +1,4 @@
-"""Weights and inputs of parity cases, computed from names, so that none need be stored."""
+"""Weights and inputs of parity cases, generated from their names, so that none are stored."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _normal(key: str, shape: Sequence[int], seed: int) -> np.ndarray:
 
 
 def fill_tensor(name: str, shape: Sequence[int], seed: int = 0) -> torch.Tensor:
-    """The float32 tensor of the state-dict entry ``name``: sensible for norms and biases."""
+    """The float32 tensor of the state-dict entry ``name``, of a scale that suits its kind."""
     x = _normal(name, shape, seed)
     leaf = name.rsplit(".", 1)[-1]
     if leaf == "running_var":

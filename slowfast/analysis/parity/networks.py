@@ -1,4 +1,4 @@
-"""Network cases: build, load through the loader of released weights, compute the outputs."""
+"""Network cases: build, load with the loader of released weights, compute the outputs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from slowfast.models.weights.loader import load_state
 Tensors = dict[str, torch.Tensor]
 
 
-# Sizes that the reference takes as arguments -> our keys, by the section they belong to.
+# Arguments of the published networks -> keys, within the section of the network.
 _ARGUMENTS = {
     "patch": "PATCH_SIZE",
     "embed_dim": "EMBED_DIM",
@@ -34,17 +34,17 @@ _ARGUMENTS = {
     "rnn_layers": "LAYERS",
     "dropout": "DROPOUT",
 }
-# Parts of the reference's name -> our model and its section.
+# Part of the name of the published code -> model and its section.
 _PROJECTS = {
     "timesformer": ("TimeSformer", "TIMESFORMER"),
     "stam": ("STAM", "STAM"),
     "stmodeling": ("TSN", "TSN"),
 }
-_OF_THE_INPUT = ("input_size", "input_frames", "yaml", "overrides")
+_NOT_OF_NETWORK = ("input_size", "input_frames", "yaml", "overrides")
 
 
 def case_words(record: dict[str, Any]) -> dict[str, Any]:
-    """The configuration of a case under our keys."""
+    """KEY -> value: the configuration of a case."""
     config, reference = record["config"], record["reference"].lower()
     if "conv1_t_size" in config:
         return resnet_words(config)
@@ -55,10 +55,10 @@ def case_words(record: dict[str, Any]) -> dict[str, Any]:
             words[f"{section}.{_ARGUMENTS[key]}"] = value
         elif key == "crop":
             words["DATA.TRAIN_CROP_SIZE"] = value
-        elif isinstance(value, dict) and key not in _OF_THE_INPUT:
+        elif isinstance(value, dict) and key not in _NOT_OF_NETWORK:
             words |= {f"{key}.{name}": v for name, v in value.items()}
             words["MODEL.MODEL_NAME"] = "MViT"
-        elif key not in _OF_THE_INPUT:
+        elif key not in _NOT_OF_NETWORK:
             words[key] = value
     return words
 
@@ -75,7 +75,7 @@ def build_case_model(record: dict[str, Any], state: Tensors) -> VideoModel:
 def compute_outputs(
     record: dict[str, Any], inputs: Tensors, state: Tensors, expected: Tensors
 ) -> Tensors:
-    """The outputs that a case expects, as far as this network has them."""
+    """The outputs that a case expects, as far as its network has them."""
     if is_fewshot(record):
         return compute_fewshot(record, inputs, state)
     if is_clip_case(record):
@@ -95,7 +95,7 @@ def compute_outputs(
     return {"logits": logits, **losses, **outputs}
 
 
-# Outputs of which a case stores the first channels only.
+# Outputs of which cases contain the first channels only.
 _FEATURES = {
     "cls_feature_head": lambda model, video: model.forward_features(video),
     "frame_features_head": lambda model, video: model.frame_features(video).flatten(0, 1),
@@ -110,7 +110,8 @@ def _first_channels(value: torch.Tensor, expected: torch.Tensor) -> torch.Tensor
 def _train_outputs(
     model: VideoModel, inputs: Tensors, expected: Iterable[str], labels: list[int] | None
 ) -> Tensors:
-    """Training mode: cross entropy with ``labels`` (else i for clip i), norms of gradients."""
+    """Outputs in training mode: cross entropy with ``labels`` (None: label i for clip i), and norms
+    of gradients."""
     model.train()
     logits, losses = model(inputs["video"], with_losses=True)
     targets = torch.arange(len(logits)) if labels is None else torch.tensor(labels)

@@ -1,6 +1,6 @@
-"""Framework tables: arguments and results of the published code, row by row.
+"""Parity tables: arguments and results of the published code, row by row.
 
-This file compares; what a table's rows mean stands in ``tables_video`` and ``tables_engine``.
+This module compares; ``tables_video`` and ``tables_engine`` compute the rows of each table.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 
 TOLERANCE = 1e-5
 Row = dict[str, Any]
-# Gives (ours, expected) pairs of a row (or of the whole content, for tables without rows).
+# Name of a table -> function: row -> (ours, expected) pairs. Tables without rows are one row.
 TABLES: dict[str, Callable[[Row], list[tuple[Any, Any]]]] = {}
 
 
@@ -46,7 +46,8 @@ def _short(value: Any) -> str:
 
 
 def same(ours: Any, expected: Any) -> bool:
-    """Equal, numbers within a relative tolerance of 1e-5 of the largest one of their array."""
+    """Whether two results agree: floats within 1e-5 of the largest one of their array, all other
+    values exactly."""
     if isinstance(expected, dict):
         return set(ours) == set(expected) and all(same(ours[k], expected[k]) for k in expected)
     if isinstance(expected, str) or expected is None or isinstance(expected, bool):

@@ -42,11 +42,11 @@ def _mixup_seeded(row: Row) -> list[tuple[Any, Any]]:
     if row["use_cutmix"]:
         top, bottom, left, right = box = tuple(row["yl_yh_xl_xh"])
         height, width = np.shape(row["x"])[-2:]
-        # A box that is not cut off by the frame gives lam back from its centre and its draw.
+        # For a box that the frame does not cut off, lam follows from its centre and the draw.
         centre = ((top + bottom) // 2, (left + right) // 2)
-        found, area_lam = mixup.cutmix_box(height, width, row["lam_drawn"], *centre)
+        our_box, area_lam = mixup.cutmix_box(height, width, row["lam_drawn"], *centre)
         inside = top > 0 and left > 0 and bottom < height and right < width
-        pairs += [(list(found), list(box)), (area_lam, lam)] if inside else []
+        pairs += [(list(our_box), list(box)), (area_lam, lam)] if inside else []
         pairs += [(1 - (bottom - top) * (right - left) / (height * width), lam)]
     ours = mixup.apply_mix(as_tensor(row["x"]), mixup.Mix(lam, box))
     labels = torch.tensor(row["labels"])
@@ -151,8 +151,8 @@ def _map(row: Row) -> list[tuple[Any, Any]]:
 # -- optimisation ----------------------------------------------------------------------------
 
 
-def _solver(given: Row) -> SimpleNamespace:
-    return SimpleNamespace(**{**get_cfg().SOLVER, **given})
+def _solver(values: Row) -> SimpleNamespace:
+    return SimpleNamespace(**{**get_cfg().SOLVER, **values})
 
 
 @table("learning_rate")
@@ -267,7 +267,8 @@ def _optimizer_steps(row: Row) -> list[tuple[Any, Any]]:
 def _precise_batchnorm(row: Row) -> list[tuple[Any, Any]]:
     batches = [as_tensor(batch) for batch in row["inputs"]]
     layer = nn.BatchNorm3d(batches[0].shape[1])
-    precise_bn.update_statistics(nn.Sequential(layer), batches, len(batches))
+    network = nn.Sequential(layer)
+    precise_bn.update_statistics(network, nn.Module.__call__, batches, len(batches))
     return [
         (layer.running_mean.tolist(), row["running_mean"]),
         (layer.running_var.tolist(), row["running_var"]),
@@ -287,7 +288,7 @@ def _weight_conversion(row: Row) -> list[tuple[Any, Any]]:
         resizers=registered_resizers(),
         image_init=image_init,
     )
-    # A head of another size is left out: the network keeps its own, which the row shows.
+    # The published code keeps the network's own head if the size differs; we return None for it.
     expected = None if row["kind"] == "head" else row["out"]
     return [(None if ours is None else ours.tolist(), expected)]
 
@@ -300,8 +301,8 @@ def _clear_names(row: Row) -> list[tuple[Any, Any]]:
 
 @table("last_checkpoint")
 def _last_checkpoint(row: Row) -> list[tuple[Any, Any]]:
-    found = checkpoint.sorted_checkpoints(row["files"], row["task"])
-    return [(found[0] if found else None, row["last"])]
+    names = checkpoint.sorted_checkpoints(row["files"], row["task"])
+    return [(names[0] if names else None, row["last"])]
 
 
 @table("log_lines")

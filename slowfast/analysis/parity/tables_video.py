@@ -81,10 +81,10 @@ def _view_order(row: Row) -> list[tuple[Any, Any]]:
 
 @table("bilinear")
 def _bilinear(row: Row) -> list[tuple[Any, Any]]:
-    given = as_tensor(row["input"])
+    image = as_tensor(row["input"])
     size = tuple(as_tensor(row["output"]).shape) if "output" in row else tuple(row["size"])
-    # The rule in floating point; clip_ops.resize is this rounded to uint8 (tested there).
-    ours = F.interpolate(given[None, None], size=size, mode="bilinear", align_corners=False)
+    # In floating point; tests of clip_ops.resize show that it equals this, rounded to uint8.
+    ours = F.interpolate(image[None, None], size=size, mode="bilinear", align_corners=False)
     expected = row.get("output", row.get("out"))
     return [(ours[0, 0].tolist(), expected)]
 

@@ -1,4 +1,4 @@
-"""Speed of samples against the decoding floor, one process, one thread."""
+"""Speed of reading samples relative to the decoding floor, in one process with one thread."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _TSN = {
 
 
 def make_clip(path: Path, height: int, width: int, seconds: int = 10, fps: int = 25) -> None:
-    """A textured moving scene, H.264 at the encoder's default distance of keyframes."""
+    """Write a textured moving scene as H.264 with the encoder's default keyframe interval."""
     rng = sample_rng(0, 0, 0, "benchmark clip")
     margin = 64
     size = (height + 2 * margin, width + 2 * margin, 3)
@@ -59,21 +59,21 @@ def make_clip(path: Path, height: int, width: int, seconds: int = 10, fps: int =
         layer = rng.normal(size=(cells * height // width + 1, cells, 3)).astype(np.float32)
         scene += cv2.resize(layer, size[1::-1], interpolation=cv2.INTER_CUBIC) * 60 / cells**0.4
     scene = np.clip(scene + 128, 0, 255).astype(np.uint8)
-    # A shaking camera, several things that move on their own, and sensor noise: about the
-    # size of a real video of this quality.
-    things = rng.uniform(0.2, 1.0, size=(6, 4))
+    # Camera shake, several moving objects and sensor noise: about the file size of a real video
+    # of this quality.
+    objects = rng.uniform(0.2, 1.0, size=(6, 4))
     frames = np.empty((seconds * fps, height, width, 3), np.uint8)
     for t, frame in enumerate(frames):
         shake = rng.normal(0, 0.7, size=2)
         x, y = (margin * (1 + np.sin(t / speed)) + s for speed, s in zip((23.0, 31.0), shake))
         view = np.array([[1.0, 0.0, -x], [0.0, 1.0, -y]])
         cv2.warpAffine(scene, view, (width, height), dst=frame)
-        for speed, place, size_share, colour in things:
+        for speed, phase, size_share, colour in objects:
             centre = (
-                int(width * (0.5 + 0.45 * np.sin(t * speed / 9 + 7 * place))),
+                int(width * (0.5 + 0.45 * np.sin(t * speed / 9 + 7 * phase))),
                 int(height * (0.5 + 0.4 * np.cos(t * speed / 7 + 9 * colour))),
             )
-            shade = (int(250 * colour), int(250 * place), int(250 * size_share))
+            shade = (int(250 * colour), int(250 * phase), int(250 * size_share))
             cv2.circle(frame, centre, int(height * size_share / 8), shade, -1)
         noise = rng.integers(-5, 6, size=(height // 2, width // 2, 1), dtype=np.int16)
         noise = cv2.resize(noise, (width, height), interpolation=cv2.INTER_NEAREST)[..., None]
@@ -104,12 +104,13 @@ def _compare(
 
 
 def benchmark_file(video: Path, rounds: int) -> dict[str, Any]:
-    """Ratios to the floor for a training sample, RandAugment x 2 and a 4 x 3 view test video."""
+    """Time relative to the floor: a training sample, the same with RandAugment and two augmented
+    copies, and a test video with 4 x 3 views."""
     floor = DecodeFloor(str(video))
     frames = len(floor.pts)
 
-    def of_training(dataset: VideoDataset) -> Callable[[int], list[int]]:
-        # The frames that this very sample draws.
+    def training_indices(dataset: VideoDataset) -> Callable[[int], list[int]]:
+        # The frames that the sample of an epoch reads.
         def indices(epoch: int) -> list[int]:
             rng = sample_rng(dataset.seed, epoch, 0)
             return dataset.reader.sampler.train_indices(frames, floor.fps, rng).tolist()
@@ -119,17 +120,17 @@ def benchmark_file(video: Path, rounds: int) -> dict[str, Any]:
     results: dict[str, Any] = {"frames": frames, "megabytes": video.stat().st_size / 1e6}
     for name, extra in (("train", {}), ("train_randaugment_x2", _RANDAUGMENT)):
         dataset = _dataset(video, "train", extra)
-        results[name] = _compare(dataset, floor, of_training(dataset), rounds)
+        results[name] = _compare(dataset, floor, training_indices(dataset), rounds)
     dataset = _dataset(video, "test", {})
     views = dataset.reader.sampler.test_indices(frames, floor.fps, dataset.reader.views.clips)
-    wanted = sorted({int(i) for view in views for i in view})
-    results["test_4x3"] = _compare(dataset, floor, lambda n: wanted, max(rounds // 3, 3))
+    test_indices = sorted({int(i) for view in views for i in view})
+    results["test_4x3"] = _compare(dataset, floor, lambda n: test_indices, max(rounds // 3, 3))
     return results
 
 
 def benchmark_folder(folder: Path, rounds: int) -> dict[str, Any]:
-    """Ratios to decoding just the wanted images: reading them (``read``), and a whole TSN
-    training sample with crop and resize (``train_tsn``); the list gives the number of frames."""
+    """Time relative to decoding the same images: reading them (``read``), and a whole TSN training
+    sample with crop and resize (``train_tsn``); the list contains the number of frames."""
     frames = len(list(folder.glob("*.jpg")))
     dataset = _dataset(folder, "train", _TSN, f"{frames} ")
     item = dataset.items[0]
@@ -138,23 +139,24 @@ def benchmark_folder(folder: Path, rounds: int) -> dict[str, Any]:
         for n in range(frames)
     ]
 
-    def floor(indices: list[int]) -> list[np.ndarray]:
-        return [cv2.imread(names[index], cv2.IMREAD_COLOR) for index in indices]
+    def floor(numbers: list[int]) -> list[np.ndarray]:
+        return [cv2.imread(names[number], cv2.IMREAD_COLOR) for number in numbers]
 
-    def drawn(epoch: int) -> list[int]:
+    def indices(epoch: int) -> list[int]:
         rng = sample_rng(dataset.seed, epoch, 0)
         return dataset.reader.sampler.train_indices(frames, 30.0, rng).tolist()
 
     reading, best = alternate(
-        [lambda n: dataset.reader.open(item).clips([drawn(n)]), lambda n: floor(drawn(n))], rounds
+        [lambda n: dataset.reader.open(item).clips([indices(n)]), lambda n: floor(indices(n))],
+        rounds,
     )
     read = {"ms": median_ms(reading), "floor_ms": median_ms(best), "ratio": ratio(reading, best)}
-    return {"frames": frames, "read": read, "train_tsn": _compare(dataset, floor, drawn, rounds)}
+    return {"frames": frames, "read": read, "train_tsn": _compare(dataset, floor, indices, rounds)}
 
 
 def benchmark_data(videos: list[str], rounds: int) -> dict[str, Any]:
-    """:func:`benchmark_file` for the given videos (:func:`benchmark_folder` for folders of
-    images), else both for a made 340x256 and a 1080p clip."""
+    """:func:`benchmark_file` for each of ``videos`` (:func:`benchmark_folder` for frame folders);
+    without any, both for a generated 340x256 and a generated 1920x1080 clip."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     results: dict[str, Any] = {"rounds": rounds}
@@ -171,7 +173,7 @@ def benchmark_data(videos: list[str], rounds: int) -> dict[str, Any]:
                 extract_frames(str(path), str(frames))
                 results[f"{name} as images"] = benchmark_folder(frames, rounds)
         for number, video in enumerate(videos):
-            # A link, so that the lists can stand beside it.
+            # A link, so that the lists are written beside it and not beside the video.
             link = Path(folder) / str(number) / Path(video).name
             link.parent.mkdir()
             link.symlink_to(Path(video).resolve())

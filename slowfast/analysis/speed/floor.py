@@ -1,8 +1,8 @@
-"""The floor of reading a video: what decoding the wanted frames costs at best.
+"""The decoding floor: the lowest cost of decoding some frames of a video.
 
-Everything that can be known beforehand (time stamps, keyframes) is looked up outside the
-measured time. Then: open, seek to the keyframe before, drop frames nobody needs, convert only
-wanted frames to RGB.
+Time stamps and keyframes are read outside the measured time. Measured are: open the file, seek to
+the keyframe before, skip frames that are neither requested nor referenced, and convert only the
+requested frames to RGB.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from av.video.reformatter import VideoReformatter
 
 
 class DecodeFloor:
-    """Decodes sorted frame indices of one well-behaved file as cheaply as possible."""
+    """Decodes frames by index, from one file with exact time stamps, as cheaply as possible."""
 
     def __init__(self, path: str):
         self.path = path
@@ -30,7 +30,7 @@ class DecodeFloor:
         self.key_dts = [dts for _, dts in keys]
 
     def __call__(self, indices: Sequence[int]) -> list[np.ndarray]:
-        """RGB frames of the indices, in order."""
+        """RGB frames ``H W 3`` at the indices, in ascending order."""
         frames: list[np.ndarray] = []
         reformatter = VideoReformatter()
         with av.open(self.path) as container:
@@ -38,15 +38,15 @@ class DecodeFloor:
             stream.thread_type = "NONE"
             for key, group in self._by_keyframe(sorted(set(indices))):
                 container.seek(self.key_dts[key], stream=stream)
-                wanted = {self.pts[i] for i in group}
+                missing = {self.pts[i] for i in group}
                 for packet in container.demux(stream):
-                    needed = packet.pts in wanted
-                    stream.codec_context.skip_frame = "DEFAULT" if needed else "NONREF"
+                    requested = packet.pts in missing
+                    stream.codec_context.skip_frame = "DEFAULT" if requested else "NONREF"
                     for frame in packet.decode():
-                        if frame.pts in wanted:
-                            wanted.discard(frame.pts)
+                        if frame.pts in missing:
+                            missing.discard(frame.pts)
                             frames.append(reformatter.reformat(frame, format="rgb24").to_ndarray())
-                    if not wanted:
+                    if not missing:
                         break
         return frames
 

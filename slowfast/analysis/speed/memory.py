@@ -1,4 +1,4 @@
-"""Memory that a network keeps between its forward and its backward pass."""
+"""Memory of the tensors that a network saves for its backward pass."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from torch.autograd.graph import saved_tensors_hooks
 
 
 def saved_bytes(network: nn.Module, video: torch.Tensor) -> int:
-    """Bytes of tensors saved for the backward pass of a training step, parameters left out.
+    """Bytes saved for the backward pass of a training step on ``video`` (``B 3 T H W``), without
+    parameters.
 
-    The same in every run, unlike the peak of a process.
+    Unlike the peak memory of a process, this does not vary between runs.
     """
-    own = {p.untyped_storage().data_ptr() for p in network.parameters()}
+    parameters = {p.untyped_storage().data_ptr() for p in network.parameters()}
     sizes: dict[int, int] = {}
-    kept = []  # alive until the end, so that no memory is counted for two tensors
+    alive = []  # keeps the tensors alive: a reused address would be counted once
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
+        if storage.data_ptr() not in parameters:
             sizes[storage.data_ptr()] = storage.nbytes()
-            kept.append(tensor)
+            alive.append(tensor)
         return tensor
 
     network.train()

@@ -25,7 +25,7 @@ from slowfast.models.summary import measure_model
 from slowfast.utils.runtime import Runtime, choose_device
 
 
-def _setting(cfg: CfgNode, runtime: Runtime) -> dict[str, Any]:
+def _describe_setup(cfg: CfgNode, runtime: Runtime) -> dict[str, Any]:
     amp = cfg.TRAIN.MIXED_PRECISION
     dtype = runtime.amp_dtype(cfg.TRAIN.AMP_DTYPE) if amp else torch.float32
     return {
@@ -53,7 +53,7 @@ def plain_attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> torch.Tensor:
-    """Attention as it is written down, with the whole matrix of weights: what ours is held to."""
+    """Scaled dot-product attention that builds the whole weight matrix, for comparison."""
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     scores = (query * scale) @ key.transpose(-2, -1)
     if attn_mask is not None:
@@ -63,8 +63,8 @@ def plain_attention(
 
 
 @contextlib.contextmanager
-def _attention_of(function: Callable[..., torch.Tensor] | None) -> Iterator[None]:
-    """A context in which attention is computed by ``function`` (None: by torch's own)."""
+def _attention_by(function: Callable[..., torch.Tensor] | None) -> Iterator[None]:
+    """Context in which ``function`` computes attention (None: PyTorch's own)."""
     if function is None:
         yield
         return
@@ -73,11 +73,11 @@ def _attention_of(function: Callable[..., torch.Tensor] | None) -> Iterator[None
 
 
 def benchmark_model(cfg: CfgNode, batch: int, rounds: int) -> dict[str, Any]:
-    """Size, forward and forward + backward time and peak memory of the configured network.
+    """Size, time (forward, and forward + backward) and peak memory of the configured network.
 
-    ``plain`` is the same network with :func:`plain_attention`, in the same run; ratios below 1
-    are in our favour. ``*_gib`` on the CPU is the peak of the process so far; ``saved_mib`` is what
-    is kept for the backward pass.
+    ``plain`` is the same network with :func:`plain_attention`, measured in the same run; a ratio
+    below 1 means that plain attention is slower. ``*_gib`` on the CPU is the peak of the process so
+    far; ``saved_mib`` is the memory of tensors saved for the backward pass.
     """
     runtime = Runtime(choose_device(cfg.NUM_GPUS))
     model = build_network(cfg, runtime.device)
@@ -88,14 +88,14 @@ def benchmark_model(cfg: CfgNode, batch: int, rounds: int) -> dict[str, Any]:
     def forward(network: nn.Module, attention: Callable | None) -> None:
         network.eval()
         network.begin("test")
-        with torch.inference_mode(), autocast(), _attention_of(attention):
+        with torch.inference_mode(), autocast(), _attention_by(attention):
             network(video)
 
     def backward(network: nn.Module, attention: Callable | None) -> None:
         network.train()
         network.begin("train")
         network.zero_grad(set_to_none=True)
-        with autocast(), _attention_of(attention):
+        with autocast(), _attention_by(attention):
             network(video).float().square().mean().backward()
 
     kinds = {"ours": (compiled, None), "plain": (model, plain_attention)}
@@ -118,12 +118,12 @@ def benchmark_model(cfg: CfgNode, batch: int, rounds: int) -> dict[str, Any]:
             f"{what}_ratio": ratio(ours, plain),
         }
     for name, (_, attention) in kinds.items():
-        with autocast(), _attention_of(attention):
+        with autocast(), _attention_by(attention):
             saved = saved_bytes(model, video)
         figures[f"{'' if name == 'ours' else 'plain_'}saved_mib"] = round(saved / 2**20, 1)
     clips_per_s = 1000 * batch / figures["forward_ms"]
     views = cfg.TEST.NUM_ENSEMBLE_VIEWS * cfg.TEST.NUM_SPATIAL_CROPS
-    return _setting(cfg, runtime) | {
+    return _describe_setup(cfg, runtime) | {
         "batch": batch,
         "million_parameters": round(size.parameters / 1e6, 2),
         "gflops_per_view": round(size.gflops, 2),
@@ -135,7 +135,7 @@ def benchmark_model(cfg: CfgNode, batch: int, rounds: int) -> dict[str, Any]:
 
 
 class _RandomClips:
-    """The part of a task that a step needs: always the same clips ``B 3 T H W``."""
+    """The part of a task that an optimizer step needs, with fixed clips ``B 3 T H W``."""
 
     def __init__(self, video: torch.Tensor, labels: torch.Tensor):
         self.video, self.labels = video, labels
@@ -167,7 +167,7 @@ def benchmark_train(cfg: CfgNode, batch: int, rounds: int) -> dict[str, Any]:
     runtime.reset_peak_memory()
     batches = [data] * cfg.SOLVER.ACCUM_STEPS
     (seconds,) = alternate([lambda n: step(batches, 1e-6, n)], rounds, runtime)
-    return _setting(cfg, runtime) | {
+    return _describe_setup(cfg, runtime) | {
         "batch": batch,
         "accum_steps": cfg.SOLVER.ACCUM_STEPS,
         "step_ms": median_ms(seconds),

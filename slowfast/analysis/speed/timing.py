@@ -1,4 +1,4 @@
-"""Timing by alternation: what is compared is measured in turn, in one process."""
+"""Timing of alternatives: they are run in turn, in one process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from slowfast.utils.runtime import Runtime
 def alternate(
     functions: Sequence[Callable[[int], object]], rounds: int, runtime: Runtime | None = None
 ) -> list[list[float]]:
-    """Seconds of each function in each round; ``function(round)`` is called once unmeasured."""
+    """Seconds of each function in each round; ``function(round)`` is called once as a warm-up."""
     seconds: list[list[float]] = [[] for _ in functions]
     for number in range(-1, rounds):
         for function, times in zip(functions, seconds):
@@ -28,10 +28,10 @@ def alternate(
 
 
 def median_ms(seconds: Sequence[float]) -> float:
-    """Median in milliseconds, two decimals."""
+    """Median in milliseconds, rounded to two decimals."""
     return round(1000 * statistics.median(seconds), 2)
 
 
 def ratio(ours: Sequence[float], floor: Sequence[float]) -> float:
-    """Ratio of the total times: rounds that draw little work count little."""
+    """Ratio of the total times, which weights each round by its amount of work."""
     return round(sum(ours) / sum(floor), 3)

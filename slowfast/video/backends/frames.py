@@ -1,4 +1,4 @@
-"""Frame folders: one image a frame, as Something-Something and Jester are distributed."""
+"""Frame folders: one image per frame, as Something-Something and Jester are distributed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ FIRST_FRAME = 1  # published frame folders count from 1
 class FrameFolder(Source):
     """The images ``template.format(n, video=<folder name>)``, n from 1, of a folder.
 
-    ``num_frames`` is what the list says; without it the images of the folder are counted.
+    ``num_frames`` comes from the list; without it the images of the folder are counted.
+    VideoError if the folder does not exist or holds no such image.
     """
 
     def __init__(self, path: str, template: str, num_frames: int | None = None, fps: float = 30.0):
@@ -24,9 +25,9 @@ class FrameFolder(Source):
         self._video = os.path.basename(os.path.normpath(path))
         if not os.path.isdir(path):
             raise VideoError(path, "there is no such folder of frames")
-        doubled = "{video}_" + template
-        if not self._exists(template) and self._exists(doubled):
-            self.template = doubled  # STFM's frames repeat the folder's name
+        with_folder_name = "{video}_" + template
+        if not self._exists(template) and self._exists(with_folder_name):
+            self.template = with_folder_name  # STFM's frames repeat the folder's name
         self.num_frames = num_frames if num_frames else self._count()
         if self.num_frames == 0:
             raise VideoError(path, f"no image {self._name(0)} in it (DATA.IMAGE_TEMPLATE)")
@@ -47,8 +48,8 @@ class FrameFolder(Source):
             count += 1
         return count
 
-    def decode(self, wanted: list[int]) -> dict[int, np.ndarray]:
-        return {index: self._read(index) for index in wanted}
+    def decode(self, indices: list[int]) -> dict[int, np.ndarray]:
+        return {index: self._read(index) for index in indices}
 
     def _read(self, index: int) -> np.ndarray:
         name = os.path.join(self.path, self._name(index))

@@ -1,9 +1,9 @@
-"""PyAV: decodes only what the wanted frames need.
+"""PyAV: decodes only what the requested frames need.
 
 One pass over the packets (no decoding) gives the time stamp of every frame and the keyframes.
-Then: seek to the keyframe before a wanted frame, drop frames that are neither wanted nor
-referred to by others, convert only wanted frames to RGB. Files whose packets do not tell
-(no time stamps, or stamps that decoding contradicts) are decoded from the start.
+Then: seek to the keyframe before a requested frame, drop frames that are neither requested nor
+referenced by others, and convert only requested frames to RGB. Files whose packets are not
+sufficient (no time stamps, or stamps that decoding contradicts) are decoded from the start.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from av.video.reformatter import VideoReformatter
 from slowfast.utils.errors import VideoError
 from slowfast.video.source import EXACT_CODECS, Source
 
-# Frames before the next keyframe that must be skippable for a seek to pay.
-_WORTH_A_SEEK = 2
+# A seek is worthwhile if it skips more frames than this.
+_MIN_SKIPPED_FRAMES = 2
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class PyAVSource(Source):
 
     def _open(self) -> av.container.InputContainer:
         try:
-            # Titles in odd encodings are of no consequence.
+            # Titles in unusual encodings do not matter.
             return av.open(self.path, metadata_errors="ignore")
         except (av.error.FFmpegError, OSError, ValueError) as error:
             cause = getattr(error, "strerror", None) or str(error)
@@ -83,55 +83,56 @@ class PyAVSource(Source):
                 keyframes.append((packet.pts, packet.dts))
         pts.sort()
         regular = regular and len(set(pts)) == len(pts) and bool(keyframes)
-        # A stream that begins before its first keyframe has frames nobody can decode.
+        # Frames before the first keyframe of a stream cannot be decoded.
         regular = regular and min(keyframes)[0] == pts[0]
         return _PacketIndex(pts, sorted(keyframes), regular, count)
 
-    def decode(self, wanted: list[int]) -> dict[int, np.ndarray]:
+    def decode(self, indices: list[int]) -> dict[int, np.ndarray]:
         try:
-            decoded = self._seek_and_decode(wanted) if self._index.regular else None
-            return self._decode_from_start(wanted) if decoded is None else decoded
+            decoded = self._seek_and_decode(indices) if self._index.regular else None
+            return self._decode_from_start(indices) if decoded is None else decoded
         except av.error.FFmpegError as error:
             raise VideoError(
                 self.path, f"decoding failed: {error.strerror} (damaged or cut off)"
             ) from error
 
-    # -- fast path ---------------------------------------------------------------------------
+    # -- with seeking ------------------------------------------------------------------------
 
-    def _seek_and_decode(self, wanted: list[int]) -> dict[int, np.ndarray] | None:
-        """Frames by index, or None when the file turns out not to be what its packets say."""
-        by_pts = {self._index.pts[i]: i for i in wanted}
+    def _seek_and_decode(self, indices: list[int]) -> dict[int, np.ndarray] | None:
+        """Frames by index, or None if decoding contradicts the time stamps of the packets."""
+        by_pts = {self._index.pts[i]: i for i in indices}
         decoded: dict[int, np.ndarray] = {}
-        for dts, group in self._groups(wanted):
+        for dts, group in self._groups(indices):
             self._container.seek(dts, stream=self._stream)
             missing = {self._index.pts[i] for i in group}
-            for frame in self._wanted_frames(missing):
+            for frame in self._frames_at(missing):
                 decoded[by_pts[frame.pts]] = self._to_rgb(frame)
             if missing:
                 return None
         return decoded
 
-    def _groups(self, wanted: list[int]) -> list[tuple[int, list[int]]]:
-        """Wanted indices as (dts of the keyframe to seek to, indices decoded from there)."""
+    def _groups(self, indices: list[int]) -> list[tuple[int, list[int]]]:
+        """Sorted indices as (dts of the keyframe to seek to, indices decoded from there)."""
         groups: list[tuple[int, list[int]]] = []
         starts = [pts for pts, _ in self._index.keyframes]
-        for index in wanted:
+        for index in indices:
             nearest = bisect.bisect_right(starts, self._index.pts[index]) - 1
             first_of_gop = bisect.bisect_left(self._index.pts, starts[nearest])
-            if not groups or first_of_gop - groups[-1][1][-1] > _WORTH_A_SEEK:
+            if not groups or first_of_gop - groups[-1][1][-1] > _MIN_SKIPPED_FRAMES:
                 groups.append((self._index.keyframes[nearest][1], []))
             groups[-1][1].append(index)
         return groups
 
-    def _wanted_frames(self, missing: set[int]) -> Iterator[av.VideoFrame]:
-        """Decode on from here until every time stamp of ``missing`` was seen (and removed)."""
+    def _frames_at(self, missing: set[int]) -> Iterator[av.VideoFrame]:
+        """Decode from the current position until every time stamp in ``missing`` has been
+        yielded; each is removed from the set."""
         context = self._stream.codec_context
         first = True
         for packet in self._container.demux(self._stream):
             if first and packet.pts is not None and packet.pts > min(missing):
                 return  # the seek went too far
             first = False
-            # Only frames that are wanted, or that others refer to, need decoding.
+            # Frames that are not requested and not referenced by others are not decoded.
             context.skip_frame = "DEFAULT" if packet.pts in missing else "NONREF"
             for frame in packet.decode():
                 if frame.pts in missing:
@@ -140,14 +141,14 @@ class PyAVSource(Source):
             if not missing:
                 return
 
-    # -- plain path --------------------------------------------------------------------------
+    # -- without seeking ---------------------------------------------------------------------
 
-    def _decode_from_start(self, wanted: list[int]) -> dict[int, np.ndarray]:
-        """Decode from the first frame to the last wanted one, counting."""
+    def _decode_from_start(self, indices: list[int]) -> dict[int, np.ndarray]:
+        """Decode from the first frame to the last requested one, counting frames."""
         self._container.close()
         self._container = self._open()
         self._stream = self._find_stream()
-        remaining = set(wanted)
+        remaining = set(indices)
         decoded: dict[int, np.ndarray] = {}
         count = 0
         for frame in self._container.decode(self._stream):
@@ -165,6 +166,6 @@ class PyAVSource(Source):
 
 
 def upright(image: np.ndarray, degrees: float) -> np.ndarray:
-    """The image ``H W 3`` turned by ``degrees`` counter-clockwise, as its file asks for."""
+    """The image ``H W 3`` rotated counter-clockwise by ``degrees``, a multiple of 90."""
     turns = round(degrees / 90) % 4
     return np.ascontiguousarray(np.rot90(image, turns)) if turns else image

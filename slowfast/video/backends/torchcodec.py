@@ -8,12 +8,13 @@ from slowfast.utils.errors import VideoError
 from slowfast.video.backends.pyav import PyAVSource
 from slowfast.video.source import EXACT_CODECS, Source
 
-_WHOLE_COLOUR = ("gray", "yuv444p", "yuvj444p", "rgb24")
-_EIGHT_BIT = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "nv12")
+# Pixel formats: without chroma subsampling, and with it.
+_FULL_CHROMA = ("gray", "yuv444p", "yuvj444p", "rgb24")
+_SUBSAMPLED_8_BIT = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "nv12")
 
 
 def why_missing() -> str:
-    """Empty if torchcodec can be used, else the reason in one line."""
+    """Why torchcodec cannot be used, in one line; empty if it can."""
     try:
         from torchcodec.decoders import VideoDecoder
     except ImportError:
@@ -21,7 +22,7 @@ def why_missing() -> str:
     except (RuntimeError, OSError) as error:
         return _no_ffmpeg(error)
     try:
-        VideoDecoder(b"\0")  # no video; what matters is whether its library can be loaded
+        VideoDecoder(b"\0")  # not a video: this only tests whether the library can be loaded
     except (RuntimeError, ValueError, OSError) as error:
         if "libtorchcodec" in str(error):
             return _no_ffmpeg(error)
@@ -57,26 +58,27 @@ class TorchcodecSource(Source):
 
     @property
     def is_exact(self) -> bool:
-        """Whether its frames are, to the last bit, those of the default backend.
+        """Whether its frames are bit-identical to those of the default backend.
 
-        Seen to differ: packed frames, MPEG-2, more than eight bits, and the last column or row of
-        subsampled colour in frames of odd size. Releases that do not tell of rotation ignore it.
+        Known to differ: packed frames, MPEG-2, more than eight bits, and the last column or row of
+        subsampled chroma in frames of odd size. Releases without ``rotation`` in their metadata
+        do not apply it.
         """
-        facts = self._decoder.metadata
-        odd = bool((facts.width or 0) % 2 or (facts.height or 0) % 2)
-        pixels = getattr(facts, "pixel_format", None) or ""
-        known = pixels in _WHOLE_COLOUR or (pixels in _EIGHT_BIT and not odd)
-        codec = facts.codec in EXACT_CODECS - {"mpeg2video"}
-        return codec and known and hasattr(facts, "rotation")
+        metadata = self._decoder.metadata
+        odd_size = bool((metadata.width or 0) % 2 or (metadata.height or 0) % 2)
+        pixels = getattr(metadata, "pixel_format", None) or ""
+        same_pixels = pixels in _FULL_CHROMA or (pixels in _SUBSAMPLED_8_BIT and not odd_size)
+        same_codec = metadata.codec in EXACT_CODECS - {"mpeg2video"}
+        return same_codec and same_pixels and hasattr(metadata, "rotation")
 
-    def decode(self, wanted: list[int]) -> dict[int, np.ndarray]:
+    def decode(self, indices: list[int]) -> dict[int, np.ndarray]:
         try:
-            batch = self._decoder.get_frames_at(wanted).data.numpy()
+            batch = self._decoder.get_frames_at(indices).data.numpy()
         except (RuntimeError, ValueError):
-            # Some streams cannot be seeked in (raw H.264, MPEG-TS); PyAV reads them from the
-            # start, or knows what is wrong.
-            return PyAVSource(self.path, self._threads).decode(wanted)
-        return dict(zip(wanted, batch))
+            # Some streams do not support seeking (raw H.264, MPEG-TS); PyAV decodes them from the
+            # start, or raises an error that names the cause.
+            return PyAVSource(self.path, self._threads).decode(indices)
+        return dict(zip(indices, batch))
 
 
 def _first_line(error: Exception) -> str:
