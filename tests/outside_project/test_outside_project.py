@@ -197,7 +197,8 @@ def test_the_page_shows_these_files():
     for name in FILES:
         text = (HERE / name).read_text()
         assert text in blocks, f"docs/extending.md does not show {name} as it is"
-    assert sum(len((HERE / name).read_text().splitlines()) for name in FILES) < 200
+    code = [line for name in FILES[1:] for line in (HERE / name).read_text().splitlines() if line]
+    assert len(code) <= 105
 
 
 def test_extra_fields_reach_the_batch(project, shapes, monkeypatch):

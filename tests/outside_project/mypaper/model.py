@@ -55,7 +55,7 @@ class MaxHead(nn.Module):
 
     def __init__(self, options):
         super().__init__()
-        self.fc = nn.Linear(options.dim, options.classes)
+        self.fc = nn.Linear(options.dim, options.num_classes)
 
     def forward(self, x):
         return self.fc(x.amax(1))
