@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from timm.layers import DropPath, Mlp
 from torch import nn
 
@@ -33,10 +32,11 @@ class Attention(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Tokens ``B N C`` -> tokens ``B N C``."""
-        q, k, v = rearrange(self.qkv(x), "b n (qkv h c) -> qkv b h n c", qkv=3, h=self.num_heads)
+        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # B heads N c
         drop = self.attn_drop if self.training else 0.0
         x = F.scaled_dot_product_attention(q, k, v, dropout_p=drop, scale=self.scale)
-        return self.proj_drop(self.proj(rearrange(x, "b h n c -> b n (h c)")))
+        return self.proj_drop(self.proj(x.transpose(1, 2).flatten(2)))
 
 
 class TransformerBlock(nn.Module):

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from timm.layers import DropPath, Mlp
 from torch import nn
 
@@ -83,13 +82,11 @@ def pool_tokens(
     """
     if pool is None:
         return x, grid
-    b = len(x)
+    b, heads, _, c = x.shape
     token, x = (x[:, :, :1], x[:, :, 1:]) if class_token else (None, x)
-    # In two steps: the pooling is to see channels-last memory, which is faster here.
-    maps = rearrange(x, "b n (t h w) c -> (b n) t h w c", t=grid[0], h=grid[1], w=grid[2])
-    x = pool(maps.movedim(-1, 1))
-    grid = tuple(x.shape[2:])
-    x = rearrange(x, "(b n) c t h w -> b n (t h w) c", b=b)
+    maps = pool(x.reshape(b * heads, *grid, c).movedim(-1, 1))  # B*heads C T H W
+    grid = tuple(maps.shape[2:])
+    x = maps.flatten(2).mT.unflatten(0, (b, heads))
     x = torch.cat([token, x], dim=2) if class_token else x
     return (norm(x) if norm is not None else x), grid
 
@@ -167,28 +164,28 @@ class PoolingAttention(nn.Module):
                 x = torch.cat([x[:, :, :1], x[:, :, 1:] + q[:, :, 1:]], dim=2)
             else:
                 x = x + q
-        return self.proj_drop(self.proj(rearrange(x, "b h n c -> b n (h c)"))), q_grid
+        return self.proj_drop(self.proj(x.transpose(1, 2).flatten(2))), q_grid
 
     def _split_heads(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Tokens ``B N C`` -> queries, keys and values before pooling, ``B heads N c``."""
         heads = self.spec.num_heads
         if self.spec.pool_first:
             heads = 1 if self.spec.mode == "conv_unshared" else heads
-            x = rearrange(x, "b n (h c) -> b h n c", h=heads)
+            x = x.unflatten(-1, (heads, -1)).transpose(1, 2)
             return x, x, x
         if self.separate:
             q, k, v = (
-                rearrange(layer(x), "b n (h c) -> b h n c", h=heads)
+                layer(x).unflatten(-1, (heads, -1)).transpose(1, 2)
                 for layer in (self.q, self.k, self.v)
             )
             return q, k, v
-        q, k, v = rearrange(self.qkv(x), "b n (qkv h c) -> qkv b h n c", qkv=3, h=heads)
+        q, k, v = self.qkv(x).unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         return q, k, v
 
     def _project(self, x: torch.Tensor, layer: nn.Linear) -> torch.Tensor:
         """Pooled tokens ``B heads N c`` -> projected, ``B heads N c``."""
-        x = layer(rearrange(x, "b h n c -> b n (h c)"))
-        return rearrange(x, "b n (h c) -> b h n c", h=self.spec.num_heads)
+        x = layer(x.transpose(1, 2).flatten(2))
+        return x.unflatten(-1, (self.spec.num_heads, -1)).transpose(1, 2)
 
     # -- relative positions --------------------------------------------------------------------
 

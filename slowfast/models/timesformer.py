@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from einops import rearrange, repeat
+from einops import rearrange
 from torch import nn
 
 from slowfast.config.node import CfgNode
@@ -83,11 +83,11 @@ class DividedBlock(TransformerBlock):
         patches = patches + self.temporal_fc(self.drop_path(over_time))
         # The class token takes part in every frame, and its results are averaged over frames.
         frames = rearrange(patches, "(b s) t c -> (b t) s c", b=b)
-        frames = torch.cat([repeat(cls, "b 1 c -> (b t) 1 c", t=t), frames], dim=1)
+        frames = torch.cat([cls.expand(-1, t, -1).reshape(b * t, 1, -1), frames], dim=1)
         y = self.drop_path(self.attn(self.norm1(frames)))
         y = rearrange(y, "(b t) n c -> b n t c", b=b)
         cls = cls + y[:, :1].mean(2)
-        patches = rearrange(patches, "(b s) t c -> b s t c", b=b) + y[:, 1:]
+        patches = patches.unflatten(0, (b, -1)) + y[:, 1:]
         x = torch.cat([cls, patches.flatten(1, 2)], dim=1)
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
