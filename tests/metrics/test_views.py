@@ -43,7 +43,7 @@ def test_a_video_of_two_ranks_counts_once():
     """A distributed sampler may give the last videos to several ranks."""
     ours, theirs = VideoScores(), VideoScores()
     ours.add(0, 1, torch.tensor([[0.0, 1.0]]))
-    theirs.add(0, 1, torch.tensor([[0.0, 1.0]]))
+    theirs.add(0, 1, torch.tensor([[0.0, 7.0], [0.0, 7.0]]))
     theirs.add(1, 0, torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
     ours.update(theirs)
     ids, tensors, labels = ours.tensors()

@@ -21,7 +21,9 @@ def test_the_file_appears_with_its_whole_content(tmp_path):
         seen.append(target.read_text())
 
     write_text_atomic(target, "old")
-    write_atomic(target, write)
+    with target.open() as reader:
+        write_atomic(target, write)
+        assert reader.read() == "old"  # who has it open reads the old file to its end
     assert seen == ["old"] and target.read_text() == "new"
     assert list(tmp_path.iterdir()) == [target]
 
