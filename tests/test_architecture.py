@@ -30,8 +30,6 @@ ROOMS = (
     "analysis",
     "cli",
 )
-# Networks that read class names themselves; TextBank takes that out of them.
-MAY_IMPORT_UPWARDS = {"models/build.py", "models/clip/settings.py", "models/clip/video.py"}
 TREES = {
     path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text())
     for path in sorted(PACKAGE.rglob("*.py"))
@@ -66,7 +64,7 @@ def imported_modules(tree: ast.AST) -> Iterator[str]:
 
 def imports_from_above(name: str, tree: ast.AST) -> Iterator[str]:
     room = room_of(name)
-    if not room or name in MAY_IMPORT_UPWARDS:
+    if not room:
         return
     allowed = {*ROOMS[: ROOMS.index(room) + 1], "version"}
     for module in imported_modules(tree):

@@ -3,7 +3,7 @@
 # the embedded set of 36 composed motions (22 classes train, 8 others are tested), a small 3-D
 # ResNet with STAF and two baselines, one table with intervals.
 #
-#   bash exp/quickstart_fewshot/run.sh                            about five minutes a method
+#   bash exp/quickstart_fewshot/run.sh                            about five minutes per method
 #   METHODS=fewshot bash exp/quickstart_fewshot/run.sh            STAF alone
 #   bash exp/quickstart_fewshot/run.sh FEWSHOT.SHOT 5             any KEY VALUE words win
 #

@@ -25,7 +25,7 @@ from slowfast.utils.runtime import cpu_count
 
 
 @dataclass(frozen=True)
-class Variant:
+class SweepVariant:
     """One row of the table: a configuration file and KEY VALUE words."""
 
     name: str
@@ -56,13 +56,13 @@ class Row:
 
 def make_variants(
     configs: Iterable[str | Path], key: str = "", values: Sequence[str] = ()
-) -> list[Variant]:
+) -> list[SweepVariant]:
     """Every combination of a configuration and a value of ``key`` (if given), with distinct
     names."""
     files = [Path(config) for config in configs]
     pairs = [(file, value) for file in files for value in (values if key else [""])]
     variants = [
-        Variant(
+        SweepVariant(
             " ".join(filter(None, (file.stem if len(files) > 1 or not key else "", value))),
             file,
             (key, value) if key else (),
@@ -85,7 +85,7 @@ class Sweep:
         self.program, self.folder, self.words = list(program), make_dirs(folder), list(words)
 
     def run(
-        self, variants: Sequence[Variant], seeds: Sequence[int], jobs: int, threads: int = 0
+        self, variants: Sequence[SweepVariant], seeds: Sequence[int], jobs: int, threads: int = 0
     ) -> list[Row]:
         """Train and test all variants with all seeds, ``jobs`` runs at a time.
 
@@ -95,7 +95,7 @@ class Sweep:
         work = [(variant, seed) for variant in variants for seed in seeds]
         with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(work), unit="run") as bar:
 
-            def one(pair: tuple[Variant, int]) -> str:
+            def one(pair: tuple[SweepVariant, int]) -> str:
                 failure = self._run_one(*pair, threads)
                 bar.update()
                 return failure
@@ -108,10 +108,10 @@ class Sweep:
             )
         return [self._row(variant, seeds) for variant in variants]
 
-    def _run_folder(self, variant: Variant, seed: int) -> Path:
+    def _run_folder(self, variant: SweepVariant, seed: int) -> Path:
         return self.folder / variant.name.replace(" ", "_").replace("/", "_") / f"seed_{seed}"
 
-    def _run_one(self, variant: Variant, seed: int, threads: int) -> str:
+    def _run_one(self, variant: SweepVariant, seed: int, threads: int) -> str:
         """Run unless finished with the same settings; returns the failure, or an empty text."""
         out = self._run_folder(variant, seed)
         words = [*self.words, *variant.words, "RNG_SEED", str(seed)]
@@ -141,7 +141,7 @@ class Sweep:
         write_text_atomic(done, json.dumps(result))
         return ""
 
-    def _row(self, variant: Variant, seeds: Sequence[int]) -> Row:
+    def _row(self, variant: SweepVariant, seeds: Sequence[int]) -> Row:
         row = Row(variant.name)
         for seed in seeds:
             result = json.loads((self._run_folder(variant, seed) / "sweep.json").read_text())

@@ -65,14 +65,14 @@ def run(args: argparse.Namespace) -> int:
 def _show(report: Report, out: str) -> None:
     for name, figures in report.summary()["lists"].items():
         print(f"{name}: {figures['videos']} videos, {figures['bad']} bad ({figures['source']})")
-        for what in ("classes", "videos_a_class", "frames", "fps", "seconds", "short_side"):
+        for what in ("classes", "videos_per_class", "frames", "fps", "seconds", "short_side"):
             value = figures[what]
             text = (
                 f"{value['min']:g} .. {value['median']:g} .. {value['max']:g}"
                 if isinstance(value, dict) and value
                 else value or "none"
             )
-            print(f"  {what.replace('_', ' '):<15} {text}")
+            print(f"  {what.replace('_', ' '):<17} {text}")
         for item, cause in report.bad(name)[:10]:
             print(f"  bad: line {item.line}: {item.path}: {cause}")
     for kind in ("shared", "twice"):

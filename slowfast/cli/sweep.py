@@ -12,7 +12,7 @@ from slowfast.cli.options import add_overrides, override_words, words_of_run
 
 EXAMPLES = """examples:
   {prog} --out output/sweep --cfg configs/quickstart/mvit.yaml configs/quickstart/stfm.yaml
-  {prog} --out output/heads --cfg configs/quickstart/tsn.yaml --vary TSN.CONSENSUS TSN MLP TRN -- SOLVER.MAX_EPOCH 8
+  {prog} --out output/heads --cfg configs/quickstart/heads.yaml --vary TSN.CONSENSUS TSN MLP TRN -- SOLVER.MAX_EPOCH 8
 """  # noqa: E501
 INTERMIXED = False  # "--" ends the values of --vary
 

@@ -93,7 +93,7 @@ Translation = Callable[[Entry], "Entry | Problem"]
 
 
 def current_name(key: str) -> str:
-    """Today's name of a key that was renamed, or the name itself."""
+    """The present name of a key that was renamed, or the name itself."""
     return _RENAMED.get(key, key)
 
 

@@ -58,7 +58,7 @@ class Key:
             return None
         if self.value_type is list:
             if isinstance(value, str):  # YAML reads "(3, 7, 7)" of old files as a text
-                value = _literal(value)
+                value = read_literal(value)
             if not isinstance(value, (list, tuple)):
                 raise WrongType(f"must be {self.describe_type()}, is {value!r}")
             return [self._scalar(v, self.item) for v in value] if self.item else _as_lists(value)
@@ -125,7 +125,8 @@ class Key:
         return near or f"known: {', '.join(filter(None, choices))}"
 
 
-def _literal(text: str) -> Any:
+def read_literal(text: str) -> Any:
+    """A Python literal as its value; anything else stays a text."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):

@@ -33,11 +33,8 @@ def dataset_class(cfg: CfgNode, split: str) -> type[VideoDataset]:
 @register_rule
 def _known_names(cfg: CfgNode) -> Iterable[Problem]:
     for part in ("TRAIN", "TEST"):
-        if cfg[part].ENABLE and cfg[part].DATASET not in DATASET_REGISTRY:
-            try:
-                DATASET_REGISTRY.get(cfg[part].DATASET)
-            except UserError as error:
-                problem = error.problems[0]
+        if cfg[part].ENABLE:
+            for problem in DATASET_REGISTRY.problems(cfg[part].DATASET):
                 yield Problem(problem.message, problem.remedy, f"{part}.DATASET")
 
 

@@ -40,7 +40,7 @@ class MovingShapes(ListDataset):
         folder = cfg.DATA.PATH_TO_DATA_DIR
         if not (Path(folder) / _MARKER).is_file():
             raise UserError(
-                f"{folder or 'empty'!r} holds no moving_shapes set",
+                f"{folder!r} holds no moving_shapes set" if folder else "is not set",
                 "make it with: python tools/make_moving_shapes.py data/moving_shapes",
                 "DATA.PATH_TO_DATA_DIR",
             )

@@ -95,7 +95,7 @@ class Report:
             "videos": len(items),
             "bad": len(items) - len(good),
             "classes": len(classes),
-            "videos_a_class": _spread(list(classes.values())),
+            "videos_per_class": _spread(list(classes.values())),
             "frames": _spread([f["frames"] for f in good]),
             "fps": _spread([f["fps"] for f in good]),
             "seconds": _spread([f["frames"] / f["fps"] for f in good if f["fps"]]),

@@ -92,7 +92,7 @@ class Callbacks:
         return {name: state for name, state in states.items() if state}
 
     def load_state_dict(self, states: dict[str, dict[str, Any]]) -> None:
-        """Put states back; a callback that is new in the run starts without."""
+        """Put states back; a callback that is new in the run starts without a state."""
         for name, state in states.items():
             if name in self._callbacks:
                 self._callbacks[name].load_state_dict(state)

@@ -6,11 +6,10 @@ import tempfile
 import time
 
 import torch
-from yacs.config import CfgNode as YacsNode
 
 from slowfast.config.node import CfgNode
 from slowfast.datasets.batch import Batch
-from slowfast.engine.initial import load_initial_weights
+from slowfast.engine.initial import load_initial_weights, load_tested_weights
 from slowfast.engine.optim import build_optimizer
 from slowfast.engine.precision import build_autocast
 from slowfast.engine.schedule import learning_rate
@@ -31,6 +30,7 @@ def dry_run(cfg: CfgNode, runtime: Runtime) -> None:
     seed_process(cfg.RNG_SEED)
     _check_output(cfg)
     task = build_task(cfg, runtime)
+    task.data.check()
     model = task.module.build_model()
     size = measure_model(model, cfg.DATA.NUM_FRAMES, cfg.DATA.TRAIN_CROP_SIZE)
     logger.info("%s: %s", cfg.MODEL.MODEL_NAME, size)
@@ -38,11 +38,13 @@ def dry_run(cfg: CfgNode, runtime: Runtime) -> None:
         load_initial_weights(cfg, model)
         _try_training(cfg, runtime, task, model)
     if cfg.TEST.ENABLE:
+        if not cfg.TRAIN.ENABLE:
+            task.module.match_classes(load_tested_weights(cfg, model))
         _try_test(cfg, runtime, task, model)
     logger.info("dry run: all is in place; no checkpoint was written")
 
 
-def _check_output(cfg: YacsNode) -> None:
+def _check_output(cfg: CfgNode) -> None:
     make_dirs(cfg.OUTPUT_DIR, "OUTPUT_DIR")
     try:
         with tempfile.TemporaryFile(dir=cfg.OUTPUT_DIR):
@@ -97,27 +99,26 @@ def _try_training(cfg: CfgNode, runtime: Runtime, task: Task, model: torch.nn.Mo
 
 
 def _try_test(cfg: CfgNode, runtime: Runtime, task: Task, model: torch.nn.Module) -> None:
-    for test in task.tests(model)[:1]:
-        batch = next(iter(test.loader))
-        model.eval()
-        task.module.begin(model, "test")
-        start = time.perf_counter()
-        with torch.inference_mode(), build_autocast(cfg, runtime)():
-            if batch.size:
-                scores = task.module.predict(model, task.module.prepare(batch, "test"))
-                task.report.evaluator("test").update(scores, batch)
-        seconds = time.perf_counter() - start
-        logger.info(
-            "test of %s: first batch %s, %.2f s; %d batches take about %s",
-            test.name,
-            _shape_of(batch),
-            seconds,
-            len(test.loader),
-            format_eta(seconds * len(test.loader)),
-        )
+    loader = task.data.loader("test")  # of clips: nothing is computed for a cache
+    batch = next(iter(loader))
+    model.eval()
+    task.module.begin(model, "test")
+    start = time.perf_counter()
+    with torch.inference_mode(), build_autocast(cfg, runtime)():
+        if batch.size:
+            scores = task.module.predict(model, task.module.prepare(batch, "test"))
+            task.report.evaluator("test").update(scores, batch)
+    seconds = time.perf_counter() - start
+    logger.info(
+        "test: first batch %s, %.2f s; %d batches take about %s",
+        _shape_of(batch),
+        seconds,
+        len(loader),
+        format_eta(seconds * len(loader)),
+    )
 
 
 def _shape_of(batch: Batch) -> str:
     if batch.video is not None:
         return " ".join(map(str, batch.video.shape))
-    return "of embeddings" if batch.size else "unreadable"
+    return "unreadable"

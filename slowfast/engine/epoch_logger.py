@@ -10,7 +10,7 @@ from slowfast.engine.meters import EpochMeter
 from slowfast.engine.step import StepOutput
 from slowfast.metrics.evaluators import EvalResult, is_error
 from slowfast.utils.errors import UserError
-from slowfast.utils.progress import Progress, StepTimer
+from slowfast.utils.progress import ProgressBar, StepTimer
 from slowfast.utils.runtime import Runtime
 
 
@@ -22,7 +22,7 @@ class EpochLogger:
         epochs = cfg.SOLVER.MAX_EPOCH
         self._epochs_left = epochs - epoch
         self.meter = EpochMeter("train", epoch, epochs, steps, cfg.LOG_PERIOD)
-        self.bar = Progress(f"train {epoch + 1}/{epochs}", steps, cfg.LOG_PERIOD)
+        self.bar = ProgressBar(f"train {epoch + 1}/{epochs}", steps, cfg.LOG_PERIOD)
         self.timer = StepTimer()
         self.finished = False
 

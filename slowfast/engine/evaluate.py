@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Protocol
 
@@ -17,7 +18,7 @@ from slowfast.engine.unreadable import UnreadableVideos
 from slowfast.metrics.evaluators import EvalResult, Evaluator
 from slowfast.utils.distributed import gather_numbers, gather_objects
 from slowfast.utils.errors import Interrupted
-from slowfast.utils.progress import Progress, StepTimer
+from slowfast.utils.progress import ProgressBar, StepTimer
 from slowfast.utils.runtime import Runtime
 from slowfast.utils.signals import StopRequest
 
@@ -55,10 +56,10 @@ def evaluate(
     unreadable.start_pass()
     # A rank may have a batch less than another; all take part in all rounds.
     rounds = int(max(row[0] for row in gather_numbers([len(loader)])))
-    bar = Progress(observer.title, rounds, observer.log_every)
+    bar = ProgressBar(observer.title, rounds, observer.log_every)
     timer = StepTimer()
     batches = iter(loader)
-    with gathered(model), torch.inference_mode():
+    with contextlib.closing(bar), gathered(model), torch.inference_mode():
         module.begin(model, split)
         for step in range(rounds):
             batch = next(batches, Batch())
@@ -70,13 +71,13 @@ def evaluate(
                     scores = module.predict(model, inputs)
                 figures = evaluator.update(scores, batch)
             timer.step_done(batch.size)
-            sync, _ = sync_step([batch], stop.number if stop else 0)
+            # Without clips: an evaluation needs no dummy batches.
+            sync, _ = sync_step([Batch(bad=batch.bad)], stop.number if stop else 0)
             unreadable.record(sync.bad)
             observer.on_batch(step, figures, batch.size, timer)
             bar.update(step + 1, timer.describe(runtime.peak_memory_gb(), rounds - step - 1))
             if sync.signal:
                 raise Interrupted(sync.signal)
-    bar.close()
     for rank, other in enumerate(gather_objects(evaluator)):
         if rank != runtime.rank:
             evaluator.merge(other)

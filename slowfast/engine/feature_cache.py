@@ -25,12 +25,20 @@ from slowfast.utils.errors import UserError, VideoError
 from slowfast.utils.files import make_dirs
 from slowfast.utils.logging import get_logger
 from slowfast.utils.parallel import file_stamp
-from slowfast.utils.progress import Progress
+from slowfast.utils.progress import ProgressBar
 
 logger = get_logger(__name__)
 
 _FEATURES, _FACTS = "features.npy", "facts.json"
 _BATCH_SIZE = 16  # clips
+# Sections that change no embedding of given weights, and the keys in them that do.
+_OTHER_SECTIONS = ("FEWSHOT.", "SOLVER.", "TRAIN.", "TEST.", "AUG.", "MIXUP.", "EMA.", "BN.")
+_EMBEDDING_KEYS = (
+    "FEWSHOT.TEST_JITTER",
+    "TRAIN.MIXED_PRECISION",
+    "TRAIN.AMP_DTYPE",
+    "TEST.SHORT_SIDE",
+)
 Embed = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -51,16 +59,12 @@ def cache_key(cfg: CfgNode, network: nn.Module, item_list: ItemList, reader: Cli
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     harmless = keys_without_effect()
-    data = {k: v for k, v in cfg.DATA.items() if f"DATA.{k}" not in harmless}
-    settings = [
-        data,
-        cfg.MODEL.MODEL_NAME,
-        network.embedding_type,
-        cfg.RNG_SEED,
-        cfg.FEWSHOT.TEST_JITTER,
-        cfg.TRAIN.MIXED_PRECISION,
-        reader.backend,
-    ]
+    keys = {
+        key: value
+        for key, value in cfg.flat().items()
+        if key in _EMBEDDING_KEYS or not (key in harmless or key.startswith(_OTHER_SECTIONS))
+    }
+    settings = [keys, network.embedding_type, reader.backend]
     digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
     for item in item_list.items:
         digest.update(f"{item.path}\t{file_stamp(item.path)}\n".encode())
@@ -116,7 +120,7 @@ def _build(folder: Path, item_list: ItemList, reader: ClipReader, embed: Embed) 
 def _write(file: Path, item_list: ItemList, reader: ClipReader, embed: Embed) -> list[BadItem]:
     """Write the embeddings of all clips into ``file``; returns the clips that cannot be read."""
     items = item_list.items
-    bar = Progress("embedding clips", -(-len(items) // _BATCH_SIZE), 10)
+    bar = ProgressBar("embedding clips", -(-len(items) // _BATCH_SIZE), 10)
     embeddings: np.ndarray | None = None
     bad: list[BadItem] = []
     for start in range(0, len(items), _BATCH_SIZE):

@@ -38,10 +38,10 @@ def load_tested_weights(cfg: CfgNode, network: nn.Module) -> list[str]:
     tested = _find_tested(cfg)
     content = tested.content
     if content.get("ema_state") and cfg.EMA.ENABLE:
-        network.load_state_dict(content["ema_state"])
+        network.load_state_dict(_own_state(network, tested, content["ema_state"]))
         logger.info("testing the averaged weights of %s", tested.path)
     elif "sampler_state" in content:  # a checkpoint of this package: nothing to convert
-        network.load_state_dict(_own_state(network, tested))
+        network.load_state_dict(_own_state(network, tested, tested.state))
         logger.info("testing %s", tested.path)
     else:
         load_weights(network, tested, cfg)
@@ -89,8 +89,10 @@ def _patch(cfg: CfgNode, network: nn.Module) -> None:
     logger.info("%g of the weights of %s, %g of the tested ones", ratio, path, 1 - ratio)
 
 
-def _own_state(network: nn.Module, tested: Checkpoint) -> dict[str, torch.Tensor]:
-    state = tested.state
+def _own_state(
+    network: nn.Module, tested: Checkpoint, state: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """``state`` of the checkpoint ``tested``; UserError if it is of another architecture."""
     expected = network.state_dict()
     wrong = [n for n, v in expected.items() if n not in state or state[n].shape != v.shape]
     if wrong or len(state) != len(expected):

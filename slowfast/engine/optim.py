@@ -1,6 +1,6 @@
 """Optimizer and its parameter groups: weight decay and learning rate per parameter.
 
-An optimizer of one's own is a function of the groups and the section ``SOLVER``::
+A custom optimizer is a function of the groups and the section ``SOLVER``::
 
     @OPTIMIZER_REGISTRY.register("my_sgd")
     def my_sgd(groups, solver):

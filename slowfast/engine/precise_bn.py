@@ -66,10 +66,14 @@ def update_statistics(
     """Replace the running statistics by those over the first ``count`` of ``inputs`` (all if there
     are fewer), each passed to ``forward(model, batch)``.
 
-    All processes must have the same number of batches.
+    ``model`` is in training mode; layers that are not (frozen ones) keep their statistics. All
+    processes must have the same number of batches.
     """
-    model.train()
-    layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    layers = [
+        m
+        for m in model.modules()
+        if isinstance(m, _BatchNorm) and m.track_running_stats and m.training
+    ]
     if not layers:
         return
     populations = [_Population(layer) for layer in layers]

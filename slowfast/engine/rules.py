@@ -18,9 +18,8 @@ from slowfast.utils.errors import Problem
 
 @register_rule
 def _class_names(cfg: CfgNode) -> Iterable[Problem]:
-    name = cfg.MODEL.MODEL_NAME
-    reads_names = name in MODEL_REGISTRY and MODEL_REGISTRY.get(name).spec.open_vocabulary
-    if reads_names and not configured_names(cfg.DATA):
+    open_vocabulary = MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME).spec.open_vocabulary
+    if open_vocabulary and not configured_names(cfg.DATA):
         yield Problem(
             "this network reads the names of classes, and there are none",
             'name a JSON file {"0": "first class", "1": …}, or list them in DATA.CLASS_NAMES',
@@ -40,10 +39,7 @@ def _num_classes_of_names(cfg: CfgNode) -> None:
 @register_rule
 def _model_rules(cfg: CfgNode) -> Iterable[Problem]:
     """What the selected network says about the configuration."""
-    unknown = MODEL_REGISTRY.problems(cfg.MODEL.MODEL_NAME)
-    yield from unknown
-    if not unknown:
-        yield from MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME).spec.check(cfg)
+    yield from MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME).spec.check(cfg)
 
 
 @register_rule
@@ -51,7 +47,7 @@ def _optimizer_rules(cfg: CfgNode) -> Iterable[Problem]:
     if not cfg.TRAIN.ENABLE or cfg.SOLVER.LAYER_DECAY == 1.0:
         return
     name = cfg.MODEL.MODEL_NAME
-    if name in MODEL_REGISTRY and MODEL_REGISTRY.get(name).spec.layer_of is None:
+    if MODEL_REGISTRY.get(name).spec.layer_of is None:
         yield Problem(
             f"{name} has no layers for layer decay",
             "set SOLVER.LAYER_DECAY 1.0",

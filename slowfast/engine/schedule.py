@@ -23,8 +23,8 @@ LR_POLICY_REGISTRY: Registry[Policy] = Registry("learning-rate policy", "SOLVER.
 
 @LR_POLICY_REGISTRY.register("cosine")
 def cosine(solver: CfgNode, epoch: float) -> float:
-    """Half a cosine from BASE_LR to COSINE_END_LR (PySlowFast), with restarts if STDD's key asks
-    for them."""
+    """Half a cosine from BASE_LR to COSINE_END_LR (PySlowFast), with restarts every
+    COSINE_RESTART_EPOCH epochs if that is set (STDD)."""
     offset = solver.WARMUP_EPOCHS if solver.COSINE_AFTER_WARMUP else 0.0
     # A trial of few epochs may end within the warm-up: the cosine then stays at its start.
     span = solver.MAX_EPOCH - offset

@@ -38,6 +38,7 @@ class EpochState:
 
     def to_checkpoint(self) -> dict[str, Any]:
         """As numbers, texts, lists and dicts."""
+        # "said" and "journal" are names of the file format since its first version.
         return {"bad": self.bad_items, "said": self.logged, "journal": {"meter": self.meters}}
 
     @classmethod

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from slowfast.config.node import CfgNode
 from slowfast.engine.evaluate import evaluate
 from slowfast.engine.initial import load_tested_weights
@@ -21,7 +23,7 @@ logger = get_logger(__name__)
 class TestObserver:
     """Logs the batches of a test."""
 
-    __test__ = False  # no test of pytest's
+    __test__ = False  # pytest must not collect it
 
     def __init__(self, cfg: CfgNode, loggers: Loggers, name: str, batches: int):
         self.title, self.log_every = f"test {name}", cfg.LOG_PERIOD
@@ -39,36 +41,35 @@ def test(cfg: CfgNode, runtime: Runtime, task: Task) -> EvalResult | None:
     network = task.module.build_model()
     task.module.match_classes(load_tested_weights(cfg, network))
     if cfg.LOG_MODEL_INFO and runtime.is_main and not cfg.TRAIN.ENABLE:
-        task.module.begin(network, "test")
         size = measure_model(network, cfg.DATA.NUM_FRAMES, cfg.DATA.TEST_CROP_SIZE)
         logger.info("%s: %s", cfg.MODEL.MODEL_NAME, size)
     loggers = Loggers(cfg, runtime.is_main)
     result = None
-    for run in task.tests(network):
-        dataset, batches = run.loader.dataset, len(run.loader)
-        logger.info("%s: %s, %d batches", run.name, dataset.describe(), batches)
-        unreadable = UnreadableVideos.for_dataset(cfg, dataset, runtime.is_main)
-        evaluator = task.report.evaluator("test")
-        result = evaluate(
-            network,
-            task.module,
-            run.loader,
-            evaluator,
-            split="test",
-            autocast=build_autocast(cfg, runtime),
-            unreadable=unreadable,
-            observer=TestObserver(cfg, loggers, run.name, batches),
-            runtime=runtime,
-        )
-        if runtime.is_main:
-            task.report.save(run, evaluator)
-            text, entries = task.report.describe(result, unreadable.count, len(dataset))
-            logger.info("test, %s: %s", run.name, text)
-            facts = {"split": "test_final", "views": run.name, "bad_items": unreadable.count}
-            facts["list"] = dataset.item_list.fingerprint
-            loggers.log("test_final", facts | entries, 0)
-    loggers.close()
+    with contextlib.closing(loggers):
+        for run in task.tests(network):
+            dataset, batches = run.loader.dataset, len(run.loader)
+            logger.info("%s: %s, %d batches", run.name, dataset.describe(), batches)
+            unreadable = UnreadableVideos.for_dataset(cfg, dataset, runtime.is_main)
+            evaluator = task.report.evaluator("test")
+            result = evaluate(
+                network,
+                task.module,
+                run.loader,
+                evaluator,
+                split="test",
+                autocast=build_autocast(cfg, runtime),
+                unreadable=unreadable,
+                observer=TestObserver(cfg, loggers, run.name, batches),
+                runtime=runtime,
+            )
+            if runtime.is_main:
+                task.report.save(run, evaluator)
+                text, entries = task.report.describe(result, unreadable.count, len(dataset))
+                logger.info("test, %s: %s", run.name, text)
+                facts = {"split": "test_final", "views": run.name, "bad_items": unreadable.count}
+                facts["list"] = dataset.item_list.fingerprint
+                loggers.log("test_final", facts | entries, 0)
     return result
 
 
-test.__test__ = False  # not a test of pytest's
+test.__test__ = False  # pytest must not collect it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,6 +33,7 @@ from slowfast.engine.unreadable import UnreadableVideos
 from slowfast.metrics.evaluators import EvalResult
 from slowfast.models.build import set_train_mode
 from slowfast.models.summary import measure_model
+from slowfast.models.weights.read import Checkpoint
 from slowfast.utils.errors import Interrupted
 from slowfast.utils.logging import get_logger
 from slowfast.utils.runtime import Runtime, seed_process
@@ -94,13 +96,13 @@ class Trainer:
         data = self.train_loader.dataset.item_list.fingerprint
         return state.RunFingerprint(self.runtime.world, data, samples)
 
-    def _read_checkpoint(self) -> tuple[Path, dict[str, Any]] | None:
+    def _read_checkpoint(self) -> Checkpoint | None:
         cfg = self.cfg
         if self.runtime.is_main:
             checkpoint.remove_unfinished(cfg.OUTPUT_DIR)
         newest = checkpoint.read_newest(cfg.OUTPUT_DIR, cfg.TASK) if cfg.TRAIN.AUTO_RESUME else None
         if newest is not None:
-            check_resumable(cfg, self.fingerprint, newest[1], newest[0])
+            check_resumable(cfg, self.fingerprint, newest.content, newest.path)
         return newest
 
     def build_network(self, with_weights: bool) -> nn.Module:
@@ -123,19 +125,19 @@ class Trainer:
         average.module = shard(self.cfg, self.runtime, average.module)
         return average
 
-    def _restore(self, resumed: tuple[Path, dict[str, Any]] | None) -> state.Progress:
+    def _restore(self, resumed: Checkpoint | None) -> state.Progress:
         if resumed is None:
             # Dropout and the like: other numbers on each rank, the same weights on all.
             seed_process(self.cfg.RNG_SEED + 1000003 * self.runtime.rank)
             return state.Progress()
         return state.from_checkpoint(
-            resumed[1], self.fingerprint, self.optimizer_step, self.ema, self.callbacks
+            resumed.content, self.fingerprint, self.optimizer_step, self.ema, self.callbacks
         )
 
-    def _log_resume(self, resumed: tuple[Path, dict[str, Any]] | None) -> None:
+    def _log_resume(self, resumed: Checkpoint | None) -> None:
         if resumed is None:
             return
-        path, progress = resumed[0], self.progress
+        path, progress = resumed.path, self.progress
         logger.info(
             "resuming from %s: %d epochs and %d iterations are done",
             path,
@@ -162,7 +164,8 @@ class Trainer:
 
         Interrupted, with everything saved, when a signal stops the process.
         """
-        with self.stop:
+        # Loggers are closed whatever happens: TensorBoard's would lose its last lines.
+        with contextlib.closing(self.loggers), self.stop:
             self.callbacks.call("on_run_start", self)
             for epoch in range(self.progress.epoch, self.cfg.SOLVER.MAX_EPOCH):
                 if self.stop_reason:
@@ -175,7 +178,6 @@ class Trainer:
             if sync.signal:  # too late for the loop, but the test must not begin
                 raise Interrupted(sync.signal, self.cfg.OUTPUT_DIR)
             self.callbacks.call("on_run_end", self)
-        self.loggers.close()
 
     def train_epoch(self, epoch: int) -> None:
         """The steps of one epoch that are still to be done, with their statistics lines."""
@@ -203,6 +205,7 @@ class Trainer:
                 self._save_mid_epoch()
         if before.logged:  # before the interruption
             log.finished = True
+            log.bar.close()
         else:
             source = self.train_loader.dataset.item_list.source
             log.finish(self.unreadable.count, source, self.progress.step)
@@ -233,7 +236,7 @@ class Trainer:
             if (evaluated or saved) and cfg.BN.USE_PRECISE_STATS:
                 self._update_precise_bn(epoch)
             if evaluated:
-                observer = self._val_observer(epoch)
+                observer = self.val_observer(epoch)
                 result = self.validate(observer)
                 is_best = progress.record(result)
                 observer.log_result(result, progress.best, self.val_unreadable.count)
@@ -261,7 +264,8 @@ class Trainer:
 
         return undo
 
-    def _val_observer(self, epoch: int) -> ValObserver:
+    def val_observer(self, epoch: int) -> ValObserver:
+        """What logs the validation after ``epoch``."""
         batches, step = len(self.val_loader), self.progress.step
         return ValObserver(self.cfg, self.runtime, self.loggers, epoch, batches, step)
 
@@ -288,6 +292,7 @@ class Trainer:
         module = self.task.module
 
         def inputs() -> Iterator[Any]:
+            # A rank without readable clips repeats those of another.
             for batch in self.train_loader:
                 sync, readable = sync_step([batch], self.stop.number)
                 if sync.signal:

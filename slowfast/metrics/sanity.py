@@ -14,14 +14,16 @@ def sanity_warnings(scores: torch.Tensor, labels: torch.Tensor) -> list[str]:
         return []
     covered = len(predictions.unique())
     correct = float((predictions == labels).float().mean())
-    confidence = float((scores.max(1).values / scores.sum(1).clamp_min(1e-9)).mean())
+    confidence = 0.0  # scores that may be negative are no probabilities
+    if float(scores.min()) >= 0:
+        confidence = float((scores.max(1).values / scores.sum(1).clamp_min(1e-9)).mean())
     warnings = []
     if covered <= classes // 2:
         warnings.append(f"predictions cover {covered} of the {classes} classes in the list")
     if correct <= 1 / classes and covered > classes // 2 and confidence > 0.5:
         warnings.append(
-            f"the network is sure of itself ({100 * confidence:.0f} % on average) and right in "
-            f"{100 * correct:.1f} % of {len(labels)} videos: are the labels of the list in the "
-            "order of the checkpoint's classes?"
+            f"the mean confidence is {100 * confidence:.0f} %, but {100 * correct:.1f} % of "
+            f"{len(labels)} videos are right: are the labels of the list in the order of the "
+            "checkpoint's classes?"
         )
     return warnings

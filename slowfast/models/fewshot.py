@@ -63,9 +63,6 @@ class FewShotNetwork(nn.Module):
         self.head = head_class.from_cfg(cfg, embedding.shape, num_train_classes)
         self.spec = _network_spec(base, self.head)
 
-    def begin(self, split: str) -> None:
-        """Nothing: embeddings do not depend on the texts of classes."""
-
     def embed(self, video: torch.Tensor) -> torch.Tensor:
         """Clips ``B 3 T H W`` -> maps ``B C L``, frames ``B T D`` or vectors ``B D``."""
         return embed_clips(self.base, video, self.embedding_type)

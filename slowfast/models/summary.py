@@ -95,11 +95,10 @@ def measure_model(
     measured = model if forward is None else _Measured(model, forward)
     was_training = model.training
     model.eval()
-    if isinstance(model, VideoModel):
-        model.begin("test")  # what is computed once per evaluation is not part of a view
     try:
+        if isinstance(model, VideoModel):
+            model.begin("test")  # what is computed once per evaluation is not part of a view
         with _quiet_fvcore(), torch.no_grad():
-            measured(video)  # what a network computes once (texts of classes) is not of the view
             flops = FlopCountAnalysis(measured, video).set_op_handle(
                 "aten::scaled_dot_product_attention", _attention_flops
             )

@@ -15,7 +15,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from slowfast.config.node import CfgNode
 from slowfast.config.schema import Key, Section, register_section
-from slowfast.layers.consensus import ALIASES, HEAD_REGISTRY, HeadOptions, build_head
+from slowfast.layers.consensus import ALIASES, HeadOptions, build_head
 from slowfast.models.base import MODEL_REGISTRY, TINY_CLIP, VideoModel
 from slowfast.models.frame_backbones import (
     BACKBONE_REGISTRY,
@@ -33,7 +33,9 @@ TSN = register_section(
         "TSN, TRN and other heads over frames",
         {
             "BACKBONE": Key(
-                "squeezenet1_1", "squeezenet1_1, BNInception, or timm/<convolutional network>."
+                "squeezenet1_1",
+                "squeezenet1_1, BNInception, or timm/<convolutional network>.",
+                checked_by_rule=True,
             ),
             "CONSENSUS": Key(
                 "TSN",
@@ -76,7 +78,6 @@ TSN = register_section(
 def check_tsn(cfg: CfgNode) -> Iterable[Problem]:
     """Problems of a configuration of TSN."""
     options, kind = cfg.TSN, ALIASES.get(cfg.TSN.CONSENSUS, cfg.TSN.CONSENSUS)
-    yield from HEAD_REGISTRY.problems(options.CONSENSUS)
     for problem in BACKBONE_REGISTRY.problems(options.BACKBONE):
         remedy = f"{problem.remedy}; timm/<name> is any convolutional network of timm"
         yield dataclasses.replace(problem, remedy=remedy)

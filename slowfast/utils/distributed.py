@@ -170,11 +170,6 @@ def gather_objects(value: Any) -> list[Any]:
     return gathered
 
 
-def barrier() -> None:
-    """Wait for all ranks."""
-    gather_numbers([0])
-
-
 # -- lost processes ------------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""Progress of an epoch: a bar on a terminal, lines in a log file."""
+"""ProgressBar of an epoch: a bar on a terminal, lines in a log file."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class StepTimer:
         )
 
 
-class Progress:
+class ProgressBar:
     """Shows a text for each of ``total`` steps: a bar on a terminal, a line every ``log_every``
     steps in a log file."""
 

@@ -18,7 +18,6 @@ without them.
 
 from __future__ import annotations
 
-import ast
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -29,6 +28,7 @@ import numpy as np
 import torch
 
 from slowfast.config.node import CfgNode
+from slowfast.config.schema import read_literal
 from slowfast.config.validate import register_rule
 from slowfast.utils.errors import Problem, UserError
 from slowfast.utils.registry import Registry
@@ -49,7 +49,7 @@ def parse_transform(text: str, key: str) -> Transform:
     transform = TRANSFORM_REGISTRY.get(name.strip())
     try:
         options = dict(part.split("=", 1) for part in listed.split(",") if part.strip())
-        options = {option.strip(): _literal(value) for option, value in options.items()}
+        options = {option.strip(): read_literal(value.strip()) for option, value in options.items()}
         inspect.signature(transform).bind(None, None, "train", **options)
     except (TypeError, ValueError) as error:
         raise UserError(
@@ -58,13 +58,6 @@ def parse_transform(text: str, key: str) -> Transform:
             key,
         ) from error
     return partial(transform, **options)
-
-
-def _literal(text: str) -> Any:
-    try:
-        return ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError):
-        return text.strip()
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def test_report(lists, tmp_path):
         "videos": 3,
         "bad": 2,
         "classes": 2,
-        "videos_a_class": {"min": 1, "median": 1.5, "max": 2},
+        "videos_per_class": {"min": 1, "median": 1.5, "max": 2},
         "frames": {"min": 50, "median": 50, "max": 50},
         "fps": {"min": 25, "median": 25, "max": 25},
         "seconds": {"min": 2, "median": 2, "max": 2},

@@ -338,13 +338,13 @@ def test_lists_are_checked(compositions, tmp_path):
     assert report.is_clean and report.summary()["lists"]["test"]["videos"] == 24
 
 
-def test_a_dry_run_embeds_clips(compositions, tmp_path):
+def test_a_dry_run_computes_no_cache(compositions, tmp_path):
     config = tmp_path / "run.yaml"
     config.write_text("TASK: fewshot\n")
     values = values_of(compositions, tmp_path / "out", **{"FEWSHOT.CACHE": tmp_path / "cache"})
     process = Run(config, values, options=["--dry-run"])
     assert process.wait() == 0, process.console[-2000:]
-    assert "first batch of embeddings" in process.console
+    assert "test: first batch" in process.console and not (tmp_path / "cache").exists()
     assert not (tmp_path / "out" / "checkpoints").exists()
 
 
@@ -357,6 +357,8 @@ def test_chance_follows_the_number_of_classes(compositions, tmp_path):
     [
         ({"FEWSHOT.METHOD": "trx", "FEWSHOT.TRX_TUPLES": [2, 9]}, "cannot be tuples"),
         ({"FEWSHOT.CACHE": "c", "FEWSHOT.TEST_JITTER": True}, "draws other frames"),
+        ({"DATA.BATCH_SAMPLER": "class_balanced"}, "drawn by class already"),
+        ({"TEST.METRICS": ["mean_class_accuracy"]}, "no effect on TASK fewshot"),
         ({"AUG.NUM_SAMPLE": 2}, "2 copies of a clip cannot be part of an episode"),
     ],
 )

@@ -6,64 +6,10 @@ import pytest
 import torch
 import torch._dynamo
 
-from slowfast.layers.consensus import HEAD_REGISTRY
-from slowfast.models import MODEL_REGISTRY, build_model
+from slowfast.models import build_model
 from slowfast.models.build import set_train_mode
-from slowfast.models.clip.blocks import CLIP_BLOCK_REGISTRY
 from slowfast.models.summary import measure_model
-from tests.models.helpers import build, clips, to_eval
-
-NAMES = sorted(MODEL_REGISTRY)
-VARIANTS = [(name, {}) for name in NAMES] + [
-    ("Uniformer", {"STFM.ENABLE": True, "STFM.SELECTION": "hard"}),
-    ("Uniformer", {"STFM.ENABLE": True, "STFM.SELECTION": "straight_through", "STFM.DENSE": False}),
-    ("Uniformer", {"UNIFORMER.SPLIT": True, "UNIFORMER.REPRESENTATION_SIZE": 24}),
-    ("TimeSformer", {"TIMESFORMER.ATTENTION_TYPE": "joint_space_time"}),
-    ("TimeSformer", {"TIMESFORMER.ATTENTION_TYPE": "space_only"}),
-    ("TimeSformer", {"STFM.ENABLE": True, "STFM.SELECTION": "straight_through"}),
-    ("TimeSformer", {"STFM.ENABLE": True, "STFM.DENSE": False}),
-    ("MViT", {"STFM.ENABLE": True, "STFM.SELECTION": "straight_through"}),
-    ("MViT", {"MVIT.CLS_EMBED_ON": False, "MVIT.LAYER_SCALE_INIT_VALUE": 0.1, "MVIT.MODE": "max"}),
-    (
-        "MViT",
-        {
-            "MVIT.DIM_MUL_IN_ATT": False,
-            "MVIT.USE_ABS_POS": True,
-            "MVIT.SEP_POS_EMBED": True,
-            "MVIT.REL_POS_SPATIAL": False,
-            "MVIT.REL_POS_TEMPORAL": False,
-            "MVIT.USE_MEAN_POOLING": True,
-            "MVIT.MODE": "avg",
-            "MVIT.POOL_KVQ_KERNEL": None,
-        },
-    ),
-    ("MViT", {"MVIT.POOL_FIRST": True, "MVIT.MODE": "conv_unshared", "MVIT.NORM_STEM": True}),
-    ("MViT", {"MVIT.EMBED_DIM": 32, "MVIT.USE_ABS_POS": True, "MVIT.USE_FIXED_SINCOS_POS": True}),
-    *[
-        ("TemporalClipVideo", {"MODEL.TEMPORAL_MODELING_TYPE": kind})
-        for kind in CLIP_BLOCK_REGISTRY
-        if kind not in ("None", "expand_temporal_view")
-    ],
-    (
-        "TemporalClipVideo",
-        {
-            "MODEL.KEEP_RAW_MODEL": True,
-            "MODEL.RAW_MODEL_DISTILLATION": True,
-            "MODEL.TEMPORAL_SHUFFLE": False,
-        },
-    ),
-    ("TemporalClipVideo", {"MODEL.TEXT_PROMPT": True, "MODEL.PROMPT_NUM": 3}),
-    ("TemporalClipVideo", {"TUNE_HEAD": True, "CLIP.ACTIVATION": "gelu"}),
-    ("TemporalClipVideo", {"CLIP.TRAINED": ["visual", "text_projection", "text", "logit_scale"]}),
-    ("STAM", {"STAM.AGGREGATION": "mean"}),
-    ("STAM", {"STAM.INIT": "scratch"}),
-    ("TimeSformer", {"TIMESFORMER.INIT": "scratch"}),
-    *[("TSN", {"TSN.CONSENSUS": kind, "TSN.LAYERS": 2}) for kind in HEAD_REGISTRY],
-    ("TSN", {"TSN.CONSENSUS": "TRNmultiscale", "TSN.TRN_EVAL_ALL": True}),
-    ("TSN", {"TSN.BACKBONE": "squeezenet1_1", "TSN.CONSENSUS": "MLP"}),
-    ("TSN", {"TSN.BACKBONE": "BNInception", "TSN.CONSENSUS": "FCN2D"}),
-    ("Uniformer", {"UNIFORMER.STD": True, "UNIFORMER.QKV_SCALE": 0.2, "UNIFORMER.QKV_BIAS": False}),
-]
+from tests.models.helpers import NAMES, VARIANTS, build, clips, to_eval
 
 
 def says(name, extra, text):

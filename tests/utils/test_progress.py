@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from slowfast.utils.logging import setup_logging
-from slowfast.utils.progress import Progress, StepTimer
+from slowfast.utils.progress import ProgressBar, StepTimer
 
 
 class Clock:
@@ -77,7 +77,7 @@ def test_the_line(clock):
 
 def test_a_line_every_few_steps_and_at_the_end(tmp_path, capsys):
     setup_logging(tmp_path)
-    progress = Progress("train 1/3", total=11, log_every=4)
+    progress = ProgressBar("train 1/3", total=11, log_every=4)
     for done in range(1, 12):
         progress.update(done, f"loss {done}")
     progress.close()
@@ -91,7 +91,7 @@ def test_a_line_every_few_steps_and_at_the_end(tmp_path, capsys):
 def test_a_terminal_shows_a_bar_and_the_file_lines(tmp_path, capsys, monkeypatch):
     setup_logging(tmp_path)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    progress = Progress("val", total=2, log_every=1)
+    progress = ProgressBar("val", total=2, log_every=1)
     progress.update(1, "top1 50")
     progress.update(2, "top1 75")
     progress.close()
@@ -103,7 +103,7 @@ def test_a_terminal_shows_a_bar_and_the_file_lines(tmp_path, capsys, monkeypatch
 def test_other_ranks_show_no_bar(tmp_path, capsys, monkeypatch):
     setup_logging(tmp_path, is_main=False, rank=1)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    progress = Progress("val", total=1, log_every=1)
+    progress = ProgressBar("val", total=1, log_every=1)
     progress.update(1, "text")
     progress.close()
     assert capsys.readouterr().out == ""

@@ -14,7 +14,7 @@ from slowfast.models.clip.names import read_clip
 from slowfast.models.clip.sizes import infer_sizes
 from slowfast.models.clip.towers import CLIP
 from slowfast.utils.errors import UserError
-from slowfast.utils.progress import Progress
+from slowfast.utils.progress import ProgressBar
 
 TEMPLATES = texts.TEMPLATES[:8]  # "tpl8" of the released files
 
@@ -48,7 +48,7 @@ def prompt_features(
     """Features ``K n D``: of every sentence the mean over templates. Classes with fewer sentences
     repeat theirs, up to the longest."""
     found = []
-    progress = Progress("text features", len(names), 10)
+    progress = ProgressBar("text features", len(names), 10)
     for number, (name, entry) in enumerate(zip(names, entries), 1):
         tokens = texts.fill_templates(templates, sentences(name, entry), network.sizes.context)
         states = texts.encode(network, tokens)

@@ -11,7 +11,7 @@ import yaml
 from slowfast.analysis.text_prompts.service import ChatService, Message
 from slowfast.analysis.text_prompts.store import ClassStore, Entry
 from slowfast.utils.logging import get_logger
-from slowfast.utils.progress import Progress
+from slowfast.utils.progress import ProgressBar
 
 logger = get_logger(__name__)
 
@@ -163,7 +163,7 @@ def write_stage(
     missing = [name for name in names if name not in store]
     logger.info("%s: %d of %d classes are there", store.path, len(names) - len(missing), len(names))
     failed: dict[str, str] = {}
-    progress = Progress("classes", len(missing), 10)
+    progress = ProgressBar("classes", len(missing), 10)
     for number, name in enumerate(missing, 1):
         try:
             store.add(name, _ask(service, messages(name), name, parse, attempts))

@@ -34,14 +34,14 @@ RUN = register_section(
             ),
             "CALLBACKS": Key(
                 [],
-                "Callbacks of the training, by registered name (early_stopping, or own ones).",
+                "Callbacks of the training, by registered name (early_stopping, or custom ones).",
                 item=str,
                 checked_by_rule=True,
             ),
             "LOGGERS": Key(
                 [],
                 "Loggers besides JSON lines, by registered name: tensorboard, wandb, mlflow, or "
-                "own ones.",
+                "custom ones.",
                 item=str,
                 affects_result=False,
                 checked_by_rule=True,

@@ -5,7 +5,7 @@ Loops know these members and nothing else of a task.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -51,7 +51,7 @@ class Inputs:
 class TestRun:
     """One of the tests of a task: its name for people, and its data."""
 
-    __test__ = False  # no test of pytest's
+    __test__ = False  # pytest must not collect it
 
     name: str
     loader: DataLoader
@@ -125,7 +125,7 @@ class TaskReport(Protocol):
         ...
 
     def save(self, test: TestRun, evaluator: Evaluator) -> None:
-        """Write what a person or a script wants to have of a finished test."""
+        """Write the result files of a finished test."""
         ...
 
 
@@ -149,7 +149,7 @@ class Task:
         self.module = self.module_class(cfg, runtime, self.data)
         self.report = self.report_class(cfg, self.data)
 
-    def tests(self, model: nn.Module) -> list[TestRun]:
+    def tests(self, model: nn.Module) -> Iterable[TestRun]:
         """The tests to run with the weights of ``model``."""
         return [TestRun("test", self.data.loader("test"))]
 

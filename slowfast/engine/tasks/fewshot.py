@@ -42,7 +42,7 @@ from slowfast.metrics.evaluators import EvalResult
 from slowfast.models.base import MODEL_REGISTRY
 from slowfast.models.fewshot import EpisodeTargets, build_fewshot, split_episode
 from slowfast.models.fewshot_heads import FEWSHOT_REGISTRY
-from slowfast.utils.errors import Problem, UserError
+from slowfast.utils.errors import Problem
 from slowfast.utils.files import write_atomic, write_text_atomic
 from slowfast.utils.logging import get_logger
 from slowfast.utils.runtime import Runtime
@@ -279,16 +279,23 @@ def _fewshot_rules(cfg: CfgNode) -> Iterable[Problem]:
     if cfg.TASK != NAME:
         return
     options = cfg.FEWSHOT
-    try:
+    if options.METHOD in FEWSHOT_REGISTRY:
         yield from FEWSHOT_REGISTRY.get(options.METHOD).check(cfg)
-    except UserError as error:  # no such method
-        yield from error.problems
     if options.CACHE and options.TEST_JITTER:
         yield Problem(
             "every episode draws other frames of a clip",
             "set FEWSHOT.TEST_JITTER False, or no cache",
             "FEWSHOT.CACHE",
         )
+    if cfg.TRAIN.ENABLE and cfg.DATA.BATCH_SAMPLER != "shuffle":
+        yield Problem(
+            "episodes are drawn by class already",
+            "set DATA.BATCH_SAMPLER shuffle",
+            "DATA.BATCH_SAMPLER",
+        )
+    for key in ("MIXUP.ENABLE", "SOLVER.KD", "TEST.METRICS"):
+        if cfg.lookup(key):
+            yield Problem("has no effect on TASK fewshot", "remove it", key)
     if cfg.TRAIN.ENABLE and cfg.AUG.NUM_SAMPLE != 1:
         yield Problem(
             f"{cfg.AUG.NUM_SAMPLE} copies of a clip cannot be part of an episode",

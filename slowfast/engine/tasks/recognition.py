@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
@@ -71,15 +72,13 @@ class RecognitionData:
         dataset = build_dataset(self.cfg, split, views, self.item_list(split))
         return construct_loader(self.cfg, split, self.runtime, dataset)
 
-    def tests(self) -> list[TestRun]:
-        """A test for each number of temporal clips."""
+    def tests(self) -> Iterator[TestRun]:
+        """A test for each number of temporal clips; a loader is made when its test begins."""
         test = self.cfg.TEST
-        runs = []
         for count in list(test.NUM_TEMPORAL_CLIPS) or [test.NUM_ENSEMBLE_VIEWS]:
             views = Views(count, test.NUM_SPATIAL_CROPS)
             name = f"{views.clips}x{views.crops} views"
-            runs.append(TestRun(name, self.loader("test", views)))
-        return runs
+            yield TestRun(name, self.loader("test", views))
 
 
 class RecognitionModule:
@@ -198,9 +197,23 @@ class RecognitionReport:
         for text in sanity_warnings(scores, labels):
             logger.warning("%s", text)
         if self.cfg.TEST.SAVE_RESULTS_PATH:
-            content = {"scores": scores, "labels": labels}
             path = folder / self.cfg.TEST.SAVE_RESULTS_PATH
-            write_atomic(path, lambda temporary: torch.save(content, temporary))
+            write_scores(scores, labels, path.with_name(f"{path.stem}{tag}{path.suffix}"))
+
+
+def write_scores(scores: torch.Tensor, labels: torch.Tensor, path: Path) -> None:
+    """Scores ``N classes`` and labels ``N`` in the order of the list: NumPy's file for ``.npz``,
+    else PyTorch's."""
+    content = {"scores": scores, "labels": labels}
+
+    def write(temporary: str) -> None:
+        if path.suffix != ".npz":
+            torch.save(content, temporary)
+            return
+        with open(temporary, "wb") as file:
+            np.savez(file, **{name: value.numpy() for name, value in content.items()})
+
+    write_atomic(path, write)
 
 
 def write_predictions(evaluator: ViewEvaluator, names: Sequence[str], path: Path) -> None:
@@ -229,7 +242,7 @@ class RecognitionTask(Task):
     module_class = RecognitionModule
     report_class = RecognitionReport
 
-    def tests(self, model: nn.Module) -> list[TestRun]:
+    def tests(self, model: nn.Module) -> Iterator[TestRun]:
         return self.data.tests()
 
     @classmethod

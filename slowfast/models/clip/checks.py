@@ -11,16 +11,11 @@ from slowfast.models.clip.parameters import PARTS
 from slowfast.models.clip.settings import configured_sizes, original_weights
 from slowfast.models.clip.sizes import ARCHITECTURES
 from slowfast.models.clip.stcross import CrossBlock
-from slowfast.utils.errors import Problem, UserError
+from slowfast.utils.errors import Problem
 
 
 def check_clip(cfg: CfgNode) -> Iterable[Problem]:
     """All problems of a configuration of ``TemporalClipVideo``."""
-    try:
-        CLIP_BLOCK_REGISTRY.get(cfg.MODEL.TEMPORAL_MODELING_TYPE)
-    except UserError as error:
-        yield from error.problems
-        return
     yield from _check_classifier(cfg)
     yield from _check_originals(cfg)
     if cfg.DIST.STRATEGY == "fsdp":

@@ -14,7 +14,7 @@ from slowfast.models.clip.towers import CLIP
 from slowfast.utils.errors import UserError
 from slowfast.utils.files import make_dirs, short_hash, write_atomic
 from slowfast.utils.logging import get_logger
-from slowfast.utils.progress import Progress
+from slowfast.utils.progress import ProgressBar
 
 logger = get_logger(__name__)
 
@@ -157,7 +157,9 @@ def encode_cached(network: CLIP, tokens: torch.Tensor, folder: str) -> torch.Ten
         except (SafetensorError, KeyError) as error:
             logger.warning("%s cannot be read (%s): encoding the texts again", path, error)
     count = tokens[..., 0].numel()
-    progress = Progress(f"encoding the texts of {tokens.shape[1]} classes", count, _PROGRESS_EVERY)
+    progress = ProgressBar(
+        f"encoding the texts of {tokens.shape[1]} classes", count, _PROGRESS_EVERY
+    )
     hidden = texts.encode(network, tokens, progress)
     progress.close()
     make_dirs(folder, "CLIP.TEXT_CACHE")

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from slowfast.models.clip.towers import CLIP
 from slowfast.utils.errors import UserError
 from slowfast.utils.logging import get_logger
-from slowfast.utils.progress import Progress
+from slowfast.utils.progress import ProgressBar
 
 logger = get_logger(__name__)
 
@@ -89,7 +89,9 @@ def mean_features(hidden: torch.Tensor, projection: torch.Tensor) -> torch.Tenso
     return F.normalize(features.mean(0), dim=-1)
 
 
-def encode(network: CLIP, tokens: torch.Tensor, progress: Progress | None = None) -> torch.Tensor:
+def encode(
+    network: CLIP, tokens: torch.Tensor, progress: ProgressBar | None = None
+) -> torch.Tensor:
     """Hidden states of the text tower at the end tokens: tokens ``… L`` -> ``… W``, no gradient.
 
     Always in full precision: stored texts must not depend on the precision of the run that

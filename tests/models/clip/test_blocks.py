@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from slowfast.config.load import explain_key
 from slowfast.models.clip.blocks import (
     CLIP_BLOCK_REGISTRY,
     ClipAttention,
@@ -111,3 +112,4 @@ def test_a_registered_block_works_by_its_key(mean_block):
     assert torch.allclose(forwards, backwards, atol=1e-5)
     _, plain = build(NAME, key | {"MODEL.TEMPORAL_MODELING_TYPE": ""})
     assert not torch.allclose(forwards, to_eval(plain)(video), atol=1e-3)
+    assert "'mean_of_frames'" in explain_key("MODEL.TEMPORAL_MODELING_TYPE")

@@ -6,7 +6,7 @@ import torch
 
 from slowfast.layers.positions import resize_clip_pos_embed
 from slowfast.models.clip.sources import CLIP_RESIZERS, CLIP_SOURCES
-from slowfast.models.weights.sources import SOURCES, detect_source
+from slowfast.models.weights.sources import OWN_NAMES, detect_source
 from tests.models.clip.helpers import NAME
 from tests.models.helpers import build
 
@@ -18,13 +18,12 @@ def resized(name, tensor, shape):
 
 def test_the_network_knows_its_files():
     _, model = build(NAME)
-    state = model.state_dict()
-    assert detect_source(state).name == detect_source(state, model).name == CLIP_SOURCES[1].name
+    state, own = model.state_dict(), model.spec.sources
+    assert detect_source(state) is detect_source(state, own) is CLIP_SOURCES[1]
     plain = {name.removeprefix("model."): value for name, value in state.items()}
-    assert detect_source(plain, model) is CLIP_SOURCES[0]
-    assert not set(CLIP_SOURCES) & set(SOURCES)  # they are the network's own
+    assert detect_source(plain) is detect_source(plain, own) is CLIP_SOURCES[0]
     _, other = build("FrameAverage")
-    assert detect_source(other.state_dict(), model) in SOURCES
+    assert detect_source(other.state_dict(), own) is OWN_NAMES
 
 
 def test_resized_positions():
