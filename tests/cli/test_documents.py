@@ -105,7 +105,8 @@ def test_commands_of(document, copy):
 
 
 def test_files_that_documents_name_exist():
-    for document in (*DOCUMENTS, "docs/differences.md", "docs/reliability.md"):
+    further = ("differences", "reliability", "extending", "architecture")
+    for document in (*DOCUMENTS, *(f"docs/{name}.md" for name in further)):
         text = (ROOT / document).read_text()
         for link in re.findall(r"\]\((?!http)([^)#]+)\)", text):
             assert ((ROOT / document).parent / link).exists(), f"{document} -> {link}"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from slowfast.datasets.loader import videos_per_process, views_per_process
 from slowfast.engine.tasks import build_task
 from slowfast.engine.tasks.base import Inputs
+from slowfast.engine.tasks.recognition import write_scores
 from slowfast.metrics.evaluators import EvalResult
 from slowfast.utils.errors import UserError
 from slowfast.utils.runtime import Runtime
@@ -22,10 +24,20 @@ def task_of(make_cfg, **values):
 def test_each_test_fills_its_batches(make_cfg):
     """TEST.BATCH_SIZE counts views, whatever the number of clips of the test."""
     task = task_of(make_cfg, **{"TEST.BATCH_SIZE": 12, "TEST.NUM_TEMPORAL_CLIPS": [1, 2]})
-    runs = task.tests(None)
+    runs = list(task.tests(None))
     assert [run.name for run in runs] == ["1x3 views", "2x3 views"]
     first, second = (next(iter(run.loader)) for run in runs)
     assert first.video.shape[:2] == (4, 3) and second.video.shape[:2] == (2, 6)
+
+
+@pytest.mark.parametrize("name", ["scores.pt", "scores.npz"])
+def test_scores_are_saved(name, tmp_path):
+    scores, labels = torch.rand(3, 4), torch.tensor([0, 3, 1])
+    write_scores(scores, labels, tmp_path / name)
+    read = np.load if name.endswith("npz") else torch.load
+    saved = read(tmp_path / name)
+    assert torch.equal(torch.as_tensor(saved["scores"]), scores)
+    assert torch.equal(torch.as_tensor(saved["labels"]), labels)
 
 
 @pytest.mark.parametrize(

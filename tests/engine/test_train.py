@@ -54,6 +54,17 @@ def test_a_task_names_its_trainer(make_cfg, tmp_path):
     assert steps == [8]
 
 
+def test_loggers_are_closed_when_a_run_fails(make_cfg, tmp_path, monkeypatch):
+    """Otherwise the last lines of TensorBoard would be lost."""
+    one = build(make_cfg, tmp_path)
+    closed = []
+    monkeypatch.setattr(one, "train_epoch", lambda epoch: 1 / 0)
+    monkeypatch.setattr(one.loggers, "close", lambda: closed.append(True))
+    with pytest.raises(ZeroDivisionError):
+        one.run()
+    assert closed == [True]
+
+
 def test_the_average_is_validated(make_cfg, tmp_path, monkeypatch):
     one = build(make_cfg, tmp_path, **{"EMA.ENABLE": True, "SOLVER.MAX_EPOCH": 1})
     seen = []
@@ -63,7 +74,7 @@ def test_the_average_is_validated(make_cfg, tmp_path, monkeypatch):
         return EvalResult({}, 0.0, 1)
 
     monkeypatch.setattr(train_module, "evaluate", evaluate)
-    one.validate(one._val_observer(0))
+    one.validate(one.val_observer(0))
     assert seen == [one.ema.module] and seen[0] is not one.model
 
 

@@ -25,5 +25,12 @@ def test_odd_predictions(predictions, confident, expected):
     assert expected is None or expected in texts[0]
 
 
+def test_logits_are_no_probabilities():
+    """Without an activation, scores below zero say nothing about confidence."""
+    scores = torch.full((8, 4), -1.0)
+    scores[torch.arange(8), torch.tensor([1, 1, 2, 2, 3, 3, 0, 0])] = 2.0
+    assert sanity_warnings(scores, torch.arange(8) // 2) == []
+
+
 def test_too_few_videos_to_judge():
     assert sanity_warnings(torch.eye(4)[[0, 0, 0, 0]], torch.arange(4)) == []

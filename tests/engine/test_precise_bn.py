@@ -1,0 +1,36 @@
+"""Precise batch-norm statistics against those of all clips at once."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from slowfast.engine.precise_bn import update_statistics
+
+
+def forward(network, batch):
+    return network(batch)
+
+
+def test_statistics_are_those_of_all_batches():
+    torch.manual_seed(0)
+    layer, batches = nn.BatchNorm1d(3), [3 * torch.randn(size, 3) + 1 for size in (4, 6)]
+    update_statistics(layer, forward, iter(batches), count=5)
+    clips = torch.cat(batches)
+    assert torch.allclose(layer.running_mean, clips.mean(0), atol=1e-6)
+    assert torch.allclose(layer.running_var, clips.var(0, unbiased=False), atol=1e-5)
+    assert layer.momentum == 0.1 and layer.training
+
+
+def test_only_the_first_batches_count():
+    layer, batches = nn.BatchNorm1d(1), [torch.tensor([[0.0], [2.0]]), torch.full((2, 1), 50.0)]
+    update_statistics(layer, forward, iter(batches), count=1)
+    assert layer.running_mean.item() == 1 and layer.running_var.item() == 1
+
+
+def test_frozen_layers_keep_their_statistics():
+    network = nn.Sequential(nn.BatchNorm1d(2), nn.BatchNorm1d(2)).train()
+    network[0].eval()
+    update_statistics(network, forward, iter([torch.randn(8, 2) + 5]), count=1)
+    assert torch.equal(network[0].running_mean, torch.zeros(2)) and not network[0].training
+    assert (network[1].running_mean > 1).all()
