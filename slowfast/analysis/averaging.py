@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from slowfast.engine.checkpoint import run_checkpoints
+from slowfast.engine.checkpoint import is_mid_epoch, run_checkpoints
 from slowfast.models.clip.names import is_clip, is_video_clip, video_names
 from slowfast.models.weights.files import write_weights
 from slowfast.models.weights.read import read_checkpoint, state_dict_of
@@ -54,7 +54,7 @@ def find_epochs(run: str | Path, start: int, end: int, original: str) -> dict[in
         raise UserError(
             f"{start} to {end} is not a range of epochs", "0 <= start <= end", "--start"
         )
-    paths = [path for path in run_checkpoints(run) if "_iter_" not in path.name]
+    paths = [path for path in run_checkpoints(run) if not is_mid_epoch(path)]
     by_epoch = {int(path.stem.rsplit("_", 1)[-1]): path for path in paths}
     if original:
         by_epoch[0] = Path(original).expanduser()

@@ -58,7 +58,8 @@ def run_checkpoints(output_dir: str | Path, task: str = "") -> list[Path]:
     return [folder / name for name in sorted_checkpoints(names, task)]
 
 
-def _is_mid_epoch(path: Path) -> bool:
+def is_mid_epoch(path: Path) -> bool:
+    """Whether the checkpoint was written inside an epoch."""
     return "_iter_" in path.name
 
 
@@ -103,8 +104,8 @@ def prune_checkpoints(output_dir: str | Path, keep: int, task: str = "") -> None
     Keeps the two newest mid-epoch checkpoints and drops them once the epoch checkpoint exists.
     """
     paths = run_checkpoints(output_dir, task)
-    epochs = [path for path in paths if not _is_mid_epoch(path)]
-    mid_epoch = [path for path in paths if _is_mid_epoch(path)]
+    epochs = [path for path in paths if not is_mid_epoch(path)]
+    mid_epoch = [path for path in paths if is_mid_epoch(path)]
     newest = paths.index(epochs[0]) if epochs else len(paths)
     old = [path for path in mid_epoch if paths.index(path) > newest] + mid_epoch[_MAX_MID_EPOCH:]
     for path in {*old, *(epochs[keep:] if keep > 0 else ())}:
