@@ -66,14 +66,10 @@ def update_statistics(
     """Replace the running statistics by those over the first ``count`` of ``inputs`` (all if there
     are fewer), each passed to ``forward(model, batch)``.
 
-    ``model`` is in training mode; layers that are not (frozen ones) keep their statistics. All
-    processes must have the same number of batches.
+    All processes must have the same number of batches.
     """
-    layers = [
-        m
-        for m in model.modules()
-        if isinstance(m, _BatchNorm) and m.track_running_stats and m.training
-    ]
+    model.train()
+    layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     if not layers:
         return
     populations = [_Population(layer) for layer in layers]

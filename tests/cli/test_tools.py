@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import cv2
@@ -14,9 +15,8 @@ def test_check_data(shapes, tmp_path):
     lists = [str(shapes / "train.csv"), str(shapes / "val.csv"), "--prefix", str(shapes)]
     good = run_tool("check_data.py", *lists, "--out", tmp_path / "a", "--workers", "1")
     assert good.returncode == 0, good.stderr
-    assert (
-        "train: 16 videos, 0 bad" in good.stdout and "frames          24 .. 24 .. 24" in good.stdout
-    )
+    assert "train: 16 videos, 0 bad" in good.stdout
+    assert re.search(r"frames +24 \.\. 24 \.\. 24", good.stdout)
     folder = tmp_path / "set"
     shutil.copytree(shapes, folder)
     (folder / "videos/train/left_0001.mp4").write_bytes(b"")

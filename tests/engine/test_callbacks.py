@@ -25,7 +25,6 @@ CPU = Runtime(torch.device("cpu"))
 CALLS: list[tuple] = []
 
 
-@CALLBACK_REGISTRY.register("test_recorder")
 class Recorder(Callback):
     """Records all moments, draws random numbers, and keeps a count over interruptions."""
 
@@ -63,7 +62,6 @@ class Recorder(Callback):
         self.steps = state["steps"]
 
 
-@CALLBACK_REGISTRY.register("test_stopper")
 class Stopper(Callback):
     """Stops after the first epoch."""
 
@@ -71,7 +69,6 @@ class Stopper(Callback):
         trainer.request_stop("enough")
 
 
-@LOGGER_REGISTRY.register("test_lines")
 class Lines:
     """Writes kinds and losses to a file."""
 
@@ -85,6 +82,14 @@ class Lines:
     def close(self):
         with open(self.file, "a") as file:
             file.write("closed\n")
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch):
+    """For these tests only: the registries are also the documented choices of keys."""
+    monkeypatch.setitem(CALLBACK_REGISTRY._objects, "test_recorder", Recorder)
+    monkeypatch.setitem(CALLBACK_REGISTRY._objects, "test_stopper", Stopper)
+    monkeypatch.setitem(LOGGER_REGISTRY._objects, "test_lines", Lines)
 
 
 @pytest.fixture(autouse=True)

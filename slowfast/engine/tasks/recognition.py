@@ -198,7 +198,9 @@ class RecognitionReport:
             logger.warning("%s", text)
         if self.cfg.TEST.SAVE_RESULTS_PATH:
             path = folder / self.cfg.TEST.SAVE_RESULTS_PATH
-            write_scores(scores, labels, path.with_name(f"{path.stem}{tag}{path.suffix}"))
+            # The last of several tests stands under the plain name, too.
+            for name in {path.name, f"{path.stem}{tag}{path.suffix}"}:
+                write_scores(scores, labels, path.with_name(name))
 
 
 def write_scores(scores: torch.Tensor, labels: torch.Tensor, path: Path) -> None:
