@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ from slowfast.datasets.compositions import generate as write_compositions
 from slowfast.datasets.moving_shapes import ShapesSpec, generate
 from slowfast.utils.logging import close_logging
 from slowfast.video.writer import write_mp4
+from tests.scripts import run_script
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_CLIPS = ROOT.parent / "shared" / "data" / "real_clips"
@@ -115,5 +114,4 @@ def video(tmp_path_factory) -> Path:
 
 def run_tool(*args: str, cwd: Path | None = None, env: dict | None = None):
     """Run ``python tools/<args>`` from the repository root."""
-    command = [sys.executable, str(ROOT / "tools" / args[0]), *map(str, args[1:])]
-    return subprocess.run(command, cwd=cwd or ROOT, env=env, capture_output=True, text=True)
+    return run_script(ROOT / "tools" / args[0], *args[1:], cwd=cwd or ROOT, env=env)

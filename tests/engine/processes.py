@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import resource
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import torch
-
 from slowfast.analysis.results import read_stats as stats
 from slowfast.analysis.stress import state_differences
 from tests.conftest import words
-
-_CONTEXT = multiprocessing.get_context("forkserver")  # imports torch once, forks for each run
-_CONTEXT.set_forkserver_preload(["slowfast.engine.run", "tests.conftest"])
+from tests.scripts import CONTEXT, enter_process
 
 
 def _enter(argv: Sequence[str], log: str, env: dict[str, str], largest_file: int) -> None:
     from slowfast.engine.run import main
     from slowfast.utils.cli import run_command
 
-    os.environ.update(env)
-    multiprocessing.set_start_method("fork", force=True)  # the default of a command of its own
-    torch.set_num_threads(1)
+    enter_process(os.environ | env, log, log)
     if largest_file:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
-    with open(log, "a") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
     run_command(lambda: main(argv))
 
 
@@ -53,7 +41,7 @@ class Run:
         self.out.mkdir(parents=True, exist_ok=True)
         self.log = self.out / f"console{tag or (env or {}).get('RANK', '')}.txt"
         argv = ["--cfg", str(config), *options, *words(values)]
-        self.process = _CONTEXT.Process(
+        self.process = CONTEXT.Process(
             target=_enter, args=(argv, str(self.log), env or {}, largest_file)
         )
         self.process.start()

@@ -17,6 +17,7 @@ import torch
 from slowfast.models.weights.read import read_checkpoint
 from tests.conftest import ROOT
 from tests.engine.processes import assert_same_state
+from tests.scripts import run_script
 
 HERE = Path(__file__).parent
 FILES = (
@@ -54,11 +55,12 @@ def tool(project, shapes):
             "DATA.PATH_PREFIX",
             str(shapes),
         ]
-        command = [sys.executable, *launcher, str(ROOT / "tools" / f"{name}.py"), *map(str, args)]
-        env = os.environ | {"OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            [*command, *data], cwd=project, env=env, capture_output=True, text=True
-        )
+        script, env = ROOT / "tools" / f"{name}.py", os.environ | {"OMP_NUM_THREADS": "1"}
+        if launcher:
+            command = [sys.executable, *launcher, str(script), *map(str, args), *data]
+            done = subprocess.run(command, cwd=project, env=env, capture_output=True, text=True)
+        else:
+            done = run_script(script, *args, *data, cwd=project, env=env)
         assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
         return done.stdout + done.stderr
 
@@ -73,11 +75,9 @@ def newest(out: Path) -> dict:
 def finished(project, shapes) -> Path:
     """A finished run of the recipe."""
     out = project / "out"
-    command = [sys.executable, str(ROOT / "tools" / "run_net.py"), "--cfg", "recipe.yaml"]
-    values = ["DATA.PATH_TO_DATA_DIR", str(project), "DATA.PATH_PREFIX", str(shapes)]
-    done = subprocess.run(
-        [*command, *values, "OUTPUT_DIR", str(out)], cwd=project, capture_output=True, text=True
-    )
+    values = ["DATA.PATH_TO_DATA_DIR", project, "DATA.PATH_PREFIX", shapes, "OUTPUT_DIR", out]
+    script = ROOT / "tools" / "run_net.py"
+    done = run_script(script, "--cfg", "recipe.yaml", *values, cwd=project)
     assert done.returncode == 0, done.stderr[-3000:]
     return out
 
