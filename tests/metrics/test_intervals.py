@@ -44,8 +44,10 @@ def test_differences_of_the_same_episodes():
 
 
 def test_unequal_numbers_cannot_be_paired():
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="1 and 2 values are not pairs"):
         paired_difference([1.0], [1.0, 2.0])
+    with pytest.raises(ValueError, match="no values"):
+        mean_interval([])
 
 
 def test_text():
