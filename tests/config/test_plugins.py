@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -103,7 +104,7 @@ def test_folder_in_the_name(project, tmp_path):
     # A run that was copied: its folder is gone, the module stands in the current one.
     del sys.modules["lib_path"], SECTIONS["MYNET"], LOSS_REGISTRY._objects["mine"]
     (tmp_path / "other/lib_path.py").rename(project / "lib_path.py")
-    (tmp_path / "other").rmdir()
+    shutil.rmtree(tmp_path / "other")
     cfg = load_config(overrides={"IMPORTS": [str(tmp_path / "other/lib_path")]})
     assert [str(project / "lib_path")] == cfg.IMPORTS
 
