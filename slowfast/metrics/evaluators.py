@@ -25,7 +25,8 @@ METRIC_REGISTRY: Registry[Metric] = Registry("metric", "TEST.METRICS")
 
 
 class LabelledBatch(Protocol):
-    """What an evaluator reads of a batch: ``label`` ``B``, ``index`` ``B`` and a path each."""
+    """What an evaluator reads of a batch: ``label`` ``B``, ``index`` ``B``, a path each, and the
+    facts of its episodes (None outside of few-shot tasks)."""
 
     label: torch.Tensor
     index: torch.Tensor

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from slowfast.datasets.batch import Batch, EpisodeInfo
+from slowfast.engine.tasks.recognition import write_scores
 from slowfast.metrics.episodes import EpisodeEvaluator
 from slowfast.metrics.evaluators import ViewEvaluator, error_figures, is_error, mean_class_accuracy
 from slowfast.utils.errors import UserError
@@ -92,3 +94,19 @@ def test_episodes_by_hand():
     other.update(logits[:1], episodes([[0, 1]], [[7, 3]], [2]))
     evaluator.merge(other)
     assert evaluator.by_class == {7: (2, 3), 3: (3, 3)} and evaluator.compute().items == 3
+
+
+@pytest.mark.parametrize("name", ["scores.pt", "scores.npz"])
+def test_a_saved_file_of_scores_gives_the_figures_of_the_test(name, tmp_path):
+    """Without a network, a device or a configuration."""
+    tested = ViewEvaluator("sum", ("mean_class_accuracy",))
+    tested.update(SCORES, batch(0, 1, 2))
+    _, scores, labels = tested.videos.tensors()
+    write_scores(scores, labels, tmp_path / name)
+
+    saved = (np.load if name.endswith("npz") else torch.load)(tmp_path / name)
+    scores, labels = (torch.as_tensor(saved[key]) for key in ("scores", "labels"))
+    again = ViewEvaluator("sum", ("mean_class_accuracy",))
+    index = torch.arange(len(labels))
+    again.update(scores[:, None], Batch(label=labels, index=index, path=["v"] * len(labels)))
+    assert again.compute() == tested.compute() and again.compute().score == pytest.approx(100 / 3)
