@@ -15,7 +15,7 @@ from typing import Any
 
 from slowfast.analysis.mutations import children
 from slowfast.analysis.mutations.lines import (
-    TestLines,
+    RecordedTest,
     choose_tests,
     read_record,
     record,
@@ -117,12 +117,12 @@ class Campaign:
 
     # -- which test executes what ----------------------------------------------------------------
 
-    def _tests(self, room: str) -> list[TestLines]:
+    def _tests(self, room: str) -> list[RecordedTest]:
         files = sorted(self.root.glob(ROOMS[room][1]))
         names = [file.relative_to(self.root).as_posix() for file in files]
         return [test for name in names for test in self._recorded(name)]
 
-    def _recorded(self, test_file: str) -> list[TestLines]:
+    def _recorded(self, test_file: str) -> list[RecordedTest]:
         result = make_dirs(self.folder / "lines") / result_name(self.root, test_file)
         if not result.is_file():
             copy = self._copy("record")
@@ -145,7 +145,7 @@ class Campaign:
     # -- trials ----------------------------------------------------------------------------------
 
     def _try_all(
-        self, todo: list[tuple[str, Mutation, bytes]], tests: dict[str, list[TestLines]]
+        self, todo: list[tuple[str, Mutation, bytes]], tests: dict[str, list[RecordedTest]]
     ) -> None:
         trials: Iterator[_Trial] = (
             _Trial(room, mutation, content, self._chosen(mutation, tests[room]))
@@ -162,7 +162,7 @@ class Campaign:
                     remaining = slots[slot] is not None
             time.sleep(0.05)
 
-    def _chosen(self, mutation: Mutation, tests: list[TestLines]) -> list[TestLines]:
+    def _chosen(self, mutation: Mutation, tests: list[RecordedTest]) -> list[RecordedTest]:
         span = range(mutation.first, mutation.last + 1)
         return choose_tests(tests, mutation.path, span, mutation.in_function, self.seconds)
 
@@ -210,7 +210,7 @@ class Campaign:
 class _Trial:
     """One mutation and the tests it is tried against."""
 
-    def __init__(self, room: str, mutation: Mutation, content: bytes, tests: list[TestLines]):
+    def __init__(self, room: str, mutation: Mutation, content: bytes, tests: list[RecordedTest]):
         self.room, self.mutation, self.content, self.tests = room, mutation, content, tests
         self.child: children.Child | None = None
         self._outcome, self._noticed_by, self._seconds = "", "", 0.0
@@ -280,6 +280,8 @@ def commit_of(root: Path) -> str:
 def read_equivalent(file: Path) -> dict[str, str]:
     """Name of a mutation that changes nothing one can observe -> why, from a file of
     ``name<tab>reason`` lines; lines that start with # are comments."""
+    if not file.is_file():
+        return {}
     lines = [x for x in file.read_text().splitlines() if x and not x.startswith("#")]
     return {name: reason for name, _, reason in (line.partition("\t") for line in lines)}
 
