@@ -152,6 +152,8 @@ class Campaign:
             for room, mutation, content in todo
         )
         slots: dict[int, _Trial | None] = dict.fromkeys(range(self.workers))
+        for slot in slots:
+            self._copy(f"copy{slot}")
         remaining = True
         while remaining or any(slots.values()):
             for slot, trial in slots.items():
@@ -169,13 +171,15 @@ class Campaign:
     def _next(self, slot: int, trials: Iterator[_Trial]) -> _Trial | None:
         for trial in trials:
             if trial.tests:
-                trial.start(self._copy(f"copy{slot}"), self._empty(f"tmp{slot}"), self._log(slot))
+                copy = self.folder / f"copy{slot}" / "repository"
+                trial.start(copy, self._empty(f"tmp{slot}"), self._log(slot))
                 return trial
             self._write(trial.row(NOT_EXECUTED))
         return None
 
     def _finish(self, slot: int, trial: _Trial, slots: dict[int, _Trial | None]) -> None:
         self._write(trial.row())
+        trial.undo()
         slots[slot] = None
         children.end_orphans({t.child.pid for t in slots.values() if t and t.child})
 
@@ -217,13 +221,19 @@ class _Trial:
 
     def start(self, copy: Path, temporary: Path, log: Path) -> None:
         """Write the fault into the copy and start the tests."""
-        (copy / self.mutation.path).write_bytes(self.content)
+        self._file = copy / self.mutation.path
+        self._original = self._file.read_bytes()
+        self._file.write_bytes(self.content)
         plugin = _ChosenTests([test.name for test in self.tests])
         files = list(dict.fromkeys(test.file for test in self.tests))
         work = functools.partial(children.run_pytest, files, temporary / "tests", plugin)
         # Other work on the machine slows tests; what stands still stands still much longer.
         limit = 60 + 5 * sum(test.seconds for test in self.tests)
         self.child = children.Child.fork(work, copy, log, limit)
+
+    def undo(self) -> None:
+        """Take the fault out of the copy."""
+        self._file.write_bytes(self._original)
 
     def is_done(self, log: Path) -> bool:
         """Whether the tests have ended; then the outcome is known."""
