@@ -25,7 +25,6 @@ from slowfast.models.stfm_model import (
     StfmModel,
     check_stfm,
     has_stfm,
-    has_untrained_selectors,
     read_stfm_options,
 )
 from slowfast.utils.errors import Problem
@@ -228,7 +227,6 @@ class Uniformer(StfmModel):
         initial_weights=lambda cfg: cfg.UNIFORMER.PRETRAIN_NAME,
         no_weight_decay=lambda model: {"pos_embed", "cls_token"},
         layer_of=uniformer_layer,
-        unused_parameters=has_untrained_selectors,
         check=check_uniformer,
         variants={
             "uniformer_s": {},
