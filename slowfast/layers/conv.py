@@ -8,7 +8,8 @@ layers on the CPU keep PyTorch's own form, so that small runs stay equal to the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -20,8 +21,8 @@ from slowfast.layers.precision import autocast_dtype, to_autocast
 Size3 = tuple[int, int, int]
 _WIDE = 64  # channels from which float32 layers on the CPU leave PyTorch's own form
 _FAST_SIDE = 3  # side up to which oneDNN has a fast weight gradient of depthwise 2-D convolutions
-# Devices on which :class:`_Depthwise` beats the convolution's own backward pass. On GPUs cuDNN's
-# is used until a measurement says otherwise.
+# Devices on which :class:`_Depthwise` beats the convolution's own backward pass. GPUs have kernels
+# of their own (depthwise_triton.py).
 OWN_GRADIENT_DEVICES = {"cpu"}
 
 
@@ -55,6 +56,9 @@ class DepthwiseConv3d(nn.Conv3d):
         """``B C T H W`` -> ``B C T' H' W'``."""
         if keeps_plain_form(x, self.in_channels):
             return super().forward(x)
+        own = _gpu_depthwise() if x.is_cuda else None
+        if own is not None and all(k % 2 for k in self.kernel_size):
+            return own(to_autocast(x), self.weight, self.bias, self.stride)
         x = x.to(memory_format=torch.channels_last_3d)
         learns = torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)
         if not learns or x.device.type not in OWN_GRADIENT_DEVICES:
@@ -63,6 +67,16 @@ class DepthwiseConv3d(nn.Conv3d):
             return _Depthwise.apply(to_autocast(x), self.weight, self.bias, self.stride)
         with torch.autocast(x.device.type, enabled=False):
             return super().forward(x.float())
+
+
+@functools.cache
+def _gpu_depthwise() -> Callable[..., torch.Tensor] | None:
+    """The Triton kernels, where Triton is installed (PyTorch for GPUs brings it)."""
+    try:
+        from slowfast.layers.depthwise_triton import depthwise_conv3d
+    except ImportError:
+        return None
+    return depthwise_conv3d
 
 
 class PointwiseConv3d(nn.Conv3d):

@@ -10,8 +10,10 @@ from __future__ import annotations
 import csv
 import gc
 import itertools
+import multiprocessing
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,7 +35,7 @@ from slowfast.engine.precision import build_autocast
 from slowfast.utils.errors import UserError
 from slowfast.utils.files import make_dirs, write_atomic
 from slowfast.utils.logging import get_logger
-from slowfast.utils.runtime import Runtime
+from slowfast.utils.runtime import Runtime, cpu_count
 
 logger = get_logger(__name__)
 
@@ -135,14 +137,14 @@ class Campaign:
         """Time in which further variants may begin."""
         return 60 * self.minutes - (time.monotonic() - self.started)
 
-    def count(self, subject: Subject) -> None:
-        """Count the operations of a training step, in float32 and bfloat16."""
-        cfg = subject.load("fp32", [*self.words, "NUM_GPUS", "0"])
-        network = build_training_network(cfg, Runtime(torch.device("cpu")))
-        size = cfg.DATA.TRAIN_CROP_SIZE
-        shape = (self.batch, 3, cfg.DATA.NUM_FRAMES, size, size)
-        for precision in ("fp32", "bf16"):
-            self.operations[subject.name, precision] = count_step(network, shape, precision)
+    def count(self, subjects: Sequence[Subject]) -> None:
+        """Count the operations of a training step of each network, in processes of their own."""
+        jobs = [(subject, self.batch, tuple(self.words)) for subject in subjects]
+        workers = min(len(jobs), cpu_count())
+        context = multiprocessing.get_context("spawn")  # a GPU may be in use in this process
+        with ProcessPoolExecutor(workers, context) as pool:
+            for counts in pool.map(_count, jobs):
+                self.operations |= counts
 
     def measure(self, subject: Subject, precision: str, mode: str) -> Row:
         """One row; a failure or the end of the time stands in its note."""
@@ -232,6 +234,19 @@ class Campaign:
 
         run(2)
         row.test_views_per_s = round(row.batch * self.rounds / run(self.rounds), 1)
+
+
+def _count(job: tuple[Subject, int, Sequence[str]]) -> dict[tuple[str, str], list[Operation]]:
+    """The operations of a network by precision."""
+    subject, batch, words = job
+    cfg = subject.load("fp32", [*words, "NUM_GPUS", "0"])
+    network = build_training_network(cfg, Runtime(torch.device("cpu")))
+    size = cfg.DATA.TRAIN_CROP_SIZE
+    shape = (batch, 3, cfg.DATA.NUM_FRAMES, size, size)
+    return {
+        (subject.name, precision): count_step(network, shape, precision)
+        for precision in ("fp32", "bf16")
+    }
 
 
 def order(

@@ -73,8 +73,7 @@ def run_campaign(
     folder = make_dirs(out)
     for precision in precisions:
         campaign.peaks[precision] = round(product_rate(campaign.runtime, precision), 1)
-    for subject in subjects:
-        campaign.count(subject)
+    campaign.count(subjects)
     estimates = list(_estimates(campaign, subjects))
     write_rows(estimates, folder / "estimates.csv")
     kernels = [
