@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from timm.layers import DropPath, Mlp
 from torch import nn
 
-
 MAX_BATCH = 65535  # problems that PyTorch's fused attention on CUDA takes at once
 
 

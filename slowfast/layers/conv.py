@@ -20,6 +20,7 @@ from slowfast.layers.precision import autocast_dtype, to_autocast
 
 Size3 = tuple[int, int, int]
 _WIDE = 64  # channels from which float32 layers on the CPU leave PyTorch's own form
+_GPU_WIDTH = 5  # side up to which depthwise_triton.py computes
 _FAST_SIDE = 3  # side up to which oneDNN has a fast weight gradient of depthwise 2-D convolutions
 # Devices on which :class:`_Depthwise` beats the convolution's own backward pass. GPUs have kernels
 # of their own (depthwise_triton.py).
@@ -57,16 +58,19 @@ class DepthwiseConv3d(nn.Conv3d):
         if keeps_plain_form(x, self.in_channels):
             return super().forward(x)
         own = _gpu_depthwise() if x.is_cuda else None
-        if own is not None and all(k % 2 for k in self.kernel_size):
+        if own is not None and self.kernel_size[2] <= _GPU_WIDTH and self._is_odd():
             return own(to_autocast(x), self.weight, self.bias, self.stride)
         x = x.to(memory_format=torch.channels_last_3d)
         learns = torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)
         if not learns or x.device.type not in OWN_GRADIENT_DEVICES:
             return super().forward(x)
-        if all(k % 2 for k in self.kernel_size):
+        if self._is_odd():
             return _Depthwise.apply(to_autocast(x), self.weight, self.bias, self.stride)
         with torch.autocast(x.device.type, enabled=False):
             return super().forward(x.float())
+
+    def _is_odd(self) -> bool:
+        return all(k % 2 for k in self.kernel_size)
 
 
 @functools.cache

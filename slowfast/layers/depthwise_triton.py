@@ -48,7 +48,7 @@ def _gather_kernel(
     x_clip, x_frame, x_row, x_column,
     KT: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr,
     ST: tl.constexpr, SH: tl.constexpr, SW: tl.constexpr,
-    TRANSPOSED: tl.constexpr, HAS_BIAS: tl.constexpr,
+    TRANSPOSED: tl.constexpr, HAS_BIAS: tl.constexpr, WIDE: tl.constexpr,
     BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """``y[place, c] = bias[c] + sum over taps of weight[tap, c] * x[source(place, tap), c]``."""
@@ -60,12 +60,14 @@ def _gather_kernel(
     total = tl.zeros((BLOCK_P, BLOCK_C), tl.float32)
     if HAS_BIAS:
         total += tl.load(bias + channel, mask=known, other=0.0).to(tl.float32)[None, :]
-    start = x + clip.to(tl.int64) * x_clip
+    if WIDE:
+        rows, clip = rows.to(tl.int64), clip.to(tl.int64)
+    start = x + clip * x_clip
     for kt in range(KT):
         source_t, inside_t = _source(frame, kt, x_frames, KT, ST, TRANSPOSED)
         for kh in range(KH):
             source_h, inside_h = _source(row, kh, x_height, KH, SH, TRANSPOSED)
-            line = start + source_t * x_frame + source_h * x_row
+            line = start + (source_t * x_frame + source_h * x_row)
             inside = used & inside_t & inside_h
             for kw in tl.static_range(KW):
                 source_w, inside_w = _source(column, kw, x_width, KW, SW, TRANSPOSED)
@@ -75,52 +77,82 @@ def _gather_kernel(
                 tap = (kt * KH + kh) * KW + kw
                 factor = tl.load(weight + tap * channels + channel, mask=known, other=0.0)
                 total += value.to(tl.float32) * factor[None, :]
-    target = y + rows.to(tl.int64)[:, None] * channels + channel[None, :]
+    target = (y + rows * channels)[:, None] + channel[None, :]
     tl.store(target, total.to(y.dtype.element_ty), mask=used[:, None] & known[None, :])
+
+
+@triton.jit
+def _product(
+    line, column, channel, slope, inside, known, x_column, x_width,
+    KW: tl.constexpr, SW: tl.constexpr, tap: tl.constexpr,
+):  # fmt: skip
+    """``slope`` times what a tap of a row reads, ``places channels``."""
+    source, inside_w = _source(column, tap, x_width, KW, SW, False)
+    mask = (inside & inside_w)[:, None] & known[None, :]
+    place = (line + source * x_column)[:, None] + channel[None, :]
+    return tl.load(place, mask=mask, other=0.0).to(tl.float32) * slope
 
 
 @triton.jit
 def _weight_kernel(
     x, grad, partial, count, per_chunk, frames, height, width, x_frames, x_height, x_width,
     channels, x_clip, x_frame, x_row, x_column,
-    KT: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr, KW_PADDED: tl.constexpr,
+    KT: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr,
     ST: tl.constexpr, SH: tl.constexpr, SW: tl.constexpr,
-    BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
+    WIDE: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """Sums over a chunk of places of ``grad * x``, for the taps of one frame and row offset."""
+    """Sums over a chunk of places of ``grad * x``, for the taps of one frame and row offset.
+
+    The taps of a row have a variable each, since Triton knows no lists: at most five.
+    """
     chunk = tl.program_id(0)
     pair = tl.program_id(1)
     channel = tl.program_id(2) * BLOCK_C + tl.arange(0, BLOCK_C)
     known = channel < channels
-    kw = tl.arange(0, KW_PADDED)
-    total = tl.zeros((KW_PADDED, BLOCK_P, BLOCK_C), tl.float32)
+    sum_0 = tl.zeros((BLOCK_P, BLOCK_C), tl.float32)
+    sum_1, sum_2, sum_3, sum_4 = sum_0, sum_0, sum_0, sum_0
     begin = chunk * per_chunk
     end = tl.minimum(begin + per_chunk, count)
     for first in range(begin, end, BLOCK_P):
         rows = first + tl.arange(0, BLOCK_P)
         clip, frame, row, column = _places(rows, frames, height, width)
         used = rows < end
-        mask = used[:, None] & known[None, :]
-        place = grad + rows.to(tl.int64)[:, None] * channels + channel[None, :]
-        slope = tl.load(place, mask=mask, other=0.0).to(tl.float32)
+        if WIDE:
+            rows, clip = rows.to(tl.int64), clip.to(tl.int64)
         source_t, inside_t = _source(frame, pair // KH, x_frames, KT, ST, False)
         source_h, inside_h = _source(row, pair % KH, x_height, KH, SH, False)
-        line = x + clip.to(tl.int64) * x_clip + source_t * x_frame + source_h * x_row
-        source_w = column[None, :] * SW + kw[:, None] - KW // 2
-        inside = (source_w >= 0) & (source_w < x_width) & (kw < KW)[:, None]
-        inside = inside & (used & inside_t & inside_h)[None, :]
-        where = (line[None, :] + source_w * x_column)[:, :, None] + channel[None, None, :]
-        value = tl.load(where, mask=inside[:, :, None] & known[None, None, :], other=0.0)
-        total += value.to(tl.float32) * slope[None, :, :]
-    sums = tl.sum(total, axis=1)
-    tap = pair * KW + kw
-    target = partial + ((chunk * KT * KH * KW + tap) * channels)[:, None] + channel[None, :]
-    tl.store(target, sums, mask=(kw < KW)[:, None] & known[None, :])
+        inside = used & inside_t & inside_h
+        place = (grad + rows * channels)[:, None] + channel[None, :]
+        slope = tl.load(place, mask=inside[:, None] & known[None, :], other=0.0).to(tl.float32)
+        line = x + (clip * x_clip + source_t * x_frame + source_h * x_row)
+        sum_0 += _product(line, column, channel, slope, inside, known, x_column, x_width, KW, SW, 0)
+        if KW > 1:
+            sum_1 += _product(
+                line, column, channel, slope, inside, known, x_column, x_width, KW, SW, 1
+            )
+            sum_2 += _product(
+                line, column, channel, slope, inside, known, x_column, x_width, KW, SW, 2
+            )
+        if KW > 3:
+            sum_3 += _product(
+                line, column, channel, slope, inside, known, x_column, x_width, KW, SW, 3
+            )
+            sum_4 += _product(
+                line, column, channel, slope, inside, known, x_column, x_width, KW, SW, 4
+            )
+    target = partial + (chunk * KT * KH + pair) * KW * channels + channel
+    tl.store(target, tl.sum(sum_0, axis=0), mask=known)
+    if KW > 1:
+        tl.store(target + channels, tl.sum(sum_1, axis=0), mask=known)
+        tl.store(target + 2 * channels, tl.sum(sum_2, axis=0), mask=known)
+    if KW > 3:
+        tl.store(target + 3 * channels, tl.sum(sum_3, axis=0), mask=known)
+        tl.store(target + 4 * channels, tl.sum(sum_4, axis=0), mask=known)
 
 
 # Places and channels of a block of the two kernels, and warps: measured on an H200.
-GATHER_BLOCK = (64, 64, 4)
-WEIGHT_BLOCK = (16, 64, 4)
+GATHER_BLOCK = (32, 64, 4)
+WEIGHT_BLOCK = (32, 32, 4)
 _PROGRAMS = 4096  # of the weight gradient: enough to fill a large GPU
 
 
@@ -148,7 +180,8 @@ def _gather(
     grid = (triton.cdiv(count, places), triton.cdiv(channels, width))
     _gather_kernel[grid](
         x, taps, taps if bias is None else bias, y, count, *size, *x.shape[2:], channels,
-        x.stride(0), *x.stride()[2:], *weight.shape[2:], *stride, transposed, bias is not None,
+        x.stride(0), *x.stride()[2:], *weight.shape[2:], *stride,
+        transposed, bias is not None, _is_wide(x, y),
         BLOCK_P=places, BLOCK_C=width, num_warps=warps,
     )  # fmt: skip
     return y
@@ -187,10 +220,15 @@ def _weight_gradient(
     _weight_kernel[(chunks, pairs, blocks)](
         x, grad, partial, count, triton.cdiv(count, chunks), *grad.shape[2:], *x.shape[2:],
         channels, x.stride(0), *x.stride()[2:],
-        *kernel, triton.next_power_of_2(kernel[2]), *stride,
+        *kernel, *stride, _is_wide(x, grad),
         BLOCK_P=places, BLOCK_C=width, num_warps=warps,
     )  # fmt: skip
     return partial.sum(0).t().reshape(channels, 1, *kernel)
+
+
+def _is_wide(*tensors: torch.Tensor) -> bool:
+    """Whether places in memory need 64 bits."""
+    return any(tensor.numel() >= 2**31 for tensor in tensors)
 
 
 def _out_size(x: torch.Tensor, weight: torch.Tensor, stride: Sequence[int]) -> Size3:

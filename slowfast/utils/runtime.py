@@ -77,13 +77,13 @@ class Runtime:
         found = [w for w in caught if "synchroniz" in str(w.message)]
         places.update(f"{warning.filename}:{warning.lineno}" for warning in found)
 
-    def busy_seconds(self, work: Callable[[], object]) -> float:
-        """Seconds in which a GPU computes or copies during ``work()``; 0 on the CPU."""
+    def profile(self, work: Callable[[], object]) -> tuple[float, dict[str, float]]:
+        """(seconds in which a GPU computes or copies during ``work()``, seconds by operator)."""
         if not self.on_gpu:
             work()
-            return 0.0
-        activities = [torch.profiler.ProfilerActivity.CUDA]
-        with torch.profiler.profile(activities=activities) as profile:
+            return 0.0, {}
+        activity = torch.profiler.ProfilerActivity
+        with torch.profiler.profile(activities=[activity.CPU, activity.CUDA]) as profile:
             work()
             self.synchronize()
         spans = sorted(
@@ -95,7 +95,12 @@ class Runtime:
         for start, end in spans:
             busy += max(0.0, end - max(start, until))
             until = max(until, end)
-        return busy / 1e6
+        operators = {
+            entry.key: entry.self_device_time_total / 1e6
+            for entry in profile.key_averages()
+            if entry.device_type == torch.autograd.DeviceType.CPU and entry.self_device_time_total
+        }
+        return busy / 1e6, operators
 
     def rng_state(self) -> dict[str, torch.Tensor]:
         """State of torch's global generators: of the CPU, and of the GPU if there is one."""

@@ -131,6 +131,7 @@ class Campaign:
     peaks: dict[str, float] = field(default_factory=dict)
     operations: dict[tuple[str, str], list[Operation]] = field(default_factory=dict)
     waits: dict[tuple[str, str], int] = field(default_factory=dict)
+    operators: dict[tuple[str, str], float] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
 
     def seconds_left(self) -> float:
@@ -184,12 +185,16 @@ class Campaign:
         with attention_by(plain_attention if plain else None):
             self._time_step(step, batch, row)
             self._time_test(cfg, model, step.module.prepare(batch, "test")[0], row)
-        flops = sum(o.flops for o in self._operations(row)) * row.batch / self.batch
-        row.tflops = round(flops / row.step_ms / 1e9, 1)
-        row.share_of_peak = round(row.tflops / self.peaks[row.precision], 3)
 
-    def _operations(self, row: Row) -> list[Operation]:
-        return self.operations[row.network, "bf16" if row.precision == "bf16" else "fp32"]
+    def rate(self, rows: Sequence[Row]) -> None:
+        """Fill in the achieved rates of measured rows, once operations and peaks are known."""
+        for row in rows:
+            counted = "bf16" if row.precision == "bf16" else "fp32"
+            operations = self.operations.get((row.network, counted), [])
+            if row.step_ms:
+                flops = sum(o.flops for o in operations) * row.batch / self.batch
+                row.tflops = round(flops / row.step_ms / 1e9, 1)
+                row.share_of_peak = round(row.tflops / self.peaks[row.precision], 3)
 
     def _time_step(self, step: Callable[..., Any], batch: Any, row: Row) -> None:
         numbers = itertools.count()
@@ -210,13 +215,16 @@ class Campaign:
         row.clips_per_s = round(row.batch / seconds, 1)
         row.peak_gib = round(self.runtime.peak_memory_gb(), 2)
         if self.runtime.on_gpu:
-            busy = self.runtime.busy_seconds(lambda: run(2)) / 2
+            busy, operators = self.runtime.profile(lambda: run(1))
             row.idle_share = round(max(0.0, 1 - busy / seconds), 3)
+            name = f"{row.network} {row.precision} {row.mode}"
+            for operator, took in sorted(operators.items(), key=lambda pair: -pair[1])[:8]:
+                self.operators[name, operator] = round(1000 * took, 2)
             with self.runtime.waits() as places:
                 step([batch], 1e-6, next(numbers))
             row.waits_per_step = sum(places.values())
             for place, count in places.items():
-                self.waits[f"{row.network} {row.precision} {row.mode}", place] = count
+                self.waits[name, place] = count
 
     def _time_test(self, cfg: CfgNode, model: nn.Module, video: torch.Tensor, row: Row) -> None:
         autocast = build_autocast(cfg, self.runtime)
