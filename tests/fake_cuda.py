@@ -39,7 +39,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "slowfast"
 GPU = torch.device("cuda", 0)
 _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 # Operators whose result has a size that depends on values: the host has to wait for it.
-_VALUE_DEPENDENT = {"nonzero", "masked_select", "_unique2", "unique_dim", "equal", "unique_dim"}
+_VALUE_DEPENDENT = {"nonzero", "masked_select", "_unique2", "unique_dim", "equal"}
 
 
 @dataclass(frozen=True)
