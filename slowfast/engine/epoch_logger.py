@@ -26,9 +26,9 @@ class EpochLogger:
         self.timer = StepTimer()
         self.finished = False
 
-    def log_step(self, output: StepOutput, number: int, lr: float, step: int) -> None:
-        """Log iteration ``number`` of the epoch, optimizer step ``step`` of the run."""
-        self.timer.step_done(output.size)
+    def log_step(self, output: StepOutput, number: int, lr: float) -> None:
+        """Log iteration ``number`` of the epoch, whose figures have arrived."""
+        step = output.step + 1  # steps of the run that are done
         figures = {"loss": output.loss, **output.stats}
         last = {"lr": lr, "grad_norm": output.grad_norm}
         if not output.skipped:

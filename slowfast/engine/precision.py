@@ -15,3 +15,9 @@ def build_autocast(cfg: CfgNode, runtime: Runtime) -> Callable[[], torch.autocas
     dtype = runtime.amp_dtype(cfg.TRAIN.AMP_DTYPE)
     enabled = cfg.TRAIN.MIXED_PRECISION
     return lambda: torch.autocast(runtime.device.type, dtype=dtype, enabled=enabled)
+
+
+def build_scaler(cfg: CfgNode, runtime: Runtime) -> torch.amp.GradScaler:
+    """Scales the loss of float16 on a GPU; does nothing elsewhere."""
+    half = cfg.TRAIN.MIXED_PRECISION and runtime.amp_dtype(cfg.TRAIN.AMP_DTYPE) is torch.float16
+    return torch.amp.GradScaler(runtime.device.type, enabled=half and runtime.on_gpu)

@@ -32,6 +32,12 @@ class Runtime:
         """True if the network computes on a GPU."""
         return self.device.type == "cuda"
 
+    @property
+    def steps_ahead(self) -> int:
+        """Steps that the host gives to the device before it reads the figures of the first: the
+        next one must be there when a GPU has finished; a CPU has finished when it returns."""
+        return 1 if self.on_gpu else 0
+
     def synchronize(self) -> None:
         """Wait until the device has finished; does nothing on the CPU."""
         if self.on_gpu:
