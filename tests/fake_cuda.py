@@ -14,7 +14,7 @@ ask cuDNN for its version and are replaced by a linear one.
 from __future__ import annotations
 
 import contextlib
-import traceback
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,12 +30,16 @@ from torch.utils._pytree import tree_leaves
 
 from slowfast.config.node import CfgNode
 from slowfast.datasets.batch import Batch, EpisodeInfo
+from slowfast.engine.network import arrange
 from slowfast.engine.optim import build_optimizer
+from slowfast.engine.precision import build_autocast
+from slowfast.engine.prefetch import on_device
 from slowfast.engine.step import OptimizerStep
 from slowfast.engine.tasks import task_class
 from slowfast.utils.runtime import Runtime
+from slowfast.utils.transfer import HostCopy
 
-PACKAGE = Path(__file__).resolve().parent.parent / "slowfast"
+PACKAGE = f"{Path(__file__).resolve().parent.parent / 'slowfast'}/"
 GPU = torch.device("cuda", 0)
 _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 # Operators whose result has a size that depends on values: the host has to wait for it.
@@ -96,11 +100,13 @@ class Record:
 
 
 def _caller() -> str:
-    """``engine/step.py:12 name``: the innermost line of the package on the stack."""
-    for frame in reversed(traceback.extract_stack(limit=60)):
-        path = Path(frame.filename)
-        if path.is_relative_to(PACKAGE):
-            return f"{path.relative_to(PACKAGE)}:{frame.lineno} {frame.name}"
+    """``engine/step.py:12 launch``: the innermost line of the package on the stack."""
+    frame = sys._getframe(2)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if name.startswith(PACKAGE):
+            return f"{name[len(PACKAGE) :]}:{frame.f_lineno} {frame.f_code.co_name}"
+        frame = frame.f_back
     return "(outside)"
 
 
@@ -129,6 +135,8 @@ class Spy(TorchDispatchMode):
         ):
             if on_device:
                 self._note(self.record.waits, "index by a mask", on_device)
+        if name == "_fused_sgd_":  # works in place, has no fake operator
+            return None
         result = func(*args, **kwargs)
         results = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
         self._note_copy(name, args, kwargs, tensors, results)
@@ -179,9 +187,8 @@ def _with_layout(name: str, args: tuple, result: Any) -> Any:
 # -- stand-ins -----------------------------------------------------------------------------------
 
 
-def _attention(record: Record) -> Callable[..., torch.Tensor]:
+def _attention(spy: Spy) -> Callable[..., torch.Tensor]:
     """Scaled dot-product attention by the flash operator, which needs no driver here."""
-    plain = F.scaled_dot_product_attention
 
     def attention(
         query: torch.Tensor,
@@ -208,7 +215,9 @@ def _attention(record: Record) -> Callable[..., torch.Tensor]:
             if present
         ]
         shapes = tuple(tuple(t.shape) for t in (query, key, value))
-        record.attention.append(Call("attention", _caller(), shapes, query.dtype, " ".join(faults)))
+        spy.record.attention.append(
+            Call("attention", _caller(), shapes, query.dtype, " ".join(faults))
+        )
         if attn_mask is not None or query.dtype == torch.float32:
             with torch.autocast(GPU.type, enabled=False):
                 weights = (query @ key.transpose(-2, -1)).softmax(-1)
@@ -219,7 +228,6 @@ def _attention(record: Record) -> Callable[..., torch.Tensor]:
         )[0]
         return result[..., :width]
 
-    assert plain is not None
     return attention
 
 
@@ -344,18 +352,42 @@ def _backward_of(network: nn.Module) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def _spied(cfg: CfgNode, network: nn.Module) -> Iterator[tuple[Spy, Any, Runtime]]:
+    """(spy, what the task computes, runtime) of a fake GPU that holds ``network``."""
+    with fake_gpu():
+        spy, runtime = Spy(), Runtime(GPU)
+        arrange(cfg, to_fake_gpu(network))
+        module = task_class(cfg)(cfg, runtime).module
+        attention = mock.patch.object(F, "scaled_dot_product_attention", _attention(spy))
+        with attention, _backward_of(network):
+            yield spy, module, runtime
+
+
 def record_step(
     cfg: CfgNode, network: nn.Module, *, batch: int = 2, accumulated: int = 1
 ) -> Record:
-    """One optimizer step of ``network``, which was built on the CPU and is spoilt by this."""
-    with fake_gpu():
-        spy = Spy()
-        runtime = Runtime(GPU)
-        network = to_fake_gpu(network).train()
-        module = task_class(cfg)(cfg, runtime).module
+    """One optimizer step of ``network``, which was built on the CPU and is spoilt by this: from the
+    batches of the loader to the copy of the figures."""
+    with _spied(cfg, network.train()) as (spy, module, runtime):
         step = OptimizerStep(cfg, network, module, build_optimizer(cfg, network), runtime)
         batches = [fake_batch(cfg, batch) for _ in range(accumulated)]
-        attention = mock.patch.object(F, "scaled_dot_product_attention", _attention(spy.record))
-        with attention, _backward_of(network), spy:
-            step(batches, 1e-4, 0)
+        with spy:
+            module.prepare(batches[0], "train")
+            spy.record = Record()  # without what is copied once, such as mean and deviation
+            step.launch(list(on_device(batches, GPU)), 1e-4, 0)
+    return spy.record
+
+
+def record_prediction(cfg: CfgNode, network: nn.Module, *, batch: int = 2) -> Record:
+    """The scores of a validation batch, as :func:`record_step`."""
+    with _spied(cfg, network.eval()) as (spy, module, runtime):
+        data = fake_batch(cfg, batch)
+        with spy, torch.no_grad():
+            module.prepare(data, "val")
+            spy.record = Record()
+            for moved in on_device([data], GPU):
+                inputs = module.prepare(moved, "val")
+                with build_autocast(cfg, runtime)():
+                    HostCopy(module.predict(network, inputs))
     return spy.record

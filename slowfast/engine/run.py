@@ -14,6 +14,7 @@ from slowfast.config.schema import all_keys
 from slowfast.config.yaml_file import Entry, find_config, read_yaml
 from slowfast.engine.dry_run import dry_run
 from slowfast.engine.launch import launch
+from slowfast.engine.precision import settle_precision
 from slowfast.engine.tasks import build_task
 from slowfast.engine.test import test
 from slowfast.engine.train import train
@@ -89,6 +90,7 @@ def parse_command(
 
 def run_job(cfg: CfgNode, runtime: Runtime) -> None:
     """Train, then test, as the configuration asks."""
+    cfg = settle_precision(cfg, runtime)
     task = build_task(cfg, runtime)
     task.data.check()
     if cfg.TRAIN.ENABLE:

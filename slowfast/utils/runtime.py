@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import resource
 import sys
@@ -50,6 +51,30 @@ class Runtime:
             return torch.bfloat16 if bf16 else torch.float16
         return getattr(torch, name)
 
+    def has_fast_bfloat16(self) -> bool:
+        """Whether the device computes faster in bfloat16 than in float32: a GPU of capability 8.0
+        (Ampere) or later, a CPU with AVX512-BF16 or AMX."""
+        if self.on_gpu:
+            return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(_FAST_BFLOAT16 & cpu_flags())
+
+    def tune(self, tf32: bool, cudnn_benchmark: bool, deterministic: bool) -> None:
+        """Choose the kernels of a GPU, for the whole process; nothing on the CPU.
+
+        ``tf32``: float32 products and convolutions on tensor cores; ``cudnn_benchmark``: cuDNN
+        tries its algorithms for every new shape; ``deterministic``: only kernels that give the same
+        bits again, where there are any.
+        """
+        if not self.on_gpu:
+            return
+        torch.set_float32_matmul_precision("high" if tf32 else "highest")
+        torch.backends.cudnn.allow_tf32 = tf32
+        torch.backends.cudnn.benchmark = cudnn_benchmark and not deterministic
+        torch.backends.cudnn.deterministic = deterministic
+        if deterministic:  # read by cuBLAS when it is used first
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(deterministic, warn_only=True)
+
     def rng_state(self) -> dict[str, torch.Tensor]:
         """State of torch's global generators: of the CPU, and of the GPU if there is one."""
         state = {"torch": torch.get_rng_state()}
@@ -79,6 +104,21 @@ class Runtime:
     def gpu_memory_gb(self) -> float:
         """Peak GPU memory in GiB, 0 on the CPU (what the log calls ``gpu_mem``)."""
         return self.peak_memory_gb() if self.on_gpu else 0.0
+
+
+# As /proc/cpuinfo calls them, on x86.
+_FAST_BFLOAT16 = frozenset({"avx512_bf16", "amx_bf16"})
+
+
+@functools.cache
+def cpu_flags() -> frozenset[str]:
+    """Instruction sets of the processor; empty where ``/proc/cpuinfo`` does not name them."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            line = next((row for row in file if row.startswith("flags")), "")
+    except OSError:
+        return frozenset()
+    return frozenset(line.partition(":")[2].split())
 
 
 def gpu_count() -> int:

@@ -17,7 +17,7 @@ from slowfast.config.node import CfgNode
 from slowfast.datasets.batch import Batch
 from slowfast.engine.network import build_network
 from slowfast.engine.optim import build_optimizer
-from slowfast.engine.precision import build_autocast
+from slowfast.engine.precision import build_autocast, compute_dtype
 from slowfast.engine.step import OptimizerStep
 from slowfast.engine.tasks.base import LossOutput
 from slowfast.models.base import resolve_aux_losses
@@ -26,8 +26,7 @@ from slowfast.utils.runtime import Runtime, choose_device
 
 
 def _describe_setup(cfg: CfgNode, runtime: Runtime) -> dict[str, Any]:
-    amp = cfg.TRAIN.MIXED_PRECISION
-    dtype = runtime.amp_dtype(cfg.TRAIN.AMP_DTYPE) if amp else torch.float32
+    dtype = compute_dtype(cfg, runtime)
     return {
         "model": cfg.MODEL.MODEL_NAME,
         "device": str(runtime.device),

@@ -106,7 +106,12 @@ TRAIN = register_section(
                 affects_result=False,
             ),
             "MIXED_PRECISION": Key(
-                False, "Run the forward pass in the lower precision of TRAIN.AMP_DTYPE (autocast)."
+                None,
+                "Run forward passes, of tests too, in the lower precision of TRAIN.AMP_DTYPE "
+                "(autocast); None: where the device is fast in bfloat16 (GPUs from capability "
+                "8.0, CPUs with AVX512-BF16 or AMX). A resumed run keeps its precision.",
+                type=bool,
+                optional=True,
             ),
             "AMP_DTYPE": Key(
                 "auto",

@@ -34,6 +34,7 @@ from slowfast.datasets.fewshot_lists import (
 from slowfast.datasets.lists import ItemList
 from slowfast.datasets.loader import construct_loader
 from slowfast.engine.feature_cache import open_cache
+from slowfast.engine.network import arrange
 from slowfast.engine.precision import build_autocast
 from slowfast.engine.sharding import unwrap
 from slowfast.engine.tasks.base import TASK_REGISTRY, LossOutput, Task, TestRun
@@ -148,7 +149,8 @@ class FewShotModule:
 
     def build_model(self) -> nn.Module:
         num_classes = len(self.data.class_names("train"))
-        return build_fewshot(self.cfg, max(num_classes, 1), self.runtime.device)
+        network = build_fewshot(self.cfg, max(num_classes, 1), self.runtime.device)
+        return arrange(self.cfg, network)
 
     def match_classes(self, checkpoint_names: Sequence[str]) -> None:
         """Warn of test classes that the weights were trained on."""
