@@ -16,8 +16,8 @@ from slowfast.datasets.batch_samplers import BATCH_SAMPLER_REGISTRY, EpochBatchS
 from slowfast.datasets.build import build_dataset
 from slowfast.datasets.clip_reader import Sample
 from slowfast.utils.errors import UserError
+from slowfast.utils.processes import SAVING_STATE_S, enter_worker
 from slowfast.utils.runtime import Runtime
-from slowfast.utils.signals import ignore_signals_in_worker
 
 _BATCH_FIELDS = {"video", "label", "index", "path", "boxes", "replaced"}
 
@@ -51,7 +51,7 @@ def collate(samples: list[Sample | BadItem]) -> Batch:
 
 def _init_worker(_: int) -> None:
     # One thread per worker: the workers are the parallelism.
-    ignore_signals_in_worker()
+    enter_worker(SAVING_STATE_S)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
 
