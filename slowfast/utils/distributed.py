@@ -20,6 +20,7 @@ from slowfast.utils.errors import RunFailure, UserError
 from slowfast.utils.runtime import Runtime, choose_device
 
 _ALIVE_TIMEOUT_S = 10.0
+_LEAVE_TIMEOUT_S = 3.0
 _stores: list[dist.Store] = []  # the store of this process's group, while there is one
 # Parts of the messages of gloo and nccl when a process has ended or does not answer.
 _CONNECTION_TEXTS = (
@@ -72,8 +73,21 @@ def start_process(num_gpus: int, backend: str, info: ProcessInfo, timeout_s: flo
 def stop_process() -> None:
     """Leave the process group, if there is one."""
     if is_active():
+        rank, world = dist.get_rank(), dist.get_world_size()
         dist.destroy_process_group()
+        _leave_store(rank, world)
     _stores.clear()
+
+
+def _leave_store(rank: int, world: int) -> None:
+    """Rank 0, which may serve the store, leaves last: others may still ask why a rank has gone."""
+    try:
+        for store in _stores:
+            store.set(_left_key(rank), "1")
+            if rank == 0:
+                _unset_keys([_left_key(other) for other in range(world)], store, _LEAVE_TIMEOUT_S)
+    except (dist.DistError, RuntimeError):
+        pass  # the store has gone: nobody asks any more
 
 
 # -- rendezvous ----------------------------------------------------------------------------------
@@ -130,6 +144,14 @@ def _present_key(rank: int) -> str:
     return f"slowfast/present/{rank}"
 
 
+def _left_key(rank: int) -> str:
+    return f"slowfast/left/{rank}"
+
+
+def _failed_key(rank: int) -> str:
+    return f"slowfast/failed/{rank}"
+
+
 def _unset_keys(keys: Sequence[str], store: dist.Store, timeout_s: float) -> list[int]:
     """Indices of the keys that are not set within the time."""
     end = time.monotonic() + timeout_s
@@ -173,6 +195,26 @@ def gather_objects(value: Any) -> list[Any]:
 # -- lost processes ------------------------------------------------------------------------------
 
 
+def announce_failure(error: Exception) -> None:
+    """Let other ranks say why this one ends, when they notice that it has gone."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    try:
+        for store in _stores:
+            store.set(_failed_key(dist.get_rank()), lines[0])
+    except (dist.DistError, RuntimeError, ValueError):
+        pass  # the store has gone, too, or the group was never complete
+
+
+def _announced(world: int) -> list[str]:
+    """What the ranks that failed have announced."""
+    try:
+        (store,) = _stores
+        failed = [rank for rank in range(world) if store.check([_failed_key(rank)])]
+        return [f"rank {r} failed: {store.get(_failed_key(r)).decode()}" for r in failed]
+    except (dist.DistError, RuntimeError):
+        return []
+
+
 def lost_process(error: RuntimeError) -> RunFailure | None:
     """The failure that names the silent ranks; None if ``error`` has another cause."""
     text = str(error)
@@ -182,6 +224,12 @@ def lost_process(error: RuntimeError) -> RunFailure | None:
     if not is_active() or not known:
         return None
     rank, world = dist.get_rank(), dist.get_world_size()
+    announced = _announced(world)
+    if announced:
+        return RunFailure(
+            "; ".join(announced),
+            "look at its own messages; the same command goes on from the last checkpoint",
+        )
     missing = _silent_ranks(rank, world)
     names = ", ".join(map(str, missing)) if missing else "a"
     return RunFailure(
