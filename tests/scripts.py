@@ -51,7 +51,7 @@ def spoil_output(kind: str) -> None:
         reader, writer = os.pipe()
         os.close(reader)
         os.dup2(writer, 1)
-    if kind != "closed":
+    if kind in ("full", "pipe", "ascii"):
         sys.stdout = _stream(1, "ascii" if kind == "ascii" else "utf-8")
 
 
