@@ -14,7 +14,7 @@ import torch
 from slowfast.datasets.base import Reading, SampleSource
 from slowfast.datasets.batch import Batch
 from slowfast.datasets.shared import BatchMemory, Lease, SharedMemory
-from slowfast.datasets.workers import BROKEN, Answer, Workers
+from slowfast.datasets.workers import BROKEN, Answer, Task, Workers
 from slowfast.utils.logging import get_logger
 from slowfast.utils.runtime import Runtime
 
@@ -197,7 +197,7 @@ class _ReorderBuffer:
             if coming.lease is not None and position is not None:
                 place = coming.lease.place(position + number)
             self._tasks[self._tickets] = coming, sample, number
-            self.workers.submit(self._tickets, part, place)
+            self.workers.submit(Task(self._tickets, part, place))
             self._tickets += 1
 
     # -- the workers' side -----------------------------------------------------------------------

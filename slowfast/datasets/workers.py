@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from multiprocessing import connection
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -67,6 +67,14 @@ class WorkerTraceback(Exception):
 
 
 BROKEN = -1  # the ticket of an error that is not of one task: the worker cannot begin
+
+
+class Task(NamedTuple):
+    """A part to read; its clip goes to ``place``, None: into the pipe."""
+
+    ticket: int
+    part: Any
+    place: Place | None = None
 
 
 @dataclass
@@ -140,45 +148,51 @@ def _run_worker(
     # One thread per worker: the workers are the parallelism.
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    pid = os.getpid()
     try:
         source = cargo.open()
     except Exception as error:  # noqa: BLE001 - raised in the main process
-        answers.send_bytes(_pickled(_error_answer(BROKEN, error, pid)))
+        answers.send_bytes(_pickled(_error_answer(BROKEN, error)))
         return
     while message := tasks.recv(_TASK_BYTES):
-        ticket, part, place = pickle.loads(message)
-        if memory is not None and ticket < memory.oldest:
-            answers.send_bytes(_pickled(Answer(ticket)))  # nobody waits for it any more
+        task = pickle.loads(message)
+        if memory is not None and task.ticket < memory.oldest:
+            answers.send_bytes(_pickled(Answer(task.ticket)))  # nobody waits for it any more
             continue
-        answer, clip = _work(source, ticket, part, pid)
-        if clip is not None and place is not None and clip.nbytes <= place.capacity:
-            target = memory.part(place.offset, place.size)[place.start :][: clip.nbytes]
-            np.copyto(target.view(clip.dtype).reshape(clip.shape), clip)
-            answer.place, clip = place, None
-        answers.send_bytes(_pickled(answer))
+        message, clip = _work(source, task, memory)
+        answers.send_bytes(message)
         if clip is not None:
             answers.send_bytes(memoryview(np.ascontiguousarray(clip)).cast("B"))
 
 
-def _work(source: Source, ticket: int, part: Any, pid: int) -> tuple[Answer, np.ndarray | None]:
-    """The answer to a task, and the clip that it describes."""
+def _work(
+    source: Source, task: Task, memory: SharedMemory | None
+) -> tuple[bytes, np.ndarray | None]:
+    """The pickled answer to a task, and the clip that has to follow it in the pipe."""
     try:
-        (sample,) = source.load([part])
-        video = sample.get("video") if isinstance(sample, dict) else None
-        if not isinstance(video, torch.Tensor) or video.ndim < 4 or video.dtype not in _KINDS:
-            answer = Answer(ticket, sample)
-            _pickled(answer)  # what cannot be sent is an error of this sample
-            return answer, None
-        rest = {name: value for name, value in sample.items() if name != "video"}
-        clip = video.detach().movedim(-4, -1).numpy()
-        return Answer(ticket, rest, shape=clip.shape, kind=clip.dtype.str), clip
+        (sample,) = source.load([task.part])
+        answer, clip = _without_clip(task.ticket, sample)
+        place = task.place
+        if clip is not None and place is not None and clip.nbytes <= place.capacity:
+            target = memory.part(place.offset, place.size)[place.start :][: clip.nbytes]
+            np.copyto(target.view(clip.dtype).reshape(clip.shape), clip)
+            answer.place, clip = place, None
+        return _pickled(answer), clip
     except Exception as error:  # noqa: BLE001 - raised in the main process
-        return _error_answer(ticket, error, pid), None
+        return _pickled(_error_answer(task.ticket, error)), None
 
 
-def _error_answer(ticket: int, error: Exception, pid: int) -> Answer:
+def _without_clip(ticket: int, sample: Any) -> tuple[Answer, np.ndarray | None]:
+    video = sample.get("video") if isinstance(sample, dict) else None
+    if not isinstance(video, torch.Tensor) or video.ndim < 4 or video.dtype not in _KINDS:
+        return Answer(ticket, sample), None
+    rest = {name: value for name, value in sample.items() if name != "video"}
+    clip = video.detach().movedim(-4, -1).numpy()
+    return Answer(ticket, rest, shape=clip.shape, kind=clip.dtype.str), clip
+
+
+def _error_answer(ticket: int, error: Exception) -> Answer:
     """The error as it can be sent to the main process."""
+    pid = os.getpid()
     if isinstance(error, (UserError, VideoError)):
         return Answer(ticket, error=error)
     text = f"{type(error).__name__}: {error}"
@@ -268,10 +282,10 @@ class Workers:
         """Numbers of the processes."""
         return [process.pid for process in self._processes.values()]
 
-    def submit(self, ticket: int, part: Any, place: Place | None) -> None:
+    def submit(self, task: Task) -> None:
         """Append a task to the queue; never waits."""
         with self._sending:
-            self._waiting.append(pickle.dumps((ticket, part, place)))
+            self._waiting.append(pickle.dumps(task))
             self._send()
 
     def _send(self) -> None:
