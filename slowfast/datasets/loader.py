@@ -24,8 +24,9 @@ from slowfast.datasets.reorder import Collate, LoaderOptions, WorkerReader
 from slowfast.datasets.shared import join_clips
 from slowfast.utils.errors import UserError
 from slowfast.utils.runtime import Runtime, cpu_count
+from slowfast.video.device_augment import ClipsToAugment
 
-_BATCH_FIELDS = {"video", "label", "index", "path", "boxes", "replaced"}
+_BATCH_FIELDS = {"video", "label", "index", "path", "boxes", "replaced", "deferred"}
 
 
 def collate(samples: list[Sample | BadItem]) -> Batch:
@@ -39,11 +40,16 @@ def collate(samples: list[Sample | BadItem]) -> Batch:
     if not good:
         return Batch(bad=bad)
     copies = good[0]["boxes"].shape[0] if "boxes" in good[0] else 1
-    video = join_clips([s["video"] for s in good])
+    clips = [s["video"] for s in good]
+    if "deferred" in good[0]:
+        video = ClipsToAugment(clips, [s["deferred"] for s in good])
+    else:
+        video = join_clips(clips)
+        video = video.flatten(0, 1) if copies > 1 else video
     rows = [s for s in good for _ in range(copies)]
     extra = {name: [s[name] for s in rows] for name in good[0].keys() - _BATCH_FIELDS}
     return Batch(
-        video=video.flatten(0, 1) if copies > 1 else video,
+        video=video,
         label=torch.tensor([s["label"] for s in rows]),
         index=torch.tensor([s["index"] for s in rows]),
         path=[s["path"] for s in rows],

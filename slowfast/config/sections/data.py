@@ -242,6 +242,14 @@ AUG = register_section(
         "Augmentation of training clips (the same draw for all frames of a clip)",
         {
             "ENABLE": Key(False, "Use RandAugment and random erasing in training."),
+            "DEVICE": Key(
+                "workers",
+                "Where training clips are cropped, mirrored and augmented by RandAugment: workers "
+                "(loader processes, as published), or network (the device of the network, from the "
+                "same random numbers; workers then decode only, for frames of about the size that "
+                "is needed, see tools/resize_videos.py).",
+                choices=("workers", "network"),
+            ),
             "NUM_SAMPLE": Key(
                 1, "Augmented copies per decoded clip; the batch grows by this factor.", ge=1
             ),
