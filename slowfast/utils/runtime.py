@@ -37,6 +37,11 @@ class Runtime:
         if self.on_gpu:
             torch.cuda.synchronize(self.device)
 
+    def enter_thread(self) -> None:
+        """Use this process's GPU in the present thread, too; a new thread would use the first."""
+        if self.on_gpu:
+            torch.cuda.set_device(self.device)
+
     def amp_dtype(self, name: str) -> torch.dtype:
         """The type that autocast uses for TRAIN.AMP_DTYPE ``auto``, ``float16`` or ``bfloat16``."""
         if name == "auto":
