@@ -170,6 +170,11 @@ def gather_objects(value: Any) -> list[Any]:
     return gathered
 
 
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """The whole of a tensor that is divided among processes; all of them must call it."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
 # -- lost processes ------------------------------------------------------------------------------
 
 
