@@ -22,7 +22,7 @@ from slowfast.utils.distributed import ProcessInfo
 from slowfast.utils.errors import Interrupted, RunFailure, UserError
 from slowfast.utils.files import make_dirs, write_text_atomic
 from slowfast.utils.logging import close_logging, get_logger, setup_logging
-from slowfast.utils.runtime import Runtime, choose_device
+from slowfast.utils.runtime import Runtime, check_gpu_count
 from slowfast.utils.signals import StopRequest
 
 logger = get_logger(__name__)
@@ -44,7 +44,7 @@ def launch(cfg: CfgNode, job: Job, init_method: str | None = None) -> None:
     if world == 1:
         _run(cfg, job, ProcessInfo())
         return
-    choose_device(cfg.NUM_GPUS)  # fails here, once, rather than in every process
+    check_gpu_count(cfg.NUM_GPUS)  # fails here, once, rather than in every process
     method = init_method or address or _free_port(machines)
     if per_machine == 1:
         _run(cfg, job, ProcessInfo(machine, world, init_method=method))
@@ -175,17 +175,22 @@ def _run_child(local: int, cfg: CfgNode, job: Job, infos: list[ProcessInfo]) -> 
 def _run(cfg: CfgNode, job: Job, info: ProcessInfo) -> None:
     make_dirs(cfg.OUTPUT_DIR, "OUTPUT_DIR")
     setup_logging(cfg.OUTPUT_DIR, is_main=info.rank == 0, rank=info.rank)
+    in_order = False
     try:
         import_plugins(cfg.IMPORTS)  # a process that was spawned knows nothing of them yet
         runtime = distributed.start_process(cfg.NUM_GPUS, cfg.DIST_BACKEND, info, cfg.DIST.TIMEOUT)
         if runtime.is_main:
             write_text_atomic(Path(cfg.OUTPUT_DIR) / "config.yaml", cfg.dump())
         job(cfg, runtime)
+        in_order = True
+    except Interrupted:  # all processes have agreed to it
+        in_order = True
+        raise
     except (RuntimeError, OSError) as error:
         failure = explain_failure(error)
         if failure is None:
             raise
         raise failure from error
     finally:
-        distributed.stop_process()
+        distributed.stop_process(in_order)
         close_logging()
