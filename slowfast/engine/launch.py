@@ -25,7 +25,7 @@ from slowfast.utils.files import make_dirs, write_text_atomic
 from slowfast.utils.locks import folder_lock
 from slowfast.utils.logging import close_logging, get_logger, setup_logging
 from slowfast.utils.processes import stop_this_process, watch_parent
-from slowfast.utils.runtime import Runtime, choose_device
+from slowfast.utils.runtime import Runtime, check_gpu_count
 from slowfast.utils.signals import StopRequest
 
 logger = get_logger(__name__)
@@ -49,7 +49,7 @@ def launch(cfg: CfgNode, job: Job, init_method: str | None = None) -> None:
     if world == 1:
         _run(cfg, job, ProcessInfo())
         return
-    choose_device(cfg.NUM_GPUS)  # fails here, once, rather than in every process
+    check_gpu_count(cfg.NUM_GPUS)  # fails here, once, rather than in every process
     method = init_method or address or _free_port(machines)
     if per_machine == 1:
         _run(cfg, job, ProcessInfo(machine, world, init_method=method))
@@ -180,11 +180,16 @@ def _run_child(local: int, cfg: CfgNode, job: Job, infos: list[ProcessInfo]) -> 
 
 
 def _run(cfg: CfgNode, job: Job, info: ProcessInfo) -> None:
+    in_order = False
     try:
         import_plugins(cfg.IMPORTS)  # a process that was spawned knows nothing of them yet
         runtime = distributed.start_process(cfg.NUM_GPUS, cfg.DIST_BACKEND, info, cfg.DIST.TIMEOUT)
         with _output_folder(cfg, runtime):
             job(cfg, runtime)
+        in_order = True
+    except Interrupted:  # all processes have agreed to it
+        in_order = True
+        raise
     except UserError as failure:
         distributed.announce_failure(failure)
         raise
@@ -195,7 +200,7 @@ def _run(cfg: CfgNode, job: Job, info: ProcessInfo) -> None:
             raise
         raise failure from error
     finally:
-        distributed.stop_process()
+        distributed.stop_process(in_order)
 
 
 @contextlib.contextmanager
