@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from slowfast.analysis.results import read_stats as stats
-from slowfast.analysis.stress import state_differences
+from slowfast.analysis.stress.resume import state_differences
 from tests.conftest import words
 from tests.scripts import CONTEXT, enter_process, spoil_output
 
