@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from slowfast.datasets.batch import Batch
 from slowfast.engine.prefetch import on_device
-from slowfast.engine.sharding import gathered
+from slowfast.engine.sharding import gathered, unwrap
 from slowfast.engine.step_sync import sync_step
 from slowfast.engine.tasks.base import TaskModule
 from slowfast.engine.unreadable import UnreadableVideos
@@ -56,6 +56,7 @@ def evaluate(
     ``evaluator`` holds the results of all ranks afterwards. Interrupted, on all ranks alike, when
     a signal has come.
     """
+    model = unwrap(model)  # DDP would exchange buffers, in batches that not all ranks have
     model.eval()
     unreadable.start_pass()
     # A rank may have a batch less than another; all take part in all rounds.

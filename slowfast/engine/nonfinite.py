@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import nn
 
-from slowfast.engine.sharding import whole
-from slowfast.utils.distributed import gather_objects
+from slowfast.utils.distributed import gather_objects, whole
 
 
 def gradient_norms(model: nn.Module) -> dict[str, float]:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 import torch
 
 from slowfast.datasets.batch import Batch
-from slowfast.engine.sharding import whole
 from slowfast.engine.tasks.base import LossOutput
+from slowfast.utils.distributed import whole
 from slowfast.utils.transfer import HostCopy
 
 

@@ -28,9 +28,7 @@ def is_mixed(cfg: CfgNode, runtime: Runtime) -> bool:
 
 def compute_dtype(cfg: CfgNode, runtime: Runtime) -> torch.dtype:
     """The type of forward passes: float32, or that of TRAIN.AMP_DTYPE."""
-    if not is_mixed(cfg, runtime):
-        return torch.float32
-    return runtime.amp_dtype(cfg.TRAIN.AMP_DTYPE)
+    return lower_precision(cfg, runtime) or torch.float32
 
 
 def settle_precision(cfg: CfgNode, runtime: Runtime) -> CfgNode:
@@ -63,6 +61,11 @@ def _decision(cfg: CfgNode, runtime: Runtime) -> tuple[bool, str]:
     if runtime.has_fast_bfloat16():
         return True, f"{runtime.device.type} computes fast in it ({KEY} False avoids it)"
     return False, f"{runtime.device.type} has no fast bfloat16 ({KEY} True forces it)"
+
+
+def lower_precision(cfg: CfgNode, runtime: Runtime) -> torch.dtype | None:
+    """The type of mixed precision; None where everything is float32."""
+    return runtime.amp_dtype(cfg.TRAIN.AMP_DTYPE) if is_mixed(cfg, runtime) else None
 
 
 def build_autocast(cfg: CfgNode, runtime: Runtime) -> Callable[[], torch.autocast]:

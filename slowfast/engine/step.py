@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from timm.utils import ModelEmaV3
 from torch import nn
-from torch.distributed.fsdp import FSDPModule
 
 from slowfast.config.node import CfgNode
 from slowfast.datasets.batch import Batch
@@ -19,9 +18,9 @@ from slowfast.engine.nonfinite import describe_norms, describe_videos
 from slowfast.engine.optim import set_learning_rate, skips_on_device, step_unless
 from slowfast.engine.pending import PendingStep
 from slowfast.engine.precision import build_autocast, build_scaler
-from slowfast.engine.sharding import whole
+from slowfast.engine.sharding import without_sync
 from slowfast.engine.tasks.base import LossOutput, TaskModule
-from slowfast.utils.distributed import gather_numbers
+from slowfast.utils.distributed import gather_numbers, whole
 from slowfast.utils.errors import Problem, UserError
 from slowfast.utils.logging import get_logger
 from slowfast.utils.runtime import Runtime
@@ -209,19 +208,3 @@ class OptimizerStep:
                 "TRAIN.NAN_POLICY",
             )
         )
-
-
-def without_sync(model: nn.Module) -> contextlib.AbstractContextManager[None]:
-    """A context in which backward passes leave the gradients of each process alone."""
-    if isinstance(model, FSDPModule):
-        return _sharded_without_sync(model)
-    return getattr(model, "no_sync", contextlib.nullcontext)()
-
-
-@contextlib.contextmanager
-def _sharded_without_sync(model: FSDPModule) -> Iterator[None]:
-    model.set_requires_gradient_sync(False)
-    try:
-        yield
-    finally:
-        model.set_requires_gradient_sync(True)
