@@ -99,13 +99,16 @@ def campaign(kind: str, data: Path) -> Callable[[Scene, int], Tally]:
     """The campaign of a kind of harm; ``data`` is the set on which tools work."""
     from slowfast.analysis.stress import deaths, folder, scarcity
 
-    slowfast = ["-m", "slowfast"]
+    slowfast, videos = ["-m", "slowfast"], str(data / "videos")
     commands = [
         [*slowfast, "make-moving-shapes", "{out}/set"],
         [*slowfast, "make-compositions", "{out}/set"],
-        [*slowfast, "resize-videos", str(data / "videos"), "{out}/small", "--size", "24"],
-        [*slowfast, "check-data", "DATA.PATH_TO_DATA_DIR", str(data), "OUTPUT_DIR", "{out}/check"],
+        [*slowfast, "resize-videos", videos, "{out}/small", "--short-side", "24"],
+        [*slowfast, "extract-frames", videos, "{out}/frames"],
+        [*slowfast, "check-data", str(data / "train.csv"), "--whole", "--out", "{out}/check"]
+        + ["--prefix", str(data)],
     ]
+    commands = [[*command, "--workers", "2"] for command in commands]
     return {
         "workers": deaths.workers,
         "parents": deaths.parents,

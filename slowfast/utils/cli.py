@@ -1,19 +1,19 @@
 """Running a command for a person: bad input gives one message and exit code 2.
 
-Whatever happens, the command ends: its workers are killed, and a failed one whose libraries do not
-let the interpreter end is ended by :data:`_END_S` seconds.
+Whatever happens, the command ends: its workers are killed, and a failed one does not wait for
+threads or libraries for longer than :data:`_END_S` seconds.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
-import gc
 import os
 import sys
 import threading
-import time
 import warnings
 from collections.abc import Callable
+from typing import NoReturn
 
 from slowfast.utils.console import flush_output, prepare_streams, printing
 from slowfast.utils.errors import EXIT_USER_ERROR, Interrupted, UserError, VideoError
@@ -25,15 +25,25 @@ _EXIT_FAILURE = 1
 _END_S = 8.0
 
 
-def run_command(main: Callable[[], int | None], debug: bool | None = None) -> None:
-    """Call ``main`` and exit with its code; ``--debug`` on the command line shows tracebacks."""
+def run_command(main: Callable[[], int | None], debug: bool | None = None) -> NoReturn:
+    """Call ``main`` and end the process with its code; ``--debug`` on the command line shows
+    tracebacks."""
     prepare_streams()
     follow_launcher()
+    try:
+        code = exit_code(main, debug)
+    except BaseException:  # noqa: BLE001 - the process ends with it
+        sys.excepthook(*sys.exc_info())
+        code = _EXIT_FAILURE
+    _end(code)
+
+
+def exit_code(main: Callable[[], int | None], debug: bool | None = None) -> int:
+    """Call ``main``; its code, or that of the error, which is printed."""
     # A warning about a dependency, not about the input: it would hide the error message.
     warnings.filterwarnings("ignore", message=".*torch.jit.script.* is deprecated")
     if debug is None:
         debug = "--debug" in sys.argv
-    code = _EXIT_FAILURE
     try:
         code = _call(main, debug)
     except SystemExit as end:  # argparse, after a help or a wrong word; printing()
@@ -41,10 +51,7 @@ def run_command(main: Callable[[], int | None], debug: bool | None = None) -> No
         if not code:
             with contextlib.suppress(SystemExit), printing():
                 pass
-    finally:
-        code = _report_output() or code
-        _end(code)
-    sys.exit(code)
+    return _report_output() or code
 
 
 def _call(main: Callable[[], int | None], debug: bool) -> int:
@@ -79,18 +86,19 @@ def _report_output() -> int:
     return _EXIT_FAILURE
 
 
-def _end(code: int) -> None:
-    """End worker processes, and see to it that a failure ends this one."""
-    if code:
-        threading.Thread(target=_force_end, args=(code,), daemon=True).start()
+def _end(code: int) -> NoReturn:
+    """End worker processes and this one; a failed one without what the interpreter does last:
+    looking for garbage among all objects takes seconds, and threads and libraries may hang."""
+    if not code:
+        end_children()
+        sys.exit(0)
+    timer = threading.Timer(_END_S, os._exit, (code,))
+    timer.daemon = True
+    timer.start()
     end_children()
-    gc.collect()  # loaders that nobody uses any more notice it before the interpreter ends
-
-
-def _force_end(code: int) -> None:
-    while threading.main_thread().is_alive():  # until the interpreter begins to end
-        time.sleep(0.1)
-    time.sleep(_END_S)
+    atexit._run_exitfuncs()  # of libraries: what they have still to write
+    flush_output()
+    sys.stderr.flush()
     os._exit(code)
 
 

@@ -11,16 +11,14 @@ import time
 import pytest
 
 from slowfast.utils import cli
-from slowfast.utils.cli import run_command
+from slowfast.utils.cli import exit_code, run_command
 from slowfast.utils.console import printing
 from slowfast.utils.errors import Interrupted, RunFailure, UserError, VideoError
 from tests.scripts import CONTEXT, enter_process, spoil_output
 
 
 def run(main, debug: bool | None = False) -> int:
-    with pytest.raises(SystemExit) as ended:
-        run_command(main, debug)
-    return ended.value.code
+    return exit_code(main, debug)
 
 
 def raising(error: BaseException):
@@ -54,18 +52,18 @@ def test_expected_errors_are_one_message(error, code, text, capsys):
 
 def test_debug_raises_the_error():
     with pytest.raises(UserError, match="is 3"):
-        run_command(raising(UserError("is 3")), debug=True)
+        exit_code(raising(UserError("is 3")), debug=True)
 
 
 def test_debug_may_be_a_word_of_the_command(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["tool", "--debug"])
     with pytest.raises(UserError):
-        run_command(raising(UserError("is 3")))
+        exit_code(raising(UserError("is 3")))
 
 
 def test_faults_of_the_program_keep_their_traceback():
     with pytest.raises(ZeroDivisionError):
-        run_command(lambda: 1 // 0)
+        exit_code(lambda: 1 // 0)
 
 
 def say() -> None:
