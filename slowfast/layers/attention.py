@@ -8,6 +8,33 @@ from timm.layers import DropPath, Mlp
 from torch import nn
 
 
+MAX_BATCH = 65535  # problems that PyTorch's fused attention on CUDA takes at once
+
+
+def attend(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *,
+    dropout: float = 0.0,
+    scale: float | None = None,
+    causal: bool = False,
+) -> torch.Tensor:
+    """Scaled dot-product attention of queries ``B heads N c`` to keys and values ``B heads M c``.
+
+    ``scale`` defaults to ``c ** -0.5``; ``causal``: a query sees only keys up to its own number.
+    There is no mask, which would exclude the fastest kernels, and any B is right: on CUDA more
+    than :data:`MAX_BATCH` problems are computed in parts.
+    """
+    if len(q) > MAX_BATCH:
+        parts = zip(*(x.split(MAX_BATCH) for x in (q, k, v)))
+        options = {"dropout": dropout, "scale": scale, "causal": causal}
+        return torch.cat([attend(*part, **options) for part in parts])
+    return F.scaled_dot_product_attention(
+        q, k, v, dropout_p=dropout, is_causal=causal, scale=scale
+    )
+
+
 class Attention(nn.Module):
     """Self-attention over tokens ``B N C``; parameters ``qkv`` and ``proj``.
 
@@ -35,7 +62,7 @@ class Attention(nn.Module):
         qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # B heads N c
         drop = self.attn_drop if self.training else 0.0
-        x = F.scaled_dot_product_attention(q, k, v, dropout_p=drop, scale=self.scale)
+        x = attend(q, k, v, dropout=drop, scale=self.scale)
         return self.proj_drop(self.proj(x.transpose(1, 2).flatten(2)))
 
 

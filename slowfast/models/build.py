@@ -33,10 +33,12 @@ def build_model(
 
 
 def freeze_for_finetuning(model: VideoModel) -> None:
-    """Leave trainable only parameters whose name holds one of ``spec.finetune_patterns``."""
+    """Leave trainable only parameters whose name holds one of ``spec.finetune_patterns``; what
+    the network itself froze stays so."""
     trained = 0
     for name, parameter in model.named_parameters():
-        parameter.requires_grad = any(part in name for part in model.spec.finetune_patterns)
+        named = any(part in name for part in model.spec.finetune_patterns)
+        parameter.requires_grad = parameter.requires_grad and named
         trained += parameter.requires_grad
     total = sum(1 for _ in model.parameters())
     logger.info("MODEL.FINETUNNING trains %d of %d parameters", trained, total)
