@@ -24,6 +24,7 @@ from unittest import mock
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch._prims_common import suggest_memory_format
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -163,16 +164,21 @@ class Spy(TorchDispatchMode):
 
     def _note_kernel(self, name: str, args: tuple, tensors: list) -> None:
         if name == "convolution":
-            video = args[0]
-            last = video.ndim not in _CHANNELS_LAST or video.is_contiguous(
-                memory_format=_CHANNELS_LAST[video.ndim]
-            )
+            # A view with gaps is copied before cuDNN takes it, into the order that it has.
+            last = _is_channels_last(args[0])
             detail = "channels last" if last else "contiguous"
             self._note(self.record.convolutions, name, [args[0], args[1]], detail)
         elif name in ("mm", "bmm"):
             self._note(self.record.products, name, list(args[:2]))
         elif name in ("addmm", "baddbmm"):
             self._note(self.record.products, name, list(args[1:3]))
+
+
+def _is_channels_last(x: torch.Tensor) -> bool:
+    form = _CHANNELS_LAST.get(x.ndim)
+    if form is None or x.is_contiguous(memory_format=form):
+        return True
+    return suggest_memory_format(x) == form
 
 
 def _with_layout(name: str, args: tuple, result: Any) -> Any:

@@ -28,8 +28,13 @@ from tests.fake_cuda import (
 from tests.fewshot import TINY_FEWSHOT
 from tests.models.helpers import NAMES, VARIANTS, build
 
-# What a host may wait for in a step: (variant, operator). Nothing so far.
+# What a host may wait for in a step: (network, operator). Nothing so far.
 ALLOWED_WAITS: set[tuple[str, str]] = set()
+# Convolutions that do not compute channels-last: STFM's of single frames; the FCN head's, which
+# begin with one channel, so that their layout is ambiguous.
+OTHER_LAYOUTS = ("layers/stfm.py", "layers/consensus.py")
+# Attention that misses the fast kernels: PyTorch's own encoder, here with heads of width 4.
+SLOW_ATTENTION = ("layers/consensus.py",)
 HALF = {"TRAIN.MIXED_PRECISION": True, "SOLVER.OPTIMIZING_METHOD": "adamw"}
 TSN = {"MODEL.MODEL_NAME": "TSN"} | MODEL_REGISTRY.get("TSN").spec.test_overrides
 
@@ -49,6 +54,11 @@ def test_a_step_waits_for_nothing(name, extra):
     record = record_step(cfg, network)
     assert record.operators > 100
     check(record, name)
+    wrong = [c for c in record.convolutions if c.detail != "channels last"]
+    wrong = [call for call in wrong if not call.where.startswith(OTHER_LAYOUTS)]
+    assert not wrong, f"{name}: the layout of clips is lost: {wrong}"
+    slow = [a for a in record.attention if a.detail and not a.where.startswith(SLOW_ATTENTION)]
+    assert not slow, f"{name}: no fast attention kernel takes {slow}"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -121,15 +131,6 @@ def test_convolutions_of_a_gpu_lie_channels_last():
     with fake_gpu():  # which shards contiguous weights only
         arrange(cfg, to_fake_gpu(network))
     assert all(parameter.is_contiguous() for parameter in network.parameters())
-
-
-@pytest.mark.parametrize("name", ["FrameAverage", "ResNet3D", "Uniformer", "TSN"])
-def test_convolutions_compute_channels_last(name):
-    cfg, network = build(name, HALF | {"TRAIN.AMP_DTYPE": "float16"})
-    record = record_step(cfg, network)
-    assert record.convolutions
-    wrong = [call for call in record.convolutions if call.detail != "channels last"]
-    assert not wrong, f"{name}: {wrong}"
 
 
 def test_optimizers_are_fused_on_a_gpu():
