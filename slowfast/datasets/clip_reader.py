@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from slowfast.config.node import CfgNode
@@ -12,8 +13,10 @@ from slowfast.datasets.lists import Item
 from slowfast.utils.errors import VideoError
 from slowfast.utils.seeding import sample_rng
 from slowfast.video import pipelines
+from slowfast.video.clip_ops import frame_size
+from slowfast.video.device_augment import Deferred
 from slowfast.video.sampler import build_sampler
-from slowfast.video.source import Source, open_source, resolve_backend
+from slowfast.video.source import Clip, Source, open_source, resolve_backend
 from slowfast.video.transforms import build_transforms
 
 Sample = dict[str, Any]
@@ -106,6 +109,8 @@ class ClipReader:
         indices = self.sampler.train_indices(source.num_frames, source.fps, rng)
         (clip,) = source.clips([indices])
         other = self.mirrored_labels.get(label, label)
+        if self.pipeline.deferred:
+            return self._deferred(transforms.before(clip), rng, label, other)
         copies = [
             self.pipeline(transforms.before(clip), rng, other is not None)
             for _ in range(self.copies)
@@ -116,6 +121,19 @@ class ClipReader:
             sample = {"video": videos[0], "boxes": boxes[0][None]}
             return sample | {"label": other} if mirrored[0] else sample
         return {"video": stack_channels_last(videos), "boxes": torch.stack(boxes)}
+
+    def _deferred(
+        self, clip: Clip, rng: np.random.Generator, label: int, other: int | None
+    ) -> Sample:
+        """Whole frames, and what the network's device has to do with them (AUG.DEVICE)."""
+        size = frame_size(clip)
+        draws = [self.pipeline.draw(*size, rng, other is not None) for _ in range(self.copies)]
+        return {
+            "video": pipelines.to_tensor(np.stack(clip)),
+            "boxes": torch.from_numpy(np.stack([draw.erasing for draw in draws])),
+            "deferred": Deferred.of(self.pipeline, draws),
+            "label": other if self.copies == 1 and draws[0].mirrored else label,
+        }
 
     def _single_clip(self, source: Source, label: int, epoch: int, index: int) -> Sample:
         if self.random_frames:

@@ -5,12 +5,14 @@ A checkpoint contains only tensors, numbers and texts, so that it can be read wi
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+import yaml
 
 from slowfast.models.weights.read import Checkpoint
 from slowfast.utils.errors import UserError
@@ -134,6 +136,23 @@ def _readable(paths: list[Path]) -> Iterator[Checkpoint]:
             logger.warning("skipping %s: it contains no model_state", path)
             continue
         yield checkpoint
+
+
+def newest_setting(output_dir: str | Path, key: str, task: str = "") -> tuple[Path | None, Any]:
+    """(path, value of ``key``) of the configuration of the newest checkpoint that can be read; None
+    where there is none. Its tensors are not read."""
+    for path in run_checkpoints(output_dir, task):
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            tree = yaml.safe_load(content["cfg"])
+        except (RuntimeError, OSError, KeyError, EOFError, pickle.UnpicklingError) as error:
+            logger.debug("%s says nothing of %s: %s", path, key, error)
+            continue
+        *sections, name = key.split(".")
+        for section in sections:
+            tree = tree.get(section, {})
+        return path, tree.get(name)
+    return None, None
 
 
 def find_tested(output_dir: str | Path, which: str, task: str = "") -> Checkpoint | None:

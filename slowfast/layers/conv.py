@@ -57,7 +57,7 @@ class DepthwiseConv3d(nn.Conv3d):
         """``B C T H W`` -> ``B C T' H' W'``."""
         if keeps_plain_form(x, self.in_channels):
             return super().forward(x)
-        own = _gpu_depthwise() if x.is_cuda else None
+        own = gpu_depthwise() if x.is_cuda else None
         if own is not None and self.kernel_size[2] <= _GPU_WIDTH and self._is_odd():
             return own(to_autocast(x), self.weight, self.bias, self.stride)
         x = x.to(memory_format=torch.channels_last_3d)
@@ -74,7 +74,7 @@ class DepthwiseConv3d(nn.Conv3d):
 
 
 @functools.cache
-def _gpu_depthwise() -> Callable[..., torch.Tensor] | None:
+def gpu_depthwise() -> Callable[..., torch.Tensor] | None:
     """The Triton kernels, where Triton is installed (PyTorch for GPUs brings it)."""
     try:
         from slowfast.layers.depthwise_triton import depthwise_conv3d

@@ -107,6 +107,7 @@ def test_statistics_lines(finished):
         "dt",
         "dt_data",
         "dt_net",
+        "wait",
         "eta",
         "loss",
         "lr",

@@ -7,31 +7,35 @@ loader. Estimates for other machines follow from counts of operations and bytes
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gc
 import itertools
 import multiprocessing
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from slowfast.analysis.speed.roofline import PRECISIONS, Operation, count_step
 from slowfast.analysis.speed.step import (
-    attention_by,
     build_step,
     build_training_network,
-    plain_attention,
+    plain_operators,
     random_batch,
 )
 from slowfast.config.load import load_config
 from slowfast.config.node import CfgNode
+from slowfast.datasets.batch import Batch
 from slowfast.engine.precision import build_autocast
+from slowfast.engine.prefetch import on_device
+from slowfast.engine.sharding import compile_network
+from slowfast.engine.step import OptimizerStep
+from slowfast.models.base import VideoModel
 from slowfast.utils.errors import UserError
 from slowfast.utils.files import make_dirs, write_atomic
 from slowfast.utils.logging import get_logger
@@ -153,11 +157,11 @@ class Campaign:
         if self.seconds_left() < (_COMPILE_S if mode == "compiled" else 0):
             row.note = "not measured: no time left"
             return row
-        cfg = subject.load(precision, self.words)
+        compiles = ("TRAIN.COMPILE", str(mode == "compiled"))
+        cfg = subject.load(precision, [*compiles, *self.words])
         while True:
             try:
-                with self.runtime.matmul_precision(precision == "tf32"):
-                    self._measure(cfg, row)
+                self._measure(cfg, row)
                 return row
             except torch.OutOfMemoryError:
                 row.batch //= 2
@@ -175,16 +179,16 @@ class Campaign:
 
     def _measure(self, cfg: CfgNode, row: Row) -> None:
         runtime, plain = self.runtime, row.mode == "plain"
+        runtime.tune(row.precision == "tf32", cfg.GPU.CUDNN_BENCHMARK and not plain, False)
         network = build_training_network(cfg, runtime)
-        model = torch.compile(network) if row.mode == "compiled" else network
-        batch = random_batch(cfg, row.batch, runtime, "contiguous" if plain else "loader")
-        step = build_step(cfg, runtime, network, model)
         if plain:
-            for group in step.optimizer.param_groups:
-                group["foreach"] = group["fused"] = False
-        with attention_by(plain_attention if plain else None):
+            network.to(memory_format=torch.contiguous_format)
+        compile_network(cfg, network)
+        batch = random_batch(cfg, row.batch, runtime, "contiguous" if plain else "loader")
+        step = build_step(cfg, runtime, network, plain)
+        with plain_operators() if plain else contextlib.nullcontext():
             self._time_step(step, batch, row)
-            self._time_test(cfg, model, step.module.prepare(batch, "test")[0], row)
+            self._time_test(cfg, network, step.module.prepare(batch, "test")[0], row)
 
     def rate(self, rows: Sequence[Row]) -> None:
         """Fill in the achieved rates of measured rows, once operations and peaks are known."""
@@ -196,14 +200,18 @@ class Campaign:
                 row.tflops = round(flops / row.step_ms / 1e9, 1)
                 row.share_of_peak = round(row.tflops / self.peaks[row.precision], 3)
 
-    def _time_step(self, step: Callable[..., Any], batch: Any, row: Row) -> None:
+    def _time_step(self, step: OptimizerStep, batch: Batch, row: Row) -> None:
         numbers = itertools.count()
 
         def run(count: int) -> float:
             start = time.perf_counter()
-            for _ in range(count):
-                step([batch], 1e-6, next(numbers))
-            self.runtime.synchronize()
+            launched = None
+            for moved in on_device(itertools.repeat(batch, count), self.runtime.device):
+                pending = step.launch([moved], 1e-6, next(numbers))
+                if launched is not None:  # read a step late, as in training
+                    step.finish(launched, [launched.message()])
+                launched = pending
+            step.finish(launched, [launched.message()])
             return time.perf_counter() - start
 
         self.runtime.reset_peak_memory()
@@ -221,16 +229,15 @@ class Campaign:
             for operator, took in sorted(operators.items(), key=lambda pair: -pair[1])[:8]:
                 self.operators[name, operator] = round(1000 * took, 2)
             with self.runtime.waits() as places:
-                step([batch], 1e-6, next(numbers))
+                step.launch([batch], 1e-6, next(numbers))
             row.waits_per_step = sum(places.values())
             for place, count in places.items():
                 self.waits[name, place] = count
 
-    def _time_test(self, cfg: CfgNode, model: nn.Module, video: torch.Tensor, row: Row) -> None:
+    def _time_test(self, cfg: CfgNode, model: VideoModel, video: torch.Tensor, row: Row) -> None:
         autocast = build_autocast(cfg, self.runtime)
         model.eval()
-        if hasattr(model, "begin"):
-            model.begin("test")
+        model.begin("test")
 
         def run(count: int) -> float:
             start = time.perf_counter()
