@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 import torch
 
@@ -32,7 +33,26 @@ def enter_process(env: dict[str, str], out: str, err: str) -> None:
     for number, path in ((1, out), (2, err)):
         with open(path, "a") as file:
             os.dup2(file.fileno(), number)
-    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+    sys.stdout, sys.stderr = _stream(1), _stream(2)
+
+
+def _stream(number: int, encoding: str = "utf-8") -> TextIO:
+    return open(number, "w", encoding=encoding, closefd=False)
+
+
+def spoil_output(kind: str) -> None:
+    """Make standard output ``closed``, ``full``, a ``pipe`` without a reader, or plain ``ascii``."""
+    if kind == "closed":
+        os.close(1)
+        sys.stdout = None  # as Python does when it starts with a closed one
+    elif kind == "full":
+        os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
+    elif kind == "pipe":
+        reader, writer = os.pipe()
+        os.close(reader)
+        os.dup2(writer, 1)
+    if kind in ("full", "pipe", "ascii"):
+        sys.stdout = _stream(1, "ascii" if kind == "ascii" else "utf-8")
 
 
 def _run(argv: Sequence[str], cwd: str, env: dict[str, str], out: str, err: str) -> None:

@@ -37,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from slowfast.config.load import load_config
     from slowfast.engine.network import build_network
     from slowfast.models.weights import files
+    from slowfast.utils.console import printing
     from slowfast.utils.errors import UserError
     from slowfast.utils.logging import setup_logging
 
@@ -44,7 +45,8 @@ def run(args: argparse.Namespace) -> int:
     if args.what == "inspect":
         facts = files.inspect_file(args.file)
         shapes = facts.pop("shapes")
-        print(json.dumps(facts | ({"shapes": shapes} if args.shapes else {}), indent=1))
+        with printing():
+            print(json.dumps(facts | ({"shapes": shapes} if args.shapes else {}), indent=1))
         return 1 if facts["not_finite"] else 0
     if not args.out:
         raise UserError("no file to write is given", "see --help", "OUT")

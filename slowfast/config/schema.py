@@ -24,7 +24,7 @@ class Key:
     ``optional`` allows None. ``affects_result`` is False where a stopped training may go on
     with another value and still end with the same weights.
 
-    ``choices`` close the list of values, unless a :class:`Registry` was created for the key: then
+    ``choices`` close the list of values, also by values of another type, unless a :class:`Registry` was created for the key: then
     the registered names are choices, too. ``checked_by_rule``: such a value is judged by a rule
     (:func:`slowfast.config.validate.register_rule`), because other keys decide whether it is used.
     """
@@ -49,13 +49,19 @@ class Key:
         """The type in words."""
         if self.value_type is list:
             return "a list" + (f" of {self.item.__name__}" if self.item else "")
-        none = " or None" if self.optional else ""
-        return _TYPE_NAMES[self.value_type] + none
+        further = [repr(choice) for choice in self.choices if self._is_of_another_type(choice)]
+        words = [_TYPE_NAMES[self.value_type], *further, *(["None"] if self.optional else [])]
+        return " or ".join(words)
+
+    def _is_of_another_type(self, choice: Any) -> bool:
+        return type(choice) is not (self.item or self.value_type)
 
     def coerce(self, value: Any) -> Any:
         """``value`` as the key's type: 1 -> 1.0, "1e-6" -> 1e-06, tuple -> list; WrongType."""
         if value is None and self.optional:
             return None
+        if any(value == choice for choice in filter(self._is_of_another_type, self.choices)):
+            return value
         if self.value_type is list:
             if isinstance(value, str):  # YAML reads "(3, 7, 7)" of old files as a text
                 value = read_literal(value)
@@ -79,7 +85,8 @@ class Key:
         if kind is str and isinstance(value, int) and not isinstance(value, bool):
             return str(value)
         if type(value) is not kind:
-            raise WrongType(f"must be {_TYPE_NAMES[kind]}, is {value!r}")
+            words = _TYPE_NAMES[kind] if kind is not self.value_type else self.describe_type()
+            raise WrongType(f"must be {words}, is {value!r}")
         return value
 
     def choices_of(self, name: str) -> tuple[Any, ...]:

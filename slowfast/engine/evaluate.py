@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from slowfast.datasets.batch import Batch
-from slowfast.engine.sharding import gathered
+from slowfast.engine.sharding import gathered, unwrap
 from slowfast.engine.step_sync import sync_step
 from slowfast.engine.tasks.base import TaskModule
 from slowfast.engine.unreadable import UnreadableVideos
@@ -52,6 +52,7 @@ def evaluate(
     ``evaluator`` holds the results of all ranks afterwards. Interrupted, on all ranks alike, when
     a signal has come.
     """
+    model = unwrap(model)  # DDP would exchange buffers, in batches that not all ranks have
     model.eval()
     unreadable.start_pass()
     # A rank may have a batch less than another; all take part in all rounds.

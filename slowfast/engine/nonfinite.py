@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from torch import nn
 
 from slowfast.datasets.batch import Batch
-from slowfast.engine.sharding import whole
 from slowfast.engine.tasks.base import LossOutput
-from slowfast.utils.distributed import gather_objects
+from slowfast.utils.distributed import gather_objects, whole
 
 
 def describe_gradients(model: nn.Module, shown: int = 8) -> str:

@@ -10,6 +10,11 @@ from slowfast.config.node import CfgNode
 from slowfast.utils.runtime import Runtime
 
 
+def lower_precision(cfg: CfgNode, runtime: Runtime) -> torch.dtype | None:
+    """The type of mixed precision; None where TRAIN.MIXED_PRECISION is off."""
+    return runtime.amp_dtype(cfg.TRAIN.AMP_DTYPE) if cfg.TRAIN.MIXED_PRECISION else None
+
+
 def build_autocast(cfg: CfgNode, runtime: Runtime) -> Callable[[], torch.autocast]:
     """Makes contexts for forward passes: autocast where TRAIN.MIXED_PRECISION is on."""
     dtype = runtime.amp_dtype(cfg.TRAIN.AMP_DTYPE)

@@ -17,6 +17,7 @@ from slowfast.engine.launch import launch
 from slowfast.engine.tasks import build_task
 from slowfast.engine.test import test
 from slowfast.engine.train import train
+from slowfast.utils.console import printing
 from slowfast.utils.errors import UserError
 from slowfast.utils.runtime import Runtime
 
@@ -106,7 +107,8 @@ def main(argv: Sequence[str] | None = None, overrides: Sequence[str] = (), prog:
     if args.explain:
         entries = [entry for file in files for entry in read_yaml(file)]
         get_cfg().merge([Entry(IMPORTS, args.imports, "--import"), *entries])
-        sys.stdout.write(explain_key(args.explain) + "\n")
+        with printing():
+            sys.stdout.write(explain_key(args.explain) + "\n")
         return 0
     for file in files or [None]:
         cfg = load_config(
@@ -117,7 +119,8 @@ def main(argv: Sequence[str] | None = None, overrides: Sequence[str] = (), prog:
             shard_id=args.shard_id,
         )
         if args.print_config:
-            sys.stdout.write(render_config(cfg) + "\n")
+            with printing():
+                sys.stdout.write(render_config(cfg) + "\n")
         elif args.dry_run:
             launch(cfg, dry_run, args.init_method)
         elif not file:

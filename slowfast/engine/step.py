@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from timm.utils import ModelEmaV3
 from torch import nn
-from torch.distributed.fsdp import FSDPModule
 
 from slowfast.config.node import CfgNode
 from slowfast.datasets.batch import Batch
 from slowfast.engine.nonfinite import describe_gradients, describe_videos
 from slowfast.engine.optim import set_learning_rate
 from slowfast.engine.precision import build_autocast
-from slowfast.engine.sharding import whole
+from slowfast.engine.sharding import without_sync
 from slowfast.engine.tasks.base import LossOutput, TaskModule
-from slowfast.utils.distributed import sum_numbers
+from slowfast.utils.distributed import sum_numbers, whole
 from slowfast.utils.errors import Problem, UserError
 from slowfast.utils.logging import get_logger
 from slowfast.utils.runtime import Runtime
@@ -150,20 +149,6 @@ class OptimizerStep:
                 "TRAIN.NAN_POLICY",
             )
         )
-
-
-def without_sync(model: nn.Module) -> contextlib.AbstractContextManager[None]:
-    """A context in which backward passes leave the gradients of each process alone."""
-    if isinstance(model, FSDPModule):
-        return _sharded_without_sync(model)
-    return getattr(model, "no_sync", contextlib.nullcontext)()
-
-
-@contextlib.contextmanager
-def _sharded_without_sync(model: FSDPModule) -> Iterator[None]:
-    model.set_requires_gradient_sync(False)
-    yield
-    model.set_requires_gradient_sync(True)
 
 
 def _global_means(

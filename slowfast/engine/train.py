@@ -25,7 +25,14 @@ from slowfast.engine.precise_bn import update_statistics
 from slowfast.engine.resume import check_resumable
 from slowfast.engine.saving import CheckpointWriter
 from slowfast.engine.schedule import batch_factor, describe_batch, is_due, learning_rate
-from slowfast.engine.sharding import shard, share_buffers, synchronise_norm, wrap_model
+from slowfast.engine.sharding import (
+    compile_network,
+    gathered,
+    shard,
+    share_buffers,
+    synchronise_norm,
+    wrap_model,
+)
 from slowfast.engine.step import OptimizerStep, StepOutput
 from slowfast.engine.step_sync import sync_step
 from slowfast.engine.tasks.base import Task
@@ -70,6 +77,8 @@ class Trainer:
         for line in describe_groups(self.optimizer):
             logger.info("%s", line)
         self.model = wrap_model(cfg, runtime, network)
+        if self.ema is not None:
+            compile_network(cfg, self.ema.module)
         self.optimizer_step = OptimizerStep(
             cfg, self.model, task.module, self.optimizer, runtime, self.ema
         )
@@ -182,7 +191,8 @@ class Trainer:
     def train_epoch(self, epoch: int) -> None:
         """The steps of one epoch that are still to be done, with their statistics lines."""
         cfg, steps, first = self.cfg, self.steps_per_epoch, self.progress.iteration
-        self.task.module.begin(self.model, "train")
+        with gathered(self.model):
+            self.task.module.begin(self.model, "train")
         set_train_mode(self.model, cfg.MODEL.FROZEN_BN)
         self.train_loader.batch_sampler.set_epoch(epoch, first * cfg.SOLVER.ACCUM_STEPS)
         self.runtime.reset_peak_memory()

@@ -97,18 +97,38 @@ def describe_devices() -> list[str]:
     return lines
 
 
-def choose_device(num_gpus: int, local_rank: int = 0) -> torch.device:
-    """CPU for ``NUM_GPUS 0``, else the GPU of this process; UserError if there are too few."""
-    if num_gpus == 0:
-        return torch.device("cpu")
+def check_gpu_count(num_gpus: int) -> None:
+    """UserError if fewer GPUs are visible; takes memory of none of them."""
     if gpu_count() < num_gpus:
         raise UserError(
             f"{num_gpus} GPU(s) asked for, {gpu_count()} found on this machine",
             "set NUM_GPUS 0 to run on the CPU, or to the number of GPUs you have",
             "NUM_GPUS",
         )
-    torch.cuda.set_device(local_rank)
-    return torch.device("cuda", local_rank)
+
+
+def choose_device(num_gpus: int, local_rank: int = 0, local_world: int = 1) -> torch.device:
+    """CPU for ``NUM_GPUS 0``, else the GPU of process ``local_rank`` of the ``local_world`` of this
+    machine, which becomes the current one; UserError if there are too few.
+
+    A scheduler may show every process its own GPU alone (SLURM's ``--gpus-per-task 1``), which is
+    number 0 for each of them then.
+    """
+    if num_gpus == 0:
+        return torch.device("cpu")
+    own_gpu_alone = local_world > 1 and gpu_count() == 1
+    if not own_gpu_alone:
+        check_gpu_count(max(num_gpus, local_world))
+    number = local_rank % gpu_count()
+    torch.cuda.set_device(number)
+    return torch.device("cuda", number)
+
+
+def device_identity(device: torch.device) -> str:
+    """The same text in all processes of a machine that use the same GPU; empty on the CPU."""
+    if device.type != "cuda":
+        return ""
+    return str(getattr(torch.cuda.get_device_properties(device), "uuid", ""))
 
 
 def seed_process(seed: int) -> None:

@@ -114,7 +114,12 @@ TRAIN = register_section(
                 "else float16.",
                 choices=("auto", "float16", "bfloat16"),
             ),
-            "COMPILE": Key(False, "Compile the network with torch.compile."),
+            "COMPILE": Key(
+                False,
+                "Compile the network with torch.compile; reduce-overhead also records CUDA graphs, "
+                "for small batches, whose kernels take less time than their launches.",
+                choices=(False, True, "reduce-overhead"),
+            ),
             "NAN_POLICY": Key(
                 "stop",
                 "What a non-finite loss or gradient does: stop the run, or skip the step.",

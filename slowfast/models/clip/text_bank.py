@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from slowfast.models.clip import texts
 from slowfast.models.clip.towers import CLIP
+from slowfast.utils.distributed import whole
 from slowfast.utils.errors import UserError
 from slowfast.utils.files import make_dirs, short_hash, write_atomic
 from slowfast.utils.logging import get_logger
@@ -172,6 +173,6 @@ def _fingerprint(network: CLIP, tokens: torch.Tensor) -> str:
     parts = [str(tuple(tokens.shape)), tokens.numpy(force=True).tobytes()]
     for name, value in network.named_parameters():
         if not name.startswith("visual.") and name not in ("text_projection", "logit_scale"):
-            parts += [name, value.detach().float().numpy(force=True).tobytes()]
+            parts += [name, whole(value.detach()).float().numpy(force=True).tobytes()]
     activation = type(network.visual.transformer.resblocks[0].mlp.gelu).__name__
     return short_hash(activation, *parts)
