@@ -53,7 +53,6 @@ FILES = {
     "grey.mp4": {"pixels": "gray"},
     "grey.mkv": {"codec": "ffv1", "pixels": "gray"},
     "444.mp4": {"pixels": "yuv444p"},
-    "ten_bit.mp4": {"pixels": "yuv420p10le"},
     "full_range.mp4": {"pixels": "yuvj420p"},
     "audio_first.mp4": {"audio_first": True},
     "audio_first.mkv": {"audio_first": True},

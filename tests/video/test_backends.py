@@ -87,9 +87,9 @@ def test_only_needed_frames_are_converted(video, monkeypatch):
     """Neither frames between the wanted ones nor whole files are turned into RGB."""
     opened = PyAVSource(str(video))
     converted = []
-    original = PyAVSource._to_rgb
+    original = PyAVSource._convert
     monkeypatch.setattr(
-        PyAVSource, "_to_rgb", lambda self, f: converted.append(f.pts) or original(self, f)
+        PyAVSource, "_convert", lambda self, f: converted.append(f.pts) or original(self, f)
     )
     opened.frames([[40, 44], [44, 48]])
     assert len(converted) == 3
