@@ -67,7 +67,7 @@ class ClipReader:
         self.views = views or configured_views(cfg)
         self.copies = cfg.AUG.NUM_SAMPLE
         self.sampler = build_sampler(cfg, sampling)
-        self.backend = resolve_backend(cfg.DATA.DECODING_BACKEND)
+        self.backend = resolve_backend(cfg.DATA.DECODING_BACKEND, cfg.DATA.DECODING_DEVICE)
         self.mirrored_labels = mirrored_labels or {}
         self.random_frames = random_frames
         self.transforms = build_transforms(cfg, split)

@@ -141,7 +141,11 @@ def _pickled(answer: Answer) -> bytes:
 
 
 def _run_worker(
-    cargo: _Cargo, tasks: socket.socket, answers: connection.Connection, memory: SharedMemory | None
+    cargo: _Cargo,
+    tasks: socket.socket,
+    answers: connection.Connection,
+    memory: SharedMemory | None,
+    use_device: Callable[[], None] | None,
 ) -> None:
     """The life of a worker."""
     enter_worker(SAVING_STATE_S)
@@ -149,6 +153,8 @@ def _run_worker(
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     try:
+        if use_device is not None:
+            use_device()
         source = cargo.open()
     except Exception as error:  # noqa: BLE001 - raised in the main process
         answers.send_bytes(_pickled(_error_answer(BROKEN, error)))
@@ -215,7 +221,8 @@ class Workers:
 
     ``receive`` gets each :class:`Answer`, ``fail`` an error that ends everything: both in a thread
     of this object. ``start_method`` is one of multiprocessing; ``memory`` is what clips are written
-    to, None: they come through pipes. RunFailure if the processes cannot be started.
+    to, None: they come through pipes. ``use_device`` is called in workers that decode on a GPU.
+    RunFailure if the processes cannot be started.
     """
 
     def __init__(
@@ -229,8 +236,10 @@ class Workers:
         receive: Callable[[Answer], None],
         fail: Callable[[BaseException], None],
         enter_thread: Callable[[], None] = lambda: None,
+        use_device: Callable[[], None] | None = None,
     ):
         self._receive, self._fail, self._enter_thread = receive, fail, enter_thread
+        self._use_device = use_device
         self._waiting: deque[bytes] = deque()
         self._sending = threading.Lock()
         self._stopping = False
@@ -266,7 +275,7 @@ class Workers:
                 ours, theirs = context.Pipe(duplex=False)
                 process = context.Process(
                     target=_run_worker,
-                    args=(cargo, others, theirs, memory),
+                    args=(cargo, others, theirs, memory, self._use_device),
                     name="loader worker",
                     daemon=True,
                 )

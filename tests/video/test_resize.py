@@ -58,3 +58,13 @@ def test_what_cannot_be_read_leaves_nothing(tmp_path, video):
     result = resize_video(str(cut), str(tmp_path / "o" / "f.mp4"), 32)
     assert result["cause"] and "after" not in result
     assert not [p for p in tmp_path.rglob("*") if p.parent.name == "o"]
+
+
+def test_distance_of_keyframes(tmp_path):
+    """A still scene, in which the encoder has no other reason for keyframes."""
+    write_mp4(tmp_path / "a.mp4", np.repeat(noise_clip(1, 48, 64), 50, 0), gop=250)
+    for gop in (8, 16):
+        resize_video(str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4"), 32, gop=gop)
+        with av.open(str(tmp_path / "b.mp4")) as reader:
+            keys = [n for n, packet in enumerate(reader.demux(video=0)) if packet.is_keyframe]
+        assert keys == list(range(0, 50, gop))
