@@ -12,6 +12,7 @@ import os
 import pickle
 import signal
 import socket
+import sys
 import threading
 import traceback
 from collections import deque
@@ -178,7 +179,7 @@ def _work(
         (sample,) = source.load([task.part])
         answer, clip = _without_clip(task.ticket, sample)
         place = task.place
-        if clip is not None and place is not None and clip.nbytes <= place.capacity:
+        if clip is not None and place is not None and place.fits(clip.nbytes, clip.itemsize):
             target = memory.part(place.offset, place.size)[place.start :][: clip.nbytes]
             np.copyto(target.view(clip.dtype).reshape(clip.shape), clip)
             answer.place, clip = place, None
@@ -283,7 +284,6 @@ class Workers:
                 with theirs:
                     process.start()
                 self._processes[ours] = process
-        # Workers alone end a pipe that nobody reads; the thread knows of them only.
         threading.Thread(target=self._run_thread, name="loader", daemon=True).start()
 
     @property
@@ -344,8 +344,8 @@ class Workers:
 
 
 def _message_socket() -> int:
-    # macOS knows datagrams only; both keep messages whole.
-    return getattr(socket, "SOCK_SEQPACKET", socket.SOCK_DGRAM)
+    # Others know datagrams only; both keep messages whole.
+    return socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_DGRAM
 
 
 def _read_answer(pipe: connection.Connection) -> Answer:
