@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, default=1, help="test runs at the same time (1)")
     parser.add_argument("--target", type=float, default=0.9, help="share to be noticed (0.9)")
     parser.add_argument("--again", action="store_true", help="also try survivors again")
+    parser.add_argument("--root", type=Path, default=ROOT, help="the checkout (this one)")
     parser.add_argument("--list", action="store_true", help="only print the faults")
 
 
@@ -41,24 +42,25 @@ def run(args: argparse.Namespace) -> int:
     from slowfast.analysis.mutations import campaign
     from slowfast.utils.errors import UserError
 
-    if not (ROOT / "tests").is_dir():
-        raise UserError(f"there are no tests in {ROOT}", "run it in a checkout", "mutate")
+    root = args.root.absolute()
+    if not (root / "tests").is_dir():
+        raise UserError(f"there are no tests in {root}", "run it in a checkout", "mutate")
     if unknown := [room for room in args.rooms if room not in campaign.ROOMS]:
         known = ", ".join(campaign.ROOMS)
         raise UserError(f"no room {unknown[0]!r}", f"the rooms are {known}", "--rooms")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     rooms = args.rooms or campaign.ROOMS
-    drawn = campaign.sample(ROOT, args.count, args.seed, rooms, args.exclude)
+    drawn = campaign.sample(root, args.count, args.seed, rooms, args.exclude)
     if args.list:
         print("\n".join(m.name for mutations in drawn.values() for m in mutations))
         return 0
-    trials = campaign.Campaign(ROOT, args.out.absolute(), args.seconds, args.workers)
+    trials = campaign.Campaign(root, args.out.absolute(), args.seconds, args.workers)
     rows = trials.run(drawn, args.again)
-    known = campaign.read_equivalent(ROOT / "tests" / "equivalent_mutations.tsv")
+    known = campaign.read_equivalent(root / "tests" / "equivalent_mutations.tsv")
     text, share = campaign.table(rows, known)
     survived = [r for r in rows if r["outcome"] in (campaign.SURVIVED, campaign.NOT_EXECUTED)]
     for row in survived:
         reason = known.get(row["name"], row["outcome"])
         print(f"line {row['line']}: {row['name']}: {reason}")
-    print(f"\nseed {args.seed}, commit {campaign.commit_of(ROOT)}\n\n{text}")
+    print(f"\nseed {args.seed}, commit {campaign.commit_of(root)}\n\n{text}")
     return 0 if share >= args.target else 1

@@ -109,6 +109,41 @@ def test_a_seek_that_fails_falls_back(video, monkeypatch):
     assert np.array_equal(frames[1], reference[30])
 
 
+def test_seeking_is_enough(video, monkeypatch):
+    """Files with time stamps and keyframes are not decoded from the start."""
+    reference = all_frames(video)
+
+    def refused(*_):
+        raise AssertionError("decoded from the start")
+
+    monkeypatch.setattr(PyAVSource, "_decode_from_start", refused)
+    for indices in ([49], [0, 20, 48], [14, 15, 16], list(range(50))):
+        (frames,) = PyAVSource(str(video)).frames([indices])
+        assert all(np.array_equal(f, reference[i]) for f, i in zip(frames, indices))
+
+
+def test_a_seek_that_goes_too_far_falls_back(video, monkeypatch):
+    """Some demuxers seek to a keyframe behind the one that was asked for."""
+    reference = all_frames(video)
+    opened = PyAVSource(str(video))
+    last = opened._index.keyframes[-1][1]
+    monkeypatch.setattr(opened, "_groups", lambda indices: [(last, indices)])
+    decoded = []
+    original = PyAVSource._convert
+    monkeypatch.setattr(
+        PyAVSource, "_convert", lambda self, f: decoded.append(f.pts) or original(self, f)
+    )
+    (frames,) = opened.frames([[3, 49]])
+    assert np.array_equal(frames[0], reference[3]) and np.array_equal(frames[1], reference[49])
+    assert len(decoded) == 2  # nothing was decoded behind the frame that is missing
+
+
+def test_frame_rate(video, tmp_path):
+    assert PyAVSource(str(video)).fps == 25.0
+    write_with_pts(tmp_path / "uneven.mp4", [0, 100, 200, 300])  # the last one lasts 40 ms
+    assert PyAVSource(str(tmp_path / "uneven.mp4")).fps == pytest.approx(4 / 0.34)  # the average
+
+
 def test_broken_files(tmp_path, video):
     whole = video.read_bytes()
     cases = {

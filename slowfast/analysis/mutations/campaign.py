@@ -15,7 +15,7 @@ from typing import Any
 
 from slowfast.analysis.mutations import children
 from slowfast.analysis.mutations.lines import (
-    TestLines,
+    RecordedTest,
     choose_tests,
     read_record,
     record,
@@ -117,12 +117,12 @@ class Campaign:
 
     # -- which test executes what ----------------------------------------------------------------
 
-    def _tests(self, room: str) -> list[TestLines]:
+    def _tests(self, room: str) -> list[RecordedTest]:
         files = sorted(self.root.glob(ROOMS[room][1]))
         names = [file.relative_to(self.root).as_posix() for file in files]
         return [test for name in names for test in self._recorded(name)]
 
-    def _recorded(self, test_file: str) -> list[TestLines]:
+    def _recorded(self, test_file: str) -> list[RecordedTest]:
         result = make_dirs(self.folder / "lines") / result_name(self.root, test_file)
         if not result.is_file():
             copy = self._copy("record")
@@ -145,13 +145,15 @@ class Campaign:
     # -- trials ----------------------------------------------------------------------------------
 
     def _try_all(
-        self, todo: list[tuple[str, Mutation, bytes]], tests: dict[str, list[TestLines]]
+        self, todo: list[tuple[str, Mutation, bytes]], tests: dict[str, list[RecordedTest]]
     ) -> None:
         trials: Iterator[_Trial] = (
             _Trial(room, mutation, content, self._chosen(mutation, tests[room]))
             for room, mutation, content in todo
         )
         slots: dict[int, _Trial | None] = dict.fromkeys(range(self.workers))
+        for slot in slots:
+            self._copy(f"copy{slot}")
         remaining = True
         while remaining or any(slots.values()):
             for slot, trial in slots.items():
@@ -162,20 +164,22 @@ class Campaign:
                     remaining = slots[slot] is not None
             time.sleep(0.05)
 
-    def _chosen(self, mutation: Mutation, tests: list[TestLines]) -> list[TestLines]:
+    def _chosen(self, mutation: Mutation, tests: list[RecordedTest]) -> list[RecordedTest]:
         span = range(mutation.first, mutation.last + 1)
         return choose_tests(tests, mutation.path, span, mutation.in_function, self.seconds)
 
     def _next(self, slot: int, trials: Iterator[_Trial]) -> _Trial | None:
         for trial in trials:
             if trial.tests:
-                trial.start(self._copy(f"copy{slot}"), self._empty(f"tmp{slot}"), self._log(slot))
+                copy = self.folder / f"copy{slot}" / "repository"
+                trial.start(copy, self._empty(f"tmp{slot}"), self._log(slot))
                 return trial
             self._write(trial.row(NOT_EXECUTED))
         return None
 
     def _finish(self, slot: int, trial: _Trial, slots: dict[int, _Trial | None]) -> None:
         self._write(trial.row())
+        trial.undo()
         slots[slot] = None
         children.end_orphans({t.child.pid for t in slots.values() if t and t.child})
 
@@ -210,20 +214,26 @@ class Campaign:
 class _Trial:
     """One mutation and the tests it is tried against."""
 
-    def __init__(self, room: str, mutation: Mutation, content: bytes, tests: list[TestLines]):
+    def __init__(self, room: str, mutation: Mutation, content: bytes, tests: list[RecordedTest]):
         self.room, self.mutation, self.content, self.tests = room, mutation, content, tests
         self.child: children.Child | None = None
         self._outcome, self._noticed_by, self._seconds = "", "", 0.0
 
     def start(self, copy: Path, temporary: Path, log: Path) -> None:
         """Write the fault into the copy and start the tests."""
-        (copy / self.mutation.path).write_bytes(self.content)
+        self._file = copy / self.mutation.path
+        self._original = self._file.read_bytes()
+        self._file.write_bytes(self.content)
         plugin = _ChosenTests([test.name for test in self.tests])
         files = list(dict.fromkeys(test.file for test in self.tests))
         work = functools.partial(children.run_pytest, files, temporary / "tests", plugin)
         # Other work on the machine slows tests; what stands still stands still much longer.
         limit = 60 + 5 * sum(test.seconds for test in self.tests)
         self.child = children.Child.fork(work, copy, log, limit)
+
+    def undo(self) -> None:
+        """Take the fault out of the copy."""
+        self._file.write_bytes(self._original)
 
     def is_done(self, log: Path) -> bool:
         """Whether the tests have ended; then the outcome is known."""
@@ -280,6 +290,8 @@ def commit_of(root: Path) -> str:
 def read_equivalent(file: Path) -> dict[str, str]:
     """Name of a mutation that changes nothing one can observe -> why, from a file of
     ``name<tab>reason`` lines; lines that start with # are comments."""
+    if not file.is_file():
+        return {}
     lines = [x for x in file.read_text().splitlines() if x and not x.startswith("#")]
     return {name: reason for name, _, reason in (line.partition("\t") for line in lines)}
 

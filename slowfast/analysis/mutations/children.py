@@ -70,9 +70,8 @@ def _enter(root: Path, log: Path) -> None:
     os.setsid()
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     with open(log, "wb") as file:
-        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 1)  # sys.stdout writes to the same number
         os.dup2(file.fileno(), 2)
-    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
     os.chdir(root)
     os.environ["PYTHONPATH"] = os.pathsep.join(
         [*filter(None, [os.environ.get("SLOWFAST_RECORDER", "")]), str(root)]

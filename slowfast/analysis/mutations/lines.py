@@ -16,7 +16,7 @@ from slowfast.utils.files import short_hash, write_text_atomic
 
 
 @dataclass
-class TestLines:
+class RecordedTest:
     """A test: seconds it takes, whether it passes, executed lines by file."""
 
     name: str
@@ -83,10 +83,10 @@ def result_name(root: Path, test_file: str) -> str:
     return f"{test_file.replace('/', '.')}-{short_hash(*content)}.json"
 
 
-def read_record(file: Path) -> list[TestLines]:
+def read_record(file: Path) -> list[RecordedTest]:
     """The tests of a record."""
     return [
-        TestLines(
+        RecordedTest(
             name,
             facts["seconds"],
             facts["passed"],
@@ -97,8 +97,8 @@ def read_record(file: Path) -> list[TestLines]:
 
 
 def choose_tests(
-    tests: list[TestLines], path: str, span: range, in_function: bool, most_seconds: float
-) -> list[TestLines]:
+    tests: list[RecordedTest], path: str, span: range, in_function: bool, most_seconds: float
+) -> list[RecordedTest]:
     """The tests that execute a line of ``span`` of the file ``path``, nearest first.
 
     Lines outside of functions run at import: every test that executes something of the file is

@@ -62,6 +62,12 @@ class FrameFolder(Source):
             count += 1
         return count
 
+    @property
+    def pixels(self) -> int:
+        """Number of pixels of the first image; 0 if it cannot be read."""
+        width, height = self._size_of(os.path.join(self.path, self._name(0)))
+        return width * height
+
     def decode(
         self, indices: list[int], work: Callable[[np.ndarray], T] = as_it_is
     ) -> dict[int, T]:
@@ -71,21 +77,21 @@ class FrameFolder(Source):
         name = os.path.join(self.path, self._name(index))
         if not os.path.exists(name):  # OpenCV would print a warning of its own
             raise VideoError(self.path, f"{self._name(index)} is missing")
-        self._check_size(name)
+        check_pixels(name, *self._size_of(name), self._max_pixels)
         image = cv2.imread(name, cv2.IMREAD_COLOR_RGB)
         if image is None:
             raise VideoError(self.path, f"{self._name(index)} is not a readable image")
         return image
 
-    def _check_size(self, name: str) -> None:
-        """From the image's head, before memory is taken for its pixels."""
+    def _size_of(self, name: str) -> tuple[int, int]:
+        """(width, height) of an image from its head, before memory is taken for its pixels; zeros
+        if it is none, for the decoder to say what is wrong."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # this is the check
                 with Image.open(name) as image:
-                    width, height = image.size
+                    return image.size
         except Image.DecompressionBombError as error:
             raise VideoError(name, f"more than DATA.MAX_PIXELS: {error}") from error
         except OSError:
-            return  # the decoder says what is wrong
-        check_pixels(name, width, height, self._max_pixels)
+            return 0, 0

@@ -9,6 +9,7 @@ sufficient (no time stamps, or stamps that decoding contradicts) are decoded fro
 from __future__ import annotations
 
 import bisect
+import errno
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
@@ -26,6 +27,8 @@ from slowfast.video.source import EXACT_CODECS, MAX_PIXELS, Source, as_it_is, ch
 _MIN_SKIPPED_FRAMES = 2
 # Containers that store no presentation times: with B-frames, those of packets are guesses.
 _NO_PRESENTATION_TIMES = {"avi"}
+# Frames that take more memory than this for one of DATA.MAX_PIXELS are refused by the decoder.
+_PADDED, _PADDING = 2, 1 << 20
 
 T = TypeVar("T")
 Work = Callable[[np.ndarray], T]
@@ -75,6 +78,9 @@ class PyAVSource(Source):
         self._container = open_container(self.path)
         self._stream = choose_stream(self._container, self.path)
         self._stream.thread_type = "AUTO" if self._threads else "NONE"
+        # A frame may be larger than the container says. The decoder counts what it pads, too.
+        most = _PADDED * self._max_pixels + _PADDING
+        self._stream.codec_context.options = {"max_pixels": str(most)}
 
     def _check_size(self, frame: av.VideoFrame | av.VideoCodecContext) -> None:
         check_pixels(self.path, frame.width, frame.height, self._max_pixels)
@@ -123,8 +129,9 @@ class PyAVSource(Source):
             decoded = self._seek_and_decode(indices, work) if self._index.regular else None
             return self._decode_from_start(indices, work) if decoded is None else decoded
         except av.error.FFmpegError as error:
+            large = ", or larger than DATA.MAX_PIXELS" if error.errno == errno.EINVAL else ""
             raise VideoError(
-                self.path, f"decoding failed: {error.strerror} (damaged or cut off)"
+                self.path, f"decoding failed: {error.strerror} (damaged or cut off{large})"
             ) from error
 
     def _convert(self, frame: av.VideoFrame) -> np.ndarray:
