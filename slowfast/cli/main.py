@@ -64,6 +64,7 @@ COMMANDS = {
     "protocol-table": Command("protocol_table", "protocol_table", prints=True),
     "benchmark": Command("benchmark", "benchmark"),
     "stress": Command("stress", "stress"),
+    "mutate": Command("mutate", "mutate"),
     "parity": Command("parity", "parity"),
     "config-reference": Command("config_reference", "config_reference"),
     "make-experiments": Command("make_experiments", "make_experiments"),

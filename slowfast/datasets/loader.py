@@ -156,6 +156,7 @@ def _options(cfg: CfgNode, runtime: Runtime, batches: int) -> LoaderOptions:
         start_method=start_method(cfg),
         imports=tuple(cfg.IMPORTS),
         pin=keys.PIN_MEMORY and runtime.on_gpu,
+        decodes_on_gpu=cfg.DATA.DECODING_DEVICE == "cuda",
         runtime=runtime,
     )
 

@@ -29,7 +29,8 @@ class LoaderOptions:
 
     ``workers``: processes (0: the main process reads); ``ahead``: batches that are read before
     they are asked for; ``start_method`` of the processes, and the plugins (``imports``) that they
-    need; ``pin``: batches go into page-locked memory, for the GPU of ``runtime``.
+    need; ``pin``: batches go into page-locked memory, for the GPU of ``runtime``, on which the
+    workers decode if ``decodes_on_gpu``.
     """
 
     workers: int = 0
@@ -37,6 +38,7 @@ class LoaderOptions:
     start_method: str = "fork"
     imports: Sequence[str] = ()
     pin: bool = False
+    decodes_on_gpu: bool = False
     runtime: Runtime = field(default_factory=lambda: Runtime(torch.device("cpu")))
 
 
@@ -120,6 +122,7 @@ class _ReorderBuffer:
             receive=self._receive,
             fail=self._fail,
             enter_thread=options.runtime.enter_thread,
+            use_device=options.runtime.enter_thread if options.decodes_on_gpu else None,
         )
 
     # -- the consumer's side ---------------------------------------------------------------------

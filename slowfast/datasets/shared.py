@@ -36,6 +36,10 @@ class Place(NamedTuple):
     start: int
     capacity: int
 
+    def fits(self, size: int, itemsize: int) -> bool:
+        """Whether ``size`` bytes of numbers of ``itemsize`` bytes may stand here."""
+        return size <= self.capacity and self.start % itemsize == 0
+
 
 class SharedMemory:
     """The memory; a worker that gets it, by fork or as an argument, sees the same bytes."""

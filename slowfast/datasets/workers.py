@@ -12,6 +12,7 @@ import os
 import pickle
 import signal
 import socket
+import sys
 import threading
 import traceback
 from collections import deque
@@ -141,7 +142,11 @@ def _pickled(answer: Answer) -> bytes:
 
 
 def _run_worker(
-    cargo: _Cargo, tasks: socket.socket, answers: connection.Connection, memory: SharedMemory | None
+    cargo: _Cargo,
+    tasks: socket.socket,
+    answers: connection.Connection,
+    memory: SharedMemory | None,
+    use_device: Callable[[], None] | None,
 ) -> None:
     """The life of a worker."""
     enter_worker(SAVING_STATE_S)
@@ -149,6 +154,8 @@ def _run_worker(
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     try:
+        if use_device is not None:
+            use_device()
         source = cargo.open()
     except Exception as error:  # noqa: BLE001 - raised in the main process
         answers.send_bytes(_pickled(_error_answer(BROKEN, error)))
@@ -172,7 +179,7 @@ def _work(
         (sample,) = source.load([task.part])
         answer, clip = _without_clip(task.ticket, sample)
         place = task.place
-        if clip is not None and place is not None and clip.nbytes <= place.capacity:
+        if clip is not None and place is not None and place.fits(clip.nbytes, clip.itemsize):
             target = memory.part(place.offset, place.size)[place.start :][: clip.nbytes]
             np.copyto(target.view(clip.dtype).reshape(clip.shape), clip)
             answer.place, clip = place, None
@@ -215,7 +222,8 @@ class Workers:
 
     ``receive`` gets each :class:`Answer`, ``fail`` an error that ends everything: both in a thread
     of this object. ``start_method`` is one of multiprocessing; ``memory`` is what clips are written
-    to, None: they come through pipes. RunFailure if the processes cannot be started.
+    to, None: they come through pipes. ``use_device`` is called in workers that decode on a GPU.
+    RunFailure if the processes cannot be started.
     """
 
     def __init__(
@@ -229,8 +237,10 @@ class Workers:
         receive: Callable[[Answer], None],
         fail: Callable[[BaseException], None],
         enter_thread: Callable[[], None] = lambda: None,
+        use_device: Callable[[], None] | None = None,
     ):
         self._receive, self._fail, self._enter_thread = receive, fail, enter_thread
+        self._use_device = use_device
         self._waiting: deque[bytes] = deque()
         self._sending = threading.Lock()
         self._stopping = False
@@ -266,7 +276,7 @@ class Workers:
                 ours, theirs = context.Pipe(duplex=False)
                 process = context.Process(
                     target=_run_worker,
-                    args=(cargo, others, theirs, memory),
+                    args=(cargo, others, theirs, memory, self._use_device),
                     name="loader worker",
                     daemon=True,
                 )
@@ -274,7 +284,6 @@ class Workers:
                 with theirs:
                     process.start()
                 self._processes[ours] = process
-        # Workers alone end a pipe that nobody reads; the thread knows of them only.
         threading.Thread(target=self._run_thread, name="loader", daemon=True).start()
 
     @property
@@ -335,8 +344,8 @@ class Workers:
 
 
 def _message_socket() -> int:
-    # macOS knows datagrams only; both keep messages whole.
-    return getattr(socket, "SOCK_SEQPACKET", socket.SOCK_DGRAM)
+    # Others know datagrams only; both keep messages whole.
+    return socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_DGRAM
 
 
 def _read_answer(pipe: connection.Connection) -> Answer:

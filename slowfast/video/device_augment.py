@@ -3,8 +3,8 @@
 Workers decode and draw random numbers; the device applies what was drawn: RandAugment, crops and
 mirroring, for all frames of a clip at once. The operations are those of
 :mod:`slowfast.video.randaugment` and :mod:`slowfast.video.clip_ops`, with their rounding: tables
-and statistics are equal, resampled pixels differ by at most a grey level or two (OpenCV computes
-with integers). Nothing is copied back to the host.
+and statistics are equal, resampled pixels differ by at most one grey level (OpenCV 4 rounds
+coordinates to 1/32 pixel, and differs more). Nothing is copied back to the host.
 """
 
 from __future__ import annotations
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from slowfast.video.pipelines import ClipDraw, TrainPipeline
 
 _FILL = 128
-# OpenCV's warpAffine: coordinates in 1/1024 pixel, rounded to 1/32 pixel.
-_COORDINATE_BITS, _FRACTION_BITS = 10, 5
 
 
 @dataclass(frozen=True)
@@ -246,17 +244,13 @@ def _warp(name: str, frames: torch.Tensor, argument: float, interpolation: str) 
 def _source_grid(
     matrix: np.ndarray, height: int, width: int, nearest: bool, device: torch.device
 ) -> torch.Tensor:
-    """Where each pixel comes from, ``H W 2`` in -1..1, rounded as OpenCV rounds it."""
-    scale = 1 << _COORDINATE_BITS
-    fraction = 0 if nearest else _FRACTION_BITS
-    shift = _COORDINATE_BITS - fraction
+    """Where each pixel comes from: ``H W 2`` in -1..1."""
     xs = torch.arange(width, device=device, dtype=torch.float64)
     ys = torch.arange(height, device=device, dtype=torch.float64)
     axes = []
     for (along_x, along_y, offset), extent in zip(matrix.tolist(), (width, height)):
-        start = ((along_y * ys + offset) * scale).round() + (1 << (shift - 1))
-        steps = start[:, None] + (along_x * xs * scale).round()
-        position = (steps / (1 << shift)).floor() / (1 << fraction)
+        position = along_x * xs + (along_y * ys + offset)[:, None]
+        position = position.round() if nearest else position
         axes.append(position * (2 / max(extent - 1, 1)) - 1)
     return torch.stack(axes, -1).float()
 

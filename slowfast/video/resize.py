@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
 
 from slowfast.utils.errors import UserError, VideoError
 from slowfast.utils.files import make_dirs, write_atomic
-from slowfast.video.backends.pyav import upright
+from slowfast.video.backends.rgb import RgbConverter
+from slowfast.video.backends.streams import choose_stream, open_container, packets
 from slowfast.video.source import open_video
 
 
@@ -51,11 +51,12 @@ def resize_video(
 
 
 def _write(source: str, target: str, short_side: int, crf: int, gop: int) -> None:
-    with av.open(source, metadata_errors="ignore") as reader, av.open(target, "w", "mp4") as writer:
-        stream = reader.streams.video[0]
+    with open_container(source) as reader, av.open(target, "w", "mp4") as writer:
+        stream = choose_stream(reader, source)
+        to_rgb = RgbConverter(stream.codec_context.width, stream.codec_context.height)
         output = None
-        for frame in reader.decode(stream):
-            image = upright(frame.to_ndarray(format="rgb24"), frame.rotation)
+        for frame in (f for packet in packets(reader, stream) for f in packet.decode()):
+            image = to_rgb(frame)
             if output is None:
                 height, width = target_size(*image.shape[:2], short_side)
                 output = writer.add_stream("libx264", rate=stream.average_rate or 25)
@@ -63,7 +64,7 @@ def _write(source: str, target: str, short_side: int, crf: int, gop: int) -> Non
                 output.codec_context.time_base = stream.time_base
                 output.gop_size, output.thread_count = gop, 1
                 output.options = {"crf": str(crf), "preset": "medium"}
-            small = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+            small = av.VideoFrame.from_ndarray(image, format="rgb24")
             small = small.reformat(width, height, "yuv420p", interpolation="AREA")
             small.pts, small.time_base = frame.pts, stream.time_base
             writer.mux(output.encode(small))

@@ -78,6 +78,12 @@ _LISTS = {
         "repeats frames.",
         ge=1,
     ),
+    "MAX_PIXELS": Key(
+        1 << 26,
+        "Most pixels of a decoded frame (8192 x 8192); a video with larger frames counts as "
+        "unreadable.",
+        ge=1,
+    ),
     "ALLOW_SINGLE_LABEL": Key(
         False,
         "Accept a list in which all videos have the same label (unlabelled test sets).",
