@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from slowfast.analysis.stress.runs import Scene
 
+from slowfast.analysis.stress.runs import Scene
 from slowfast.engine.checkpoint import run_checkpoints
 from slowfast.models.weights.read import read_checkpoint
 from slowfast.utils.errors import RunFailure
