@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import torch
 from timm.optim import create_optimizer_v2, get_optimizer_info, list_optimizers
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from slowfast.config.node import CfgNode
@@ -69,8 +70,10 @@ def _fused(groups: list[dict]) -> bool | None:
 
 @OPTIMIZER_REGISTRY.register("sgd")
 def _sgd(groups: list[dict], solver: CfgNode) -> torch.optim.Optimizer:
-    # With dampening the first step differs from the others, and a fused one cannot be skipped.
-    fused = None if solver.DAMPENING else _fused(groups)
+    # With dampening the first step differs from the others, and a fused one cannot be skipped;
+    # shards have no fused SGD in PyTorch.
+    shards = any(isinstance(p, DTensor) for group in groups for p in group["params"])
+    fused = None if solver.DAMPENING or shards else _fused(groups)
     optimizer = torch.optim.SGD(
         groups,
         lr=solver.BASE_LR,

@@ -29,9 +29,7 @@ def attend(
         parts = zip(*(x.split(MAX_BATCH) for x in (q, k, v)))
         options = {"dropout": dropout, "scale": scale, "causal": causal}
         return torch.cat([attend(*part, **options) for part in parts])
-    return F.scaled_dot_product_attention(
-        q, k, v, dropout_p=dropout, is_causal=causal, scale=scale
-    )
+    return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=causal, scale=scale)
 
 
 class Attention(nn.Module):

@@ -263,9 +263,7 @@ class PoolingAttention(nn.Module):
         wide_v = F.pad(v, (0, codes.shape[-1]))  # fused kernels need equal widths
         return attend(wide_q, wide_k, wide_v, scale=scale)[..., :dim]
 
-    def _axis_terms(
-        self, q: torch.Tensor, axis: int, q_grid: Grid, k_grid: Grid
-    ) -> torch.Tensor:
+    def _axis_terms(self, q: torch.Tensor, axis: int, q_grid: Grid, k_grid: Grid) -> torch.Tensor:
         """Queries ``B heads N c`` times the vectors of relative positions along ``axis``: ``B
         heads N keys-along-axis``. One product for each axis, without a copy of the queries."""
         table = self._table(axis, q_grid[axis], k_grid[axis]).mT  # queries-along-axis c keys

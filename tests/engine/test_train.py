@@ -56,7 +56,7 @@ def test_figures_may_come_a_step_late(make_cfg, tmp_path, monkeypatch, stop_afte
             one = build(make_cfg, tmp_path, **values)
             log = one.loggers.log
             one.loggers.log = lambda kind, figures, step, log=log: (
-                lines.append((kind, step, figures.get("loss"))),
+                lines.append((kind, step, figures.get("loss"), figures.get("top1_err"))),
                 log(kind, figures, step),
             )
             launch = one.optimizer_step.launch
