@@ -24,7 +24,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from slowfast.config.node import CfgNode
 from slowfast.engine.compilation import compile_forward
-from slowfast.engine.precision import lower_precision
+from slowfast.engine.precision import compute_dtype
 from slowfast.layers.norm import with_synchronised_norm
 from slowfast.utils.runtime import Runtime
 
@@ -35,10 +35,12 @@ def shard(cfg: CfgNode, runtime: Runtime, network: nn.Module) -> nn.Module:
         return network
     mesh = init_device_mesh(runtime.device.type, (runtime.world,))
     # Autocast on the CPU leaves layer normalisation alone, which needs parameters in float32 there.
-    return divide(network, mesh, lower_precision(cfg, runtime) if runtime.on_gpu else None)
+    return divide(network, mesh, compute_dtype(cfg, runtime) if runtime.on_gpu else torch.float32)
 
 
-def divide(network: nn.Module, mesh: DeviceMesh, dtype: torch.dtype | None = None) -> nn.Module:
+def divide(
+    network: nn.Module, mesh: DeviceMesh, dtype: torch.dtype = torch.float32
+) -> nn.Module:
     """Divide the parameters of ``network`` over ``mesh`` in place (FSDP2).
 
     Each of its :func:`blocks` is gathered for itself when its turn comes, with ``dtype`` in that
@@ -49,10 +51,10 @@ def divide(network: nn.Module, mesh: DeviceMesh, dtype: torch.dtype | None = Non
     scalars = {p for p in network.parameters() if p.ndim == 0}
     exact = {m for part in network.spec.full_precision(network) for m in part.modules()}
     for block in blocks(network):
-        low = dtype is not None and block not in exact and not _normalises_batches(block)
+        kept = block in exact or _normalises_batches(block)
         # Autocast decides about inputs, as in networks that are not divided.
         policy = MixedPrecisionPolicy(
-            dtype if low else None, torch.float32 if low else None, cast_forward_inputs=False
+            torch.float32 if kept else dtype, torch.float32, cast_forward_inputs=False
         )
         fully_shard(block, mesh=mesh, mp_policy=policy, ignored_params=scalars)
     fully_shard(network, mesh=mesh, ignored_params=scalars)
