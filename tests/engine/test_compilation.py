@@ -10,6 +10,7 @@ import torch
 import torch._dynamo
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
@@ -21,6 +22,7 @@ from slowfast.engine.tasks import build_task
 from slowfast.engine.train import Trainer
 from slowfast.models.spec import ModelSpec
 from slowfast.models.weights.read import read_checkpoint
+from slowfast.utils.distributed import whole
 from slowfast.utils.errors import UserError
 from slowfast.utils.runtime import Runtime
 from tests.conftest import words
@@ -144,7 +146,7 @@ def accumulated(model: nn.Module) -> list[torch.Tensor]:
     with sharding.without_sync(model):
         model(x[:3]).square().sum().backward()
     model(x[3:]).square().sum().backward()
-    return [sharding.whole(p.grad) for p in model.parameters()]
+    return [whole(p.grad) for p in model.parameters()]
 
 
 @pytest.mark.parametrize("wrapper", ["ddp", "fsdp", "compiled outside"])
@@ -160,11 +162,20 @@ def test_accumulation_exchanges_once_when_compiled(graphs, group, monkeypatch, w
         model = sharding.wrap_model(cfg, Runtime(CPU.device, world=2), network)
         assert isinstance(model, DistributedDataParallel)
         assert isinstance(model.module.forward, CompiledForward)
+        exchanged = []
+        model.register_comm_hook(exchanged, _count_and_exchange)
     if wrapper == "compiled outside":
         model = torch.compile(model, backend=backend)
         assert sharding.unwrap(model) is network
     for mine, gradient in zip(accumulated(model), wanted, strict=True):
         assert torch.allclose(mine, gradient, atol=1e-5)
+    if wrapper != "fsdp":
+        assert len(exchanged) == 1
+
+
+def _count_and_exchange(exchanged, bucket):
+    exchanged.append(bucket.index())
+    return allreduce_hook(None, bucket)
 
 
 def test_an_error_inside_does_not_leave_the_exchange_off(group):
