@@ -8,12 +8,12 @@ mixup, drop path, accumulation, average of the weights. Prints JSON. Exit code: 
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import tempfile
 from pathlib import Path
 
 from slowfast.cli.options import add_overrides, override_words, words_of_run
+from slowfast.utils.json_text import json_text
 
 EXAMPLES = """examples:
   {prog} --stops 20
@@ -60,5 +60,5 @@ def run(args: argparse.Namespace) -> int:
         number = signal.Signals[args.signal]
         campaign = Campaign(command, Path(folder), args.processes, number, args.seed)
         result = campaign.run(args.stops)
-    print(json.dumps(result, indent=1))
+    print(json_text(result, indent=1))
     return 1 if result["differences"] else 0

@@ -49,6 +49,8 @@ class CompiledForward:
         self._batches_seen = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling():  # what is around it is compiled, too
+            return self.plain(*args, **kwargs)
         tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor) and t.ndim]
         if any(len(tensor) > 1 for tensor in tensors[:1]):
             self._batches_seen = True

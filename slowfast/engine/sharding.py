@@ -38,9 +38,7 @@ def shard(cfg: CfgNode, runtime: Runtime, network: nn.Module) -> nn.Module:
     return divide(network, mesh, compute_dtype(cfg, runtime) if runtime.on_gpu else torch.float32)
 
 
-def divide(
-    network: nn.Module, mesh: DeviceMesh, dtype: torch.dtype = torch.float32
-) -> nn.Module:
+def divide(network: nn.Module, mesh: DeviceMesh, dtype: torch.dtype = torch.float32) -> nn.Module:
     """Divide the parameters of ``network`` over ``mesh`` in place (FSDP2).
 
     Each of its :func:`blocks` is gathered for itself when its turn comes, with ``dtype`` in that

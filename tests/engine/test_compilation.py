@@ -47,7 +47,9 @@ def graphs():
     torch.compiler.reset()
 
 
-@pytest.mark.parametrize("name, extra", [("ResNet3D", {}), ("STAM", {}), ("TemporalClipVideo", TEXTS)])
+@pytest.mark.parametrize(
+    "name, extra", [("ResNet3D", {}), ("STAM", {}), ("TemporalClipVideo", TEXTS)]
+)
 def test_two_graphs_serve_all_batches(graphs, name, extra):
     backend = graphs.pop()
     cfg, network = build(name, extra)
@@ -211,8 +213,10 @@ def test_a_compiled_run(graphs, make_cfg, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("kind", [True, False, "reduce-overhead"])
 def test_values_of_the_key(kind):
-    cfg = load_config(overrides=words({"NUM_GPUS": 0, "MODEL.MODEL_NAME": "FrameAverage", "TRAIN.COMPILE": kind}))
-    assert cfg.TRAIN.COMPILE == kind and type(cfg.TRAIN.COMPILE) is type(kind)
+    cfg = load_config(
+        overrides=words({"NUM_GPUS": 0, "MODEL.MODEL_NAME": "FrameAverage", "TRAIN.COMPILE": kind})
+    )
+    assert kind == cfg.TRAIN.COMPILE and type(cfg.TRAIN.COMPILE) is type(kind)
 
 
 @pytest.mark.parametrize(
