@@ -25,7 +25,8 @@ class Key:
     with another value and still end with the same weights.
 
     ``choices`` close the list of values; those of another type are well-typed, too. If a
-    :class:`Registry` was created for the key, the registered names are choices as well. ``checked_by_rule``: such a value is judged by a rule
+    :class:`Registry` was created for the key, the registered names are choices as well.
+    ``checked_by_rule``: such a value is judged by a rule
     (:func:`slowfast.config.validate.register_rule`), because other keys decide whether it is used.
     """
 

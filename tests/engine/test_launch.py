@@ -67,20 +67,18 @@ def test_first_machine(nodes, host):
 
 def test_the_parent_of_a_process_per_gpu_touches_none(monkeypatch):
     """A context would take half a gigabyte of the first GPU for the whole run."""
-
-    def touched(*_):
-        raise AssertionError("a GPU was touched")
-
+    keys = ["MODEL.MODEL_NAME", "FrameAverage", "NUM_GPUS"]
+    enough, too_many = (load_config(overrides=[*keys, number]) for number in "24")
+    touched = []
     for name in ("set_device", "init", "current_device", "get_device_properties"):
-        monkeypatch.setattr(torch.cuda, name, touched)
+        monkeypatch.setattr(torch.cuda, name, lambda *_, name=name: touched.append(name))
     monkeypatch.setattr(runtime_module, "gpu_count", lambda: 2)
     started = []
     monkeypatch.setattr(launch_module, "run_processes", lambda *args: started.append(args[-1]))
     for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
-    keys = ["MODEL.MODEL_NAME", "FrameAverage", "NUM_GPUS"]
-    launch_module.launch(load_config(overrides=[*keys, "2"]), lambda *_: None)
+    launch_module.launch(enough, lambda *_: None)
     assert started == [2]
     with pytest.raises(UserError, match="NUM_GPUS: 4 GPU.s. asked for, 2 found"):
-        launch_module.launch(load_config(overrides=[*keys, "4"]), lambda *_: None)
-    assert started == [2]
+        launch_module.launch(too_many, lambda *_: None)
+    assert started == [2] and touched == []
