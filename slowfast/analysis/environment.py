@@ -150,7 +150,7 @@ def _devices() -> Iterator[Finding]:
 def _cudnn_hazard(version: tuple[int, ...]) -> str:
     """What is wrong with half-precision 3-D convolutions in a version of cuDNN; empty: nothing."""
     if version < (9,):
-        return "older than PyTorch 2.6 is made for: pip install -U nvidia-cudnn-cu12"
+        return "older than PyTorch 2.7 is made for: pip install -U nvidia-cudnn-cu12"
     if (9, 8) <= version < (9, 15):
         return (
             "conv3d in float16 and bfloat16 can be wrong (PyTorch issue 163539): "

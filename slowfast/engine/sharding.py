@@ -19,7 +19,12 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import (
+    FSDPModule,
+    MixedPrecisionPolicy,
+    fully_shard,
+    register_fsdp_forward_method,
+)
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from slowfast.config.node import CfgNode
@@ -56,6 +61,8 @@ def divide(network: nn.Module, mesh: DeviceMesh, dtype: torch.dtype = torch.floa
         )
         fully_shard(block, mesh=mesh, mp_policy=policy, ignored_params=scalars)
     fully_shard(network, mesh=mesh, ignored_params=scalars)
+    if hasattr(network, "begin"):  # runs blocks, too, perhaps before the first forward pass
+        register_fsdp_forward_method(network, "begin")
     network.averages_scalars = True
     for parameter in scalars:
         if parameter.requires_grad:

@@ -149,6 +149,8 @@ def states(kind: str, rank: int, world: int, folder: str) -> tuple[dict, torch.T
         originals = {k: v + 0.01 for k, v in network.model.state_dict().items()}
         network.interpolation = InterpolatedWeights(originals, 0.5, 0.5, 0.5)
         network.interpolation.restrict_to(dict(network.model.named_parameters()))
+    if name == CLIP:
+        network.texts.forget()  # to be encoded by the divided tower, before any forward pass
     network = divided(network, world)
     optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], 1e-3)
     parts = [p for p in range(4) if p * world // 4 == rank]
