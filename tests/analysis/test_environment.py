@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.parametrize(
     "version, fits",
-    [("2.6.0", False), ("2.6.0", True), ("2.8.0+cu129", True), ("2.9.0", False), ("2.9.1+cu130", False),
+    [("2.6.0", False), ("2.7.0", True), ("2.8.0+cu129", True), ("2.9.0", False), ("2.9.1+cu130", False),
      ("2.10.0", True), ("2.11.0", True), ("2.15.0+cu132", True)],
 )  # fmt: skip
 def test_pytorch_2_9_is_left_out(monkeypatch, version, fits):
