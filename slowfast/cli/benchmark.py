@@ -11,10 +11,10 @@ Prints one JSON object; a campaign prints its page, a Markdown table.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from slowfast.cli.options import add_overrides, override_words, split_files
+from slowfast.utils.json_text import json_text
 
 MODES = ("plain", "eager", "compiled")
 PRECISIONS = ("fp32", "tf32", "bf16")
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> None:
         words = override_words(args.imports, words + args.opts)
         result = {f: measure(load_config([f], words), batch, args.rounds) for f in files}
         result = result if len(files) > 1 else result[files[0]]
-    print(json.dumps(result, indent=1))
+    print(json_text(result, indent=1))
 
 
 def _run_campaign(args: argparse.Namespace) -> Path:

@@ -14,6 +14,7 @@ from torch import nn
 from slowfast.config.node import CfgNode
 from slowfast.datasets.batch import Batch
 from slowfast.engine.average import update_average_if
+from slowfast.engine.gradients import separate_gradients
 from slowfast.engine.nonfinite import describe_norms, describe_videos
 from slowfast.engine.optim import set_learning_rate, skips_on_device, step_unless
 from slowfast.engine.pending import PendingStep
@@ -132,6 +133,7 @@ class OptimizerStep:
                 # 1, or NaN if the loss is not finite: then no gradient is, on any rank, and all
                 # of them skip the step without a word to each other.
                 loss.backward(output.loss.detach() * 0 + 1)
+            separate_gradients(self.model)
             output.loss = output.loss.detach()
             outputs.append(output)
         return outputs

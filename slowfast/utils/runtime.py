@@ -194,6 +194,15 @@ def describe_devices() -> list[str]:
     return lines
 
 
+def cudnn_version() -> tuple[int, int, int] | None:
+    """(major, minor, patch) of the cuDNN that PyTorch uses; None if it was built without."""
+    number = torch.backends.cudnn.version()
+    if number is None:
+        return None
+    unit = 10000 if number >= 90000 else 1000  # since 9.0: 91501 for 9.15.1; before: 8902 for 8.9.2
+    return number // unit, number % unit // 100, number % 100
+
+
 def check_gpu_count(num_gpus: int) -> None:
     """UserError if fewer GPUs are visible; takes memory of none of them."""
     if gpu_count() < num_gpus:

@@ -173,6 +173,8 @@ def _fingerprint(network: CLIP, tokens: torch.Tensor) -> str:
     parts = [str(tuple(tokens.shape)), tokens.numpy(force=True).tobytes()]
     for name, value in network.named_parameters():
         if not name.startswith("visual.") and name not in ("text_projection", "logit_scale"):
-            parts += [name, whole(value.detach()).float().numpy(force=True).tobytes()]
+            # A copy: FSDP frees memory of gathered parameters, and cannot once NumPy has seen it.
+            copy = whole(value.detach()).to("cpu", torch.float32, copy=True)
+            parts += [name, copy.numpy().tobytes()]
     activation = type(network.visual.transformer.resblocks[0].mlp.gelu).__name__
     return short_hash(activation, *parts)
