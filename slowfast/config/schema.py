@@ -16,6 +16,7 @@ _TYPE_NAMES = {bool: "True or False", int: "a whole number", float: "a number", 
 
 
 _LITERAL_LENGTH = 10_000  # characters of a value that is written as a Python literal
+_TEXT_LENGTH = 4096  # the longest path of most systems
 _LIST_DEPTH = 4
 _MAX_INT = 2**63  # whole numbers are stored in 64 bits
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
@@ -107,6 +108,8 @@ class Key:
             return "must be a finite number" if self.finite else "must be a number"
         if type(value) is str and _CONTROL.search(value):
             return "must be a text without control characters"
+        if type(value) is str and len(value) > _TEXT_LENGTH:
+            return f"must be a text of at most {_TEXT_LENGTH} characters"
         return ""
 
     def _nested(self, value: Any, depth: int = 1) -> Any:
@@ -140,8 +143,8 @@ class Key:
         if not self.is_choice(name, value):
             registry = Registry.by_key.get(name)
             if registry is not None:
-                return f"no {registry.kind} is called {value!r}"
-            return f"{value!r} is not one of {', '.join(map(repr, self.choices))}"
+                return f"no {registry.kind} is called {shown(value)}"
+            return f"{shown(value)} is not one of {', '.join(map(repr, self.choices))}"
         for entry in value if isinstance(value, list) else [value]:
             for words, bound, bad in (
                 ("at least", self.ge, self.ge is not None and entry < self.ge),
@@ -149,7 +152,7 @@ class Key:
                 ("at most", self.le, self.le is not None and entry > self.le),
             ):
                 if bad:
-                    return f"must be {words} {bound:g}, is {value!r}"
+                    return f"must be {words} {bound:g}, is {shown(value)}"
         return ""
 
     def remedy(self, name: str, value: Any) -> str:
