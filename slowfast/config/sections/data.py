@@ -22,6 +22,12 @@ _LISTS = {
         affects_result=False,
     ),
     "PATH_PREFIX": Key("", "Folder put in front of every path of a list.", affects_result=False),
+    "FOLLOW_LINKS": Key(
+        False,
+        "Follow links that lead out of the folder, where videos are looked for in folders (data "
+        "set folder, few-shot lists).",
+        affects_result=False,
+    ),
     "PATH_LABEL_SEPARATOR": Key(
         " ",
         "Separator of path and label in lists; if another one is found, it is used and reported.",
