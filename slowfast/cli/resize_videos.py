@@ -10,6 +10,7 @@ import argparse
 import functools
 from pathlib import Path
 
+JOURNAL, FAILED = "journal.jsonl", "failed.tsv"
 EXAMPLES = "example: {prog} videos/k400 videos/k400_256 --short-side 256"
 
 
@@ -19,6 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", help="folder to write to")
     parser.add_argument("--short-side", type=int, default=256, help="pixels (256)")
     parser.add_argument("--crf", type=int, default=18, help="H.264 quality, lower is better (18)")
+    parser.add_argument(
+        "--follow-links", action="store_true", help="follow links that lead out of SOURCE"
+    )
     parser.add_argument("--workers", type=int, help="processes (all cores)")
 
 
@@ -33,15 +37,20 @@ def _work(
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     from slowfast.datasets.lists import find_videos, stems_of
+    from slowfast.utils.files import remove_leftovers
     from slowfast.utils.parallel import file_stamp, map_files, write_failures
+    from slowfast.utils.paths import refuse_meeting
 
-    names = find_videos(args.source, "SOURCE")
+    names = find_videos(args.source, "SOURCE", args.follow_links)
     made = {name: f"{stem}.mp4" for name, stem in stems_of(names).items()}
+    outputs = [*made.values(), JOURNAL, FAILED]
+    refuse_meeting(args.source, names, args.target, outputs)
+    remove_leftovers(Path(args.target, name) for name in outputs)
     options = {"short_side": args.short_side, "crf": args.crf}
     results = map_files(
         functools.partial(_work, source=args.source, target=args.target, made=made, **options),
         names,
-        Path(args.target) / "journal.jsonl",
+        Path(args.target) / JOURNAL,
         workers=args.workers,
         title="resizing",
         stamp=lambda name: f"{options} {file_stamp(str(Path(args.source, name)))}",
@@ -49,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
             "after" not in result or Path(args.target, made[name]).is_file()
         ),
     )
-    failed = write_failures(results, "after", Path(args.target) / "failed.tsv")
+    failed = write_failures(results, "after", Path(args.target) / FAILED)
     before, after = (
         sum(r.get(k, 0) for r in results.values()) / 2**20 for k in ("before", "after")
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from slowfast.utils.errors import UserError
+from slowfast.utils.files import remove_leftovers
 from slowfast.utils.logging import get_logger
 
 logger = get_logger(__name__)
@@ -93,6 +94,16 @@ def refuse_overwriting(
         if source is not None:
             names = f"{target}" if str(source) == str(target) else f"{target}, which is {source}"
             raise UserError(f"{names}, is read: it would be overwritten", "name another file", key)
+
+
+def prepare_outputs(
+    targets: Iterable[str | Path], sources: Iterable[str | Path] = (), key: str = "OUT"
+) -> None:
+    """What every tool does before it writes: :func:`refuse_overwriting`, and the removal of what
+    an earlier call left of these files when it was killed."""
+    targets = list(targets)
+    refuse_overwriting(sources, targets, key)
+    remove_leftovers(targets)
 
 
 def refuse_meeting(

@@ -10,11 +10,12 @@ from typing import Any
 import cv2
 
 from slowfast.utils.errors import UserError, VideoError
-from slowfast.utils.files import make_dirs
+from slowfast.utils.files import make_dirs, short_hash
 from slowfast.video import clip_ops
 from slowfast.video.backends.frames import FIRST_FRAME
 from slowfast.video.source import open_video
 
+_IMAGES = (".jpg", ".jpeg", ".png")
 _CHUNK_FRAMES = 256  # frames in memory at a time
 
 
@@ -25,9 +26,13 @@ def extract_frames(
 
     Returns ``frames`` and ``bytes``, or ``cause`` if the video cannot be read. The frames are those
     that reading the video gives; larger ones are resized to ``short_side`` pixels (0: unchanged).
-    The folder is either complete or absent. UserError if the disk is full.
+    The folder is either complete or absent. One of another content is not replaced: that is a
+    ``cause``, as a full disk is.
     """
-    part = f"{folder}.part"
+    strange = _strange_content(folder)
+    if strange:
+        return {"cause": f"{folder} exists and holds {strange}: remove it first"}
+    part = os.path.join(os.path.dirname(folder), f".{short_hash(os.path.basename(folder))}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
         video = open_video(source)
@@ -46,6 +51,18 @@ def extract_frames(
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(part, folder)
     return {"frames": video.num_frames, "bytes": sum(f.stat().st_size for f in _files(folder))}
+
+
+def _strange_content(folder: str) -> str:
+    """The name of something in a folder that is no image, or of the folder if it is a link or a
+    file; empty if it may be replaced."""
+    if os.path.islink(folder) or os.path.isfile(folder):
+        return os.path.basename(folder)
+    if not os.path.isdir(folder):
+        return ""
+    with os.scandir(folder) as entries:
+        strange = (e.name for e in entries if e.is_dir() or not e.name.lower().endswith(_IMAGES))
+        return next(strange, "")
 
 
 def _files(folder: str) -> list[Path]:
