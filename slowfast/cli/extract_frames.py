@@ -51,7 +51,9 @@ def run(args: argparse.Namespace) -> int:
     from slowfast.utils.files import make_dirs, remove_leftovers
     from slowfast.utils.parallel import file_stamp, map_files, write_failures
     from slowfast.utils.paths import refuse_meeting
+    from slowfast.video.extract import check_template
 
+    check_template(args.template)
     names = find_videos(args.source, "SOURCE", args.follow_links)
     made = stems_of(names)
     # A video becomes a folder: what lies in it tells whether it meets the videos.
@@ -69,7 +71,8 @@ def run(args: argparse.Namespace) -> int:
         title="extracting",
         stamp=lambda name: f"{options} {file_stamp(str(Path(args.source, name)))}",
         is_valid=lambda name, result: (
-            "frames" not in result or Path(args.target, made[name]).is_dir()
+            not result.get("again")
+            and ("frames" not in result or Path(args.target, made[name]).is_dir())
         ),
     )
     failed = write_failures(results, "frames", Path(args.target) / FAILED)

@@ -55,7 +55,8 @@ def run(args: argparse.Namespace) -> int:
         title="resizing",
         stamp=lambda name: f"{options} {file_stamp(str(Path(args.source, name)))}",
         is_valid=lambda name, result: (
-            "after" not in result or Path(args.target, made[name]).is_file()
+            not result.get("again")
+            and ("after" not in result or Path(args.target, made[name]).is_file())
         ),
     )
     failed = write_failures(results, "after", Path(args.target) / FAILED)

@@ -46,7 +46,9 @@ def read_clip_list(file: Path) -> list[ClipLine]:
         class_name, _, video = text.partition("/")
         if not class_name or not video:
             problems.append(
-                Problem(f"is not class/video: {shorten(text)!r}", "see DATASET.md", f"{file}:{number}")
+                Problem(
+                    f"is not class/video: {shorten(text)!r}", "see DATASET.md", f"{file}:{number}"
+                )
             )
         clips.append(ClipLine(class_name, video, number))
     raise_line_problems(file, problems)

@@ -319,7 +319,11 @@ def read_ucf101(folder: Path, split: str, number: int, prefix: str) -> tuple[lis
         class_name = path.split("/")[0]
         if class_name not in labels:
             problems.append(
-                Problem(f"class {shorten(class_name)!r} is not in classInd.txt", "", f"{file}:{line_number}")
+                Problem(
+                    f"class {shorten(class_name)!r} is not in classInd.txt",
+                    "",
+                    f"{file}:{line_number}",
+                )
             )
             continue
         items.append(Item(os.path.join(prefix, path), labels[class_name], 0, line_number))
@@ -344,7 +348,9 @@ def read_hmdb51(folder: Path, split: str, number: int, prefix: str) -> tuple[lis
         for line_number, line in read_lines(file, "DATA.PATH_TO_DATA_DIR"):
             video, _, use = line.rpartition(" ")
             if use not in ("0", "1", "2") or not video:
-                problems.append(Problem(f"not 'name 0|1|2': {shorten(line)!r}", "", f"{file}:{line_number}"))
+                problems.append(
+                    Problem(f"not 'name 0|1|2': {shorten(line)!r}", "", f"{file}:{line_number}")
+                )
             elif use == split_code:
                 path = os.path.join(prefix, name, video.strip())
                 items.append(Item(path, label, 0, line_number))

@@ -41,11 +41,7 @@ class SplitLists:
 
 
 def from_folder(
-    root: str | Path,
-    val: float = 0.1,
-    test: float = 0.1,
-    seed: int = 0,
-    follow_links: bool = False,
+    root: str | Path, val: float = 0.1, test: float = 0.1, seed: int = 0, follow_links: bool = False
 ) -> SplitLists:
     """Lists of ``root/<class>/<video>``, divided at random class by class; or of
     ``root/train/<class>/<video>`` (and ``val``, ``test``), as they are.
@@ -59,7 +55,9 @@ def from_folder(
         raise UserError(f"{val} and {test} are no shares", "from 0 to below 1", "--val / --test")
     parts = [name for name in ("train", "val", "test") if (root / name).is_dir()]
     if "train" in parts:
-        read = {name: lists.read_class_folders(root / name, "FOLDER", follow_links) for name in parts}
+        read = {
+            name: lists.read_class_folders(root / name, "FOLDER", follow_links) for name in parts
+        }
         names = read["train"][1]
         for part, (_, part_names) in read.items():
             if part_names != names:

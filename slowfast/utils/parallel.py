@@ -37,7 +37,7 @@ def map_files(
     time, unless ``stamp(key)`` (for example size and time of a file) has changed or
     ``is_valid(key, result)`` is False (for example, an output file has been deleted). A key
     whose work kills its process (a decoder that crashes) gives :data:`CRASHED`. ``work`` and its
-    results must be picklable.
+    results must be picklable. In the end the journal holds one line per key, in their order.
     """
     stamps = {key: stamp(key) for key in keys}
     done = _read_journal(journal, stamps) if journal else {}
@@ -48,8 +48,11 @@ def map_files(
         for key, result in _run(work, missing, workers or cpu_count()):
             done[key] = result
             if journal:
-                _append(journal, {"key": key, "stamp": stamps[key], "result": result})
+                _append(journal, _row(key, stamps[key], result))
             bar.update()
+    if journal:  # in the order of the keys: the same file however often the work was stopped
+        rows = (json.dumps(_row(key, stamps[key], done[key])) + "\n" for key in stamps)
+        write_text_atomic(journal, "".join(rows))
     return {key: done[key] for key in stamps}
 
 
@@ -78,7 +81,7 @@ def file_stamp(path: str) -> str:
 def _read_journal(journal: str | Path, stamps: dict[str, str]) -> dict[str, dict[str, Any]]:
     done: dict[str, dict[str, Any]] = {}
     make_dirs(Path(journal).parent)
-    with open(journal, "a+", encoding="utf-8") as file:
+    with open(journal, "a+", encoding="utf-8", errors="replace") as file:
         file.seek(0)
         lines = file.read().split("\n")
         if lines[-1]:  # incomplete: a process died while writing it
@@ -86,11 +89,16 @@ def _read_journal(journal: str | Path, stamps: dict[str, str]) -> dict[str, dict
     for line in filter(None, lines):
         try:
             row = json.loads(line)
-        except json.JSONDecodeError:
+            key, stamp, result = row["key"], row["stamp"], row["result"]
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue  # an incomplete line
-        if stamps.get(row["key"]) == row["stamp"]:
-            done[row["key"]] = row["result"]
+        if isinstance(result, dict) and isinstance(key, str) and stamps.get(key) == stamp:
+            done[key] = result
     return done
+
+
+def _row(key: str, stamp: str, result: dict[str, Any]) -> dict[str, Any]:
+    return {"key": key, "stamp": stamp, "result": result}
 
 
 def _append(journal: str | Path, row: dict[str, Any]) -> None:

@@ -86,9 +86,10 @@ def refuse_overwriting(
 ) -> None:
     """UserError if a file that is written is one that is read: by its name, by a link in its path,
     or as another name of the same content (a hard link)."""
+    targets = [target for target in targets if os.path.lexists(target)]
     read = {}
-    for source in sources:
-        read |= {identity: source for identity in _identities(source)}
+    for source in sources if targets else ():
+        read |= dict.fromkeys(_identities(source), source)
     for target in targets:
         source = next((read[name] for name in _identities(target) if name in read), None)
         if source is not None:

@@ -26,8 +26,8 @@ def resize_video(
 ) -> dict[str, Any]:
     """Write ``source`` to ``target`` as H.264 MP4.
 
-    Returns ``cause`` (of a failure, else empty), ``frames``, and the file sizes ``before`` and
-    ``after`` in bytes. A keyframe every ``gop`` frames makes reading single clips cheap. The target
+    Returns ``cause`` (of a failure, else empty; with ``again`` if another try may succeed),
+    ``frames``, and the file sizes ``before`` and ``after`` in bytes. A keyframe every ``gop`` frames makes reading single clips cheap. The target
     is either complete, with as many frames as the source, or absent.
     """
     try:
@@ -40,8 +40,11 @@ def resize_video(
             raise VideoError(source, f"{frames} frames announced, {written} can be decoded")
     except VideoError as error:
         return {"cause": " ".join(error.cause.split())}
-    except (av.error.FFmpegError, UserError) as error:
-        return {"cause": " ".join(str(error).split())}
+    except av.error.FFmpegError as error:
+        again = {"again": True} if isinstance(error, OSError) else {}
+        return {"cause": " ".join(str(error).split()), **again}
+    except (UserError, OSError) as error:  # the disk, not the video
+        return {"cause": " ".join(str(error).split()), "again": True}
     return {
         "cause": "",
         "frames": frames,
