@@ -10,11 +10,11 @@ _MAX_DIGITS = 18  # of a number that 64 bits hold
 _QUOTED = re.compile(r'"([^"]*(?:""[^"]*)*)"')
 
 # Words of which the column names of published lists consist: "video_id", "num frames", "labels".
-_HEADER_WORDS = frozenset(
-    "absolute category categories class classes clip clips count counts duration end file filename "
-    "filenames files folder fps frame frames full height id ids idx index label labels length n "
-    "name names num number of original path paths relative sample split start target targets time "
-    "video videos vido width y youtube".split()
+_HEADER_WORD = re.compile(
+    r"(?:absolute|category|categories|class|classes|clip|clips|count|counts|duration|end|file"
+    r"|filename|filenames|files|folder|fps|frame|frames|full|height|id|ids|idx|index|label|labels"
+    r"|length|n|name|names|num|number|of|original|path|paths|relative|sample|split|start|target"
+    r"|targets|time|video|videos|vido|width|y|youtube)"
 )
 
 
@@ -83,4 +83,4 @@ def is_header(line: str) -> bool:
     """Whether a line names columns, such as ``path,label`` or ``video_id num_frames label``."""
     cells = [cell.strip("\"'# ") for cell in re.split(r"[,;\t ]", line.lower()) if cell.strip()]
     words = [word for cell in cells for word in re.split(r"[_.-]", cell)]
-    return len(cells) > 1 and all(word in _HEADER_WORDS for word in words)
+    return len(cells) > 1 and all(_HEADER_WORD.fullmatch(word) for word in words)

@@ -27,8 +27,9 @@ def resize_video(
     """Write ``source`` to ``target`` as H.264 MP4.
 
     Returns ``cause`` (of a failure, else empty; with ``again`` if another try may succeed),
-    ``frames``, and the file sizes ``before`` and ``after`` in bytes. A keyframe every ``gop`` frames makes reading single clips cheap. The target
-    is either complete, with as many frames as the source, or absent.
+    ``frames``, and the file sizes ``before`` and ``after`` in bytes. A keyframe every ``gop``
+    frames makes reading single clips cheap. The target is either complete, with as many frames as
+    the source, or absent.
     """
     try:
         frames = open_video(source).num_frames
