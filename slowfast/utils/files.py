@@ -79,7 +79,11 @@ def _is_running(process: int) -> bool:
         return False
     except (PermissionError, OverflowError):
         return True
-    return True
+    try:  # an ended one stays in the table until it is waited for, which not every container does
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return True
+    return state not in ("Z", "X")
 
 
 def write_text_atomic(path: str | Path, text: str) -> None:

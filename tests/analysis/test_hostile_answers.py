@@ -167,9 +167,9 @@ REFUSED = {
 @pytest.mark.parametrize("kind", REFUSED)
 def test_refusals_are_not_repeated(kind):
     status, said = REFUSED[kind]
-    with RawServer(http(ERROR + KEY.encode(), status)) as server:
-        with pytest.raises(UserError, match=said) as caught:
-            ask(server.url, tries=3)
+    data = http(ERROR + KEY.encode(), status)
+    with RawServer(data) as server, pytest.raises(UserError, match=said) as caught:
+        ask(server.url, tries=3)
     assert len(server.requests) == 1 and KEY not in str(caught.value)
 
 
@@ -179,9 +179,9 @@ def test_redirections_are_refused(status, target):
     """Neither the key nor anything else reaches another address."""
     with RawServer(content("mine")) as other:
         location = target.replace("{other}", f"http://127.0.0.1:{other.port}")
-        with RawServer(http(b"", status, f"Location: {location}")) as server:
-            with pytest.raises(UserError, match="it redirects to") as caught:
-                ask(server.url, tries=3)
+        data = http(b"", status, f"Location: {location}")
+        with RawServer(data) as server, pytest.raises(UserError, match="redirects to") as caught:
+            ask(server.url, tries=3)
         assert not other.requests and len(server.requests) == 1
     assert "OPENAI_BASE_URL" in str(caught.value) and KEY not in str(caught.value)
 
@@ -198,9 +198,9 @@ def test_redirections_are_refused(status, target):
     ],
 )
 def test_the_time_of_a_whole_answer_is_limited(parts):
-    with RawServer(*parts, pause=0.05) as server:
-        with pytest.raises(RunFailure, match="no whole answer within 0.3 seconds"):
-            ask(server.url, timeout=0.3)
+    late = pytest.raises(RunFailure, match="no whole answer within 0.3 seconds")
+    with RawServer(*parts, pause=0.05) as server, late:
+        ask(server.url, timeout=0.3)
 
 
 def test_a_proxy_for_plain_http_does_not_get_the_key(monkeypatch):
