@@ -14,6 +14,9 @@ from slowfast.utils.files import make_dirs, write_atomic
 from slowfast.video.backends.pyav import upright
 from slowfast.video.source import open_video
 
+# x264's macroblock tree reads memory that it has not written: each run would give another file.
+_SAME_BYTES = "mbtree=0"
+
 
 def target_size(height: int, width: int, short_side: int) -> tuple[int, int]:
     """(height, width), even, with ``short_side``; never larger than the video itself."""
@@ -66,7 +69,7 @@ def _write(source: str, target: str, short_side: int, crf: int, gop: int) -> Non
                 output.height, output.width, output.pix_fmt = height, width, "yuv420p"
                 output.codec_context.time_base = stream.time_base
                 output.gop_size, output.thread_count = gop, 1
-                output.options = {"crf": str(crf), "preset": "medium"}
+                output.options = {"crf": str(crf), "preset": "medium", "x264-params": _SAME_BYTES}
             small = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
             small = small.reformat(width, height, "yuv420p", interpolation="AREA")
             small.pts, small.time_base = frame.pts, stream.time_base
