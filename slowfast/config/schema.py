@@ -19,7 +19,7 @@ _LITERAL_LENGTH = 10_000  # characters of a value that is written as a Python li
 _TEXT_LENGTH = 4096  # the longest path of most systems
 _LIST_DEPTH = 4
 _MAX_INT = 2**63  # whole numbers are stored in 64 bits
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")  # tabs may separate columns
 
 
 class WrongType(ValueError):

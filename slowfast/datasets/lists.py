@@ -411,8 +411,10 @@ def read_ssv2(folder: Path, split: str, _: int, prefix: str) -> tuple[list[Item]
 
 def _read_ssv2_labels(file: Path) -> dict[str, int]:
     labels = read_json(file, "DATA.PATH_TO_DATA_DIR")
-    texts = labels if isinstance(labels, dict) else {"": ""}
-    if not all(is_count(str(label)) and len(str(label)) < 9 for label in texts.values()):
+    texts = labels if isinstance(labels, dict) else {}
+    if not texts or not all(
+        is_count(str(label)) and len(str(label)) < 9 for label in texts.values()
+    ):
         raise UserError("is not a map of templates to labels", "", str(file))
     check_class_names(texts, str(file))
     return {name: int(label) for name, label in texts.items()}

@@ -58,7 +58,7 @@ class _Loader(yaml.SafeLoader):
             return super().construct_object(node, deep)
         except BadYaml:
             raise
-        except (yaml.YAMLError, ValueError, KeyError, TypeError, OverflowError):
+        except (yaml.YAMLError, ValueError, LookupError, TypeError, OverflowError):
             kind = node.tag.removeprefix(_TAG)
             raise BadYaml(f"{_short(str(node.value))} is no valid {kind}{_line(node)}") from None
 
