@@ -36,9 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
     from slowfast.analysis.averaging import average, epoch_weights, find_epochs
+    from slowfast.engine.checkpoint import run_checkpoints
     from slowfast.utils.logging import setup_logging
+    from slowfast.utils.paths import prepare_outputs
 
     setup_logging(None)
     paths = find_epochs(args.run, args.start, args.end, args.original)
+    # No checkpoint of the run is replaced, averaged or not.
+    prepare_outputs([args.out], [*run_checkpoints(args.run), *paths.values()])
     weights = epoch_weights(args.method, list(paths), args.mean, args.deviation, args.decay)
     print(json_text(average(paths, weights, args.out)))

@@ -40,6 +40,7 @@ def run(args: argparse.Namespace) -> int:
     from slowfast.utils.console import printing
     from slowfast.utils.errors import UserError
     from slowfast.utils.logging import setup_logging
+    from slowfast.utils.paths import prepare_outputs
 
     setup_logging(None)
     if args.what == "inspect":
@@ -50,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
         return 1 if facts["not_finite"] else 0
     if not args.out:
         raise UserError("no file to write is given", "see --help", "OUT")
+    prepare_outputs([args.out], [args.file, *([args.cfg] if args.cfg else [])])
     if args.what == "strip":
         written = files.strip_file(args.file, args.out, args.average)
     elif not args.cfg:

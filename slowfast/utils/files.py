@@ -6,8 +6,10 @@ import contextlib
 import errno
 import hashlib
 import os
+import platform
+import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from iopath.common.file_io import PathManager, PathManagerFactory
@@ -46,6 +48,10 @@ def failure_of(
     return RunFailure(f"{head}: {cause}", _REMEDIES.get(error.errno, ""), key)
 
 
+_TEMPORARY = re.compile(r"(?P<start>\..+\.[0-9a-f]{4}-)(?P<process>[0-9]{1,9})-[0-9a-f]{8}\.tmp")
+_LONGEST_NAME = 200  # bytes; a file's name has 255 at most
+
+
 def make_dirs(path: str | Path, key: str = "") -> Path:
     """Create the folder ``path``; UserError naming ``key`` when that cannot be done."""
     path = Path(path)
@@ -62,7 +68,7 @@ def write_atomic(path: str | Path, write: Callable[[str], None]) -> None:
     A reader sees the old file or the complete new one; RunFailure leaves the old one.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f"{_temporary_start(path)}{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         temporary.touch(exist_ok=False)  # with the umask's permissions; mkstemp's are private
         write(str(temporary))
@@ -75,6 +81,38 @@ def write_atomic(path: str | Path, write: Callable[[str], None]) -> None:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+
+
+def _temporary_start(path: Path) -> str:
+    """How the names of temporary files of ``path`` begin on this machine."""
+    name = path.name if len(os.fsencode(path.name)) <= _LONGEST_NAME else short_hash(path.name)
+    return f".{name}.{short_hash(platform.node())[:4]}-"
+
+
+def remove_leftovers(paths: Iterable[str | Path]) -> None:
+    """Remove the temporary files of ``paths`` that killed processes of this machine have left."""
+    starts: dict[Path, set[str]] = {}
+    for path in map(Path, paths):
+        starts.setdefault(path.parent, set()).add(_temporary_start(path))
+    for folder, known in starts.items():
+        for name in os.listdir(folder) if folder.is_dir() else ():
+            found = _TEMPORARY.fullmatch(name)
+            if found and found["start"] in known and not _is_running(int(found["process"])):
+                (folder / name).unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    try:  # an ended one stays in the table until it is waited for, which not every container does
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return True
+    return state not in ("Z", "X")
 
 
 def write_text_atomic(path: str | Path, text: str) -> None:
