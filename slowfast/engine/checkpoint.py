@@ -8,11 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
-
-import torch
+from typing import Any
 
 from slowfast.models.weights.read import Checkpoint
+from slowfast.models.weights.write import write_archive
 from slowfast.utils.errors import UserError
 from slowfast.utils.files import make_dirs, write_atomic
 from slowfast.utils.logging import get_logger
@@ -63,39 +62,11 @@ def is_mid_epoch(path: Path) -> bool:
     return "_iter_" in path.name
 
 
-class _Output:
-    """A file that records the error of a failed write, which ``torch.save`` hides."""
-
-    def __init__(self, file: BinaryIO):
-        self._file = file
-        self.error: OSError | None = None
-
-    def write(self, data: bytes) -> int:
-        try:
-            return self._file.write(data)
-        except OSError as error:
-            self.error = error
-            raise
-
-    def flush(self) -> None:
-        self._file.flush()
-
-
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint; UserError if the disk is full or the folder cannot be written."""
     make_dirs(path.parent, "OUTPUT_DIR")
 
-    def write(temporary: str) -> None:
-        with open(temporary, "wb") as file:
-            output = _Output(file)
-            try:
-                torch.save(content, output)
-            except RuntimeError as error:  # torch raises it for a full disk
-                if output.error is None:
-                    raise
-                raise output.error from error
-
-    write_atomic(path, write)
+    write_atomic(path, lambda temporary: write_archive(content, temporary))
 
 
 def prune_checkpoints(output_dir: str | Path, keep: int, task: str = "") -> None:
