@@ -139,14 +139,21 @@ _PIXELS = {
         [0.45, 0.45, 0.45],
         "Mean of each input channel, in 0..1, subtracted from the pixels.",
         item=float,
+        min_length=3,
     ),
     "STD": Key(
         [0.225, 0.225, 0.225],
         "Standard deviation of each input channel, in 0..1, that divides the pixels.",
         item=float,
+        min_length=3,
+        gt=0.0,
     ),
     "INPUT_CHANNEL_NUM": Key(
-        [3, 3], "Number of input channels, one entry per pathway; always 3 here.", item=int
+        [3, 3],
+        "Number of input channels, one entry per pathway; always 3 here.",
+        item=int,
+        min_length=1,
+        ge=1,
     ),
     "INPUT_FORMAT": Key(
         "auto",
@@ -166,7 +173,11 @@ _PIXELS = {
         "to squares.",
     ),
     "TRAIN_JITTER_SCALES": Key(
-        [256, 320], "Range of the frame's short side in training, in pixels.", item=int
+        [256, 320],
+        "Range of the frame's short side in training, in pixels.",
+        item=int,
+        min_length=2,
+        ge=1,
     ),
     "TRAIN_JITTER_SCALES_RELATIVE": Key(
         [],
@@ -182,6 +193,8 @@ _PIXELS = {
         "Sides of training crops relative to the short side, at 13 fixed positions (TSN: 1, "
         "0.875, 0.75, 0.66); DATA.TRAIN_JITTER_* are not used then. Empty: off.",
         item=float,
+        gt=0.0,
+        le=1.0,
     ),
     "TRAIN_JITTER_MOTION_SHIFT": Key(
         False, "Move the training crop linearly over the clip, between two random boxes."
