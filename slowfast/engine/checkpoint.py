@@ -89,19 +89,22 @@ def remove_unfinished(output_dir: str | Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def read_newest(output_dir: str | Path, task: str = "") -> Checkpoint | None:
-    """The newest checkpoint that can be read; damaged ones are skipped with a warning."""
-    return next(_readable(run_checkpoints(output_dir, task)), None)
+def read_newest(output_dir: str | Path, task: str = "", mapped: bool = False) -> Checkpoint | None:
+    """The newest checkpoint that can be read; damaged ones are skipped with a warning.
+
+    ``mapped`` as in :func:`slowfast.models.weights.read.read_content`.
+    """
+    return next(_readable(run_checkpoints(output_dir, task), mapped), None)
 
 
-def _readable(paths: list[Path]) -> Iterator[Checkpoint]:
+def _readable(paths: list[Path], mapped: bool) -> Iterator[Checkpoint]:
     for path in paths:
         try:
-            checkpoint = Checkpoint.read(path)
+            checkpoint = Checkpoint.read(path, mapped=mapped)
         except UserError as error:
             logger.warning("skipping a damaged checkpoint: %s", error.problems[0].message)
             continue
-        if "model_state" not in checkpoint.content:
+        if not isinstance(checkpoint.content.get("model_state"), dict):
             logger.warning("skipping %s: it contains no model_state", path)
             continue
         yield checkpoint
@@ -114,5 +117,5 @@ def find_tested(output_dir: str | Path, which: str, task: str = "") -> Checkpoin
     """
     best = checkpoint_folder(output_dir) / BEST
     if which == "best" and best.is_file():
-        return Checkpoint.read(best, "TEST.USE_CHECKPOINT")
-    return read_newest(output_dir, task)
+        return Checkpoint.read(best, "TEST.USE_CHECKPOINT", mapped=True)
+    return read_newest(output_dir, task, mapped=True)

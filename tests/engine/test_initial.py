@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -19,7 +21,7 @@ def reads(monkeypatch):
     names, original = [], read.read_content
 
     def read_content(path, *options):
-        names.append(path.name)
+        names.append(Path(path).name)
         return original(path, *options)
 
     monkeypatch.setattr(read, "read_content", read_content)
