@@ -94,7 +94,11 @@ def read_newest(output_dir: str | Path, task: str = "", mapped: bool = False) ->
 
     ``mapped`` as in :func:`slowfast.models.weights.read.read_content`.
     """
-    return next(_readable(run_checkpoints(output_dir, task), mapped), None)
+    paths = run_checkpoints(output_dir, task)
+    newest = next(_readable(paths, mapped), None)
+    if paths and newest is None:
+        logger.warning("none of the %d checkpoints of %s can be read", len(paths), output_dir)
+    return newest
 
 
 def _readable(paths: list[Path], mapped: bool) -> Iterator[Checkpoint]:

@@ -15,9 +15,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 import torch
 
-_MAX_OPERATIONS = (
-    4_000_000  # of a pickle; a network of 1000 tensors with its optimizer needs 100 000
-)
+_MAX_OPERATIONS = 2_000_000  # 1000 tensors and their optimizer need 100 000
 _MAX_DIMENSIONS = 32
 _DTYPES = {
     "DoubleStorage": torch.float64,
