@@ -56,8 +56,10 @@ def _optimizer(value: Any) -> bool:
 
 def _generators(value: Any) -> bool:
     ranks = value.get("ranks") if isinstance(value, dict) else None
-    return isinstance(ranks, list) and bool(ranks) and all(
-        isinstance(rank, dict) and _tensors(rank) and "torch" in rank for rank in ranks
+    return (
+        isinstance(ranks, list)
+        and bool(ranks)
+        and all(isinstance(rank, dict) and _tensors(rank) and "torch" in rank for rank in ranks)
     )
 
 

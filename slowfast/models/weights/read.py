@@ -167,10 +167,10 @@ def state_dict_of(content: dict[str, Any], path: str | Path = "") -> dict[str, t
 def tensors_of(content: dict[Any, Any], path: str | Path) -> dict[str, torch.Tensor]:
     """The tensors among the values of a dict; UserError if their names are no texts."""
     state = {k: v for k, v in content.items() if isinstance(v, torch.Tensor)}
-    wrong = next((name for name in state if not isinstance(name, str)), None)
-    if wrong is not None:
+    kinds = {type(name).__name__ for name in state} - {"str"}
+    if kinds:
         raise UserError(
-            f"{path} names a tensor by a {type(wrong).__name__}, not by a text",
+            f"{path} names a tensor by a {min(kinds)}, not by a text",
             "is it the right file? save a state dict",
         )
     return state

@@ -8,7 +8,7 @@ import torch
 
 from slowfast.models.weights.unpickle import Node, UnsupportedError
 
-_MAX_VALUES = 2_000_000
+_MAX_VALUES = 1_000_000
 _MAX_DEPTH = 64
 _MAX_BITS = 256  # of a whole number; random generators have states of 128
 # Tied weights stand in a file once and in a state dict several times.

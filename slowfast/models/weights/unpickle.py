@@ -15,6 +15,8 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 import torch
 
+from slowfast.models.weights.archive import DamagedError
+
 _MAX_OPERATIONS = 2_000_000  # 1000 tensors and their optimizer need 100 000
 _MAX_DIMENSIONS = 32
 _DTYPES = {
@@ -71,8 +73,8 @@ def unpickle(file: BinaryIO, load: Load, modules: bool = False) -> Any:
             if the file does not hold them. None: tensors become None, too.
         modules: classes of TorchScript become a :class:`Node`.
 
-    pickle.UnpicklingError for anything but data, UnsupportedError for tensors that are not dense;
-    other exceptions if the pickle is damaged.
+    pickle.UnpicklingError for anything but data, UnsupportedError for tensors that are not dense,
+    DamagedError for tensors beyond their storage; other exceptions if the pickle is damaged.
     """
     return _Unpickler(file, load, modules).load()
 
@@ -89,7 +91,7 @@ class Node:
 
 def _whole(value: Any, least: int = 0) -> int:
     if type(value) is not int or value < least:
-        raise pickle.UnpicklingError("a size is no whole number")
+        raise DamagedError("a size is no whole number")
     return value
 
 
@@ -123,17 +125,15 @@ def _view(
     storage: Storage, dtype: torch.dtype, offset: int, size: tuple, stride: tuple
 ) -> torch.Tensor | None:
     if len(size) != len(stride) or len(size) > _MAX_DIMENSIONS:
-        raise pickle.UnpicklingError("a tensor has no shape")
+        raise DamagedError("a tensor has no shape")
     offset, size = _whole(offset), tuple(map(_whole, size))
     stride = tuple(map(_whole, stride))
     if math.prod(size):
         last = offset + sum((n - 1) * step for n, step in zip(size, stride))
         if last >= storage.count:
-            raise pickle.UnpicklingError(
-                f"a tensor reaches number {last} of a storage of {storage.count}"
-            )
+            raise DamagedError(f"a tensor reaches number {last} of a storage of {storage.count}")
     elif max((offset, *size, *stride)) >= 2**31:
-        raise pickle.UnpicklingError("an empty tensor has a size that nothing has")
+        raise DamagedError("an empty tensor has a size that nothing has")
     if storage.values is None:
         return None
     if not math.prod(size):
@@ -247,7 +247,7 @@ class _Operations(dict):
     def __getitem__(self, code: int) -> Callable:
         self.left -= 1
         if self.left < 0:
-            raise pickle.UnpicklingError("it describes more objects than any network has")
+            raise UnsupportedError("it describes more objects than any network has")
         return super().__getitem__(code)
 
     def __missing__(self, code: int) -> Callable:
