@@ -137,7 +137,7 @@ def test_a_run_does_not_continue_from_it(finished, tmp_path, name):
     with pytest.raises(UserError, match=message) as caught:
         launch(cfg, run_job)
     text = str(caught.value)
-    assert str(odd) in text and "OUTPUT_DIR" in text and text.startswith("TRAIN.AUTO_RESUME: ")
+    assert str(odd) in text and "\n    -> " in text and text.startswith("TRAIN.AUTO_RESUME: ")
 
 
 TESTED = {
