@@ -16,6 +16,7 @@ from slowfast.config.node import CfgNode
 from slowfast.datasets.batch import Batch
 from slowfast.engine import checkpoint, state
 from slowfast.engine.callbacks import Callbacks
+from slowfast.engine.content import restoring
 from slowfast.engine.epoch_logger import EpochLogger, ValObserver
 from slowfast.engine.evaluate import Observer, evaluate
 from slowfast.engine.initial import load_initial_weights
@@ -143,9 +144,15 @@ class Trainer:
             # Dropout and the like: other numbers on each rank, the same weights on all.
             seed_process(self.cfg.RNG_SEED + 1000003 * self.runtime.rank)
             return state.Progress()
-        return state.from_checkpoint(
-            resumed.content, self.fingerprint, self.optimizer_step, self.ema, self.callbacks
-        )
+        with restoring(resumed.path):
+            return state.from_checkpoint(
+                resumed.content,
+                self.fingerprint,
+                self.optimizer_step,
+                self.ema,
+                self.callbacks,
+                resumed.path,
+            )
 
     def _log_resume(self, resumed: Checkpoint | None) -> None:
         if resumed is None:
@@ -333,15 +340,17 @@ class Trainer:
         count = min(self.cfg.BN.NUM_BATCHES_PRECISE, len(self.train_loader))
         module = self.task.module
 
-        def inputs() -> Iterator[Any]:
-            # A rank without readable clips repeats those of another.
+        def inputs() -> Iterator[tuple[Any, bool]]:
+            # A rank without readable clips repeats those of another, which do not count.
             for batch in self.train_loader:
                 sync, readable = sync_step([batch], self.stop.number)
                 if sync.signal:
                     raise Interrupted(sync.signal)
                 for one in readable:
-                    yield module.prepare(one, "val")  # of training clips, but not mixed
+                    # of training clips, but not mixed
+                    yield module.prepare(one, "val"), batch.size > 0
 
+        set_train_mode(self.model, self.cfg.MODEL.FROZEN_BN)
         update_statistics(self.model, module.predict, inputs(), count)
 
     # -- checkpoints -----------------------------------------------------------------------------
