@@ -21,6 +21,7 @@ from slowfast.config.node import CfgNode
 from slowfast.engine.tasks import task_class
 from slowfast.utils.errors import RunFailure, UserError
 from slowfast.utils.files import make_dirs, write_atomic, write_text_atomic
+from slowfast.utils.json_text import json_text
 from slowfast.utils.runtime import cpu_count
 
 
@@ -138,7 +139,7 @@ class Sweep:
             **read_result(out),
             "cpu_seconds": usage.ru_utime + usage.ru_stime,
         }
-        write_text_atomic(done, json.dumps(result))
+        write_text_atomic(done, json_text(result))
         return ""
 
     def _row(self, variant: SweepVariant, seeds: Sequence[int]) -> Row:
@@ -171,7 +172,7 @@ def as_markdown(rows: Sequence[Row]) -> str:
 def write_report(rows: Sequence[Row], folder: Path, chance: float) -> None:
     """Write ``results.json``, ``table.md`` and ``plot.png``; ``chance`` in percent."""
     facts: list[dict[str, Any]] = [vars(row) for row in rows]
-    write_text_atomic(folder / "results.json", json.dumps(facts, indent=1))
+    write_text_atomic(folder / "results.json", json_text(facts, indent=1))
     write_text_atomic(folder / "table.md", as_markdown(rows) + "\n")
     write_atomic(folder / "plot.png", lambda path: _plot(rows, path, chance))
 

@@ -11,9 +11,9 @@ finite, 2 wrong use or unreadable file.
 from __future__ import annotations
 
 import argparse
-import json
 
 from slowfast.cli.options import add_overrides, override_words
+from slowfast.utils.json_text import json_text
 
 EXAMPLES = """examples:
   {prog} inspect output/mine/checkpoints/checkpoint_best.pyth
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         facts = files.inspect_file(args.file)
         shapes = facts.pop("shapes")
         with printing():
-            print(json.dumps(facts | ({"shapes": shapes} if args.shapes else {}), indent=1))
+            print(json_text(facts | ({"shapes": shapes} if args.shapes else {}), indent=1))
         return 1 if facts["not_finite"] else 0
     if not args.out:
         raise UserError("no file to write is given", "see --help", "OUT")
@@ -57,5 +57,5 @@ def run(args: argparse.Namespace) -> int:
     else:
         cfg = load_config([args.cfg], override_words(args.imports, args.opts))
         written = files.convert_file(args.file, args.out, build_network(cfg), cfg)
-    print(json.dumps(written))
+    print(json_text(written))
     return 0

@@ -9,7 +9,6 @@ Exit code: 0 identical, or nothing lost; 1 otherwise.
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import tempfile
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slowfast.cli.options import add_overrides, override_words, words_of_run
+from slowfast.utils.json_text import json_text
 
 if TYPE_CHECKING:
     from slowfast.analysis.stress.runs import Scene
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
                 print(f"lost: {text}")
             return 1 if tally.lost else 0
         result = Campaign(scene, signal.Signals[args.signal]).run(args.stops)
-    print(json.dumps(result, indent=1))
+    print(json_text(result, indent=1))
     return 1 if result["differences"] else 0
 
 

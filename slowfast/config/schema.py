@@ -24,8 +24,9 @@ class Key:
     ``optional`` allows None. ``affects_result`` is False where a stopped training may go on
     with another value and still end with the same weights.
 
-    ``choices`` close the list of values, also by values of another type, unless a :class:`Registry` was created for the key: then
-    the registered names are choices, too. ``checked_by_rule``: such a value is judged by a rule
+    ``choices`` close the list of values; those of another type are well-typed, too. If a
+    :class:`Registry` was created for the key, the registered names are choices as well.
+    ``checked_by_rule``: such a value is judged by a rule
     (:func:`slowfast.config.validate.register_rule`), because other keys decide whether it is used.
     """
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-import torch._dynamo
 from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -26,6 +25,8 @@ def compile_forward(
 
     ``kind`` is a value of TRAIN.COMPILE: ``reduce-overhead`` records CUDA graphs.
     """
+    import torch._dynamo  # takes a second, and few runs need it
+
     # Modules of one class share their code, and the limit is one of graphs per code.
     limit = max(torch._dynamo.config.recompile_limit, _GRAPHS_PER_MODULE * len(modules))
     torch._dynamo.config.recompile_limit = limit
@@ -49,6 +50,8 @@ class CompiledForward:
         self._batches_seen = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling():  # what is around it is compiled, too
+            return self.plain(*args, **kwargs)
         tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor) and t.ndim]
         if any(len(tensor) > 1 for tensor in tensors[:1]):
             self._batches_seen = True

@@ -10,9 +10,11 @@ from slowfast.config.node import CfgNode
 from slowfast.utils.runtime import Runtime
 
 
-def lower_precision(cfg: CfgNode, runtime: Runtime) -> torch.dtype | None:
-    """The type of mixed precision; None where TRAIN.MIXED_PRECISION is off."""
-    return runtime.amp_dtype(cfg.TRAIN.AMP_DTYPE) if cfg.TRAIN.MIXED_PRECISION else None
+def compute_dtype(cfg: CfgNode, runtime: Runtime) -> torch.dtype:
+    """The type of forward passes: float32, or that of TRAIN.AMP_DTYPE."""
+    if not cfg.TRAIN.MIXED_PRECISION:
+        return torch.float32
+    return runtime.amp_dtype(cfg.TRAIN.AMP_DTYPE)
 
 
 def build_autocast(cfg: CfgNode, runtime: Runtime) -> Callable[[], torch.autocast]:

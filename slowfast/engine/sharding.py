@@ -19,12 +19,17 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import (
+    FSDPModule,
+    MixedPrecisionPolicy,
+    fully_shard,
+    register_fsdp_forward_method,
+)
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from slowfast.config.node import CfgNode
 from slowfast.engine.compilation import compile_forward
-from slowfast.engine.precision import lower_precision
+from slowfast.engine.precision import compute_dtype
 from slowfast.layers.norm import with_synchronised_norm
 from slowfast.utils.runtime import Runtime
 
@@ -35,10 +40,10 @@ def shard(cfg: CfgNode, runtime: Runtime, network: nn.Module) -> nn.Module:
         return network
     mesh = init_device_mesh(runtime.device.type, (runtime.world,))
     # Autocast on the CPU leaves layer normalisation alone, which needs parameters in float32 there.
-    return divide(network, mesh, lower_precision(cfg, runtime) if runtime.on_gpu else None)
+    return divide(network, mesh, compute_dtype(cfg, runtime) if runtime.on_gpu else torch.float32)
 
 
-def divide(network: nn.Module, mesh: DeviceMesh, dtype: torch.dtype | None = None) -> nn.Module:
+def divide(network: nn.Module, mesh: DeviceMesh, dtype: torch.dtype = torch.float32) -> nn.Module:
     """Divide the parameters of ``network`` over ``mesh`` in place (FSDP2).
 
     Each of its :func:`blocks` is gathered for itself when its turn comes, with ``dtype`` in that
@@ -49,13 +54,15 @@ def divide(network: nn.Module, mesh: DeviceMesh, dtype: torch.dtype | None = Non
     scalars = {p for p in network.parameters() if p.ndim == 0}
     exact = {m for part in network.spec.full_precision(network) for m in part.modules()}
     for block in blocks(network):
-        low = dtype is not None and block not in exact and not _normalises_batches(block)
+        kept = block in exact or _normalises_batches(block)
         # Autocast decides about inputs, as in networks that are not divided.
         policy = MixedPrecisionPolicy(
-            dtype if low else None, torch.float32 if low else None, cast_forward_inputs=False
+            torch.float32 if kept else dtype, torch.float32, cast_forward_inputs=False
         )
         fully_shard(block, mesh=mesh, mp_policy=policy, ignored_params=scalars)
     fully_shard(network, mesh=mesh, ignored_params=scalars)
+    if hasattr(network, "begin"):  # runs blocks, too, perhaps before the first forward pass
+        register_fsdp_forward_method(network, "begin")
     network.averages_scalars = True
     for parameter in scalars:
         if parameter.requires_grad:

@@ -13,6 +13,7 @@ from torch import nn
 
 from slowfast.config.node import CfgNode
 from slowfast.datasets.batch import Batch
+from slowfast.engine.gradients import separate_gradients
 from slowfast.engine.nonfinite import describe_gradients, describe_videos
 from slowfast.engine.optim import set_learning_rate
 from slowfast.engine.precision import build_autocast
@@ -110,6 +111,7 @@ class OptimizerStep:
                 with self.autocast():
                     output = self.module.loss(self.model, inputs)
                 self.scaler.scale(output.loss * weights[number]).backward()
+            separate_gradients(self.model)
             output.loss = output.loss.detach()
             outputs.append(output)
         return outputs

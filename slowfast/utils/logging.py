@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from slowfast.utils.console import give_up_output
 from slowfast.utils.files import failure_of
+from slowfast.utils.json_text import with_finite_numbers
 
 _FORMAT = "[%(asctime)s][%(levelname)s] %(filename)s: %(lineno)d: %(message)s"
 _DATE = "%m/%d %H:%M:%S"
@@ -96,17 +97,15 @@ def close_logging() -> None:
 def _plain(value: Any) -> Any:
     if isinstance(value, bool) or value is None:
         return value
-    if isinstance(value, float):
-        return (
-            decimal.Decimal(f"{value:.5f}") if value == value and abs(value) < 1e30 else str(value)
-        )
-    return value
+    if isinstance(value, float) and abs(value) < 1e30:
+        return decimal.Decimal(f"{value:.5f}")
+    return str(value) if isinstance(value, float) else with_finite_numbers(value)
 
 
 def format_json_stats(stats: dict[str, Any]) -> str:
     """``json_stats: {...}`` as PySlowFast writes it: keys sorted, floats with five decimals."""
     text = simplejson.dumps(
-        {k: _plain(v) for k, v in stats.items()}, sort_keys=True, use_decimal=True
+        {k: _plain(v) for k, v in stats.items()}, sort_keys=True, use_decimal=True, allow_nan=False
     )
     return f"json_stats: {text}"
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import resource
 import sys
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -49,6 +54,54 @@ class Runtime:
             return torch.bfloat16 if bf16 else torch.float16
         return getattr(torch, name)
 
+    @contextlib.contextmanager
+    def matmul_precision(self, tf32: bool) -> Iterator[None]:
+        """Context in which float32 products on a GPU use TF32, or not."""
+        before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+        torch.set_float32_matmul_precision("high" if tf32 else "highest")
+        torch.backends.cudnn.allow_tf32 = tf32
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(before[0])
+            torch.backends.cudnn.allow_tf32 = before[1]
+
+    @contextlib.contextmanager
+    def waits(self) -> Iterator[Counter[str]]:
+        """Context that counts where the process waits for a GPU: ``file:line`` -> times."""
+        places: Counter[str] = Counter()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            if self.on_gpu:
+                torch.cuda.set_sync_debug_mode("warn")
+            try:
+                yield places
+            finally:
+                if self.on_gpu:
+                    torch.cuda.set_sync_debug_mode("default")
+        found = [w for w in caught if "synchroniz" in str(w.message)]
+        places.update(f"{warning.filename}:{warning.lineno}" for warning in found)
+
+    def busy_seconds(self, work: Callable[[], object]) -> float:
+        """Seconds in which a GPU computes or copies during ``work()``; 0 on the CPU."""
+        if not self.on_gpu:
+            work()
+            return 0.0
+        activities = [torch.profiler.ProfilerActivity.CUDA]
+        with torch.profiler.profile(activities=activities) as profile:
+            work()
+            self.synchronize()
+        spans = sorted(
+            (event.time_range.start, event.time_range.end)
+            for event in profile.events()
+            if event.device_type == torch.autograd.DeviceType.CUDA
+        )
+        busy, until = 0.0, -math.inf
+        for start, end in spans:
+            busy += max(0.0, end - max(start, until))
+            until = max(until, end)
+        return busy / 1e6
+
     def rng_state(self) -> dict[str, torch.Tensor]:
         """State of torch's global generators: of the CPU, and of the GPU if there is one."""
         state = {"torch": torch.get_rng_state()}
@@ -75,6 +128,11 @@ class Runtime:
         unit = 2**30 if sys.platform == "darwin" else 2**20
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
+    def free_memory(self) -> None:
+        """Give memory that no tensor uses back to the device."""
+        if self.on_gpu:
+            torch.cuda.empty_cache()
+
     def gpu_memory_gb(self) -> float:
         """Peak GPU memory in GiB, 0 on the CPU (what the log calls ``gpu_mem``)."""
         return self.peak_memory_gb() if self.on_gpu else 0.0
@@ -95,6 +153,15 @@ def describe_devices() -> list[str]:
             f"{facts.name}, {facts.total_memory / 2**30:.0f} GiB, {half}, CUDA {torch.version.cuda}"
         )
     return lines
+
+
+def cudnn_version() -> tuple[int, int, int] | None:
+    """(major, minor, patch) of the cuDNN that PyTorch uses; None if it was built without."""
+    number = torch.backends.cudnn.version()
+    if number is None:
+        return None
+    unit = 10000 if number >= 90000 else 1000  # since 9.0: 91501 for 9.15.1; before: 8902 for 8.9.2
+    return number // unit, number % unit // 100, number % 100
 
 
 def check_gpu_count(num_gpus: int) -> None:
