@@ -81,7 +81,7 @@ class RankWatch:
     def leaving(self, error: BaseException | None = None) -> None:
         """Tell the others that this process is about to end: in order, like all of them, or because
         of an ``error``."""
-        reason = " ".join(str(error).split())[:_REASON_LENGTH]
+        reason = str(error).strip().partition("\n")[0][:_REASON_LENGTH]
         message = f"{_BYE} {self.rank}" if error is None else f"{_FAILED} {self.rank} {reason}"
         for connection in list(self._peers):
             _send(connection, message)
