@@ -18,6 +18,8 @@ from typing import TextIO
 
 import torch
 
+from slowfast.analysis.stress.runs import Surroundings
+
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     ["slowfast.registered", "slowfast.engine.run", "matplotlib.figure", "tests.scripts"]
@@ -42,17 +44,16 @@ def _stream(number: int, encoding: str = "utf-8") -> TextIO:
 
 def spoil_output(kind: str) -> None:
     """Make standard output ``closed``, ``full``, a ``pipe`` without a reader, or plain ``ascii``."""
-    if kind == "closed":
-        os.close(1)
-        sys.stdout = None  # as Python does when it starts with a closed one
-    elif kind == "full":
-        os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
-    elif kind == "pipe":
-        reader, writer = os.pipe()
-        os.close(reader)
-        os.dup2(writer, 1)
-    if kind in ("full", "pipe", "ascii"):
-        sys.stdout = _stream(1, "ascii" if kind == "ascii" else "utf-8")
+    Surroundings(output=kind).enter()
+    open_output("ascii" if kind == "ascii" else "utf-8")
+
+
+def open_output(encoding: str = "utf-8") -> None:
+    """Open standard output as Python does when it starts: None if it is closed."""
+    try:
+        sys.stdout = _stream(1, encoding)
+    except OSError:
+        sys.stdout = None
 
 
 def _run(argv: Sequence[str], cwd: str, env: dict[str, str], out: str, err: str) -> None:

@@ -22,7 +22,11 @@ from slowfast.engine.tasks import task_class
 from slowfast.utils.errors import RunFailure, UserError
 from slowfast.utils.files import make_dirs, write_atomic, write_text_atomic
 from slowfast.utils.json_text import json_text
+<<<<<<< HEAD
 from slowfast.utils.paths import prepare_outputs
+=======
+from slowfast.utils.processes import ending_with_parent
+>>>>>>> h/ends
 from slowfast.utils.runtime import cpu_count
 
 _REPORT = ("results.json", "table.md", "plot.png")
@@ -130,7 +134,7 @@ class Sweep:
         if done.is_file() and json.loads(done.read_text()).get("settings") == settings:
             return ""
         make_dirs(out)
-        env = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        env = ending_with_parent() | {"OMP_NUM_THREADS": str(threads)}
         with open(out / "console.txt", "ab") as log:
             process = subprocess.Popen(
                 [sys.executable, *command], env=env, stdout=log, stderr=subprocess.STDOUT

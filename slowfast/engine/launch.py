@@ -180,27 +180,24 @@ def _run_child(local: int, cfg: CfgNode, job: Job, infos: list[ProcessInfo]) -> 
 
 
 def _run(cfg: CfgNode, job: Job, info: ProcessInfo) -> None:
-    in_order = False
+    reason: BaseException | None = None  # why the other processes are not to wait for this one
     try:
         import_plugins(cfg.IMPORTS)  # a process that was spawned knows nothing of them yet
         runtime = distributed.start_process(cfg.NUM_GPUS, cfg.DIST_BACKEND, info, cfg.DIST.TIMEOUT)
         with _output_folder(cfg, runtime):
             job(cfg, runtime)
-        in_order = True
     except Interrupted:  # all processes have agreed to it
-        in_order = True
-        raise
-    except UserError as failure:
-        distributed.announce_failure(failure)
         raise
     except (RuntimeError, OSError, MemoryError) as error:
-        failure = explain_failure(error)
-        distributed.announce_failure(failure or error)
-        if failure is None:
+        reason = explain_failure(error) or error
+        if reason is error:
             raise
-        raise failure from error
+        raise reason from error
+    except BaseException as error:
+        reason = error
+        raise
     finally:
-        distributed.stop_process(in_order)
+        distributed.stop_process(reason)
 
 
 @contextlib.contextmanager

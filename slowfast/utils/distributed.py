@@ -21,7 +21,6 @@ from slowfast.utils.rank_watch import RankWatch, lost_ranks_failure
 from slowfast.utils.runtime import Runtime, choose_device, device_identity
 
 _ALIVE_TIMEOUT_S = 10.0
-_LEAVE_TIMEOUT_S = 3.0
 # The store of this process's group and the watch over the others, while there is a group.
 _stores: list[dist.Store] = []
 _watches: list[RankWatch] = []
@@ -75,30 +74,17 @@ def start_process(num_gpus: int, backend: str, info: ProcessInfo, timeout_s: flo
     return Runtime(device, info.rank, info.world, info.local_rank, info.local_world)
 
 
-def stop_process(in_order: bool = True) -> None:
-    """Leave the process group, if there is one; not ``in_order``: because of an error, after which
-    the other processes are not to wait for this one."""
+def stop_process(error: BaseException | None = None) -> None:
+    """Leave the process group, if there is one; because of an ``error``, which the other processes
+    are told: they are not to wait for this one."""
     for watch in _watches:
-        watch.leaving(in_order)
+        watch.leaving(error)
     if is_active():
-        rank, world = dist.get_rank(), dist.get_world_size()
         dist.destroy_process_group()
-        _leave_store(rank, world)
     for watch in _watches:
         watch.close()
     _watches.clear()
     _stores.clear()
-
-
-def _leave_store(rank: int, world: int) -> None:
-    """Rank 0, which may serve the store, leaves last: others may still ask why a rank has gone."""
-    try:
-        for store in _stores:
-            store.set(_left_key(rank), "1")
-            if rank == 0:
-                _unset_keys([_left_key(other) for other in range(world)], store, _LEAVE_TIMEOUT_S)
-    except (dist.DistError, RuntimeError):
-        pass  # the store has gone: nobody asks any more
 
 
 # -- rendezvous ----------------------------------------------------------------------------------
@@ -173,14 +159,6 @@ def _present_key(rank: int) -> str:
     return f"slowfast/present/{rank}"
 
 
-def _left_key(rank: int) -> str:
-    return f"slowfast/left/{rank}"
-
-
-def _failed_key(rank: int) -> str:
-    return f"slowfast/failed/{rank}"
-
-
 def _unset_keys(keys: Sequence[str], store: dist.Store, timeout_s: float) -> list[int]:
     """Indices of the keys that are not set within the time."""
     end = time.monotonic() + timeout_s
@@ -229,26 +207,6 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
 # -- lost processes ------------------------------------------------------------------------------
 
 
-def announce_failure(error: Exception) -> None:
-    """Let other ranks say why this one ends, when they notice that it has gone."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    try:
-        for store in _stores:
-            store.set(_failed_key(dist.get_rank()), lines[0])
-    except (dist.DistError, RuntimeError, ValueError):
-        pass  # the store has gone, too, or the group was never complete
-
-
-def _announced(world: int) -> list[str]:
-    """What the ranks that failed have announced."""
-    try:
-        (store,) = _stores
-        failed = [rank for rank in range(world) if store.check([_failed_key(rank)])]
-        return [f"rank {r} failed: {store.get(_failed_key(r)).decode()}" for r in failed]
-    except (dist.DistError, RuntimeError):
-        return []
-
-
 def lost_process(error: RuntimeError) -> RunFailure | None:
     """The failure that names the silent ranks; None if ``error`` has another cause."""
     text = str(error)
@@ -258,10 +216,10 @@ def lost_process(error: RuntimeError) -> RunFailure | None:
     if not is_active() or not known:
         return None
     rank, world = dist.get_rank(), dist.get_world_size()
-    announced = _announced(world)
-    if announced:
+    reasons = [reason for watch in _watches for reason in watch.reasons]
+    if reasons:
         return RunFailure(
-            "; ".join(announced),
+            "; ".join(reasons),
             "look at its own messages; the same command goes on from the last checkpoint",
         )
     missing = next((watch.lost for watch in _watches if watch.lost), None)

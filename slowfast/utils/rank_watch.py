@@ -30,6 +30,7 @@ _CONNECT_TIMEOUT_S = 10.0
 # Seconds in which the main thread may end by itself: after a process was killed, and after one
 # has ended with an error, which is often an error of all.
 _GRACE_KILLED_S, _GRACE_FAILED_S = 3.0, 10.0
+_REASON_LENGTH = 300
 _BYE, _FAILED, _KILLED = "bye", "failed", "killed"
 # A machine that does not answer counts as lost after 5 + 3 * 3 s.
 _KEEPALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 3, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 14000}
@@ -56,6 +57,7 @@ class RankWatch:
     def __init__(self, rank: int, world: int, store: dist.Store, hosts: Sequence[str]):
         self.rank, self.world = rank, world
         self.lost: list[int] = []
+        self.reasons: list[str] = []  # what ranks that failed have said
         self._is_over = False
         self._gone: set[int] = set()  # ranks whose end is no news any more
         self._peers: dict[socket.socket, int] = {}  # connections and their ranks
@@ -76,11 +78,13 @@ class RankWatch:
 
     # -- this process ----------------------------------------------------------------------------
 
-    def leaving(self, in_order: bool) -> None:
-        """Tell the others that this process is about to end: ``in_order``, like all of them, or
-        because of an error."""
+    def leaving(self, error: BaseException | None = None) -> None:
+        """Tell the others that this process is about to end: in order, like all of them, or because
+        of an ``error``."""
+        reason = str(error).strip().partition("\n")[0][:_REASON_LENGTH]
+        message = f"{_BYE} {self.rank}" if error is None else f"{_FAILED} {self.rank} {reason}"
         for connection in list(self._peers):
-            _send(connection, f"{_BYE if in_order else _FAILED} {self.rank}")
+            _send(connection, message)
 
     def close(self) -> None:
         """Watch no longer, after :meth:`leaving`."""
@@ -128,25 +132,27 @@ class RankWatch:
     def _read(self, connection: socket.socket) -> bool:
         """Take in what a connection brings; False at its end."""
         messages = list(_messages(connection))
-        for what, rank in messages:
-            self._handle(what, int(rank))
+        for what, rank, *reason in messages:
+            self._handle(what, int(rank), " ".join(reason))
         if not messages and connection in self._peers:
             rank = self._peers.pop(connection)
             if rank not in self._gone:
                 self._handle(_KILLED, rank)
         return bool(messages)
 
-    def _handle(self, what: str, rank: int) -> None:
+    def _handle(self, what: str, rank: int, reason: str = "") -> None:
         if self._is_over:
             return
         self._gone.add(rank)
         if self.rank == 0 and what != _BYE:
             for connection, peer in list(self._peers.items()):
                 if peer != rank:
-                    _send(connection, f"{what} {rank}")
+                    _send(connection, f"{what} {rank} {reason}")
         if what == _BYE or self.lost:
             return
         self.lost.append(rank)
+        if reason:
+            self.reasons.append(f"rank {rank} of {self.world} failed: {reason}")
         if what == _KILLED:
             logger.error("%s", self._failure().problems[0].message)
         grace = _GRACE_KILLED_S if what == _KILLED else _GRACE_FAILED_S

@@ -36,7 +36,7 @@ def _take_part(rank: int, world: int, port: int, folder: str, ending: str, worke
     if ending == "late":
         time.sleep(1.5)
     if ending in ("error", "late"):
-        distributed.stop_process(in_order=ending == "late")
+        distributed.stop_process(None if ending == "late" else ValueError("is 3"))
         os._exit(2 if ending == "error" else 0)
     ctypes.CDLL(None).sleep(60 if ending == "block" else 1)
     distributed.stop_process()
@@ -109,7 +109,7 @@ def test_strangers_are_sent_away():
         stranger.settimeout(5)
         assert stranger.recv(10) == b""
     assert watch.lost == [] and len(watch.sockets()) == 1
-    watch.leaving(True)
+    watch.leaving()
     watch.close()
 
 
@@ -120,5 +120,5 @@ def test_without_a_way_to_rank_0_there_is_a_warning(caplog):
         store.set("slowfast/watch", f"{listener.getsockname()[1]} token")
         watch = rank_watch.RankWatch(1, 2, store, ["localhost"])
     assert "rank 0 cannot be watched" in caplog.text
-    watch.leaving(False)
+    watch.leaving(ValueError("is 3"))
     watch.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import random
 import resource
@@ -17,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from slowfast.analysis.results import read_stats
 from slowfast.utils.processes import ending_with_parent
 
 
@@ -116,8 +114,8 @@ class Run:
 
     def steps(self) -> int:
         """Lines of iterations in OUTPUT_DIR, also of earlier runs."""
-        with contextlib.suppress(json.JSONDecodeError, FileNotFoundError):
-            return len(read_stats(self.out, "train_iter"))
+        with contextlib.suppress(FileNotFoundError):
+            return (self.out / "stats.jsonl").read_bytes().count(b'"train_iter"')
         return 0
 
     def is_running(self) -> bool:
@@ -130,7 +128,7 @@ class Run:
         while not condition():
             if not self.is_running() or time.monotonic() > end:
                 return condition()
-            time.sleep(0.002)
+            time.sleep(0.005)
         return True
 
     def wait(self, seconds: float = 600) -> list[int] | None:

@@ -10,7 +10,7 @@ from slowfast.utils.errors import UserError
 
 _FAILS = {1}
 _LONG = ("SOLVER.MAX_EPOCH", "1000")
-_SHORT = ("SOLVER.MAX_EPOCH", "2")
+_SHORT = ("SOLVER.MAX_EPOCH", "1")
 _START_S = 120.0  # a run may need this long until it meets what is scarce
 
 Outcome = tuple[list[str], float]
