@@ -11,6 +11,7 @@ from timm.utils import ModelEmaV3
 
 from slowfast.config.node import CfgNode
 from slowfast.engine.callbacks import Callbacks
+from slowfast.engine.old_states import without_frozen
 from slowfast.engine.sharding import (
     full_model_state,
     full_optimizer_state,
@@ -147,7 +148,8 @@ def from_checkpoint(
     """Put a checkpoint of the same run back; gives how far it was."""
     network = unwrap(step.model)
     load_model_state(network, content["model_state"])
-    load_optimizer_state(network, step.optimizer, content["optimizer_state"])
+    optimizer_state = without_frozen(content["optimizer_state"], step.optimizer)
+    load_optimizer_state(network, step.optimizer, optimizer_state)
     if step.scaler.is_enabled() and content.get("scaler_state"):
         step.scaler.load_state_dict(content["scaler_state"])
     if ema is not None and content.get("ema_state"):
