@@ -22,11 +22,8 @@ from slowfast.engine.tasks import task_class
 from slowfast.utils.errors import RunFailure, UserError
 from slowfast.utils.files import make_dirs, write_atomic, write_text_atomic
 from slowfast.utils.json_text import json_text
-<<<<<<< HEAD
 from slowfast.utils.paths import prepare_outputs
-=======
 from slowfast.utils.processes import ending_with_parent
->>>>>>> h/ends
 from slowfast.utils.runtime import cpu_count
 
 _REPORT = ("results.json", "table.md", "plot.png")

@@ -14,13 +14,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import nn
 
 from slowfast.layers.precision import autocast_dtype, to_autocast
 
 Size3 = tuple[int, int, int]
-_WIDE = 64  # channels from which float32 layers on the CPU leave PyTorch's own form
 _GPU_WIDTH = 5  # side up to which depthwise_triton.py computes
+_WIDE = 48  # channels from which float32 layers on the CPU leave PyTorch's own form
 _FAST_SIDE = 3  # side up to which oneDNN has a fast weight gradient of depthwise 2-D convolutions
 # Devices on which :class:`_Depthwise` beats the convolution's own backward pass. GPUs have kernels
 # of their own (depthwise_triton.py).
@@ -94,6 +95,27 @@ class PointwiseConv3d(nn.Conv3d):
         if keeps_plain_form(x, max(self.in_channels, self.out_channels)):
             return super().forward(x)
         return F.linear(x.movedim(1, -1), self.weight.flatten(1), self.bias).movedim(-1, 1)
+
+
+class PatchConv3d(nn.Conv3d):
+    """Convolution ``B C T H W`` -> ``B D T' H' W'`` over patches of a clip. Where they do not
+    overlap in space, it is computed as one matrix product."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``B C T H W`` -> ``B D T' H' W'``."""
+        side, apart = self.kernel_size[1:], self.stride[1:] == self.kernel_size[1:]
+        if not apart or any(self.padding[1:]) or keeps_plain_form(x, self.out_channels):
+            return super().forward(x)
+        taps, step, border = self.kernel_size[0], self.stride[0], self.padding[0]
+        rows, columns = x.shape[3] // side[0], x.shape[4] // side[1]
+        x = x[..., : rows * side[0], : columns * side[1]]
+        x = F.pad(to_autocast(x), (0, 0, 0, 0, border, border))
+        last = x.shape[2] - taps
+        frames = torch.stack([x[:, :, tap : tap + last + 1 : step] for tap in range(taps)], dim=2)
+        patches = rearrange(
+            frames, "b c k t (h p) (w q) -> b t h w (c k p q)", p=side[0], q=side[1]
+        )
+        return F.linear(patches, self.weight.flatten(1), self.bias).movedim(-1, 1)
 
 
 class _Depthwise(torch.autograd.Function):

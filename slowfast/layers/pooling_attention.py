@@ -201,10 +201,7 @@ class PoolingAttention(nn.Module):
         q, k, v = to_autocast(q), to_autocast(k), to_autocast(v)
         x = self._attend(None if token is None else to_autocast(token), q, k, v, q_grid, k_grid)
         if spec.residual_pooling:
-            if spec.class_token:
-                x = torch.cat([x[:, :, :1], x[:, :, 1:] + q], dim=2)
-            else:
-                x = x + q
+            x = torch.cat([x[:, :, :1], x[:, :, 1:] + q], dim=2) if spec.class_token else x + q
         return self.proj_drop(self.proj(x.transpose(1, 2).flatten(2))), q_grid
 
     def _split_heads(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

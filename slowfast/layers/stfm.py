@@ -16,7 +16,7 @@ from timm.layers import Mlp
 from torch import nn
 
 from slowfast.layers.attention import TransformerBlock
-from slowfast.layers.conv import DepthwiseConv3d
+from slowfast.layers.conv import DepthwiseConv3d, PatchConv3d
 from slowfast.layers.mlp import padded_mlp, padding_of, pads_products
 from slowfast.layers.precision import to_autocast
 
@@ -100,7 +100,7 @@ class StfmPatchEmbed(nn.Module):
         super().__init__()
         stride = _DENSE_STRIDE if dense else PATCH
         self.norm = nn.BatchNorm3d(3)
-        self.proj = nn.Conv3d(
+        self.proj = PatchConv3d(
             3, shape.dim, (3, PATCH, PATCH), (shape.stride_t, stride, stride), (1, 0, 0)
         )
         self.pos_embed = DepthwiseConv3d(shape.dim, pos_kernel)
