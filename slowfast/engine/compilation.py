@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -32,6 +33,17 @@ def compile_forward(
     torch._dynamo.config.recompile_limit = limit
     for module in modules:
         module.forward = CompiledForward(module, kind == REDUCE_OVERHEAD, backend)
+        if kind == REDUCE_OVERHEAD:
+            for parameter in module.parameters():
+                if parameter.requires_grad:
+                    parameter.register_post_accumulate_grad_hook(_own_gradient)
+
+
+def _own_gradient(parameter: torch.Tensor) -> None:
+    """Move a gradient out of the memory of a CUDA graph, which the next batch overwrites; DDP keeps
+    gradients in memory of its own."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        parameter.grad = parameter.grad.clone()
 
 
 class CompiledForward:

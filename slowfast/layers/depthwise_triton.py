@@ -151,7 +151,7 @@ def _weight_kernel(
 
 
 # Places and channels of a block of the two kernels, and warps: measured on an H200.
-GATHER_BLOCK = (32, 64, 4)
+GATHER_BLOCK = (64, 32, 4)
 WEIGHT_BLOCK = (32, 32, 4)
 _PROGRAMS = 4096  # of the weight gradient: enough to fill a large GPU
 

@@ -39,5 +39,6 @@ def unmix(scores: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, tor
     rows = torch.arange(len(scores), device=scores.device)
     scores = scores.clone()
     scores[rows, first] += scores[rows, second]
-    scores[rows, second] = 0.0
+    # A number assigned by indices would be copied to the device, which stops it.
+    scores = scores.scatter(1, second[:, None], 0.0)
     return scores, first

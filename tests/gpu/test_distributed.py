@@ -116,6 +116,8 @@ def test_loss_scaling_of_a_divided_network(group):
     """float16: single numbers and divided parameters are unscaled and skipped together."""
     cfg, network = on_gpu(CLIP, FAMILIES[-2][1])
     network = sharding.divide(network, group, torch.float16)
+    with sharding.gathered(network):
+        network.begin("train")
     trained = [p for p in network.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, 1e-3, fused=True)
     scaler = torch.amp.GradScaler("cuda", init_scale=2.0)
