@@ -49,6 +49,7 @@ _WORDS = {
     "tf32": ("TRAIN.MIXED_PRECISION", "False"),
     "bf16": ("TRAIN.MIXED_PRECISION", "True", "TRAIN.AMP_DTYPE", "bfloat16"),
 }
+_MEASURED_S = 1.5
 # A compiled network is not begun with less time left than this.
 _COMPILE_S = 45.0
 
@@ -122,7 +123,7 @@ class Campaign:
     Args:
         runtime: the device.
         batch: clips per step; halved where the memory does not suffice.
-        rounds: measured steps.
+        rounds: measured steps, fewer where they are slow.
         minutes: time in which a variant is begun.
         words: further ``KEY VALUE`` words of all configurations.
         peaks: TFLOP/s of a large product by precision.
@@ -222,9 +223,10 @@ class Campaign:
 
         self.runtime.reset_peak_memory()
         row.first_step_s = round(run(1), 2)
-        run(2)
+        run(1)
+        rounds = self._rounds(run(1))
         # Steps follow each other as in training; the host waits once, at the end.
-        seconds = run(self.rounds) / self.rounds
+        seconds = run(rounds) / rounds
         row.step_ms = round(1000 * seconds, 2)
         row.clips_per_s = round(row.batch / seconds, 1)
         row.peak_gib = round(self.runtime.peak_memory_gb(), 2)
@@ -253,8 +255,13 @@ class Campaign:
             self.runtime.synchronize()
             return time.perf_counter() - start
 
-        run(2)
-        row.test_views_per_s = round(row.batch * self.rounds / run(self.rounds), 1)
+        run(1)
+        rounds = self._rounds(run(1))
+        row.test_views_per_s = round(row.batch * rounds / run(rounds), 1)
+
+    def _rounds(self, seconds: float) -> int:
+        """How often to measure what takes ``seconds``."""
+        return max(2, min(self.rounds, round(_MEASURED_S / seconds)))
 
 
 def _count(job: tuple[Subject, int, Sequence[str]]) -> dict[tuple[str, str], list[Operation]]:
@@ -276,7 +283,7 @@ def order(
     """Variants, the most important first: the time may end before the last."""
     ranked = sorted(
         itertools.product(modes, precisions),
-        key=lambda pair: (pair[0] == "compiled", -PRECISIONS.index(pair[1])),
+        key=lambda pair: (pair[0] == "compiled", pair[0] == "plain", -PRECISIONS.index(pair[1])),
     )
     for mode, precision in ranked:
         if mode == "plain" and precision == "tf32":
