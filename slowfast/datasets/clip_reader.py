@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,8 @@ from slowfast.datasets.lists import Item
 from slowfast.utils.errors import VideoError
 from slowfast.utils.seeding import sample_rng
 from slowfast.video import pipelines
+from slowfast.video.clip_ops import frame_size
+from slowfast.video.device_augment import Deferred
 from slowfast.video.sampler import build_sampler
 from slowfast.video.source import Clip, Source, open_source, resolve_backend
 from slowfast.video.transforms import build_transforms
@@ -69,7 +71,7 @@ class ClipReader:
         self.views = views or configured_views(cfg)
         self.copies = cfg.AUG.NUM_SAMPLE
         self.sampler = build_sampler(cfg, sampling)
-        self.backend = resolve_backend(cfg.DATA.DECODING_BACKEND)
+        self.backend = resolve_backend(cfg.DATA.DECODING_BACKEND, cfg.DATA.DECODING_DEVICE)
         self.mirrored_labels = mirrored_labels or {}
         self.random_frames = random_frames
         self.transforms = build_transforms(cfg, split)
@@ -115,6 +117,9 @@ class ClipReader:
         transforms = self.transforms.for_sample(self.seed, epoch, index)
         indices = self.sampler.train_indices(source.num_frames, source.fps, rng)
         other = self.mirrored_labels.get(label, label)
+        if self.pipeline.deferred:
+            (clip,) = source.clips([indices])
+            return self._deferred(transforms.before(clip), rng, label, other)
         if self._is_large(source, len(indices)):
             # Every frame is treated with the same random numbers, as the frames of a clip are.
             (frames,) = source.clips(
@@ -123,7 +128,7 @@ class ClipReader:
             copies = [join_frames(parts) for parts in zip(*frames)]
         else:
             (clip,) = source.clips([indices])
-            copies = self._copies(transforms.before(clip), rng, other)
+            copies = self._copies(clip, rng, other, transforms.before)
         videos, boxes, mirrored = zip(*copies)
         videos = [transforms.after(video) for video in videos]
         if self.copies == 1:
@@ -131,8 +136,27 @@ class ClipReader:
             return sample | {"label": other} if mirrored[0] else sample
         return {"video": stack_channels_last(videos), "boxes": torch.stack(boxes)}
 
-    def _copies(self, clip: Clip, rng: np.random.Generator, other: int | None) -> list[Copy]:
-        return [self.pipeline(clip, rng, other is not None) for _ in range(self.copies)]
+    def _deferred(
+        self, clip: Clip, rng: np.random.Generator, label: int, other: int | None
+    ) -> Sample:
+        """Whole frames, and what the network's device has to do with them (AUG.DEVICE)."""
+        size = frame_size(clip)
+        draws = [self.pipeline.draw(*size, rng, other is not None) for _ in range(self.copies)]
+        return {
+            "video": pipelines.to_tensor(np.stack(clip)),
+            "boxes": torch.from_numpy(np.stack([draw.erasing for draw in draws])),
+            "deferred": Deferred.of(self.pipeline, draws),
+            "label": other if self.copies == 1 and draws[0].mirrored else label,
+        }
+
+    def _copies(
+        self,
+        clip: Clip,
+        rng: np.random.Generator,
+        other: int | None,
+        before: Callable[[Clip], Clip] = lambda clip: clip,
+    ) -> list[Copy]:
+        return [self.pipeline(before(clip), rng, other is not None) for _ in range(self.copies)]
 
     def _is_large(self, source: Source, frames: int) -> bool:
         """Whether frames are cropped one by one, each when it is decoded, because together they

@@ -10,8 +10,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from slowfast.utils.errors import VideoError
+from slowfast.utils.errors import UserError, VideoError
 from slowfast.utils.logging import get_logger
+from slowfast.utils.runtime import gpu_count
 
 logger = get_logger(__name__)
 
@@ -86,13 +87,26 @@ def check_pixels(path: str, width: int, height: int, most: int) -> None:
 
 
 @functools.cache
-def resolve_backend(name: str) -> str:
-    """The backend for ``DATA.DECODING_BACKEND``; falls back to PyAV with one warning."""
+def resolve_backend(name: str, device: str = "cpu") -> str:
+    """The backend for ``DATA.DECODING_BACKEND`` and ``DATA.DECODING_DEVICE``.
+
+    torchcodec falls back to PyAV with one warning; on a GPU, which was asked for, what is missing
+    is a UserError.
+    """
     if name != "torchcodec":
         return "pyav"
     from slowfast.video.backends import torchcodec
 
     reason = torchcodec.why_missing()
+    if device == "cuda":
+        reason = reason or ("" if gpu_count() else "no GPU is visible to this process")
+        if reason:
+            raise UserError(
+                f"videos cannot be decoded on the GPU: {reason}",
+                "set DATA.DECODING_DEVICE cpu",
+                "DATA.DECODING_DEVICE",
+            )
+        return torchcodec.ON_GPU
     if reason:
         logger.warning("torchcodec cannot be used, decoding with PyAV instead: %s", reason)
         return "pyav"
@@ -115,14 +129,15 @@ def open_video(
         raise VideoError(path, "is a folder, not a video file")
     if size == 0:
         raise VideoError(path, "the file is empty")
-    if backend == "torchcodec":
-        from slowfast.video.backends.torchcodec import TorchcodecSource
+    if backend != "pyav":
+        from slowfast.video.backends.torchcodec import ON_GPU, TorchcodecSource
 
         # PyAV takes what torchcodec cannot open or would decode differently; its error messages
         # are also the more precise ones.
+        on_gpu = backend == ON_GPU
         with contextlib.suppress(VideoError):
-            source = TorchcodecSource(path, threads, max_pixels)
-            if source.is_exact:
+            source = TorchcodecSource(path, threads, max_pixels, "cuda" if on_gpu else "cpu")
+            if source.is_upright if on_gpu else source.is_exact:
                 return source
     from slowfast.video.backends.pyav import PyAVSource
 

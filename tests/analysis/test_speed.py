@@ -93,7 +93,7 @@ def test_clips_have_the_layout_of_the_loader():
 def test_the_most_important_variants_come_first():
     ranked = list(order([QUICK], ("fp32", "tf32", "bf16"), ("plain", "eager", "compiled")))
     kinds = [(precision, mode) for _, precision, mode in ranked]
-    assert kinds[:2] == [("bf16", "plain"), ("bf16", "eager")]
+    assert kinds[:4] == [("bf16", "eager"), ("tf32", "eager"), ("fp32", "eager"), ("bf16", "plain")]
     assert kinds[-1] == ("fp32", "compiled") and len(kinds) == 8
     assert ("tf32", "plain") not in kinds
 

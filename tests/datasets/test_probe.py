@@ -74,9 +74,9 @@ def test_a_stopped_check_goes_on(lists, tmp_path, monkeypatch):
     # a file that was repaired is looked at again, and so are all when they are decoded whole
     (tmp_path / "copy.mp4").write_bytes(b"x")
     report = probe.check_lists({"val": lists["val"]}, journal, workers=1)
-    assert len(report.bad("val")) == 1 and len(journal.read_text().splitlines()) == 3
+    assert len(report.bad("val")) == 1 and len(journal.read_text().splitlines()) == 2
     probe.check_lists({"val": lists["val"]}, journal, workers=1, whole=True)
-    assert len(journal.read_text().splitlines()) == 5
+    assert journal.read_text().count('"whole ') == 2
 
 
 class Damaged(Source):

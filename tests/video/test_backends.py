@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+
 import av
 import cv2
 import numpy as np
 import pytest
+import torch
 
-from slowfast.utils.errors import VideoError
+from slowfast.config.load import load_config
+from slowfast.utils.errors import UserError, VideoError
+from slowfast.video import source
 from slowfast.video.backends import torchcodec
 from slowfast.video.backends.frames import FrameFolder
 from slowfast.video.backends.pyav import PyAVSource
 from slowfast.video.source import open_video, resolve_backend
 from slowfast.video.writer import write_mp4
-from tests.conftest import SHARED_CLIPS, noise_clip
+from tests.conftest import SHARED_CLIPS, noise_clip, words
 
 
 def all_frames(path) -> list[np.ndarray]:
@@ -185,6 +191,44 @@ def test_missing_torchcodec_falls_back_with_one_line(monkeypatch, caplog):
     assert resolve_backend("torchcodec") == "pyav"
     resolve_backend.cache_clear()
     assert len(caplog.messages) == 1 and "no FFmpeg found" in caplog.text
+
+
+def test_decoding_on_the_gpu_is_not_replaced(monkeypatch, tiny_words):
+    """It was asked for: what is missing is an error, not a slower decoder."""
+    resolve_backend.cache_clear()
+    for reason, gpus, text in (("no FFmpeg", 1, "no FFmpeg"), ("", 0, "no GPU is visible")):
+        monkeypatch.setattr(torchcodec, "why_missing", lambda reason=reason: reason)
+        monkeypatch.setattr(source, "gpu_count", lambda gpus=gpus: gpus)
+        with pytest.raises(UserError, match=f"DATA.DECODING_DEVICE: .*{text}"):
+            resolve_backend("torchcodec", "cuda")
+    monkeypatch.setattr(source, "gpu_count", lambda: 1)
+    assert resolve_backend("torchcodec", "cuda") == torchcodec.ON_GPU
+    resolve_backend.cache_clear()
+    with pytest.raises(UserError, match="DATA.DECODING_DEVICE: cuda needs"):
+        load_config(overrides=words(tiny_words | {"DATA.DECODING_DEVICE": "cuda"}))
+
+
+def test_torchcodec_gets_the_device(video, monkeypatch):
+    """Without torchcodec and a GPU: a decoder that notes where it is asked to decode."""
+    devices = []
+
+    class Decoder:
+        metadata = SimpleNamespace(num_frames=3, average_fps=25.0, rotation=0, codec="h264")
+
+        def __init__(self, path, device, **options):
+            devices.append(device)
+
+        def get_frames_at(self, indices):
+            return SimpleNamespace(data=torch.zeros(len(indices), 8, 8, 3, dtype=torch.uint8))
+
+    module = SimpleNamespace(VideoDecoder=Decoder)
+    monkeypatch.setitem(sys.modules, "torchcodec", SimpleNamespace(decoders=module))
+    monkeypatch.setitem(sys.modules, "torchcodec.decoders", module)
+    opened = open_video(video, torchcodec.ON_GPU)
+    assert isinstance(opened, torchcodec.TorchcodecSource) and devices == ["cuda"]
+    assert opened.frames([[0, 2]])[0].shape == (2, 8, 8, 3)
+    Decoder.metadata.rotation = 90
+    assert not isinstance(open_video(video, torchcodec.ON_GPU), torchcodec.TorchcodecSource)
 
 
 @pytest.mark.parametrize(

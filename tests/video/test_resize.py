@@ -60,6 +60,16 @@ def test_what_cannot_be_read_leaves_nothing(tmp_path, video):
     assert not [p for p in tmp_path.rglob("*") if p.parent.name == "o"]
 
 
+def test_distance_of_keyframes(tmp_path):
+    """A still scene, in which the encoder has no other reason for keyframes."""
+    write_mp4(tmp_path / "a.mp4", np.repeat(noise_clip(1, 48, 64), 50, 0), gop=250)
+    for gop in (8, 16):
+        resize_video(str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4"), 32, gop=gop)
+        with av.open(str(tmp_path / "b.mp4")) as reader:
+            keys = [n for n, packet in enumerate(reader.demux(video=0)) if packet.is_keyframe]
+        assert keys == list(range(0, 50, gop))
+
+
 def test_each_side_is_resized_once(tmp_path):
     """Stripes stay as sharp as their mean over pixels; a detour over another size blurs them."""
     clip = np.zeros((4, 96, 128, 3), np.uint8)

@@ -13,6 +13,7 @@ from slowfast.video.backends.streams import choose_stream, open_container
 from slowfast.video.source import EXACT_CODECS, MAX_PIXELS, Source, as_it_is, check_pixels
 
 T = TypeVar("T")
+ON_GPU = "torchcodec on the GPU"  # the backend with DATA.DECODING_DEVICE cuda
 
 # Pixel formats: without chroma subsampling, and with it.
 _FULL_CHROMA = ("gray", "yuv444p", "yuvj444p", "rgb24")
@@ -43,9 +44,15 @@ def _no_ffmpeg(error: Exception) -> str:
 
 
 class TorchcodecSource(Source):
-    """A video file read through torchcodec in its exact mode."""
+    """A video file read through torchcodec in its exact mode.
 
-    def __init__(self, path: str, threads: bool = False, max_pixels: int = MAX_PIXELS):
+    ``device`` ``cuda``: decoded by the process's GPU (NVDEC), whose conversion to RGB rounds
+    differently; frames come back to the host.
+    """
+
+    def __init__(
+        self, path: str, threads: bool = False, max_pixels: int = MAX_PIXELS, device: str = "cpu"
+    ):
         from torchcodec.decoders import VideoDecoder
 
         self.path = path
@@ -62,6 +69,7 @@ class TorchcodecSource(Source):
                 dimension_order="NHWC",
                 num_ffmpeg_threads=0 if threads else 1,
                 seek_mode="exact",
+                device=device,
             )
         except (RuntimeError, ValueError, OSError, IndexError) as error:
             raise VideoError(path, f"is not a readable video: {_first_line(error)}") from error
@@ -85,8 +93,13 @@ class TorchcodecSource(Source):
         pixels = getattr(metadata, "pixel_format", None) or ""
         same_pixels = pixels in _FULL_CHROMA or (pixels in _SUBSAMPLED_8_BIT and not odd_size)
         same_codec = metadata.codec in EXACT_CODECS - {"mpeg2video"}
-        is_upright = hasattr(metadata, "rotation") and not metadata.rotation
-        return self._countable and same_codec and same_pixels and is_upright
+        return self._countable and same_codec and same_pixels and self.is_upright
+
+    @property
+    def is_upright(self) -> bool:
+        """Whether its frames are known not to be turned."""
+        metadata = self._decoder.metadata
+        return hasattr(metadata, "rotation") and not metadata.rotation
 
     def decode(
         self, indices: list[int], work: Callable[[np.ndarray], T] = as_it_is
@@ -97,7 +110,7 @@ class TorchcodecSource(Source):
         try:
             for start in range(0, len(indices), step or 1):
                 part = indices[start : start + step]
-                batch = self._decoder.get_frames_at(part).data.numpy()
+                batch = self._decoder.get_frames_at(part).data.cpu().numpy()
                 decoded |= {index: work(frame) for index, frame in zip(part, batch)}
         except (RuntimeError, ValueError):
             # Some streams do not support seeking (raw H.264); PyAV decodes them from the start, or
