@@ -6,7 +6,19 @@ from slowfast.datasets.lists import read_class_folders
 
 
 def test_every_kind_of_video_is_found(tmp_path):
-    names = "a.mp4 b.avi c.mkv d.webm e.mov f.m4v g.mpg h.mpeg i.flv j.wmv K.MP4".split()
+    names = [
+        "a.mp4",
+        "b.avi",
+        "c.mkv",
+        "d.webm",
+        "e.mov",
+        "f.m4v",
+        "g.mpg",
+        "h.mpeg",
+        "i.flv",
+        "j.wmv",
+        "K.MP4",
+    ]
     for folder in ("wave", "jump", ".hidden"):
         (tmp_path / folder).mkdir()
         for name in [*names, "notes.txt", "cover.jpg"]:
