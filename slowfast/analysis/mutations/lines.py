@@ -102,8 +102,8 @@ def choose_tests(
     """The tests that execute a line of ``span`` of the file ``path``, nearest first.
 
     Lines outside of functions run at import: the file's own tests are taken, and every test that
-    executes something of the file. Nearest are those of the file's own tests, then the fastest; as many as together take
-    ``most_seconds``, but at least one.
+    executes something of the file. Nearest are the file's own tests, then the fastest; as many as
+    together take ``most_seconds``, but at least one.
     """
     own = f"test_{Path(path).stem}.py"
     chosen = [
