@@ -21,7 +21,9 @@ from slowfast.config.node import CfgNode
 from slowfast.engine.tasks import task_class
 from slowfast.utils.errors import RunFailure, UserError
 from slowfast.utils.files import make_dirs, write_atomic, write_text_atomic
+from slowfast.utils.json_text import json_text
 from slowfast.utils.paths import prepare_outputs
+from slowfast.utils.processes import ending_with_parent
 from slowfast.utils.runtime import cpu_count
 
 _REPORT = ("results.json", "table.md", "plot.png")
@@ -129,7 +131,7 @@ class Sweep:
         if done.is_file() and json.loads(done.read_text()).get("settings") == settings:
             return ""
         make_dirs(out)
-        env = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        env = ending_with_parent() | {"OMP_NUM_THREADS": str(threads)}
         with open(out / "console.txt", "ab") as log:
             process = subprocess.Popen(
                 [sys.executable, *command], env=env, stdout=log, stderr=subprocess.STDOUT
@@ -144,7 +146,7 @@ class Sweep:
             **read_result(out),
             "cpu_seconds": usage.ru_utime + usage.ru_stime,
         }
-        write_text_atomic(done, json.dumps(result))
+        write_text_atomic(done, json_text(result))
         return ""
 
     def _row(self, variant: SweepVariant, seeds: Sequence[int]) -> Row:
@@ -178,7 +180,7 @@ def write_report(rows: Sequence[Row], folder: Path, chance: float) -> None:
     """Write ``results.json``, ``table.md`` and ``plot.png``; ``chance`` in percent."""
     facts: list[dict[str, Any]] = [vars(row) for row in rows]
     results, table, plot = (folder / name for name in _REPORT)
-    write_text_atomic(results, json.dumps(facts, indent=1))
+    write_text_atomic(results, json_text(facts, indent=1))
     write_text_atomic(table, as_markdown(rows) + "\n")
     write_atomic(plot, lambda path: _plot(rows, path, chance))
 

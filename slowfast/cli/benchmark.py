@@ -2,6 +2,7 @@
 
   data   samples against the decoding floor      model   forward and backward of a network
   train  whole training steps                    clip    temporal modelling beside plain CLIP
+  loader samples a second, beside other loaders
   campaign  steps of all families on one device, in one table (--out)
 
 Prints one JSON object; a campaign prints its page, a Markdown table.
@@ -10,10 +11,10 @@ Prints one JSON object; a campaign prints its page, a Markdown table.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from slowfast.cli.options import add_overrides, override_words, split_files
+from slowfast.utils.json_text import json_text
 
 MODES = ("plain", "eager", "compiled")
 PRECISIONS = ("fp32", "tf32", "bf16")
@@ -21,6 +22,7 @@ PRECISIONS = ("fp32", "tf32", "bf16")
 EXAMPLES = """examples:
   {prog} data
   {prog} data --video clip.mp4
+  {prog} loader --rounds 3 --workers 2 --batch 8
   {prog} model --cfg configs/quickstart/stfm.yaml NUM_GPUS 0
   {prog} model --cfg configs/Kinetics/MVIT*.yaml --rounds 5 NUM_GPUS 1
   {prog} train --cfg configs/Kinetics/UNIFORMER_S.yaml --batch 8 NUM_GPUS 1
@@ -32,16 +34,22 @@ EXAMPLES = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
-    parser.add_argument("what", choices=("data", "model", "train", "clip", "campaign"))
+    parser.add_argument("what", choices=("data", "loader", "model", "train", "clip", "campaign"))
     parser.add_argument(
-        "--video", nargs="+", default=[], help="data: files or frame folders to use instead"
+        "--video",
+        nargs="+",
+        default=[],
+        help="data: files or frame folders to use instead; loader: a usual and a slow file",
     )
     parser.add_argument(
         "--cfg", nargs="+", default=[], help="model, train, clip: configuration files"
     )
     parser.add_argument(
-        "--batch", type=int, help="model, train: clips at once (1); campaign: clips per step (32)"
+        "--batch",
+        type=int,
+        help="loader, model, train: clips at once (1); campaign: clips per step (32)",
     )
+    parser.add_argument("--workers", type=int, default=2, help="loader: processes of each (2)")
     parser.add_argument("--rounds", type=int, default=20, help="measured repetitions (20)")
     parser.add_argument("--out", default="runs/speed", help="campaign: folder (runs/speed)")
     parser.add_argument(
@@ -59,6 +67,7 @@ def run(args: argparse.Namespace) -> None:
     """Run the command."""
     from slowfast.analysis.speed.clip import benchmark_clip
     from slowfast.analysis.speed.data import benchmark_data
+    from slowfast.analysis.speed.loader import benchmark_loader
     from slowfast.analysis.speed.network import benchmark_model, benchmark_train
     from slowfast.config.load import load_config
     from slowfast.utils.errors import UserError
@@ -69,6 +78,8 @@ def run(args: argparse.Namespace) -> None:
     batch = args.batch or 1
     if args.what == "data":
         result = benchmark_data(args.video, args.rounds)
+    elif args.what == "loader":
+        result = benchmark_loader(args.video, args.rounds, args.workers, batch)
     else:
         if not args.cfg:
             raise UserError("no configuration file is given", "see --help", "--cfg")
@@ -78,7 +89,7 @@ def run(args: argparse.Namespace) -> None:
         words = override_words(args.imports, words + args.opts)
         result = {f: measure(load_config([f], words), batch, args.rounds) for f in files}
         result = result if len(files) > 1 else result[files[0]]
-    print(json.dumps(result, indent=1))
+    print(json_text(result, indent=1))
 
 
 def _run_campaign(args: argparse.Namespace) -> Path:

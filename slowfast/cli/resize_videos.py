@@ -21,17 +21,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--short-side", type=int, default=256, help="pixels (256)")
     parser.add_argument("--crf", type=int, default=18, help="H.264 quality, lower is better (18)")
     parser.add_argument(
+        "--gop",
+        type=int,
+        default=16,
+        help="frames from one keyframe to the next: fewer are faster to seek and larger (16)",
+    )
+    parser.add_argument(
         "--follow-links", action="store_true", help="follow links that lead out of SOURCE"
     )
     parser.add_argument("--workers", type=int, help="processes (all cores)")
 
 
-def _work(
-    name: str, source: str, target: str, made: dict[str, str], short_side: int, crf: int
-) -> dict:
+def _work(name: str, source: str, target: str, made: dict[str, str], **options: int) -> dict:
     from slowfast.video.resize import resize_video
 
-    return resize_video(str(Path(source, name)), str(Path(target, made[name])), short_side, crf)
+    return resize_video(str(Path(source, name)), str(Path(target, made[name])), **options)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -46,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     outputs = [*made.values(), JOURNAL, FAILED]
     refuse_meeting(args.source, names, args.target, outputs)
     remove_leftovers(Path(args.target, name) for name in outputs)
-    options = {"short_side": args.short_side, "crf": args.crf}
+    options = {"short_side": args.short_side, "crf": args.crf, "gop": args.gop}
     results = map_files(
         functools.partial(_work, source=args.source, target=args.target, made=made, **options),
         names,

@@ -37,15 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _write_features(args: argparse.Namespace, names: list[str]) -> int:
-    import torch
-
     from slowfast.analysis.text_prompts.features import load_clip, prompt_features
     from slowfast.analysis.text_prompts.store import match_classes, read_classes
+    from slowfast.models.weights.write import write_archive
     from slowfast.utils.files import write_atomic
 
     entries = match_classes(names, read_classes(args.prompts), args.prompts)
     features = prompt_features(load_clip(args.clip), names, entries)
-    write_atomic(args.out, lambda temporary: torch.save(features, temporary))
+    write_atomic(args.out, lambda temporary: write_archive(features, temporary))
     print(f"{args.out}: {' x '.join(map(str, features.shape))}")
     return 0
 

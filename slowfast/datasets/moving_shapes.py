@@ -23,6 +23,7 @@ from slowfast.datasets.lists import ItemList
 from slowfast.datasets.shapes_render import CLASSES, render_clip
 from slowfast.utils.errors import UserError
 from slowfast.utils.files import make_dirs, remove_leftovers, write_text_atomic
+from slowfast.utils.processes import enter_worker
 from slowfast.utils.runtime import cpu_count
 from slowfast.utils.seeding import sample_rng
 from slowfast.video.writer import write_mp4
@@ -161,6 +162,7 @@ def write_clips(
 
 
 def _init_worker() -> None:
+    enter_worker()
     cv2.setNumThreads(0)
 
 

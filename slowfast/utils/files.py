@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import platform
@@ -16,6 +17,36 @@ from iopath.common.file_io import PathManager, PathManagerFactory
 from slowfast.utils.errors import RunFailure, UserError
 
 path_manager: PathManager = PathManagerFactory.get(defaults_setup=True)
+
+_SPACE = "free some space"
+_PERMISSIONS = "check permissions, or name a folder in which files can be created"
+_REMEDIES = {
+    errno.ENOSPC: _SPACE,
+    errno.EDQUOT: _SPACE,
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
+    errno.EMFILE: "raise the number of files that a process may open (ulimit -n 4096)",
+    errno.ENFILE: "too many files are open on this machine",
+    errno.EROFS: _PERMISSIONS,
+    errno.EACCES: _PERMISSIONS,
+    errno.EPERM: _PERMISSIONS,
+    errno.ENOENT: "was it, or its folder, deleted or renamed?",
+}
+
+
+def failure_of(
+    error: OSError, path: str | Path = "", key: str = "", action: str = "read or write"
+) -> RunFailure:
+    """The failure that names the file of an error of the system, its cause and a remedy.
+
+    ``path``: the file, where the error does not name it; ``action``: what cannot be done to it.
+    """
+    name = path or error.filename or ""
+    if isinstance(name, bytes):
+        name = os.fsdecode(name)
+    cause = error.strerror or str(error) or type(error).__name__
+    head = f"cannot {action} {name}" if name else "the system reports an error"
+    return RunFailure(f"{head}: {cause}", _REMEDIES.get(error.errno, ""), key)
+
 
 _TEMPORARY = re.compile(r"(?P<start>\..+\.[0-9a-f]{4}-)(?P<process>[0-9]{1,9})-[0-9a-f]{8}\.tmp")
 _LONGEST_NAME = 200  # bytes; a file's name has 255 at most
@@ -46,9 +77,7 @@ def write_atomic(path: str | Path, write: Callable[[str], None]) -> None:
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise RunFailure(
-            f"cannot write {path}: {error.strerror or error}", "free space or check permissions"
-        ) from error
+        raise failure_of(error, path, action="write") from error
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)

@@ -15,8 +15,8 @@ from typing import Any
 from tqdm import tqdm
 
 from slowfast.utils.files import make_dirs, write_text_atomic
+from slowfast.utils.processes import enter_worker
 from slowfast.utils.runtime import cpu_count
-from slowfast.utils.signals import ignore_signals_in_worker
 
 Work = Callable[[str], dict[str, Any]]
 CRASHED = {"crashed": True}  # the result for a key whose work killed its process
@@ -136,7 +136,7 @@ def _run(work: Work, keys: Iterable[str], workers: int) -> Iterator[tuple[str, d
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, initializer=ignore_signals_in_worker)
+    return ProcessPoolExecutor(workers, initializer=enter_worker)
 
 
 def _collect(running: dict[Future, str]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -11,7 +11,8 @@ import numpy as np
 
 from slowfast.utils.errors import UserError, VideoError
 from slowfast.utils.files import make_dirs, write_atomic
-from slowfast.video.backends.pyav import upright
+from slowfast.video.backends.rgb import RgbConverter
+from slowfast.video.backends.streams import choose_stream, open_container, packets
 from slowfast.video.source import open_video
 
 # x264's macroblock tree reads memory that it has not written: each run would give another file.
@@ -58,11 +59,12 @@ def resize_video(
 
 
 def _write(source: str, target: str, short_side: int, crf: int, gop: int) -> None:
-    with av.open(source, metadata_errors="ignore") as reader, av.open(target, "w", "mp4") as writer:
-        stream = reader.streams.video[0]
+    with open_container(source) as reader, av.open(target, "w", "mp4") as writer:
+        stream = choose_stream(reader, source)
+        to_rgb = RgbConverter(stream.codec_context.width, stream.codec_context.height)
         output = None
-        for frame in reader.decode(stream):
-            image = upright(frame.to_ndarray(format="rgb24"), frame.rotation)
+        for frame in (f for packet in packets(reader, stream) for f in packet.decode()):
+            image = to_rgb(frame)
             if output is None:
                 height, width = target_size(*image.shape[:2], short_side)
                 output = writer.add_stream("libx264", rate=stream.average_rate or 25)

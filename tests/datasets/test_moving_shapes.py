@@ -6,7 +6,7 @@ import av
 import pytest
 
 from slowfast.datasets import compositions
-from slowfast.datasets.moving_shapes import ShapesSpec, generate, is_complete
+from slowfast.datasets.moving_shapes import ShapesSpec, generate, is_complete, write_clips
 from slowfast.datasets.shapes_render import CLASSES
 from slowfast.utils.errors import UserError
 
@@ -61,6 +61,12 @@ def test_files_are_h264(shapes):
         stream = container.streams.video[0]
         assert (stream.codec_context.name, stream.frames) == ("h264", 24)
         assert (stream.width, stream.height) == (128, 96)
+
+
+@pytest.mark.parametrize("progress", [False, True])
+def test_progress_is_shown_where_it_is_asked_for(capsys, progress):
+    write_clips(str, [1, 2], "some clips", 1, progress)
+    assert ("some clips" in capsys.readouterr().err) == progress
 
 
 def test_odd_number_of_classes():

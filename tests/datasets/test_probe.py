@@ -84,10 +84,10 @@ class Damaged(Source):
 
     path, num_frames, fps = "damaged.mp4", 50, 25.0
 
-    def decode(self, indices):
+    def decode(self, indices, work):
         if 17 in indices:
             raise VideoError(self.path, "decoding failed")
-        return {index: np.zeros((8, 12, 3), np.uint8) for index in indices}
+        return {index: work(np.zeros((8, 12, 3), np.uint8)) for index in indices}
 
 
 def test_the_whole_video_is_decoded_when_asked(video, monkeypatch):

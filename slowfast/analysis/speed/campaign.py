@@ -7,33 +7,40 @@ loader. Estimates for other machines follow from counts of operations and bytes
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gc
 import itertools
+import multiprocessing
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from slowfast.analysis.speed.roofline import PRECISIONS, Operation, count_step
 from slowfast.analysis.speed.step import (
-    attention_by,
     build_step,
     build_training_network,
-    plain_attention,
+    plain_operators,
     random_batch,
 )
 from slowfast.config.load import load_config
 from slowfast.config.node import CfgNode
+from slowfast.datasets.batch import Batch
+from slowfast.engine.pending import PendingSteps
 from slowfast.engine.precision import build_autocast
+from slowfast.engine.prefetch import on_device
+from slowfast.engine.sharding import compile_network
+from slowfast.engine.step import OptimizerStep
+from slowfast.models.base import VideoModel
 from slowfast.utils.errors import UserError
 from slowfast.utils.files import make_dirs, write_atomic
 from slowfast.utils.logging import get_logger
-from slowfast.utils.runtime import Runtime
+from slowfast.utils.runtime import Runtime, cpu_count
 
 logger = get_logger(__name__)
 
@@ -129,20 +136,21 @@ class Campaign:
     peaks: dict[str, float] = field(default_factory=dict)
     operations: dict[tuple[str, str], list[Operation]] = field(default_factory=dict)
     waits: dict[tuple[str, str], int] = field(default_factory=dict)
+    operators: dict[tuple[str, str], float] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
 
     def seconds_left(self) -> float:
         """Time in which further variants may begin."""
         return 60 * self.minutes - (time.monotonic() - self.started)
 
-    def count(self, subject: Subject) -> None:
-        """Count the operations of a training step, in float32 and bfloat16."""
-        cfg = subject.load("fp32", [*self.words, "NUM_GPUS", "0"])
-        network = build_training_network(cfg, Runtime(torch.device("cpu")))
-        size = cfg.DATA.TRAIN_CROP_SIZE
-        shape = (self.batch, 3, cfg.DATA.NUM_FRAMES, size, size)
-        for precision in ("fp32", "bf16"):
-            self.operations[subject.name, precision] = count_step(network, shape, precision)
+    def count(self, subjects: Sequence[Subject]) -> None:
+        """Count the operations of a training step of each network, in processes of their own."""
+        jobs = [(subject, self.batch, tuple(self.words)) for subject in subjects]
+        workers = min(len(jobs), cpu_count())
+        context = multiprocessing.get_context("spawn")  # a GPU may be in use in this process
+        with ProcessPoolExecutor(workers, context) as pool:
+            for counts in pool.map(_count, jobs):
+                self.operations |= counts
 
     def measure(self, subject: Subject, precision: str, mode: str) -> Row:
         """One row; a failure or the end of the time stands in its note."""
@@ -150,11 +158,11 @@ class Campaign:
         if self.seconds_left() < (_COMPILE_S if mode == "compiled" else 0):
             row.note = "not measured: no time left"
             return row
-        cfg = subject.load(precision, self.words)
+        compiles = ("TRAIN.COMPILE", str(mode == "compiled"))
+        cfg = subject.load(precision, [*compiles, *self.words])
         while True:
             try:
-                with self.runtime.matmul_precision(precision == "tf32"):
-                    self._measure(cfg, row)
+                self._measure(cfg, row)
                 return row
             except torch.OutOfMemoryError:
                 row.batch //= 2
@@ -172,30 +180,43 @@ class Campaign:
 
     def _measure(self, cfg: CfgNode, row: Row) -> None:
         runtime, plain = self.runtime, row.mode == "plain"
+        runtime.tune(row.precision == "tf32", cfg.GPU.CUDNN_BENCHMARK and not plain, False)
         network = build_training_network(cfg, runtime)
-        model = torch.compile(network) if row.mode == "compiled" else network
-        batch = random_batch(cfg, row.batch, runtime, "contiguous" if plain else "loader")
-        step = build_step(cfg, runtime, network, model)
         if plain:
-            for group in step.optimizer.param_groups:
-                group["foreach"] = group["fused"] = False
-        with attention_by(plain_attention if plain else None):
+            network.to(memory_format=torch.contiguous_format)
+        compile_network(cfg, network)
+        batch = random_batch(cfg, row.batch, runtime, "contiguous" if plain else "loader")
+        step = build_step(cfg, runtime, network, plain)
+        with plain_operators() if plain else contextlib.nullcontext():
             self._time_step(step, batch, row)
-            self._time_test(cfg, model, step.module.prepare(batch, "test")[0], row)
-        flops = sum(o.flops for o in self._operations(row)) * row.batch / self.batch
-        row.tflops = round(flops / row.step_ms / 1e9, 1)
-        row.share_of_peak = round(row.tflops / self.peaks[row.precision], 3)
+            self._time_test(cfg, network, step.module.prepare(batch, "test")[0], row)
 
-    def _operations(self, row: Row) -> list[Operation]:
-        return self.operations[row.network, "bf16" if row.precision == "bf16" else "fp32"]
+    def rate(self, rows: Sequence[Row]) -> None:
+        """Fill in the achieved rates of measured rows, once operations and peaks are known."""
+        for row in rows:
+            counted = "bf16" if row.precision == "bf16" else "fp32"
+            operations = self.operations.get((row.network, counted), [])
+            if row.step_ms:
+                flops = sum(o.flops for o in operations) * row.batch / self.batch
+                row.tflops = round(flops / row.step_ms / 1e9, 1)
+                row.share_of_peak = round(row.tflops / self.peaks[row.precision], 3)
 
-    def _time_step(self, step: Callable[..., Any], batch: Any, row: Row) -> None:
+    def _time_step(self, step: OptimizerStep, batch: Batch, row: Row) -> None:
+        # As the trainer does: clips on their way early, figures read a step late.
+        feed = on_device(itertools.repeat(batch), self.runtime.device)
+        pending = PendingSteps(self.runtime.steps_ahead)
+
+        def one(number: int) -> None:
+            pending.add(step.launch([next(feed)], 1e-6, number))
+            for late in pending.take():
+                late.message()
+
         numbers = itertools.count()
 
         def run(count: int) -> float:
             start = time.perf_counter()
             for _ in range(count):
-                step([batch], 1e-6, next(numbers))
+                one(next(numbers))
             self.runtime.synchronize()
             return time.perf_counter() - start
 
@@ -208,19 +229,21 @@ class Campaign:
         row.clips_per_s = round(row.batch / seconds, 1)
         row.peak_gib = round(self.runtime.peak_memory_gb(), 2)
         if self.runtime.on_gpu:
-            busy = self.runtime.busy_seconds(lambda: run(2)) / 2
+            busy, operators = self.runtime.profile(lambda: run(1))
             row.idle_share = round(max(0.0, 1 - busy / seconds), 3)
+            name = f"{row.network} {row.precision} {row.mode}"
+            for operator, took in sorted(operators.items(), key=lambda pair: -pair[1])[:8]:
+                self.operators[name, operator] = round(1000 * took, 2)
             with self.runtime.waits() as places:
-                step([batch], 1e-6, next(numbers))
+                one(next(numbers))
             row.waits_per_step = sum(places.values())
             for place, count in places.items():
-                self.waits[f"{row.network} {row.precision} {row.mode}", place] = count
+                self.waits[name, place] = count
 
-    def _time_test(self, cfg: CfgNode, model: nn.Module, video: torch.Tensor, row: Row) -> None:
+    def _time_test(self, cfg: CfgNode, model: VideoModel, video: torch.Tensor, row: Row) -> None:
         autocast = build_autocast(cfg, self.runtime)
         model.eval()
-        if hasattr(model, "begin"):
-            model.begin("test")
+        model.begin("test")
 
         def run(count: int) -> float:
             start = time.perf_counter()
@@ -232,6 +255,19 @@ class Campaign:
 
         run(2)
         row.test_views_per_s = round(row.batch * self.rounds / run(self.rounds), 1)
+
+
+def _count(job: tuple[Subject, int, Sequence[str]]) -> dict[tuple[str, str], list[Operation]]:
+    """The operations of a network by precision."""
+    subject, batch, words = job
+    cfg = subject.load("fp32", [*words, "NUM_GPUS", "0"])
+    network = build_training_network(cfg, Runtime(torch.device("cpu")))
+    size = cfg.DATA.TRAIN_CROP_SIZE
+    shape = (batch, 3, cfg.DATA.NUM_FRAMES, size, size)
+    return {
+        (subject.name, precision): count_step(network, shape, precision)
+        for precision in ("fp32", "bf16")
+    }
 
 
 def order(

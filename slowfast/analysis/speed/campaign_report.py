@@ -73,10 +73,6 @@ def run_campaign(
     folder = make_dirs(out)
     for precision in precisions:
         campaign.peaks[precision] = round(product_rate(campaign.runtime, precision), 1)
-    for subject in subjects:
-        campaign.count(subject)
-    estimates = list(_estimates(campaign, subjects))
-    write_rows(estimates, folder / "estimates.csv")
     kernels = [
         *depthwise_rows(campaign.runtime, campaign.batch, campaign.rounds),
         *product_rows(campaign.runtime, campaign.batch, campaign.rounds),
@@ -86,10 +82,24 @@ def run_campaign(
     for subject, precision, mode in order(subjects, precisions, modes):
         rows.append(campaign.measure(subject, precision, mode))
         logger.info("%s", _line(rows[-1]))
-        write_rows(rows, folder / "steps.csv")
-        page = _page(campaign, rows, kernels, estimates)
-        write_text_atomic(folder / "campaign.md", page)
+        _write(campaign, folder, rows, kernels, [])
+    campaign.count(subjects)
+    campaign.rate(rows)
+    estimates = list(_estimates(campaign, subjects))
+    write_rows(estimates, folder / "estimates.csv")
+    _write(campaign, folder, rows, kernels, estimates)
     return folder / "campaign.md"
+
+
+def _write(
+    campaign: Campaign,
+    folder: Path,
+    rows: Sequence[Row],
+    kernels: Sequence[KernelRow],
+    estimates: Sequence[EstimateRow],
+) -> None:
+    write_rows(rows, folder / "steps.csv")
+    write_text_atomic(folder / "campaign.md", _page(campaign, rows, kernels, estimates))
 
 
 def _line(row: Row) -> str:
@@ -98,7 +108,8 @@ def _line(row: Row) -> str:
         return f"{head}: {row.note}"
     return (
         f"{head}: {row.step_ms} ms, {row.clips_per_s} clips/s, {row.peak_gib} GiB, "
-        f"{row.share_of_peak:.1%} of the peak, idle {row.idle_share:.1%}"
+        f"{row.test_views_per_s} test views/s, idle {row.idle_share:.1%}, "
+        f"first step {row.first_step_s} s"
     )
 
 
@@ -144,6 +155,11 @@ def _page(
         table(
             ["network", "place", "times"],
             [[name, _short(place), str(n)] for (name, place), n in campaign.waits.items()],
+        ),
+        "## Where the device spends a step",
+        table(
+            ["network", "operator", "ms"],
+            [[name, operator, f"{ms:g}"] for (name, operator), ms in campaign.operators.items()],
         ),
         "## Estimates for machines (nothing of this is measured)",
         "Operations and bytes of every operator, counted without running it, against the data "

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from slowfast.analysis.speed.timing import alternate, median_ms
+from slowfast.layers.conv import DepthwiseConv3d
 from slowfast.utils.runtime import Runtime
 
 _DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
@@ -21,8 +22,8 @@ def product_rate(runtime: Runtime, precision: str, rounds: int = 5) -> float:
     left, right = (
         torch.randn(side, side, device=runtime.device, dtype=_DTYPES[precision]) for _ in range(2)
     )
-    with runtime.matmul_precision(precision == "tf32"):
-        (seconds,) = alternate([lambda _: left @ right], rounds, runtime)
+    runtime.tune(tf32=precision == "tf32", cudnn_benchmark=False, deterministic=False)
+    (seconds,) = alternate([lambda _: left @ right], rounds, runtime)
     return 2 * side**3 / median_ms(seconds) / 1e9
 
 
@@ -44,7 +45,7 @@ def depthwise_rows(runtime: Runtime, batch: int, rounds: int) -> Iterator[Kernel
         shape = (batch if runtime.on_gpu else 1, channels, frames, side, side)
         ways: dict[str, Callable[[int], object]] = {}
         for precision in ("fp32", "bf16"):
-            for layout in ("contiguous", "channels last"):
+            for layout in ("contiguous", "channels last", "ours"):
                 work = _depthwise(runtime, shape, kernel, _DTYPES[precision], layout)
                 ways[f"{precision} {layout}"] = work
         name = f"depthwise {kernel}x{kernel}x{kernel}"
@@ -56,7 +57,9 @@ def _depthwise(
 ) -> Callable[[int], object]:
     channels = shape[1]
     conv = nn.Conv3d(channels, channels, kernel, padding=kernel // 2, groups=channels)
-    memory = torch.channels_last_3d if layout == "channels last" else torch.contiguous_format
+    memory = torch.channels_last_3d if layout != "contiguous" else torch.contiguous_format
+    if layout == "ours":
+        conv = DepthwiseConv3d(channels, kernel)
     conv = conv.to(runtime.device, dtype, memory_format=memory)
     clip = torch.randn(*shape, device=runtime.device, dtype=dtype).to(memory_format=memory)
     clip.requires_grad_()

@@ -19,15 +19,15 @@ from slowfast.analysis.speed.step import (
 from slowfast.analysis.speed.timing import alternate, median_ms, ratio
 from slowfast.config.node import CfgNode
 from slowfast.engine.network import build_network
-from slowfast.engine.precision import build_autocast
+from slowfast.engine.precision import build_autocast, compute_dtype
+from slowfast.engine.sharding import compile_network
 from slowfast.models.summary import measure_model
 from slowfast.utils.runtime import Runtime, choose_device
 from slowfast.video.device import build_normalizer
 
 
 def _describe_setup(cfg: CfgNode, runtime: Runtime) -> dict[str, Any]:
-    amp = cfg.TRAIN.MIXED_PRECISION
-    dtype = runtime.amp_dtype(cfg.TRAIN.AMP_DTYPE) if amp else torch.float32
+    dtype = compute_dtype(cfg, runtime)
     return {
         "model": cfg.MODEL.MODEL_NAME,
         "device": str(runtime.device),
@@ -108,8 +108,8 @@ def benchmark_train(cfg: CfgNode, batch: int, rounds: int) -> dict[str, Any]:
     """Time and peak memory of a whole optimizer step of the configured recipe."""
     runtime = Runtime(choose_device(cfg.NUM_GPUS))
     network = build_training_network(cfg, runtime)
-    model = torch.compile(network) if cfg.TRAIN.COMPILE else network
-    step = build_step(cfg, runtime, network, model)
+    compile_network(cfg, network)
+    step = build_step(cfg, runtime, network)
     batches = [random_batch(cfg, batch, runtime)] * cfg.SOLVER.ACCUM_STEPS
 
     runtime.reset_peak_memory()

@@ -16,6 +16,7 @@ from slowfast.engine.network import build_network
 from slowfast.engine.optim import build_optimizer
 from slowfast.engine.step import OptimizerStep
 from slowfast.engine.tasks.base import LossOutput
+from slowfast.layers import conv
 from slowfast.models.base import MODEL_REGISTRY, VideoModel, resolve_aux_losses
 from slowfast.utils.runtime import Runtime
 from slowfast.video.device import build_normalizer
@@ -75,11 +76,23 @@ def build_training_network(cfg: CfgNode, runtime: Runtime) -> VideoModel:
 
 
 def build_step(
-    cfg: CfgNode, runtime: Runtime, network: nn.Module, model: nn.Module | None = None
+    cfg: CfgNode, runtime: Runtime, network: nn.Module, plain: bool = False
 ) -> OptimizerStep:
-    """The optimizer step of the recipe; ``model`` is the wrapped (compiled) network."""
+    """The optimizer step of the recipe; ``plain``: with an optimizer that takes one parameter
+    after the other."""
     optimizer = build_optimizer(cfg, network)
-    return OptimizerStep(cfg, model or network, RandomClips(cfg, runtime), optimizer, runtime)
+    if plain:
+        for group in optimizer.param_groups:
+            group["foreach"] = group["fused"] = False
+    return OptimizerStep(cfg, network, RandomClips(cfg, runtime), optimizer, runtime)
+
+
+@contextlib.contextmanager
+def plain_operators() -> Iterator[None]:
+    """Context of a network as one would write it without this framework: attention that builds its
+    weight matrix, and cuDNN's depthwise convolutions."""
+    with attention_by(plain_attention), mock.patch.object(conv, "gpu_depthwise", lambda: None):
+        yield
 
 
 def plain_attention(
