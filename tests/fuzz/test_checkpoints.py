@@ -11,9 +11,9 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
-from slowfast.models.weights.write import write_archive
 
 from slowfast.models.weights.read import Checkpoint
+from slowfast.models.weights.write import write_archive
 from slowfast.utils.errors import UserError
 from tests.fuzz.conftest import bounded, found_cases
 from tests.fuzz.damage import damaged, damages
