@@ -80,6 +80,8 @@ def test_nearest_tests_first():
         test("tests/engine/test_step.py::c", 2.0, {5}),
         test("tests/engine/test_step.py::d", 0.1, {8}),
         test("tests/engine/test_step.py::e", 0.1, {5}, passed=False),
+        test("tests/engine/test_step.py::f", 0.3, set()),
+        test("tests/engine/test_runs.py::g", 0.3, set()),
     ]
 
     def chosen(span, in_function=True, most=90.0):
@@ -90,7 +92,7 @@ def test_nearest_tests_first():
     assert chosen(range(4, 6), most=3.5) == ["c", "b"]
     assert chosen(range(4, 6), most=0.5) == ["c"]  # one at least
     assert chosen(range(6, 8)) == []
-    assert chosen(range(6, 8), in_function=False) == ["d", "c", "b", "a"]
+    assert chosen(range(6, 8), in_function=False) == ["d", "f", "c", "b", "a"]
 
 
 def test_the_sample_is_equal_per_room_and_does_not_move(tmp_path):

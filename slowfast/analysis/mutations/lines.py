@@ -101,15 +101,19 @@ def choose_tests(
 ) -> list[RecordedTest]:
     """The tests that execute a line of ``span`` of the file ``path``, nearest first.
 
-    Lines outside of functions run at import: every test that executes something of the file is
-    taken. Nearest are those of the file's own tests, then the fastest; as many as together take
+    Lines outside of functions run at import: the file's own tests are taken, and every test that
+    executes something of the file. Nearest are those of the file's own tests, then the fastest; as many as together take
     ``most_seconds``, but at least one.
     """
     own = f"test_{Path(path).stem}.py"
     chosen = [
         test
         for test in tests
-        if test.passed and _touches(test.lines.get(path, set()), span, in_function)
+        if test.passed
+        and (
+            _touches(test.lines.get(path, set()), span, in_function)
+            or (not in_function and Path(test.file).name == own)
+        )
     ]
     chosen.sort(key=lambda test: (Path(test.file).name != own, test.seconds))
     total, kept = 0.0, []
