@@ -14,12 +14,11 @@ from slowfast.utils.text import shown
 
 _TYPE_NAMES = {bool: "True or False", int: "a whole number", float: "a number", str: "a text"}
 
-
 _LITERAL_LENGTH = 10_000  # characters of a value that is written as a Python literal
 _TEXT_LENGTH = 4096  # the longest path of most systems
 _LIST_DEPTH = 4
 _MAX_INT = 2**63  # whole numbers are stored in 64 bits
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")  # tabs may separate columns
 
 
 class WrongType(ValueError):
@@ -34,8 +33,9 @@ class Key:
     ``optional`` allows None. ``affects_result`` is False where a stopped training may go on
     with another value and still end with the same weights.
 
-    ``choices`` close the list of values, unless a :class:`Registry` was created for the key: then
-    the registered names are choices, too. Limits of a list are those of its entries, of which there
+    ``choices`` close the list of values; those of another type are well-typed, too. If a
+    :class:`Registry` was created for the key, the registered names are choices as well.
+    Limits of a list are those of its entries, of which there
     are ``min_length`` at least. Numbers are finite unless ``finite`` is False, which allows inf;
     nan is no value. ``checked_by_rule``: such a value is judged by a rule
     (:func:`slowfast.config.validate.register_rule`), because other keys decide whether it is used.
@@ -63,13 +63,19 @@ class Key:
         """The type in words."""
         if self.value_type is list:
             return "a list" + (f" of {self.item.__name__}" if self.item else "")
-        none = " or None" if self.optional else ""
-        return _TYPE_NAMES[self.value_type] + none
+        further = [repr(choice) for choice in self.choices if self._is_of_another_type(choice)]
+        words = [_TYPE_NAMES[self.value_type], *further, *(["None"] if self.optional else [])]
+        return " or ".join(words)
+
+    def _is_of_another_type(self, choice: Any) -> bool:
+        return type(choice) is not (self.item or self.value_type)
 
     def coerce(self, value: Any) -> Any:
         """``value`` as the key's type: 1 -> 1.0, "1e-6" -> 1e-06, tuple -> list; WrongType."""
         if value is None and self.optional:
             return None
+        if any(value == choice for choice in filter(self._is_of_another_type, self.choices)):
+            return value
         if self.value_type is not list:
             return self._scalar(value, self.value_type)
         if isinstance(value, str):  # YAML reads "(3, 7, 7)" of old files as a text
@@ -94,7 +100,8 @@ class Key:
         elif kind is str and type(value) is int and abs(value) < 10**100:
             value = str(value)
         if type(value) is not kind:
-            raise WrongType(f"must be {_TYPE_NAMES[kind]}, is {shown(given)}")
+            words = _TYPE_NAMES[kind] if kind is not self.value_type else self.describe_type()
+            raise WrongType(f"must be {words}, is {shown(given)}")
         problem = self._unfit(value)
         if problem:
             raise WrongType(f"{problem}, is {shown(given)}")

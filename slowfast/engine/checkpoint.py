@@ -15,6 +15,7 @@ from slowfast.models.weights.write import write_archive
 from slowfast.utils.errors import UserError
 from slowfast.utils.files import make_dirs, write_atomic
 from slowfast.utils.logging import get_logger
+from slowfast.utils.yaml_text import BadYaml, load_yaml
 
 logger = get_logger(__name__)
 
@@ -112,6 +113,21 @@ def _readable(paths: list[Path], mapped: bool) -> Iterator[Checkpoint]:
             logger.warning("skipping %s: it contains no model_state", path)
             continue
         yield checkpoint
+
+
+def newest_setting(output_dir: str | Path, key: str, task: str = "") -> tuple[Path | None, Any]:
+    """(path, value of ``key``) of the configuration of the newest checkpoint that can be read; None
+    where there is none, and where the configuration is not readable, which resuming will say."""
+    for path in run_checkpoints(output_dir, task):
+        try:
+            tree = load_yaml(str(Checkpoint.read(path, mapped=True).content.get("cfg", "")))
+        except (UserError, BadYaml) as error:
+            logger.debug("%s says nothing of %s: %s", path, key, error)
+            continue
+        for name in key.split("."):
+            tree = tree.get(name) if isinstance(tree, dict) else None
+        return path, tree
+    return None, None
 
 
 def find_tested(output_dir: str | Path, which: str, task: str = "") -> Checkpoint | None:

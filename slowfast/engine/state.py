@@ -12,6 +12,7 @@ from timm.utils import ModelEmaV3
 from slowfast.config.node import CfgNode
 from slowfast.engine.callbacks import Callbacks
 from slowfast.engine.content import KEY, check_moments
+from slowfast.engine.old_states import without_frozen
 from slowfast.engine.sharding import (
     full_model_state,
     full_optimizer_state,
@@ -153,8 +154,9 @@ def from_checkpoint(
     """
     network = unwrap(step.model)
     load_model_state(network, fitting_state(network, content["model_state"], path, KEY))
-    check_moments(step.optimizer, content["optimizer_state"], path)
-    load_optimizer_state(network, step.optimizer, content["optimizer_state"])
+    optimizer_state = without_frozen(content["optimizer_state"], step.optimizer)
+    check_moments(step.optimizer, optimizer_state, path)
+    load_optimizer_state(network, step.optimizer, optimizer_state)
     if step.scaler.is_enabled() and content.get("scaler_state"):
         step.scaler.load_state_dict(content["scaler_state"])
     if ema is not None and content.get("ema_state"):

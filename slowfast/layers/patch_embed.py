@@ -6,6 +6,8 @@ import torch
 from einops import rearrange
 from torch import nn
 
+from slowfast.layers.conv import PatchConv3d
+
 
 class ConvPatchEmbed(nn.Module):
     """Strided convolution and LayerNorm over channels: ``B C T H W`` -> ``B D T' H' W'``."""
@@ -19,7 +21,7 @@ class ConvPatchEmbed(nn.Module):
         padding: tuple[int, int, int] = (0, 0, 0),
     ):
         super().__init__()
-        self.proj = nn.Conv3d(in_channels, dim, kernel, stride, padding)
+        self.proj = PatchConv3d(in_channels, dim, kernel, stride, padding)
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -15,10 +15,14 @@ import torch.nn.functional as F
 from timm.layers import DropPath, Mlp
 from torch import nn
 
+from slowfast.layers.attention import attend
+from slowfast.layers.conv import DepthwiseConv3d
 from slowfast.layers.positions import resize_rel_pos
+from slowfast.layers.precision import to_autocast
 
 Grid = tuple[int, int, int]
-_TABLES = (("rel_pos_t", "t"), ("rel_pos_h", "y"), ("rel_pos_w", "x"))  # with their einsum index
+_AXES = ("t", "h", "w")  # of a grid: names of their tables
+_WIDTH_MULTIPLE = 8  # of queries and keys, for fused attention in half precision
 
 
 @dataclass(frozen=True)
@@ -82,13 +86,25 @@ def pool_tokens(
     """
     if pool is None:
         return x, grid
-    b, heads, _, c = x.shape
+    token, patches, grid = _pool_apart(x, pool, norm, grid, class_token)
+    return patches if token is None else torch.cat([token, patches], dim=2), grid
+
+
+def _pool_apart(
+    x: torch.Tensor, pool: nn.Module | None, norm: nn.Module | None, grid: Grid, class_token: bool
+) -> tuple[torch.Tensor | None, torch.Tensor, Grid]:
+    """As :func:`pool_tokens`, with the class token (or None) apart from the others, which stay
+    contiguous where they were pooled."""
     token, x = (x[:, :, :1], x[:, :, 1:]) if class_token else (None, x)
+    if pool is None:
+        return token, x, grid
+    b, heads, _, c = x.shape
     maps = pool(x.reshape(b * heads, *grid, c).movedim(-1, 1))  # B*heads C T H W
     grid = tuple(maps.shape[2:])
     x = maps.flatten(2).mT.unflatten(0, (b, heads))
-    x = torch.cat([token, x], dim=2) if class_token else x
-    return (norm(x) if norm is not None else x), grid
+    if norm is not None:
+        x, token = norm(x), None if token is None else norm(token)
+    return token, x, grid
 
 
 class PoolingAttention(nn.Module):
@@ -130,7 +146,7 @@ class PoolingAttention(nn.Module):
             return kind(kernel, stride, padding), None
         width = spec.dim if spec.pool_first else spec.attention_dim
         width = width // spec.num_heads if spec.mode == "conv" else width
-        pool = nn.Conv3d(width, width, kernel, stride, padding, groups=width, bias=False)
+        pool = DepthwiseConv3d(width, kernel, stride, bias=False)
         return pool, nn.LayerNorm(width, eps=1e-6)
 
     def _make_relative_positions(self) -> None:
@@ -148,22 +164,44 @@ class PoolingAttention(nn.Module):
             for name in ("rel_pos_h", "rel_pos_w", "rel_pos_t"):
                 if hasattr(self, name):
                     nn.init.trunc_normal_(getattr(self, name), std=0.02)
+        self._make_constants()
+
+    def _make_constants(self) -> None:
+        """Buffers of what the sizes of the grids determine, for the grid of ``spec``.
+
+        Integers, so that no compiler can round an index otherwise. They are not part of a
+        checkpoint.
+        """
+        spec, axes = self.spec, self._axes()
+        q_grid = _pooled_grid(spec.grid, spec.kernel_q, spec.stride_q)
+        k_grid = _pooled_grid(spec.grid, spec.kernel_kv, spec.stride_kv)
+        for axis in axes:
+            index = relative_index(q_grid[axis], k_grid[axis])
+            self.register_buffer(f"rel_index_{_AXES[axis]}", index, persistent=False)
+        if axes:
+            codes = self._make_key_codes(k_grid, torch.device("cpu"))
+            self.register_buffer("key_codes", codes, persistent=False)
+            self.code_grid = k_grid
+
+    def _axes(self) -> list[int]:
+        """Axes of the grid that have relative positions."""
+        return [axis for axis, name in enumerate(_AXES) if hasattr(self, f"rel_pos_{name}")]
 
     def forward(self, x: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, Grid]:
         """Tokens ``B N C`` of ``grid`` -> (tokens of the queries' grid, that grid)."""
         spec = self.spec
         q, k, v = self._split_heads(x)
-        q, q_grid = pool_tokens(q, self.pool_q, self.norm_q, grid, spec.class_token)
+        token, q, q_grid = _pool_apart(q, self.pool_q, self.norm_q, grid, spec.class_token)
         k, k_grid = pool_tokens(k, self.pool_k, self.norm_k, grid, spec.class_token)
         v, _ = pool_tokens(v, self.pool_v, self.norm_v, grid, spec.class_token)
         if spec.pool_first:
-            q, k, v = self._project(q, self.q), self._project(k, self.k), self._project(v, self.v)
-        x = self._attend(q, k, v, q_grid, k_grid)
+            q = self._project(q, self.q)
+            token = None if token is None else self._project(token, self.q)
+            k, v = self._project(k, self.k), self._project(v, self.v)
+        q, k, v = to_autocast(q), to_autocast(k), to_autocast(v)
+        x = self._attend(None if token is None else to_autocast(token), q, k, v, q_grid, k_grid)
         if spec.residual_pooling:
-            if spec.class_token:
-                x = torch.cat([x[:, :, :1], x[:, :, 1:] + q[:, :, 1:]], dim=2)
-            else:
-                x = x + q
+            x = torch.cat([x[:, :, :1], x[:, :, 1:] + q], dim=2) if spec.class_token else x + q
         return self.proj_drop(self.proj(x.transpose(1, 2).flatten(2))), q_grid
 
     def _split_heads(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -190,68 +228,120 @@ class PoolingAttention(nn.Module):
     # -- relative positions --------------------------------------------------------------------
 
     def _attend(
-        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, q_grid: Grid, k_grid: Grid
+        self,
+        token: torch.Tensor | None,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        q_grid: Grid,
+        k_grid: Grid,
     ) -> torch.Tensor:
         """Attention whose scores get a term of the relative positions.
 
+        Queries are the class token ``B heads 1 c`` (or None) and the others ``B heads N c``.
         The published form adds a bias ``B heads Nq Nk`` to the scores. It is a sum of one term
         per axis, which depends on the query and on the key's index along the axis. So it equals
         the scalar product of additional channels: the queries get the terms for every index of the
-        axis, the keys a one-hot code of their own index. The bias itself is never computed.
+        axis, the keys a one-hot code of their own index. The bias itself is never computed. Zeros
+        fill the width up to a multiple of 8, as fused kernels need.
         """
-        terms = self._axis_terms(q, q_grid, k_grid)
-        if not terms:
-            return F.scaled_dot_product_attention(q, k, v)
-        dim, token = q.shape[-1], int(self.spec.class_token)
+        axes, dim = self._axes(), q.shape[-1]
+        if not axes:
+            return attend(q if token is None else torch.cat([token, q], dim=2), k, v)
         scale = dim**-0.5
-        query_terms = torch.cat([part for _, part in terms], dim=-1).flatten(2, 4) / scale
-        key_codes = torch.cat([_axis_codes(k_grid, axis, q) for axis, _ in terms], dim=-1)
-        wide_q = torch.cat([q, F.pad(query_terms, (0, 0, token, 0))], dim=-1)
-        key_codes = F.pad(key_codes, (0, 0, token, 0)).expand(*k.shape[:2], -1, -1)
-        wide_k = torch.cat([k, key_codes], dim=-1)
-        wide_v = F.pad(v, (0, wide_q.shape[-1] - dim))  # fused kernels need equal widths
-        return F.scaled_dot_product_attention(wide_q, wide_k, wide_v, scale=scale)[..., :dim]
+        codes = self._key_codes(k_grid, k)
+        terms = [self._axis_terms(q, axis, q_grid, k_grid) / scale for axis in axes]
+        num_terms = sum(term.shape[-1] for term in terms)
+        zeros = q.new_zeros(1).expand(*q.shape[:3], codes.shape[-1] - num_terms)
+        wide_q = torch.cat([q, *terms, zeros], dim=-1)
+        if token is not None:
+            wide_q = torch.cat([F.pad(token, (0, codes.shape[-1])), wide_q], dim=2)
+        wide_k = torch.cat([k, codes.expand(*k.shape[:2], -1, -1)], dim=-1)
+        wide_v = F.pad(v, (0, codes.shape[-1]))  # fused kernels need equal widths
+        return attend(wide_q, wide_k, wide_v, scale=scale)[..., :dim]
 
-    def _axis_terms(
-        self, q: torch.Tensor, q_grid: Grid, k_grid: Grid
-    ) -> list[tuple[int, torch.Tensor]]:
-        """(axis, terms ``B heads t y x keys-along-axis``) per axis with relative positions."""
-        spec = self.spec
-        if not (spec.rel_pos_spatial or spec.rel_pos_temporal):
-            return []
-        patches = (q[:, :, 1:] if spec.class_token else q).unflatten(2, q_grid)
-        terms = []
-        for axis, (name, index) in enumerate(_TABLES):
-            if hasattr(self, name):
-                table = relative_table(getattr(self, name), q_grid[axis], k_grid[axis])
-                part = torch.einsum(f"bntyxc,{index}kc->bntyxk", patches, table)
-                terms.append((axis, part))
-        return terms
+    def _axis_terms(self, q: torch.Tensor, axis: int, q_grid: Grid, k_grid: Grid) -> torch.Tensor:
+        """Queries ``B heads N c`` times the vectors of relative positions along ``axis``: ``B
+        heads N keys-along-axis``. One product for each axis, without a copy of the queries."""
+        table = self._table(axis, q_grid[axis], k_grid[axis]).mT  # queries-along-axis c keys
+        patches = q.unflatten(2, q_grid)  # B heads t y x c
+        if axis == 0:
+            terms = patches.flatten(3, 4) @ table
+        elif axis == 1:
+            terms = patches @ table
+        else:
+            terms = torch.bmm(patches.flatten(0, 3).transpose(0, 1), table).transpose(0, 1)
+        return terms.reshape(*q.shape[:3], table.shape[-1])
+
+    def _table(self, axis: int, num_queries: int, num_keys: int) -> torch.Tensor:
+        """The vector of each pair of indices along ``axis``: ``num_queries num_keys c``."""
+        name = _AXES[axis]
+        index = getattr(self, f"rel_index_{name}")
+        if index.shape != (num_queries, num_keys):  # clips of another size
+            index = None
+        table = relative_table(getattr(self, f"rel_pos_{name}"), num_queries, num_keys, index)
+        return to_autocast(table)
+
+    def _key_codes(self, grid: Grid, like: torch.Tensor) -> torch.Tensor:
+        """:meth:`_make_key_codes` in the type of ``like``."""
+        codes = self.key_codes
+        if grid != self.code_grid:  # clips of another size
+            codes = self._make_key_codes(grid, like.device)
+        return codes.to(like.dtype)
+
+    def _make_key_codes(self, grid: Grid, device: torch.device) -> torch.Tensor:
+        """One-hot codes of the indices along each axis of all keys, and zeros up to a multiple of
+        8: ``N width``. Those of the class token are zeros."""
+        codes = torch.cat([_axis_codes(grid, axis, device) for axis in self._axes()], dim=-1)
+        dim = self.spec.attention_dim // self.spec.num_heads
+        padding = -(dim + codes.shape[-1]) % _WIDTH_MULTIPLE
+        return F.pad(codes, (0, padding, int(self.spec.class_token), 0))
 
 
-def _axis_codes(grid: Grid, axis: int, like: torch.Tensor) -> torch.Tensor:
+def _pooled_grid(grid: Grid, kernel: Sequence[int], stride: Sequence[int]) -> Grid:
+    if not kernel:
+        return grid
+    return tuple(pooled_size(*sizes) for sizes in zip(grid, kernel, stride))
+
+
+def _axis_codes(grid: Grid, axis: int, device: torch.device) -> torch.Tensor:
     """One-hot code of the index along ``axis`` of every position of ``grid``: ``N grid[axis]``."""
-    codes = torch.eye(grid[axis], dtype=like.dtype, device=like.device)
+    codes = torch.eye(grid[axis], device=device)
     shape = [1, 1, 1, grid[axis]]
     shape[axis] = grid[axis]
     return codes.view(shape).expand(*grid, -1).flatten(0, 2)
 
 
-def relative_table(table: torch.Tensor, num_queries: int, num_keys: int) -> torch.Tensor:
+def relative_table(
+    table: torch.Tensor, num_queries: int, num_keys: int, index: torch.Tensor | None = None
+) -> torch.Tensor:
     """Table ``L c`` of relative positions -> one vector per pair, ``num_queries num_keys c``.
 
-    Row ``i`` of a table of ``2 * n - 1`` rows is the distance ``i - (n - 1)``. Where queries and
-    keys have different resolutions, distances are those of the finer one. A table of another
-    length is resized linearly, as published.
+    Row ``i`` of a table of ``2 * n - 1`` rows is the distance ``i - (n - 1)``. A table of another
+    length is resized linearly, as published. ``index`` is that of :func:`relative_index`.
     """
     length = 2 * max(num_queries, num_keys) - 1
     if table.shape[0] != length:
         table = resize_rel_pos(table, length)
+    if index is None:
+        index = relative_index(num_queries, num_keys, table.device)
+    return table[index]
+
+
+def relative_index(
+    num_queries: int, num_keys: int, device: torch.device | str = "cpu"
+) -> torch.Tensor:
+    """Row of the table for each pair, ``num_queries num_keys``.
+
+    Where queries and keys have different resolutions, distances are those of the finer one,
+    rounded towards zero in float32, as published.
+    """
     q_ratio, k_ratio = max(num_keys / num_queries, 1.0), max(num_queries / num_keys, 1.0)
-    rows = torch.arange(num_queries, device=table.device)[:, None] * q_ratio
-    columns = torch.arange(num_keys, device=table.device)[None] * k_ratio
-    index = rows - columns + (num_keys - 1) * k_ratio
-    return table[index.long()]
+    if q_ratio.is_integer() and k_ratio.is_integer():  # exact, whoever compiles it
+        q_ratio, k_ratio = int(q_ratio), int(k_ratio)
+    rows = torch.arange(num_queries, device=device)[:, None] * q_ratio
+    columns = torch.arange(num_keys, device=device)[None] * k_ratio
+    return (rows - columns + (num_keys - 1) * k_ratio).long()
 
 
 class PoolingBlock(nn.Module):

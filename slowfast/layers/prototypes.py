@@ -5,7 +5,10 @@ N episodes, K classes, S shots, Q queries: support ``N K S …``, queries ``N Q 
 
 from __future__ import annotations
 
+import math
+
 import torch
+import torch.nn.functional as F
 
 _COSINE_EPS = 0.01  # as in tobyperrett/few-shot-action-recognition
 
@@ -54,23 +57,16 @@ def alignment_cost(distances: torch.Tensor, smoothing: float) -> torch.Tensor:
     the end of the first clip may stay unmatched. The minimum over paths is soft:
     ``-smoothing * logsumexp(-costs / smoothing)``.
     """
-    rows, columns = distances.shape[-2:]
-
-    def soft_min(*costs: torch.Tensor) -> torch.Tensor:
-        return -smoothing * torch.logsumexp(-torch.stack(costs) / smoothing, dim=0)
-
-    zero = distances.new_zeros(distances.shape[:-2])
-    # A path of the first row only moves right; the padded last column is free.
-    first = torch.cat([distances[..., 0, :], zero[..., None]], dim=-1).cumsum(-1)
-    above = [zero, *first.unbind(-1)]
-    for row in range(1, rows):
-        current = [zero]
-        for column in range(1, columns + 2):
-            is_padding = column > columns
-            cost = zero if is_padding else distances[..., row, column - 1]
-            previous = [above[column - 1], current[column - 1]]
-            if column == 1 or is_padding:  # next to a padded column a path may move down, too
-                previous.append(above[column])
-            current.append(cost + soft_min(*previous))
-        above = current
-    return above[-1]
+    # In the first row a path only moves right. The padded last column costs nothing.
+    logs = -F.pad(distances, (0, 1)) / smoothing
+    ends = logs[..., 0, :].cumsum(-1)  # logarithm of the weights of all paths to each cell
+    # A path enters a cell diagonally from above, through the first column also from the padded
+    # one on its left, which has no cost, and next to a padded column also straight down.
+    diagonal, down = logs.new_zeros(logs.shape[-1]), logs.new_full(logs.shape[-1:], -math.inf)
+    diagonal[0] = math.log(2)
+    down[0] = down[-1] = 0.0
+    through = logs.cumsum(-1)
+    for row, before in zip(through[..., 1:, :].unbind(-2), (through - logs)[..., 1:, :].unbind(-2)):
+        entries = torch.logaddexp(F.pad(ends[..., :-1], (1, 0)) + diagonal, ends + down)
+        ends = row + (entries - before).logcumsumexp(-1)  # then it moves right
+    return -smoothing * ends[..., -1]

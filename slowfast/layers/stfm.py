@@ -8,15 +8,17 @@ similar patch of every later frame. The rest of the network works on these token
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from timm.layers import Mlp
 from torch import nn
 
 from slowfast.layers.attention import TransformerBlock
-from slowfast.layers.conv import DepthwiseConv3d
+from slowfast.layers.conv import DepthwiseConv3d, PatchConv3d
+from slowfast.layers.mlp import padded_mlp, padding_of, pads_products
+from slowfast.layers.precision import to_autocast
 
 PATCH = 16
 _DENSE_STRIDE = 4
@@ -98,7 +100,7 @@ class StfmPatchEmbed(nn.Module):
         super().__init__()
         stride = _DENSE_STRIDE if dense else PATCH
         self.norm = nn.BatchNorm3d(3)
-        self.proj = nn.Conv3d(
+        self.proj = PatchConv3d(
             3, shape.dim, (3, PATCH, PATCH), (shape.stride_t, stride, stride), (1, 0, 0)
         )
         self.pos_embed = DepthwiseConv3d(shape.dim, pos_kernel)
@@ -120,12 +122,48 @@ def select_tokens(
     """
     best = scores.argmax(-1)
     if temperature is None or not torch.is_grad_enabled():
-        index = best.unsqueeze(-1).expand(*best.shape, values.shape[-1])
-        return values.gather(-2, index)
+        return _rows(values, best)
     soft = (scores / temperature).softmax(-1)
-    hard = F.one_hot(best, scores.shape[-1]).to(soft.dtype)
-    weights = hard + soft - soft.detach()
-    return weights @ values.to(weights.dtype)
+    return _StraightThrough.apply(soft, to_autocast(values), best)
+
+
+def _rows(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """Rows ``index`` ``... N`` of ``values`` ``... P C``: ``... N C``."""
+    return values.gather(-2, index.unsqueeze(-1).expand(*index.shape, values.shape[-1]))
+
+
+class _StraightThrough(torch.autograd.Function):
+    """The product of the weights ``one_hot(best) + soft - soft.detach()`` with ``values``, whose
+    weights are zero but for one in each row: a choice of rows forward, and backward the gradient
+    of the soft-max weights.
+
+    The gradient of the values stays one matrix product: it is written once, in a fixed order,
+    where adding rows would first write zeros and then add in any order.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, soft: torch.Tensor, values: torch.Tensor, best: torch.Tensor
+    ) -> torch.Tensor:
+        at_best = soft.gather(-1, best.unsqueeze(-1))
+        weight = ((1 + at_best) - at_best).to(values.dtype)  # 1, up to the rounding of that sum
+        ctx.save_for_backward(values, best, weight)
+        ctx.soft_dtype = soft.dtype
+        return _rows(values, best) * weight
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        values, best, weight = ctx.saved_tensors
+        grad_soft = grad_values = None
+        if ctx.needs_input_grad[0]:
+            grad_soft = (grad @ values.mT).to(ctx.soft_dtype)
+        if ctx.needs_input_grad[1]:
+            # Rows of an aligned length: half precision multiplies those several times faster.
+            count = values.shape[-2]
+            weights = grad.new_zeros(*best.shape, count + padding_of(count))
+            weights.scatter_(-1, best.unsqueeze(-1), weight)
+            grad_values = weights[..., :count].mT @ grad
+        return grad_soft, grad_values, None
 
 
 class TokenSelector(nn.Module):
@@ -173,14 +211,27 @@ class TokenChain(nn.Module):
         """Tokens ``B N D`` and patches ``B D T P P``, each with positions -> both ``B T N D``."""
         later = rearrange(self.norm(patches)[:, :, 1:], "b d t h w -> b t (h w) d")
         later_positions = rearrange(positions[:, :, 1:], "b d t h w -> b t (h w) d")
-        queries = tokens.unsqueeze(1).expand(-1, later.shape[1], -1, -1)
-        keys = self.proj(torch.cat([queries, later], dim=2).mT)  # B T-1 D P*P
-        selected = select_tokens(
-            queries @ keys, torch.cat([later, later_positions], dim=-1), self.temperature
-        )
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.temperature is not None):
+            scores = self._scores(tokens, later)
+        values = torch.cat([later, later_positions], dim=-1)
+        selected = select_tokens(scores, values, self.temperature)
         followed, followed_positions = selected.chunk(2, dim=-1)
         tokens = torch.cat([tokens.unsqueeze(1), followed], dim=1)
         return tokens, torch.cat([token_positions.unsqueeze(1), followed_positions], dim=1)
+
+    def _scores(self, tokens: torch.Tensor, later: torch.Tensor) -> torch.Tensor:
+        """Similarities of tokens ``B N D`` with the mixed patches of later frames ``B T P D``:
+        ``B T N P``."""
+        queries = tokens.unsqueeze(1).expand(-1, later.shape[1], -1, -1)
+        parts = [queries, later]
+        if not pads_products(later):
+            return queries @ self.proj(torch.cat(parts, dim=2).mT)
+        count = queries.shape[2] + later.shape[2]
+        parts.append(
+            later.new_zeros(1).expand(*later.shape[:2], padding_of(count), later.shape[-1])
+        )
+        keys = padded_mlp(self.proj, torch.cat(parts, dim=2).mT)  # B T D P and more
+        return (queries @ keys)[..., : later.shape[2]]
 
 
 class Stfm(nn.Module):
@@ -195,6 +246,9 @@ class Stfm(nn.Module):
         self.patch_embed = StfmPatchEmbed(shape, options.dense, options.pos_kernel)
         self.tokenselector = TokenSelector(shape.dim, options.num_tokens, temperature)
         self.chain = TokenChain(shape.dim, options.num_tokens, num_patches, temperature)
+        if not soft:  # an arg-max gives them no gradient
+            for part in (self.tokenselector.select, self.chain.proj):
+                part.requires_grad_(False)
 
     def forward(self, x: torch.Tensor, video: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """``B C T' H' W'`` and ``B 3 T H W`` -> (tokens, positions), both ``B T' N D``."""

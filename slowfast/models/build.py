@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from slowfast.config.node import CfgNode
+from slowfast.layers.checkpointing import keep_products
 from slowfast.layers.norm import with_batch1_safe_norm
 from slowfast.models.base import MODEL_REGISTRY, VideoModel
 from slowfast.utils.logging import get_logger
@@ -27,16 +28,20 @@ def build_model(
         cfg.freeze()
     model = MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME).from_cfg(cfg)
     with_batch1_safe_norm(model)
+    if cfg.MODEL.ACT_CHECKPOINT_KEEPS == "products":
+        keep_products(model)
     if cfg.MODEL.FINETUNNING:
         freeze_for_finetuning(model)
     return model.to(device)
 
 
 def freeze_for_finetuning(model: VideoModel) -> None:
-    """Leave trainable only parameters whose name holds one of ``spec.finetune_patterns``."""
+    """Leave trainable only parameters whose name holds one of ``spec.finetune_patterns``; what
+    the network itself froze stays so."""
     trained = 0
     for name, parameter in model.named_parameters():
-        parameter.requires_grad = any(part in name for part in model.spec.finetune_patterns)
+        named = any(part in name for part in model.spec.finetune_patterns)
+        parameter.requires_grad = parameter.requires_grad and named
         trained += parameter.requires_grad
     total = sum(1 for _ in model.parameters())
     logger.info("MODEL.FINETUNNING trains %d of %d parameters", trained, total)

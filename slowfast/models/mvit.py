@@ -33,7 +33,6 @@ from slowfast.models.stfm_model import (
     StfmModel,
     check_stfm,
     has_stfm,
-    has_untrained_selectors,
     last_blocks_to_stfm,
     read_stfm_options,
 )
@@ -177,7 +176,6 @@ class MViT(StfmModel):
         initial_weights=lambda cfg: cfg.MVIT.PRETRAIN_NAME,
         no_weight_decay=undecayed_positions,
         layer_of=layer_of_block,
-        unused_parameters=has_untrained_selectors,
         check=check_mvit,
         variants=MVIT_VARIANTS,
         test_overrides=TINY_CLIP

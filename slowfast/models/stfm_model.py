@@ -112,11 +112,6 @@ class StfmModel(VideoModel):
         return (logits, losses) if with_losses else logits
 
 
-def has_untrained_selectors(model: StfmModel) -> bool:
-    """Whether the selectors of STFM get no gradient (``STFM.SELECTION hard``)."""
-    return model.stfm_options is not None and model.stfm_options.selection == "hard"
-
-
 def stfm_insert_index(options: StfmOptions, depth: int) -> int:
     """Index of the last block before the module, for ``depth`` blocks of one width."""
     return options.insert_after if options.insert_after >= 0 else depth * 3 // 4 - 1

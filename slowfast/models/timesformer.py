@@ -23,7 +23,6 @@ from slowfast.models.stfm_model import (
     StfmModel,
     check_stfm,
     has_stfm,
-    has_untrained_selectors,
     last_blocks_to_stfm,
     read_stfm_options,
     stfm_insert_index,
@@ -158,7 +157,6 @@ class TimeSformer(StfmModel):
         resizers=(resize_square_pos_embed, resize_time_embed),
         initial_weights=lambda cfg: cfg.TIMESFORMER.PRETRAINED_MODEL,
         layer_of=layer_of_block,
-        unused_parameters=has_untrained_selectors,
         check=check_timesformer,
         variants={
             "timesformer_b": {},

@@ -13,7 +13,7 @@ from slowfast.config.node import CfgNode
 from slowfast.config.schema import Key, Section, register_section
 from slowfast.layers.attention import Attention, TransformerBlock
 from slowfast.layers.checkpointing import checkpointed_blocks, run_checkpointed
-from slowfast.layers.conv import DepthwiseConv3d
+from slowfast.layers.conv import DepthwiseConv3d, PointwiseConv3d
 from slowfast.layers.mlp import ConvMlp
 from slowfast.layers.patch_embed import ConvPatchEmbed
 from slowfast.layers.stfm import PATCH, StfmBlock, StfmOptions, StfmShape
@@ -25,7 +25,6 @@ from slowfast.models.stfm_model import (
     StfmModel,
     check_stfm,
     has_stfm,
-    has_untrained_selectors,
     read_stfm_options,
 )
 from slowfast.utils.errors import Problem
@@ -81,8 +80,8 @@ class ConvBlock(nn.Module):
         super().__init__()
         self.pos_embed = DepthwiseConv3d(dim, 3)
         self.norm1 = nn.BatchNorm3d(dim)
-        self.conv1 = nn.Conv3d(dim, dim, 1)
-        self.conv2 = nn.Conv3d(dim, dim, 1)
+        self.conv1 = PointwiseConv3d(dim, dim)
+        self.conv2 = PointwiseConv3d(dim, dim)
         self.attn = DepthwiseConv3d(dim, 5)
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
         self.norm2 = nn.BatchNorm3d(dim)
@@ -236,7 +235,6 @@ class Uniformer(StfmModel):
         initial_weights=lambda cfg: cfg.UNIFORMER.PRETRAIN_NAME,
         no_weight_decay=lambda model: {"pos_embed", "cls_token"},
         layer_of=uniformer_layer,
-        unused_parameters=has_untrained_selectors,
         check=check_uniformer,
         variants={
             "uniformer_s": {},

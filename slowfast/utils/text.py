@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import codecs
+import re
 from pathlib import Path
 
 from slowfast.utils.files import path_manager
 
 MAX_BYTES = 1 << 30  # a list of a million lines has a tenth of it
 _CHUNK = 1 << 20
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")  # how Python reads the names that are not UTF-8
 
 _OTHER_MARKS = (
     ("UTF-32", codecs.BOM_UTF32_LE),  # before UTF-16, whose mark it begins with
@@ -59,3 +62,12 @@ def shown(value: object) -> str:
         return shorten(repr(value))
     except (ValueError, RecursionError):  # an int of 5000 digits has no repr
         return f"a huge {type(value).__name__}"
+
+
+def name_problem(name: str) -> str:
+    """Why the name of a file or class cannot stand in a list of lines; empty if it can."""
+    if _SURROGATE.search(name):
+        return "is not UTF-8"
+    if _CONTROL.search(name):
+        return "holds a line break or another control character"
+    return ""

@@ -58,25 +58,27 @@ class _Loader(yaml.SafeLoader):
             return super().construct_object(node, deep)
         except BadYaml:
             raise
-        except (yaml.YAMLError, ValueError, KeyError, TypeError, OverflowError):
+        except (yaml.YAMLError, ValueError, LookupError, TypeError, OverflowError):
             kind = node.tag.removeprefix(_TAG)
             raise BadYaml(f"{_short(str(node.value))} is no valid {kind}{_line(node)}") from None
 
 
-def load_yaml(text: str) -> Any:
+def load_yaml(text: str, max_characters: int = MAX_CHARACTERS) -> Any:
     """The value of a text; None for an empty one. BadYaml says what is wrong with it."""
-    node = compose_yaml(text)
+    node = compose_yaml(text, max_characters=max_characters)
     return None if node is None else construct(node)
 
 
-def compose_yaml(text: str, may_repeat: Repeats = _never) -> yaml.Node | None:
+def compose_yaml(
+    text: str, may_repeat: Repeats = _never, max_characters: int = MAX_CHARACTERS
+) -> yaml.Node | None:
     """The checked nodes of a text, which know their lines; None for an empty text. BadYaml.
 
     ``may_repeat(first, second)`` says of two (key, value) pairs with the same key whether the
     second is accepted beside the first (once).
     """
-    if len(text) > MAX_CHARACTERS:
-        raise BadYaml(f"has {len(text)} characters; {MAX_CHARACTERS} are read at most")
+    if len(text) > max_characters:
+        raise BadYaml(f"has {len(text)} characters; {max_characters} are read at most")
     loader = None
     try:
         loader = _Loader(text)

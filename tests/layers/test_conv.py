@@ -1,10 +1,12 @@
-"""The depthwise convolution against sums written out."""
+"""Convolutions against sums written out and against PyTorch's own form."""
 
 from __future__ import annotations
 
+import pytest
 import torch
+from torch import nn
 
-from slowfast.layers.conv import DepthwiseConv3d
+from slowfast.layers.conv import DepthwiseConv3d, PatchConv3d, PointwiseConv3d
 
 
 def test_each_channel_by_itself():
@@ -25,9 +27,65 @@ def test_each_channel_by_itself():
         assert torch.allclose(y[0, channel, t, h, w], total, atol=1e-6)
 
 
-def test_cpu_autocast_does_not_reach_it():
-    layer = DepthwiseConv3d(2, 5)
-    x = torch.randn(1, 2, 3, 5, 5)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert layer(x.bfloat16()).dtype == torch.float32
-        assert torch.equal(layer(x), layer.float()(x))
+def with_gradients(layer, forward, x):
+    """Result and gradients of the input and of all parameters."""
+    y = forward(x)
+    torch.manual_seed(1)
+    inputs = [x, *layer.parameters()]
+    return y, *torch.autograd.grad(y, inputs, torch.randn(y.shape).to(y.dtype))
+
+
+def assert_plain(layer, x, half_tolerance=2e-2):
+    """The layer is PyTorch's convolution, in float32 and under autocast."""
+    x.requires_grad_()
+    expected = with_gradients(layer, lambda y: nn.Conv3d.forward(layer, y), x)
+    for half in (False, True):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+            found = with_gradients(layer, layer, x)
+        for ours, plain in zip(found, expected):
+            error = (ours.float() - plain).norm() / plain.norm()
+            assert error < (half_tolerance if half else 1e-5)
+
+
+@pytest.mark.parametrize(
+    "kernel, stride",
+    [
+        (3, 1),
+        (5, 1),
+        ((3, 3, 3), (1, 4, 4)),
+        ((3, 3, 3), (2, 2, 2)),
+        ((3, 5, 3), (3, 2, 1)),
+        ((1, 5, 1), (1, 2, 1)),
+        ((2, 3, 3), 1),  # even kernels keep PyTorch's gradients
+    ],
+)
+@pytest.mark.parametrize("channels", [4, 64])
+def test_depthwise_gradients(kernel, stride, channels):
+    torch.manual_seed(0)
+    layer = DepthwiseConv3d(channels, kernel, stride)
+    assert_plain(layer, torch.randn(2, channels, 5, 9, 8))
+
+
+def test_small_runs_keep_their_bits():
+    torch.manual_seed(0)
+    for layer in (DepthwiseConv3d(32, 3), PointwiseConv3d(8, 32)):
+        x = torch.randn(2, layer.in_channels, 2, 4, 4, requires_grad=True)
+        expected = with_gradients(layer, lambda y, c=layer: nn.Conv3d.forward(c, y), x)
+        for ours, plain in zip(with_gradients(layer, layer, x), expected):
+            assert torch.equal(ours, plain)
+
+
+def test_pointwise_is_a_product():
+    torch.manual_seed(0)
+    assert_plain(PointwiseConv3d(8, 64), torch.randn(2, 8, 2, 3, 3))
+
+
+@pytest.mark.parametrize(
+    "kernel, stride, padding",
+    [((3, 4, 4), (2, 4, 4), (1, 0, 0)), ((1, 2, 2), (1, 2, 2), 0), ((3, 4, 4), (2, 2, 2), 0)],
+)
+def test_patches_are_a_product(kernel, stride, padding):
+    """Also where the clip is no multiple of a patch, and where patches overlap."""
+    torch.manual_seed(0)
+    layer = PatchConv3d(3, 64, kernel, stride, padding)
+    assert_plain(layer, torch.randn(2, 3, 5, 9, 8))

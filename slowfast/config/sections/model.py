@@ -54,6 +54,13 @@ MODEL = register_section(
             "ACT_CHECKPOINT": Key(
                 False, "Use activation checkpointing in all blocks: less memory, more time."
             ),
+            "ACT_CHECKPOINT_KEEPS": Key(
+                "nothing",
+                "What checkpointed blocks keep for the backward pass. products: the results of "
+                "matrix products, convolutions and attention, which are slow to compute again.",
+                choices=("nothing", "products"),
+                affects_result=False,
+            ),
             "FINETUNNING": Key(
                 False,
                 "Train only parameters whose names contain stfm, normF, blocks40 or head "

@@ -144,7 +144,7 @@ class RecognitionModule:
         loss = self._loss(logits, inputs.targets) + sum(aux.values())
         if self._distillation is not None:
             loss = self._distillation(loss, logits, inputs.video)
-        stats = {name: float(value.detach()) for name, value in aux.items()}
+        stats = {name: value.detach() for name, value in aux.items()}
         stats |= error_figures(logits.detach(), inputs.targets)
         return LossOutput(loss, inputs.size, stats)
 

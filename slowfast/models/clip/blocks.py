@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from slowfast.config.node import CfgNode
+from slowfast.layers.attention import attend
 from slowfast.utils.registry import Registry
 
 HEAD_DIM = 64
@@ -69,7 +70,7 @@ class ClipAttention(nn.Module):
         if kv_transform is not None:
             k, v = kv_transform(k), kv_transform(v)
         q, k, v = (y.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for y in (q, k, v))
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        y = attend(q, k, v, causal=causal)
         return self.out_proj(y.transpose(1, 2).flatten(2))
 
 

@@ -11,6 +11,7 @@ from slowfast.models.clip import texts
 from slowfast.models.clip.towers import CLIP
 from slowfast.models.weights.read import read_checkpoint
 from slowfast.models.weights.safetensors import write_safetensors
+from slowfast.utils.distributed import whole
 from slowfast.utils.errors import UserError
 from slowfast.utils.files import make_dirs, short_hash, write_atomic
 from slowfast.utils.logging import get_logger
@@ -172,6 +173,8 @@ def _fingerprint(network: CLIP, tokens: torch.Tensor) -> str:
     parts = [str(tuple(tokens.shape)), tokens.numpy(force=True).tobytes()]
     for name, value in network.named_parameters():
         if not name.startswith("visual.") and name not in ("text_projection", "logit_scale"):
-            parts += [name, value.detach().float().numpy(force=True).tobytes()]
+            # A copy: FSDP frees memory of gathered parameters, and cannot once NumPy has seen it.
+            copy = whole(value.detach()).to("cpu", torch.float32, copy=True)
+            parts += [name, copy.numpy().tobytes()]
     activation = type(network.visual.transformer.resblocks[0].mlp.gelu).__name__
     return short_hash(activation, *parts)
