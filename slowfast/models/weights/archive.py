@@ -119,9 +119,7 @@ class Archive:
 
     def digests(self) -> dict[str, str]:
         """Name below the root -> SHA-256 of every record but the table."""
-        table = self.root + TABLE
-        self._check_compressed()
-        found = {}
+        table, found = self.root + TABLE, {}
         for name, record in self.records.items():
             if name != table:
                 digest = hashlib.sha256()
@@ -161,8 +159,8 @@ class Archive:
     def verify(self) -> bool:
         """Compare all bytes with the table of checksums, or without one with the CRC-32 of each
         record; returns whether there is a table. DamagedError if anything differs."""
+        self._check_compressed()
         if self.root + TABLE not in self.records:
-            self._check_compressed()
             self._check_crc(self.records)
             return False
         self._check_crc([self.root + TABLE])
