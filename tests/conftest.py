@@ -26,6 +26,8 @@ TINY = {
     "NUM_GPUS": 0,
     "LOG_MODEL_INFO": False,
     "LOG_PERIOD": 2,
+    # On every machine alike: the default depends on the processor.
+    "TRAIN.MIXED_PRECISION": False,
     "TRAIN.BATCH_SIZE": 4,
     "TRAIN.EVAL_PERIOD": 1,
     "TRAIN.CHECKPOINT_PERIOD": 1,

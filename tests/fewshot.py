@@ -11,6 +11,7 @@ from tests.conftest import words
 # Clips of 4 x 32 x 32 and a 3-D ResNet-10 of an eighth of its width.
 TINY_FEWSHOT = {
     "NUM_GPUS": 0,
+    "TRAIN.MIXED_PRECISION": False,
     "TASK": "fewshot",
     "MODEL.MODEL_NAME": "ResNet3D",
     "RESNET3D.DEPTH": 10,

@@ -14,8 +14,11 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 import torch
+
+from slowfast.analysis.stress.runs import Surroundings
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
@@ -32,7 +35,25 @@ def enter_process(env: dict[str, str], out: str, err: str) -> None:
     for number, path in ((1, out), (2, err)):
         with open(path, "a") as file:
             os.dup2(file.fileno(), number)
-    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+    sys.stdout, sys.stderr = _stream(1), _stream(2)
+
+
+def _stream(number: int, encoding: str = "utf-8") -> TextIO:
+    return open(number, "w", encoding=encoding, closefd=False)
+
+
+def spoil_output(kind: str) -> None:
+    """Make standard output ``closed``, ``full``, a ``pipe`` without a reader, or plain ``ascii``."""
+    Surroundings(output=kind).enter()
+    open_output("ascii" if kind == "ascii" else "utf-8")
+
+
+def open_output(encoding: str = "utf-8") -> None:
+    """Open standard output as Python does when it starts: None if it is closed."""
+    try:
+        sys.stdout = _stream(1, encoding)
+    except OSError:
+        sys.stdout = None
 
 
 def _run(argv: Sequence[str], cwd: str, env: dict[str, str], out: str, err: str) -> None:

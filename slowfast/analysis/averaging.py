@@ -12,9 +12,11 @@ import torch
 from slowfast.engine.checkpoint import is_mid_epoch, run_checkpoints
 from slowfast.models.clip.names import is_clip, is_video_clip, video_names
 from slowfast.models.weights.files import write_weights
+from slowfast.models.weights.finite import check_finite
 from slowfast.models.weights.read import read_checkpoint, state_dict_of
 from slowfast.utils.errors import UserError
 from slowfast.utils.logging import get_logger
+from slowfast.utils.text import shorten
 
 logger = get_logger(__name__)
 
@@ -77,16 +79,18 @@ def average(paths: dict[int, Path], weights: Sequence[float], target: str | Path
     sums: State = {}
     shares: dict[str, float] = {}
     content: dict = {}
-    trained = state_dict_of(read_checkpoint(paths[max(paths)], "RUN"), paths[max(paths)])
+    last = paths[max(paths)]
+    trained = state_dict_of(read_checkpoint(last, "RUN", mapped=True), last)
     expected = {name: value.shape for name, value in trained.items()}
     in_video_names = is_video_clip(trained)
     del trained
     for (epoch, path), weight in zip(paths.items(), weights):
-        content = read_checkpoint(path, "RUN")
+        content = read_checkpoint(path, "RUN", mapped=True)
         state = state_dict_of(content, path)
         if epoch == 0 and in_video_names and is_clip(state):
             state = video_names(state, expected)
         _check(state, expected, path, optional=epoch == 0)
+        check_finite(state, str(path), expected, "RUN")
         for name in filter(state.__contains__, expected):
             _add(sums, shares, name, state[name], weight)
         content = {key: content.get(key) for key in ("class_names", "cfg")}
@@ -106,7 +110,7 @@ def _check(state: State, expected: dict[str, torch.Size], path: Path, optional: 
     if wrong or not expected.keys() & state.keys():
         raise UserError(
             f"{path} belongs to another network: {len(wrong) or 'all'} parameters do not fit"
-            + (f" (e.g. {', '.join(wrong[:3])})" if wrong else ""),
+            + (f" (e.g. {', '.join(shorten(name, 100) for name in wrong[:3])})" if wrong else ""),
             "average checkpoints of one run, and the original weights that it started from",
             "RUN",
         )

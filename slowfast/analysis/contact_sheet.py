@@ -14,7 +14,7 @@ from slowfast.config.node import CfgNode
 from slowfast.datasets.batch import Batch
 from slowfast.engine.tasks import build_task
 from slowfast.utils.errors import UserError
-from slowfast.utils.files import make_dirs
+from slowfast.utils.files import make_dirs, write_atomic
 from slowfast.utils.runtime import Runtime
 
 _CAPTION = 18  # pixels of the line above each clip
@@ -101,8 +101,9 @@ def write_png(image: np.ndarray, path: str | Path) -> None:
     """Write RGB ``H W 3``; UserError if that fails."""
     make_dirs(Path(path).parent)
     try:
-        done = cv2.imwrite(str(path), image[..., ::-1])
+        done, data = cv2.imencode(Path(path).suffix, image[..., ::-1])
     except cv2.error:  # the suffix is not that of an image format
         done = False
     if not done:
-        raise UserError(f"cannot write {path}", "name a .png file in a writable folder", "--out")
+        raise UserError(f"cannot write {path}", "name a .png file", "--out")
+    write_atomic(path, lambda temporary: Path(temporary).write_bytes(data.tobytes()))

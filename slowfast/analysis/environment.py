@@ -106,6 +106,9 @@ def _package(requirement: str, extra: str) -> Finding:
 
 def _fits(version: str, versions: str) -> bool:
     numbers = _numbers(version)
+    for series in re.findall(r"!=([\d.]+)\.\*", versions):
+        if numbers[: len(_numbers(series))] == _numbers(series):
+            return False
     for sign, limit in re.findall(r"(>=|<)([\w.]+)", versions):
         below = numbers < _numbers(limit)
         if below == (sign == ">="):
@@ -133,13 +136,27 @@ def _decoders() -> Iterator[Finding]:
 
 
 def _devices() -> Iterator[Finding]:
-    from slowfast.utils.runtime import describe_devices
+    from slowfast.utils.runtime import cudnn_version, describe_devices
 
     devices = describe_devices()
     for number, text in enumerate(devices):
         yield Finding(f"GPU {number}", text)
     if not devices:
         yield Finding("GPU", "none that PyTorch can use", "set NUM_GPUS 0", required=False)
+    if version := cudnn_version():
+        yield Finding("cuDNN", ".".join(map(str, version)), _cudnn_hazard(version), required=False)
+
+
+def _cudnn_hazard(version: tuple[int, ...]) -> str:
+    """What is wrong with half-precision 3-D convolutions in a version of cuDNN; empty: nothing."""
+    if version < (9,):
+        return "older than PyTorch 2.7 is made for: pip install -U nvidia-cudnn-cu12"
+    if (9, 8) <= version < (9, 15):
+        return (
+            "conv3d in float16 and bfloat16 can be wrong (PyTorch issue 163539): "
+            "pip install -U 'nvidia-cudnn-cu12>=9.15', or TRAIN.MIXED_PRECISION False"
+        )
+    return ""
 
 
 def _machine(root: Path) -> Iterator[Finding]:

@@ -13,10 +13,11 @@ from slowfast.utils.errors import UserError
 
 @dataclass
 class ProtocolRow:
-    """A data set: top-1 in percent of each of its tests."""
+    """A data set: top-1 in percent of each of its tests, and the files that hold them."""
 
     name: str
     top1: list[float] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
 
     def __str__(self) -> str:
         """``12.3 ± 0.4``: mean and standard deviation (n - 1) over the tests."""
@@ -33,8 +34,9 @@ def read_rows(words: Iterable[str]) -> list[ProtocolRow]:
         name, equals, folders = word.partition("=")
         if not (equals and folders):
             raise UserError(f"{word!r} is not NAME=DIR,DIR…", "see --help", "ROW")
-        results = [read_result(Path(folder))["top1"] for folder in folders.split(",")]
-        rows.append(ProtocolRow(name, results))
+        runs = [Path(folder) for folder in folders.split(",")]
+        results = [read_result(run)["top1"] for run in runs]
+        rows.append(ProtocolRow(name, results, [run / "stats.jsonl" for run in runs]))
     return rows
 
 

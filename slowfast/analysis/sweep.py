@@ -21,7 +21,12 @@ from slowfast.config.node import CfgNode
 from slowfast.engine.tasks import task_class
 from slowfast.utils.errors import RunFailure, UserError
 from slowfast.utils.files import make_dirs, write_atomic, write_text_atomic
+from slowfast.utils.json_text import json_text
+from slowfast.utils.paths import prepare_outputs
+from slowfast.utils.processes import ending_with_parent
 from slowfast.utils.runtime import cpu_count
+
+_REPORT = ("results.json", "table.md", "plot.png")
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,9 @@ class Sweep:
         """
         threads = threads or max(cpu_count() // jobs, 1)
         work = [(variant, seed) for variant in variants for seed in seeds]
+        outputs = [self._run_folder(*pair) / "sweep.json" for pair in work]
+        outputs += [self.folder / name for name in _REPORT]
+        prepare_outputs(outputs, [variant.config for variant in variants], "--out")
         with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(work), unit="run") as bar:
 
             def one(pair: tuple[SweepVariant, int]) -> str:
@@ -123,7 +131,7 @@ class Sweep:
         if done.is_file() and json.loads(done.read_text()).get("settings") == settings:
             return ""
         make_dirs(out)
-        env = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        env = ending_with_parent() | {"OMP_NUM_THREADS": str(threads)}
         with open(out / "console.txt", "ab") as log:
             process = subprocess.Popen(
                 [sys.executable, *command], env=env, stdout=log, stderr=subprocess.STDOUT
@@ -138,7 +146,7 @@ class Sweep:
             **read_result(out),
             "cpu_seconds": usage.ru_utime + usage.ru_stime,
         }
-        write_text_atomic(done, json.dumps(result))
+        write_text_atomic(done, json_text(result))
         return ""
 
     def _row(self, variant: SweepVariant, seeds: Sequence[int]) -> Row:
@@ -171,9 +179,10 @@ def as_markdown(rows: Sequence[Row]) -> str:
 def write_report(rows: Sequence[Row], folder: Path, chance: float) -> None:
     """Write ``results.json``, ``table.md`` and ``plot.png``; ``chance`` in percent."""
     facts: list[dict[str, Any]] = [vars(row) for row in rows]
-    write_text_atomic(folder / "results.json", json.dumps(facts, indent=1))
-    write_text_atomic(folder / "table.md", as_markdown(rows) + "\n")
-    write_atomic(folder / "plot.png", lambda path: _plot(rows, path, chance))
+    results, table, plot = (folder / name for name in _REPORT)
+    write_text_atomic(results, json_text(facts, indent=1))
+    write_text_atomic(table, as_markdown(rows) + "\n")
+    write_atomic(plot, lambda path: _plot(rows, path, chance))
 
 
 def chance_level(cfg: CfgNode) -> float:

@@ -10,7 +10,8 @@ CLIP. The result is a file of weights: TEST.CHECKPOINT_FILE_PATH takes it.
 from __future__ import annotations
 
 import argparse
-import json
+
+from slowfast.utils.json_text import json_text
 
 EXAMPLES = """example:
   {prog} output/stdd_vitb16_k400 output/swa_2_22.pyth --start 2 --end 22
@@ -35,9 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
     from slowfast.analysis.averaging import average, epoch_weights, find_epochs
+    from slowfast.engine.checkpoint import run_checkpoints
     from slowfast.utils.logging import setup_logging
+    from slowfast.utils.paths import prepare_outputs
 
     setup_logging(None)
     paths = find_epochs(args.run, args.start, args.end, args.original)
+    # No checkpoint of the run is replaced, averaged or not.
+    prepare_outputs([args.out], [*run_checkpoints(args.run), *paths.values()])
     weights = epoch_weights(args.method, list(paths), args.mean, args.deviation, args.decay)
-    print(json.dumps(average(paths, weights, args.out)))
+    print(json_text(average(paths, weights, args.out)))

@@ -44,9 +44,10 @@ def run(args: argparse.Namespace) -> int:
     """Run the command."""
     from slowfast.config.load import load_config
     from slowfast.datasets.lists import read_named_lists
-    from slowfast.datasets.probe import check_lists, write_report
+    from slowfast.datasets.probe import check_lists, report_files, write_report
     from slowfast.engine.tasks import read_configured_lists
     from slowfast.utils.errors import UserError
+    from slowfast.utils.paths import refuse_overwriting
 
     if args.cfg:
         cfg = load_config([args.cfg], override_words(args.imports, args.words))
@@ -55,6 +56,9 @@ def run(args: argparse.Namespace) -> int:
         lists, template = read_named_lists(args.words, args.prefix), args.template
     else:
         raise UserError("no list is given", "see --help", "LIST")
+    sources = [args.cfg] if args.cfg else []
+    sources += [item_list.source for item_list in lists.values()]
+    refuse_overwriting(sources, report_files(lists, args.out), "--out")
     journal = Path(args.out) / "journal.jsonl"
     report = check_lists(lists, journal, template=template, whole=args.whole, workers=args.workers)
     write_report(report, args.out)

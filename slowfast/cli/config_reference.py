@@ -18,7 +18,10 @@ def run(args: argparse.Namespace) -> None:
     from slowfast.config.defaults import get_cfg
     from slowfast.config.load import reference_page
     from slowfast.utils.files import write_text_atomic
+    from slowfast.utils.paths import prepare_outputs
 
     get_cfg()
     clone = Path(__file__).resolve().parents[2]
-    write_text_atomic(args.out or clone / "docs" / "configuration.md", reference_page())
+    out = args.out or clone / "docs" / "configuration.md"
+    prepare_outputs([out])
+    write_text_atomic(out, reference_page())

@@ -11,9 +11,9 @@ finite, 2 wrong use or unreadable file.
 from __future__ import annotations
 
 import argparse
-import json
 
 from slowfast.cli.options import add_overrides, override_words
+from slowfast.utils.json_text import json_text
 
 EXAMPLES = """examples:
   {prog} inspect output/mine/checkpoints/checkpoint_best.pyth
@@ -37,17 +37,21 @@ def run(args: argparse.Namespace) -> int:
     from slowfast.config.load import load_config
     from slowfast.engine.network import build_network
     from slowfast.models.weights import files
+    from slowfast.utils.console import printing
     from slowfast.utils.errors import UserError
     from slowfast.utils.logging import setup_logging
+    from slowfast.utils.paths import prepare_outputs
 
     setup_logging(None)
     if args.what == "inspect":
         facts = files.inspect_file(args.file)
         shapes = facts.pop("shapes")
-        print(json.dumps(facts | ({"shapes": shapes} if args.shapes else {}), indent=1))
+        with printing():
+            print(json_text(facts | ({"shapes": shapes} if args.shapes else {}), indent=1))
         return 1 if facts["not_finite"] else 0
     if not args.out:
         raise UserError("no file to write is given", "see --help", "OUT")
+    prepare_outputs([args.out], [args.file, *([args.cfg] if args.cfg else [])])
     if args.what == "strip":
         written = files.strip_file(args.file, args.out, args.average)
     elif not args.cfg:
@@ -55,5 +59,5 @@ def run(args: argparse.Namespace) -> int:
     else:
         cfg = load_config([args.cfg], override_words(args.imports, args.opts))
         written = files.convert_file(args.file, args.out, build_network(cfg), cfg)
-    print(json.dumps(written))
+    print(json_text(written))
     return 0

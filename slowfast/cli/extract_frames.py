@@ -11,6 +11,7 @@ import argparse
 import functools
 from pathlib import Path
 
+JOURNAL, FAILED = "journal.jsonl", "failed.tsv"
 EXAMPLES = """examples:
   {prog} videos/ssv2 frames/ssv2 --short-side 256 --template {:06d}.jpg
   {prog} data/moving_shapes_8 data/frames --lists train.csv val.csv test.csv
@@ -31,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="lists in SOURCE whose paths begin there",
     )
+    parser.add_argument(
+        "--follow-links", action="store_true", help="follow links that lead out of SOURCE"
+    )
     parser.add_argument("--workers", type=int, help="processes (all cores)")
 
 
@@ -44,26 +48,34 @@ def run(args: argparse.Namespace) -> int:
     """Run the command."""
     from slowfast.datasets.lists import find_videos, stems_of
     from slowfast.datasets.make_lists import rewrite_for_frames
-    from slowfast.utils.files import make_dirs
+    from slowfast.utils.files import make_dirs, remove_leftovers
     from slowfast.utils.parallel import file_stamp, map_files, write_failures
+    from slowfast.utils.paths import refuse_meeting
+    from slowfast.video.extract import check_template
 
-    names = find_videos(args.source, "SOURCE")
+    check_template(args.template)
+    names = find_videos(args.source, "SOURCE", args.follow_links)
     made = stems_of(names)
+    # A video becomes a folder: what lies in it tells whether it meets the videos.
+    outputs = [*(f"{folder}/image" for folder in made.values()), JOURNAL, FAILED, *args.lists]
+    refuse_meeting(args.source, [*names, *args.lists], args.target, outputs)
+    remove_leftovers(Path(args.target, name) for name in (JOURNAL, FAILED, *args.lists))
     for name in names:
         make_dirs(Path(args.target, made[name]).parent)
     options = {k: getattr(args, k) for k in ("short_side", "template", "quality")}
     results = map_files(
         functools.partial(_work, source=args.source, target=args.target, made=made, **options),
         names,
-        Path(args.target) / "journal.jsonl",
+        Path(args.target) / JOURNAL,
         workers=args.workers,
         title="extracting",
         stamp=lambda name: f"{options} {file_stamp(str(Path(args.source, name)))}",
         is_valid=lambda name, result: (
-            "frames" not in result or Path(args.target, made[name]).is_dir()
+            not result.get("again")
+            and ("frames" not in result or Path(args.target, made[name]).is_dir())
         ),
     )
-    failed = write_failures(results, "frames", Path(args.target) / "failed.tsv")
+    failed = write_failures(results, "frames", Path(args.target) / FAILED)
     frames = {name: results[name]["frames"] for name in names if name not in failed}
     for file in args.lists:
         rewrite_for_frames(Path(args.source, file), Path(args.target, file), made, frames)

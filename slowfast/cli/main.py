@@ -15,6 +15,7 @@ A module with ``main(argv, prog, overrides)`` instead reads its words itself.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from slowfast.utils.cli import run_command
+from slowfast.utils.console import printing
 from slowfast.utils.errors import UserError
 from slowfast.utils.registry import did_you_mean
 from slowfast.version import __version__
@@ -29,19 +31,23 @@ from slowfast.version import __version__
 
 @dataclass(frozen=True)
 class Command:
-    """A command's ``module``, the file in tools/ that is the same, ``overrides`` that it adds."""
+    """A command's ``module``, the file in tools/ that is the same, ``overrides`` that it adds.
+
+    ``prints``: it does nothing but print, so that ``| head`` ends it with code 0.
+    """
 
     module: str
     tool: str = ""
     overrides: tuple[str, ...] = ()
     help: str = ""  # where the module's docstring is not the one of this command
+    prints: bool = False
 
 
 COMMANDS = {
     "train": Command("run_net", "", ("TEST.ENABLE", "False"), "Train a network."),
     "test": Command("run_net", "", ("TRAIN.ENABLE", "False"), "Test a network."),
     "run": Command("run_net", "run_net"),
-    "check-env": Command("check_env", "check_env"),
+    "check-env": Command("check_env", "check_env", prints=True),
     "check-data": Command("check_data", "check_data"),
     "make-lists": Command("make_lists", "make_lists"),
     "show-data": Command("show_data", "show_data"),
@@ -50,14 +56,15 @@ COMMANDS = {
     "make-moving-shapes": Command("make_moving_shapes", "make_moving_shapes"),
     "make-compositions": Command("make_compositions", "make_compositions"),
     "text-prompts": Command("text_prompts", "text_prompts"),
-    "model-table": Command("model_table", "model_table"),
+    "model-table": Command("model_table", "model_table", prints=True),
     "convert": Command("convert", "convert_checkpoint"),
     "average-weights": Command("average_weights", "average_weights"),
     "sweep": Command("sweep", "sweep"),
-    "compare-runs": Command("compare_runs", "compare_runs"),
-    "protocol-table": Command("protocol_table", "protocol_table"),
+    "compare-runs": Command("compare_runs", "compare_runs", prints=True),
+    "protocol-table": Command("protocol_table", "protocol_table", prints=True),
     "benchmark": Command("benchmark", "benchmark"),
     "stress": Command("stress", "stress"),
+    "mutate": Command("mutate", "mutate"),
     "parity": Command("parity", "parity"),
     "config-reference": Command("config_reference", "config_reference"),
     "make-experiments": Command("make_experiments", "make_experiments"),
@@ -79,10 +86,12 @@ def dispatch(argv: Sequence[str]) -> int:
     """Run `slowfast` with these words; UserError for an unknown command."""
     name = argv[0] if argv else "--help"
     if name in ("-h", "--help", "help"):
-        print(overview())
+        with printing():
+            print(overview())
         return 0
     if name == "--version":
-        print(__version__)
+        with printing():
+            print(__version__)
         return 0
     if name not in COMMANDS:
         near = did_you_mean(name, COMMANDS)
@@ -108,7 +117,8 @@ def call(name: str, argv: Sequence[str], prog: str, run_prog: str) -> int:
     mixed = getattr(module, "INTERMIXED", True)  # options may stand between KEY VALUE words
     args = parser.parse_intermixed_args(argv) if mixed else parser.parse_args(argv)
     args.run_command = run_prog
-    return module.run(args) or 0
+    with printing() if command.prints else contextlib.nullcontext():
+        return module.run(args) or 0
 
 
 def overview() -> str:

@@ -10,6 +10,7 @@ Exit code: 0 all videos are there, 1 some are missing (see missing.txt), 2 wrong
 from __future__ import annotations
 
 import argparse
+import os
 
 EXAMPLES = """examples:
   {prog} folder data/moving_shapes_8/videos --out lists/mine
@@ -37,10 +38,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--template", default="{:05d}.jpg", help="images of frame folders")
     parser.add_argument(
+        "--follow-links", action="store_true", help="follow links that lead out of the folder"
+    )
+    parser.add_argument(
         "--base",
         default="configs/quickstart/stfm.yaml",
         help="configuration to build on, a file or a published one (quickstart/stfm)",
     )
+
+
+def _files_of(path: str) -> list[str]:
+    """The file itself, or the files in a folder."""
+    if not os.path.isdir(path):
+        return [path]
+    return [entry.path for entry in os.scandir(path) if entry.is_file()]
 
 
 def run(args: argparse.Namespace) -> int:
@@ -52,11 +63,13 @@ def run(args: argparse.Namespace) -> int:
     if args.kind == "folder":
         if not args.folder:
             raise UserError("no folder is given", "see --help", "FOLDER")
-        made = make_lists.from_folder(args.folder, args.val, args.test, args.seed)
+        made = make_lists.from_folder(
+            args.folder, args.val, args.test, args.seed, args.follow_links
+        )
     elif not args.annotations or not args.videos:
         raise UserError(f"{args.kind} needs --annotations and --videos", "see --help")
     elif args.kind == "kinetics":
-        made = make_lists.from_kinetics(args.annotations, args.videos)
+        made = make_lists.from_kinetics(args.annotations, args.videos, args.follow_links)
     else:
         made = make_lists.from_official(
             args.kind, args.annotations[0], args.videos, args.split, args.template
@@ -64,7 +77,8 @@ def run(args: argparse.Namespace) -> int:
     base = find_config(args.base)
     if not base.is_file():
         raise UserError(f"there is no configuration file {args.base}", "see --help", "--base")
-    config = make_lists.write_lists(made, args.out, base)
+    read = [file for path in args.annotations for file in _files_of(path)]
+    config = make_lists.write_lists(made, args.out, base, read)
     counts = ", ".join(f"{len(items)} {part}" for part, items in made.splits.items())
     print(f"{len(made.class_names)} classes; videos: {counts}")
     if made.missing:

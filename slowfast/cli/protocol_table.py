@@ -22,9 +22,11 @@ def run(args: argparse.Namespace) -> None:
     """Run the command."""
     from slowfast.analysis.protocol import base_novel_table, read_rows, split_table
     from slowfast.utils.files import write_text_atomic
+    from slowfast.utils.paths import prepare_outputs
 
     rows = read_rows(args.rows)
     table = base_novel_table(rows) if args.base_novel else split_table(rows)
     if args.out:
+        prepare_outputs([args.out], [file for row in rows for file in row.files], "--out")
         write_text_atomic(args.out, table + "\n")
     print(table)

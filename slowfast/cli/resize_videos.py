@@ -10,6 +10,7 @@ import argparse
 import functools
 from pathlib import Path
 
+JOURNAL, FAILED = "journal.jsonl", "failed.tsv"
 EXAMPLES = "example: {prog} videos/k400 videos/k400_256 --short-side 256"
 
 
@@ -19,37 +20,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", help="folder to write to")
     parser.add_argument("--short-side", type=int, default=256, help="pixels (256)")
     parser.add_argument("--crf", type=int, default=18, help="H.264 quality, lower is better (18)")
+    parser.add_argument(
+        "--gop",
+        type=int,
+        default=16,
+        help="frames from one keyframe to the next: fewer are faster to seek and larger (16)",
+    )
+    parser.add_argument(
+        "--follow-links", action="store_true", help="follow links that lead out of SOURCE"
+    )
     parser.add_argument("--workers", type=int, help="processes (all cores)")
 
 
-def _work(
-    name: str, source: str, target: str, made: dict[str, str], short_side: int, crf: int
-) -> dict:
+def _work(name: str, source: str, target: str, made: dict[str, str], **options: int) -> dict:
     from slowfast.video.resize import resize_video
 
-    return resize_video(str(Path(source, name)), str(Path(target, made[name])), short_side, crf)
+    return resize_video(str(Path(source, name)), str(Path(target, made[name])), **options)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     from slowfast.datasets.lists import find_videos, stems_of
+    from slowfast.utils.files import remove_leftovers
     from slowfast.utils.parallel import file_stamp, map_files, write_failures
+    from slowfast.utils.paths import refuse_meeting
 
-    names = find_videos(args.source, "SOURCE")
+    names = find_videos(args.source, "SOURCE", args.follow_links)
     made = {name: f"{stem}.mp4" for name, stem in stems_of(names).items()}
-    options = {"short_side": args.short_side, "crf": args.crf}
+    outputs = [*made.values(), JOURNAL, FAILED]
+    refuse_meeting(args.source, names, args.target, outputs)
+    remove_leftovers(Path(args.target, name) for name in outputs)
+    options = {"short_side": args.short_side, "crf": args.crf, "gop": args.gop}
     results = map_files(
         functools.partial(_work, source=args.source, target=args.target, made=made, **options),
         names,
-        Path(args.target) / "journal.jsonl",
+        Path(args.target) / JOURNAL,
         workers=args.workers,
         title="resizing",
         stamp=lambda name: f"{options} {file_stamp(str(Path(args.source, name)))}",
         is_valid=lambda name, result: (
-            "after" not in result or Path(args.target, made[name]).is_file()
+            not result.get("again")
+            and ("after" not in result or Path(args.target, made[name]).is_file())
         ),
     )
-    failed = write_failures(results, "after", Path(args.target) / "failed.tsv")
+    failed = write_failures(results, "after", Path(args.target) / FAILED)
     before, after = (
         sum(r.get(k, 0) for r in results.values()) / 2**20 for k in ("before", "after")
     )

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+ENV_FILE = ".env"
 EXAMPLES = """examples:
   {prog} askg my_classes.json askg.yml
   {prog} xprompt my_classes.json xprompt.yml --askg askg.yml
@@ -36,15 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _write_features(args: argparse.Namespace, names: list[str]) -> int:
-    import torch
-
     from slowfast.analysis.text_prompts.features import load_clip, prompt_features
     from slowfast.analysis.text_prompts.store import match_classes, read_classes
+    from slowfast.models.weights.write import write_archive
     from slowfast.utils.files import write_atomic
 
     entries = match_classes(names, read_classes(args.prompts), args.prompts)
     features = prompt_features(load_clip(args.clip), names, entries)
-    write_atomic(args.out, lambda temporary: torch.save(features, temporary))
+    write_atomic(args.out, lambda temporary: write_archive(features, temporary))
     print(f"{args.out}: {' x '.join(map(str, features.shape))}")
     return 0
 
@@ -65,7 +65,7 @@ def _write_texts(args: argparse.Namespace, names: list[str]) -> int:
         def parse(text: str, name: str) -> dict:
             return stages.parse_prompts(text, name, graphs[name])
 
-    key, url = read_settings()
+    key, url = read_settings(ENV_FILE)
     service = ChatService(key, url, args.model, args.tries, args.pause)
     store = ClassStore(args.out)
     failed = stages.write_stage(service, store, names, messages, parse, args.attempts)
@@ -80,11 +80,14 @@ def run(args: argparse.Namespace) -> int:
     from slowfast.datasets.classnames import read_class_names
     from slowfast.utils.errors import UserError
     from slowfast.utils.logging import setup_logging
+    from slowfast.utils.paths import prepare_outputs
 
     setup_logging(None)
     needed = {"xprompt": ("askg",), "features": ("prompts", "clip")}.get(args.what, ())
     for name in needed:
         if not getattr(args, name):
             raise UserError(f"{args.what} needs it", "see --help", f"--{name}")
+    sources = [args.classes, args.askg, args.prompts, args.clip, ENV_FILE]
+    prepare_outputs([args.out], filter(None, sources))
     names = read_class_names(args.classes, "CLASSES")
     return _write_features(args, names) if args.what == "features" else _write_texts(args, names)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,14 +10,17 @@ from typing import Any
 from yacs.config import CfgNode as YacsNode
 
 from slowfast.config import compat, plugins
-from slowfast.config.schema import SECTIONS, Key, WrongType, all_keys
+from slowfast.config.schema import SECTIONS, Key, WrongType, all_keys, read_literal
 from slowfast.config.yaml_file import Entry, read_yaml
 from slowfast.utils.errors import Problem, UserError
 from slowfast.utils.registry import did_you_mean
+from slowfast.utils.text import shorten
 
 DEFAULT_ORIGIN = "default"
 COMMAND_LINE = "command line"
 ARGUMENT = "overrides"  # a mapping that Python code passed
+_DEPTH = 8  # of sections in such a mapping
+_MAX_SUGGESTED = 20  # unknown keys for which near ones are looked for; each takes milliseconds
 
 
 class CfgNode(YacsNode):
@@ -115,9 +117,8 @@ def parse_overrides(words: Sequence[str] | Mapping[str, Any]) -> list[Entry]:
     for key, text in zip(words[::2], words[1::2]):
         value: Any = text
         if isinstance(text, str):
-            try:
-                value = ast.literal_eval(text)
-            except (ValueError, SyntaxError):
+            value = read_literal(text)
+            if value is text:
                 value = {"true": True, "false": False}.get(text.lower(), text)
         entries.append(Entry(key, value, COMMAND_LINE))
     return entries
@@ -126,6 +127,8 @@ def parse_overrides(words: Sequence[str] | Mapping[str, Any]) -> list[Entry]:
 def _flatten(tree: Mapping[str, Any], prefix: str) -> Iterable[Entry]:
     for name, value in tree.items():
         if isinstance(value, Mapping):
+            if prefix.count(".") >= _DEPTH:
+                raise UserError(f"sections are nested more than {_DEPTH} deep", "", ARGUMENT)
             yield from _flatten(value, f"{prefix}{name}.")
         else:
             yield Entry(f"{prefix}{name}", value, ARGUMENT)
@@ -147,7 +150,7 @@ def merge_entries(cfg: CfgNode, entries: Iterable[Entry]) -> list[Problem]:
         if entry.key not in keys and compat.is_foreign(entry):
             unread[entry.key] = entry
             continue
-        problem = _merge_entry(cfg, entry, keys)
+        problem = _merge_entry(cfg, entry, keys, len(problems) < _MAX_SUGGESTED)
         if problem:
             problems[entry.key] = problem
     if "MODEL.MODEL_NAME" not in problems:
@@ -155,10 +158,12 @@ def merge_entries(cfg: CfgNode, entries: Iterable[Entry]) -> list[Problem]:
     return list(problems.values())
 
 
-def _merge_entry(cfg: CfgNode, entry: Entry, keys: Mapping[str, Key]) -> Problem | None:
+def _merge_entry(
+    cfg: CfgNode, entry: Entry, keys: Mapping[str, Key], suggest: bool
+) -> Problem | None:
     key = keys.get(entry.key)
     if key is None:
-        return _unknown(entry, keys)
+        return _unknown(entry, keys, suggest)
     try:
         value = _read_value(key, entry.value)
     except WrongType as error:
@@ -173,14 +178,13 @@ def _read_value(key: Key, value: Any) -> Any:
         return key.coerce(value)
     except WrongType:
         if isinstance(value, str):
-            try:
-                return key.coerce(ast.literal_eval(value))
-            except (ValueError, SyntaxError):
-                pass
+            literal = read_literal(value)
+            if literal is not value:
+                return key.coerce(literal)
         raise
 
 
-def _unknown(entry: Entry, keys: Mapping[str, Key]) -> Problem | None:
+def _unknown(entry: Entry, keys: Mapping[str, Key], suggest: bool) -> Problem | None:
     """A problem for a key that is not ours, or None where upstream files may hold it."""
     verdict = compat.judge_upstream(entry)
     if verdict is compat.ACCEPTED:
@@ -188,9 +192,9 @@ def _unknown(entry: Entry, keys: Mapping[str, Key]) -> Problem | None:
     if verdict is not None:
         return verdict
     sections = {k.split(".")[0] for k in keys}
-    near = did_you_mean(entry.key, {**keys, **compat.foreign_keys()})
+    near = suggest and did_you_mean(entry.key, {**keys, **compat.foreign_keys()})
     if not near and "." not in entry.key and entry.key not in sections:
         leaves = {k.split(".")[-1]: k for k in keys}
         near = f"did you mean {leaves[entry.key]}?" if entry.key in leaves else ""
     remedy = near or "list all keys with --print-config"
-    return Problem("there is no such key", remedy, entry.key, entry.origin)
+    return Problem("there is no such key", remedy, shorten(entry.key), entry.origin)

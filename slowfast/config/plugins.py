@@ -17,9 +17,11 @@ from pathlib import Path
 from slowfast.config.schema import load_registered
 from slowfast.config.yaml_file import Entry
 from slowfast.utils.errors import Problem, UserError
+from slowfast.utils.text import shorten, shown
 
 IMPORTS = "IMPORTS"
 ENTRY_POINTS = "slowfast.plugins"
+_LONGEST_NAME = 255  # bytes of a file's name
 _LIBRARIES = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib"))
 _PACKAGE = f"{Path(__file__).parent.parent}{os.sep}"
 
@@ -61,11 +63,11 @@ def take_imports(entries: Iterable[Entry]) -> tuple[list[str], list[Entry]]:
             continue
         listed = [entry.value] if isinstance(entry.value, str) else entry.value
         if not isinstance(listed, (list, tuple)) or not all(isinstance(n, str) for n in listed):
-            raise UserError(
-                Problem(f"must be a list of modules, is {listed!r}", "", IMPORTS, entry.origin)
-            )
+            problem = f"must be a list of modules, is {shown(listed)}"
+            raise UserError(Problem(problem, "", IMPORTS, entry.origin))
         folder = entry.file.parent if entry.file else None
-        names += import_plugins(filter(None, listed), folder, entry.origin)
+        listed = [] if entry.value == "" else listed
+        names += import_plugins(listed, folder, entry.origin)
     return list(dict.fromkeys(names)), others
 
 
@@ -83,6 +85,10 @@ def add_import_option(parser: argparse.ArgumentParser) -> None:
 
 def _import_plugin(name: str, folder: Path | None, origin: str) -> str:
     head, module = os.path.split(name.removesuffix(".py"))
+    is_module = all(part.isidentifier() for part in module.split("."))
+    if not is_module or "\0" in name or max(map(len, name.split(os.sep))) > _LONGEST_NAME:
+        problem = f"{shorten(name) or 'an empty text'} is not the name of a module"
+        raise UserError(Problem(problem, "write package.module", IMPORTS, origin))
     bases = [Path.cwd(), *([folder.absolute()] if folder else [])]
     # A run that was copied to another machine brings the name of a folder that is not there.
     named = [base / head for base in bases if head and (base / head).is_dir()]

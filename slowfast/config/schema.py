@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import ast
+import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from slowfast.utils.registry import Registry, did_you_mean
+from slowfast.utils.text import shown
 
 _TYPE_NAMES = {bool: "True or False", int: "a whole number", float: "a number", str: "a text"}
+
+_LITERAL_LENGTH = 10_000  # characters of a value that is written as a Python literal
+_TEXT_LENGTH = 4096  # the longest path of most systems
+_LIST_DEPTH = 4
+_MAX_INT = 2**63  # whole numbers are stored in 64 bits
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")  # tabs may separate columns
 
 
 class WrongType(ValueError):
@@ -24,8 +33,11 @@ class Key:
     ``optional`` allows None. ``affects_result`` is False where a stopped training may go on
     with another value and still end with the same weights.
 
-    ``choices`` close the list of values, unless a :class:`Registry` was created for the key: then
-    the registered names are choices, too. ``checked_by_rule``: such a value is judged by a rule
+    ``choices`` close the list of values; those of another type are well-typed, too. If a
+    :class:`Registry` was created for the key, the registered names are choices as well.
+    Limits of a list are those of its entries, of which there
+    are ``min_length`` at least. Numbers are finite unless ``finite`` is False, which allows inf;
+    nan is no value. ``checked_by_rule``: such a value is judged by a rule
     (:func:`slowfast.config.validate.register_rule`), because other keys decide whether it is used.
     """
 
@@ -35,6 +47,8 @@ class Key:
     ge: float | None = None
     gt: float | None = None
     le: float | None = None
+    min_length: int = 0
+    finite: bool = True
     type: type | None = None
     item: type | None = None
     optional: bool = False
@@ -49,38 +63,74 @@ class Key:
         """The type in words."""
         if self.value_type is list:
             return "a list" + (f" of {self.item.__name__}" if self.item else "")
-        none = " or None" if self.optional else ""
-        return _TYPE_NAMES[self.value_type] + none
+        further = [repr(choice) for choice in self.choices if self._is_of_another_type(choice)]
+        words = [_TYPE_NAMES[self.value_type], *further, *(["None"] if self.optional else [])]
+        return " or ".join(words)
+
+    def _is_of_another_type(self, choice: Any) -> bool:
+        return type(choice) is not (self.item or self.value_type)
 
     def coerce(self, value: Any) -> Any:
         """``value`` as the key's type: 1 -> 1.0, "1e-6" -> 1e-06, tuple -> list; WrongType."""
         if value is None and self.optional:
             return None
-        if self.value_type is list:
-            if isinstance(value, str):  # YAML reads "(3, 7, 7)" of old files as a text
-                value = read_literal(value)
-            if not isinstance(value, (list, tuple)):
-                raise WrongType(f"must be {self.describe_type()}, is {value!r}")
-            return [self._scalar(v, self.item) for v in value] if self.item else _as_lists(value)
-        return self._scalar(value, self.value_type)
+        if any(value == choice for choice in filter(self._is_of_another_type, self.choices)):
+            return value
+        if self.value_type is not list:
+            return self._scalar(value, self.value_type)
+        if isinstance(value, str):  # YAML reads "(3, 7, 7)" of old files as a text
+            value = read_literal(value)
+        if not isinstance(value, (list, tuple)):
+            raise WrongType(f"must be {self.describe_type()}, is {shown(value)}")
+        if len(value) < self.min_length:
+            entries = "entry" if self.min_length == 1 else "entries"
+            raise WrongType(f"must have at least {self.min_length} {entries}, is {shown(value)}")
+        return [self._scalar(v, self.item) for v in value] if self.item else self._nested(value)
 
     def _scalar(self, value: Any, kind: type) -> Any:
+        given = value
         if kind is float and isinstance(value, str):
-            try:  # YAML 1.1 reads 1e-6 as a text.
-                return float(value)
-            except ValueError:
-                pass
-        if kind is float and isinstance(value, int) and not isinstance(value, bool):
-            return float(value)
-        if kind is int and isinstance(value, float) and value.is_integer():
-            return int(value)
-        if kind is str and value is None:
-            return ""
-        if kind is str and isinstance(value, int) and not isinstance(value, bool):
-            return str(value)
+            value = _float(value)  # YAML 1.1 reads 1e-6 as a text.
+        elif kind is float and type(value) is int:
+            value = _float(value)
+        elif kind is int and isinstance(value, float) and value.is_integer():
+            value = int(value)
+        elif kind is str and value is None:
+            value = ""
+        elif kind is str and type(value) is int and abs(value) < 10**100:
+            value = str(value)
         if type(value) is not kind:
-            raise WrongType(f"must be {_TYPE_NAMES[kind]}, is {value!r}")
+            words = _TYPE_NAMES[kind] if kind is not self.value_type else self.describe_type()
+            raise WrongType(f"must be {words}, is {shown(given)}")
+        problem = self._unfit(value)
+        if problem:
+            raise WrongType(f"{problem}, is {shown(given)}")
         return value
+
+    def _unfit(self, value: Any) -> str:
+        """Why no key can hold a scalar of the right type; empty if it can."""
+        if type(value) is int and not -_MAX_INT <= value < _MAX_INT:
+            return "must be a whole number of at most 64 bits"
+        if type(value) is float and (math.isnan(value) or (self.finite and math.isinf(value))):
+            return "must be a finite number" if self.finite else "must be a number"
+        if type(value) is str and _CONTROL.search(value):
+            return "must be a text without control characters"
+        if type(value) is str and len(value) > _TEXT_LENGTH:
+            return f"must be a text of at most {_TEXT_LENGTH} characters"
+        return ""
+
+    def _nested(self, value: Any, depth: int = 1) -> Any:
+        """Lists in lists, of numbers and texts."""
+        if not isinstance(value, (list, tuple)):
+            if value is not None and type(value) not in _TYPE_NAMES:
+                raise WrongType(f"must be a list of numbers or texts, holds {shown(value)}")
+            problem = self._unfit(value)
+            if problem:
+                raise WrongType(f"{problem}, holds {shown(value)}")
+            return value
+        if depth > _LIST_DEPTH:
+            raise WrongType(f"must be a list, at most {_LIST_DEPTH} in one another")
+        return [self._nested(v, depth + 1) for v in value]
 
     def choices_of(self, name: str) -> tuple[Any, ...]:
         """What the key called ``name`` may hold: ``choices`` and the names of its registry."""
@@ -100,15 +150,16 @@ class Key:
         if not self.is_choice(name, value):
             registry = Registry.by_key.get(name)
             if registry is not None:
-                return f"no {registry.kind} is called {value!r}"
-            return f"{value!r} is not one of {', '.join(map(repr, self.choices))}"
-        for words, bound, bad in (
-            ("at least", self.ge, self.ge is not None and value < self.ge),
-            ("more than", self.gt, self.gt is not None and value <= self.gt),
-            ("at most", self.le, self.le is not None and value > self.le),
-        ):
-            if bad:
-                return f"must be {words} {bound:g}, is {value!r}"
+                return f"no {registry.kind} is called {shown(value)}"
+            return f"{shown(value)} is not one of {', '.join(map(repr, self.choices))}"
+        for entry in value if isinstance(value, list) else [value]:
+            for words, bound, bad in (
+                ("at least", self.ge, self.ge is not None and entry < self.ge),
+                ("more than", self.gt, self.gt is not None and entry <= self.gt),
+                ("at most", self.le, self.le is not None and entry > self.le),
+            ):
+                if bad:
+                    return f"must be {words} {bound:g}, is {shown(value)}"
         return ""
 
     def remedy(self, name: str, value: Any) -> str:
@@ -127,16 +178,20 @@ class Key:
 
 def read_literal(text: str) -> Any:
     """A Python literal as its value; anything else stays a text."""
+    if len(text) > _LITERAL_LENGTH:
+        return text
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text
 
 
-def _as_lists(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return [_as_lists(v) for v in value]
-    return value
+def _float(value: str | int) -> Any:
+    """``value`` as a float if it is one, else as it is."""
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return value
 
 
 @dataclass(frozen=True)

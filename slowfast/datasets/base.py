@@ -6,9 +6,11 @@ published loader; both are what a subclass states.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import errno
+import os
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from torch.utils.data import Dataset
 
@@ -38,7 +40,44 @@ class SampleKey(NamedTuple):
     index: int
 
 
-class VideoDataset(Dataset):
+# The system has no more descriptors or memory: nothing that a video could be blamed for.
+_STARVED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+Reading = Generator[list[Any], list[Any], Any]
+
+
+def complete(reading: Reading, load: Callable[[list[Any]], list[Any]]) -> Any:
+    """What ``reading`` returns when ``load`` gives it the parts that it asks for."""
+    try:
+        parts = next(reading)
+        while True:
+            parts = reading.send(load(parts))
+    except StopIteration as done:
+        return done.value
+
+
+def raise_if_starved(error: VideoError) -> None:
+    """OSError if a video could not be opened because descriptors or memory have run out."""
+    cause: BaseException | None = error
+    while cause := cause.__cause__:
+        if getattr(cause, "errno", None) in _STARVED:
+            raise OSError(cause.errno, os.strerror(cause.errno), error.path) from error
+
+
+class SampleSource(Dataset):
+    """What a loader reads: samples by key, in parts that its workers read independently."""
+
+    def assemble(self, key: Any) -> Reading:
+        """A generator that asks for lists of parts, gets their samples (:meth:`load`), and returns
+        the sample of ``key``. It runs in the main process."""
+        (sample,) = yield [key]
+        return sample
+
+    def load(self, parts: Sequence[Any]) -> list[Any]:
+        """The samples of ``parts``; in workers, where there are any."""
+        return [self[part] for part in parts]
+
+
+class VideoDataset(SampleSource):
     """A split (``train``, ``val`` or ``test``) of a data set.
 
     ``dataset[SampleKey(epoch, index)]`` gives a sample: what :meth:`ClipReader.read` gives, and
@@ -139,6 +178,7 @@ class VideoDataset(Dataset):
             except VideoError as error:
                 if self.on_error == "raise":
                     raise
+                raise_if_starved(error)
                 bad.append(BadItem(candidate, item.path, item.line, error.cause))
                 continue
             sample = self.describe_item(item, candidate) | clips  # a mirrored clip has a label

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from slowfast.video.device_augment import ClipsToAugment
+
 
 @dataclass(frozen=True)
 class BadItem:
@@ -39,7 +41,8 @@ class Batch:
     """Samples that pass through the network together.
 
     - ``video``: uint8 RGB, ``B C T H W`` (test: ``videos views C T H W``; an episode:
-      ``K*S+Q C T H W``), None where nothing could be read;
+      ``K*S+Q C T H W``), None where nothing could be read; with AUG.DEVICE ``network`` the whole
+      frames of training clips, which become that when they move to the device;
     - ``label``: ``B`` int64 (episodes: ``N Q``, classes within the episode);
     - ``index``: ``B``, numbers of the samples in their list; ``path``: one for each clip;
     - ``bad``: videos that could not be read;
@@ -47,7 +50,7 @@ class Batch:
     - ``extra``: fields that a data set adds to its samples, by ``default_collate``.
     """
 
-    video: torch.Tensor | None = None
+    video: torch.Tensor | ClipsToAugment | None = None
     label: torch.Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
     index: torch.Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
     path: list[str] = field(default_factory=list)
@@ -78,6 +81,8 @@ class Batch:
 def _mapped(value: Any, function: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return function(value)
+    if isinstance(value, ClipsToAugment):
+        return value.map(function)
     if isinstance(value, EpisodeInfo):
         return EpisodeInfo(
             **{f.name: _mapped(getattr(value, f.name), function) for f in fields(value)}

@@ -45,3 +45,13 @@ def _known_policy(cfg: CfgNode) -> Iterable[Problem]:
             parse_randaugment(cfg.AUG.AA_TYPE)
         except UserError as error:
             yield from error.problems
+
+
+@register_rule
+def _known_decoder(cfg: CfgNode) -> Iterable[Problem]:
+    if cfg.DATA.DECODING_DEVICE != "cpu" and cfg.DATA.DECODING_BACKEND != "torchcodec":
+        yield Problem(
+            f"{cfg.DATA.DECODING_DEVICE} needs DATA.DECODING_BACKEND torchcodec",
+            "set DATA.DECODING_BACKEND torchcodec, or DATA.DECODING_DEVICE cpu",
+            "DATA.DECODING_DEVICE",
+        )

@@ -4,39 +4,61 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from slowfast.config.node import CfgNode
-from slowfast.datasets.lists import read_json, read_lines
+from slowfast.datasets.fields import is_count
+from slowfast.datasets.lists import check_class_names, read_json, read_lines
 from slowfast.utils.errors import UserError
+from slowfast.utils.text import shown
 
 DEFAULT_NAME = "classes.txt"
+_MAX_DIGITS = 9  # of a label
 
 
 def read_class_names(path: str | Path, key: str = "DATA.CLASS_NAMES_PATH") -> list[str]:
     """Names in label order: text (one per line) or JSON (list, name -> id, or id -> name)."""
     path = Path(path)
     if path.suffix != ".json":
-        return [line for _, line in read_lines(path, key)]
-    data = read_json(path, key)
+        names = [line for _, line in read_lines(path, key)]
+    else:
+        names = _names_in(read_json(path, key), str(path))
+    check_class_names(names, str(path))
+    return names
+
+
+def _names_in(data: Any, path: str) -> list[str]:
     if isinstance(data, list):
-        return [str(name) for name in data]
-    is_map = isinstance(data, dict)
-    if not is_map or not all(_is_number(k) or _is_number(v) for k, v in data.items()):
-        raise UserError("is not a map of labels to names", 'write {"0": "first class"}', str(path))
-    # If all keys are numbers, they are the labels: a class may be called "1".
-    swap = not all(_is_number(label) for label in data)
-    pairs = sorted((int(v), k) if swap else (int(k), v) for k, v in data.items())
-    labels = [label for label, _ in pairs]
-    missing = sorted(set(range(max(labels, default=0) + 1)) - set(labels))
-    if missing or len(set(labels)) < len(labels):
-        text = f", {missing[0]} is missing" if missing else ""
+        pairs = [(label, name) for label, name in enumerate(data)]
+    elif isinstance(data, dict) and all(_is_label(k) or _is_label(v) for k, v in data.items()):
+        # If all keys are numbers, they are the labels: a class may be called "1".
+        swap = not all(_is_label(label) for label in data)
+        if swap and not all(_is_label(label) for label in data.values()):
+            raise UserError("is not a map of labels to names", 'write {"0": "first class"}', path)
+        pairs = [(int(v), k) if swap else (int(k), v) for k, v in data.items()]
+    else:
+        raise UserError("is not a map of labels to names", 'write {"0": "first class"}', path)
+    names: dict[int, str] = {}
+    for label, name in pairs:
+        if not isinstance(name, (str, int)) or isinstance(name, bool):
+            raise UserError(f"class {label} is called {shown(name)}", "names are texts", path)
+        names[label] = str(name)
+    if not names:
+        raise UserError("names no class", 'write {"0": "first class"}', path)
+    missing = next((label for label in range(len(names)) if label not in names), None)
+    if missing is not None or len(names) < len(pairs):
+        text = "" if missing is None else f", {missing} is missing"
         remedy = "number the classes 0, 1, 2 …"
-        raise UserError(f"labels must run from 0 without gaps{text}", remedy, str(path))
-    return [str(name) for _, name in pairs]
+        raise UserError(f"labels must run from 0 without gaps{text}", remedy, path)
+    return [names[label] for label in range(len(names))]
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int) or (isinstance(value, str) and value.isdigit())
+def _is_label(value: object) -> bool:
+    """Whether a value is a whole number from 0, or a text of one, of a reasonable size."""
+    is_number = isinstance(value, (int, str)) and not isinstance(value, bool)
+    if isinstance(value, int):
+        return is_number and 0 <= value < 10**_MAX_DIGITS
+    return is_number and is_count(value) and len(value) <= _MAX_DIGITS
 
 
 def configured_names(data: CfgNode) -> list[str]:

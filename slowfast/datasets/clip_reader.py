@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from slowfast.config.node import CfgNode
@@ -12,11 +14,16 @@ from slowfast.datasets.lists import Item
 from slowfast.utils.errors import VideoError
 from slowfast.utils.seeding import sample_rng
 from slowfast.video import pipelines
+from slowfast.video.clip_ops import frame_size
+from slowfast.video.device_augment import Deferred
 from slowfast.video.sampler import build_sampler
-from slowfast.video.source import Source, open_source, resolve_backend
+from slowfast.video.source import Clip, Source, open_source, resolve_backend
 from slowfast.video.transforms import build_transforms
 
 Sample = dict[str, Any]
+Copy = tuple[torch.Tensor, torch.Tensor, bool]  # what the training pipeline makes of a clip
+
+_LARGE_CLIP = 256 << 20  # bytes of decoded frames above which they are not held together
 
 
 class Views(NamedTuple):
@@ -64,7 +71,7 @@ class ClipReader:
         self.views = views or configured_views(cfg)
         self.copies = cfg.AUG.NUM_SAMPLE
         self.sampler = build_sampler(cfg, sampling)
-        self.backend = resolve_backend(cfg.DATA.DECODING_BACKEND)
+        self.backend = resolve_backend(cfg.DATA.DECODING_BACKEND, cfg.DATA.DECODING_DEVICE)
         self.mirrored_labels = mirrored_labels or {}
         self.random_frames = random_frames
         self.transforms = build_transforms(cfg, split)
@@ -82,7 +89,12 @@ class ClipReader:
     def open(self, item: Item) -> Source:
         """The source of an item: a frame folder or a video file."""
         return open_source(
-            item.path, self.data.IMAGE_TEMPLATE, item.num_frames, self.backend, self._decode_threads
+            item.path,
+            self.data.IMAGE_TEMPLATE,
+            item.num_frames,
+            self.backend,
+            self._decode_threads,
+            self.data.MAX_PIXELS,
         )
 
     def read(self, item: Item, epoch: int, index: int) -> Sample:
@@ -104,18 +116,53 @@ class ClipReader:
         rng = sample_rng(self.seed, epoch, index)
         transforms = self.transforms.for_sample(self.seed, epoch, index)
         indices = self.sampler.train_indices(source.num_frames, source.fps, rng)
-        (clip,) = source.clips([indices])
         other = self.mirrored_labels.get(label, label)
-        copies = [
-            self.pipeline(transforms.before(clip), rng, other is not None)
-            for _ in range(self.copies)
-        ]
+        if self.pipeline.deferred:
+            (clip,) = source.clips([indices])
+            return self._deferred(transforms.before(clip), rng, label, other)
+        if self._is_large(source, len(indices)):
+            # Every frame is treated with the same random numbers, as the frames of a clip are.
+            (frames,) = source.clips(
+                [indices], lambda frame: self._copies([frame], copy.deepcopy(rng), other)
+            )
+            copies = [join_frames(parts) for parts in zip(*frames)]
+        else:
+            (clip,) = source.clips([indices])
+            copies = self._copies(clip, rng, other, transforms.before)
         videos, boxes, mirrored = zip(*copies)
         videos = [transforms.after(video) for video in videos]
         if self.copies == 1:
             sample = {"video": videos[0], "boxes": boxes[0][None]}
             return sample | {"label": other} if mirrored[0] else sample
         return {"video": stack_channels_last(videos), "boxes": torch.stack(boxes)}
+
+    def _deferred(
+        self, clip: Clip, rng: np.random.Generator, label: int, other: int | None
+    ) -> Sample:
+        """Whole frames, and what the network's device has to do with them (AUG.DEVICE)."""
+        size = frame_size(clip)
+        draws = [self.pipeline.draw(*size, rng, other is not None) for _ in range(self.copies)]
+        return {
+            "video": pipelines.to_tensor(np.stack(clip)),
+            "boxes": torch.from_numpy(np.stack([draw.erasing for draw in draws])),
+            "deferred": Deferred.of(self.pipeline, draws),
+            "label": other if self.copies == 1 and draws[0].mirrored else label,
+        }
+
+    def _copies(
+        self,
+        clip: Clip,
+        rng: np.random.Generator,
+        other: int | None,
+        before: Callable[[Clip], Clip] = lambda clip: clip,
+    ) -> list[Copy]:
+        return [self.pipeline(before(clip), rng, other is not None) for _ in range(self.copies)]
+
+    def _is_large(self, source: Source, frames: int) -> bool:
+        """Whether frames are cropped one by one, each when it is decoded, because together they
+        would take too much memory. Transforms of whole clips need all of them."""
+        whole = self.transforms.before or getattr(self.pipeline, "motion_shift", False)
+        return not whole and 3 * source.pixels * frames > _LARGE_CLIP
 
     def _single_clip(self, source: Source, label: int, epoch: int, index: int) -> Sample:
         if self.random_frames:
@@ -135,8 +182,17 @@ class ClipReader:
     ) -> torch.Tensor:
         """Clips of an evaluation, with own transforms before and after the pipeline."""
         transforms = self.transforms.for_sample(self.seed, epoch, index)
+        if self._is_large(source, len({int(i) for indices in index_lists for i in indices})):
+            parts = source.clips(index_lists, lambda frame: self.pipeline([[frame]]))
+            return transforms.after(torch.cat([torch.cat(frames, dim=-3) for frames in parts]))
         clips = [transforms.before(clip) for clip in source.clips(index_lists)]
         return transforms.after(self.pipeline(clips))
+
+
+def join_frames(parts: Sequence[Copy]) -> Copy:
+    """One clip from clips of one frame each, which were made with the same random numbers."""
+    videos, boxes, mirrored = zip(*parts)
+    return torch.cat(videos, dim=-3), boxes[0], mirrored[0]
 
 
 def stack_channels_last(videos: Sequence[torch.Tensor]) -> torch.Tensor:

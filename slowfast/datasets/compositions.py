@@ -14,7 +14,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from slowfast.datasets.moving_shapes import write_clips
+from slowfast.datasets.moving_shapes import holds, making, write_clips
 from slowfast.datasets.shapes_render import DIRECTIONS, PATHS, SPEEDS, render_composition
 from slowfast.utils.errors import UserError
 from slowfast.utils.files import make_dirs, write_text_atomic
@@ -24,6 +24,7 @@ from slowfast.video.writer import write_mp4
 CLASSES = [" ".join(words) for words in itertools.product(DIRECTIONS, PATHS, SPEEDS)]
 _MARKER = "compositions.json"
 _VERSION = 2
+_SPLITS = ("train", "val", "test")
 _VAL_CLASSES, _TEST_CLASSES = 6, 8
 _VAL_FRACTION = 10  # one in ten clips of a training class validates zero-shot training
 
@@ -50,27 +51,29 @@ def generate(
 ) -> bool:
     """Write ``videos/<class>/<clip>.mp4`` and ``{train,val,test}.txt`` of ``class/clip`` lines.
 
-    False if the set exists already. UserError if a class would have no clips.
+    False if the set exists already. UserError if a class would have no clips, or the folder holds
+    other files.
     """
     if min(spec.train, spec.test) < 1:
         raise UserError("a class needs clips", "at least 1", "--train / --test")
     folder = make_dirs(folder)
-    content = {"version": _VERSION} | asdict(spec)
-    marker = folder / _MARKER
-    if marker.is_file() and json.loads(marker.read_text()) == content:
+    content, marker = {"version": _VERSION} | asdict(spec), folder / _MARKER
+    if holds(marker, content):
         return False
-    marker.unlink(missing_ok=True)
-    jobs = []
-    for split, names in split_classes().items():
-        count = spec.train if split == "train" else spec.test
-        rows = [(name, f"{clip:04d}") for name in names for clip in range(count)]
-        for name in names:
-            make_dirs(folder / "videos" / name)
-        jobs += [(str(folder), name, clip, spec.seed) for name, clip in rows]
-        write_text_atomic(folder / f"{split}.txt", "".join(f"{n}/{c}\n" for n, c in rows))
-    _write_zeroshot(folder, spec)
-    write_clips(_write_clip, jobs, "compositions", workers, progress)
-    write_text_atomic(marker, json.dumps(content))
+    files = [f"{split}.txt" for split in _SPLITS]
+    files += [f"zeroshot/{split}.csv" for split in _SPLITS]
+    files += [f"zeroshot/{split}_classes.json" for split in ("train", "test")]
+    with making(marker, content, files):
+        jobs = []
+        for split, names in split_classes().items():
+            count = spec.train if split == "train" else spec.test
+            rows = [(name, f"{clip:04d}") for name in names for clip in range(count)]
+            for name in names:
+                make_dirs(folder / "videos" / name)
+            jobs += [(str(folder), name, clip, spec.seed) for name, clip in rows]
+            write_text_atomic(folder / f"{split}.txt", "".join(f"{n}/{c}\n" for n, c in rows))
+        _write_zeroshot(folder, spec)
+        write_clips(_write_clip, jobs, "compositions", workers, progress)
     return True
 
 

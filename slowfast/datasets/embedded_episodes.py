@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 
 from slowfast.datasets.batch import BadItem
-from slowfast.datasets.episodes import EpisodePlan, EpisodeSource, UnreadableClip
+from slowfast.datasets.clip_reader import Sample
+from slowfast.datasets.episodes import ClipKey, EpisodePlan, EpisodeSource
+from slowfast.utils.errors import VideoError
 
 
 class EmbeddedEpisodes(EpisodeSource):
@@ -29,13 +31,17 @@ class EmbeddedEpisodes(EpisodeSource):
         super().__init__(plan)
         self.embeddings, self.unreadable = embeddings, unreadable
 
-    def load_clips(self, indices: list[int], number: int) -> torch.Tensor:
-        """Embeddings ``clips …``, the same in every episode."""
-        for index in indices:
-            if index in self.unreadable:
-                clip = self.unreadable[index]
-                raise UnreadableClip(index, clip.path, clip.cause)
-        return torch.from_numpy(np.ascontiguousarray(self.embeddings[np.array(indices)]))
+    def load_clips(self, clips: Sequence[ClipKey]) -> list[Sample | BadItem]:
+        """Embeddings of the clips, the same in every episode."""
+        indices = np.array([clip.index for clip in clips])
+        rows = torch.from_numpy(np.ascontiguousarray(self.embeddings[indices]))
+        return [self._checked(clip.index, row) for clip, row in zip(clips, rows)]
+
+    def _checked(self, index: int, row: torch.Tensor) -> Sample | BadItem:
+        if index not in self.unreadable:
+            return {self.field: row}
+        clip = self.unreadable[index]
+        return self.bad_clip(index, VideoError(clip.path, clip.cause))
 
     def describe(self) -> str:
         return f"{super().describe()}, on embeddings from a cache"

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
-from torch.utils.data import Dataset
 
 from slowfast.config.node import CfgNode
-from slowfast.datasets.base import SampleKey
+from slowfast.datasets.base import Reading, SampleKey, SampleSource, complete, raise_if_starved
 from slowfast.datasets.batch import BadItem, Batch, EpisodeInfo
-from slowfast.datasets.clip_reader import ClipReader, Sample, stack_channels_last
+from slowfast.datasets.clip_reader import ClipReader, Sample
 from slowfast.datasets.episode_sampler import EpisodeIndices, EpisodeSampler, TooFewClips
 from slowfast.datasets.lists import ItemList
+from slowfast.datasets.shared import join_clips
 from slowfast.utils.errors import VideoError
 from slowfast.video.pipelines import build_val_pipeline
 
@@ -61,15 +61,14 @@ class EpisodePlan:
             )
 
 
-class UnreadableClip(VideoError):
-    """Clip ``index`` of the list cannot be read."""
+class ClipKey(NamedTuple):
+    """A clip of an episode: number of the episode, index of the clip in its list."""
 
-    def __init__(self, index: int, path: str, cause: str):
-        super().__init__(path, cause)
-        self.index = index
+    episode: int
+    index: int
 
 
-class EpisodeSource(Dataset):
+class EpisodeSource(SampleSource):
     """The episodes of a plan; subclasses know where the tensors of clips come from.
 
     ``source[SampleKey(epoch, index)]`` gives the tensors of the clips under :attr:`field`
@@ -88,8 +87,9 @@ class EpisodeSource(Dataset):
         self.bad: dict[int, BadItem] = {}  # the clips that turned out to be unreadable
 
     @abstractmethod
-    def load_clips(self, indices: list[int], number: int) -> torch.Tensor:
-        """The clips ``indices`` of the list as episode ``number`` sees them; UnreadableClip."""
+    def load_clips(self, clips: Sequence[ClipKey]) -> list[Sample | BadItem]:
+        """The tensor of each clip under :attr:`field`, or what is wrong with the clip; VideoError
+        with DATA.ON_ERROR ``raise``."""
 
     @property
     def item_list(self) -> ItemList:
@@ -112,26 +112,38 @@ class EpisodeSource(Dataset):
         return self.plan.count
 
     def __getitem__(self, key: SampleKey) -> Sample | BadItem:
+        return complete(self.read_episode(key), self.load_clips)
+
+    def read_episode(self, key: SampleKey) -> Reading:
+        """A generator that asks for clips (lists of :class:`ClipKey`) and returns the sample."""
         number = self.plan.number_of(key)
+        known: dict[int, torch.Tensor] = {}
         while True:  # until all drawn clips are readable
             try:
                 episode = self.plan.sampler.draw(number, self.bad)
             except TooFewClips as error:
                 return unreadable_episode(number, error, self.bad, self.item_list)
-            tensors = self._load(episode)
-            if tensors is not None:
-                return self._describe(episode) | {self.field: tensors}
+            missing = [index for index in episode.indices if index not in known]
+            if not missing:
+                clips = [known[index] for index in episode.indices]
+                return self._describe(episode) | {self.field: self.join(clips)}
+            loaded = yield [ClipKey(number, index) for index in missing]
+            for index, clip in zip(missing, loaded):
+                if isinstance(clip, BadItem):
+                    self.bad[index] = clip
+                else:
+                    known[index] = clip[self.field]
 
-    def _load(self, episode: EpisodeIndices) -> torch.Tensor | None:
-        """The clips of an episode, or None if one is unreadable; it is then known to be bad."""
-        try:
-            return self.load_clips(episode.indices, episode.number)
-        except UnreadableClip as error:
-            if self.plan.on_error == "raise":
-                raise
-            item = self.item_list.items[error.index]
-            self.bad[error.index] = BadItem(error.index, item.path, item.line, error.cause)
-            return None
+    def join(self, clips: list[torch.Tensor]) -> torch.Tensor:
+        """Tensors of an episode's clips -> one tensor ``K*S+Q …``."""
+        return torch.stack(clips)
+
+    def bad_clip(self, index: int, error: VideoError) -> BadItem:
+        """Clip ``index`` in place of its tensor; the error, with DATA.ON_ERROR ``raise``."""
+        if self.plan.on_error == "raise":
+            raise error
+        item = self.item_list.items[index]
+        return BadItem(index, item.path, item.line, error.cause)
 
     def _describe(self, episode: EpisodeIndices) -> Sample:
         return {
@@ -153,16 +165,27 @@ class DecodedEpisodes(EpisodeSource):
         super().__init__(plan)
         self.reader = reader
 
-    def load_clips(self, indices: list[int], number: int) -> torch.Tensor:
-        """uint8 ``clips 3 T H W``; random frames and crops follow from the episode's number."""
-        videos = []
-        for index in indices:
-            try:
-                item = self.item_list.items[index]
-                videos.append(self.reader.read(item, number, index)["video"])
-            except VideoError as error:
-                raise UnreadableClip(index, error.path, error.cause) from error
-        return stack_channels_last(videos)
+    def assemble(self, key: SampleKey) -> Reading:
+        """Clip by clip: a slow one does not hold up the others of its episode."""
+        return self.read_episode(key)
+
+    def load(self, parts: Sequence[ClipKey]) -> list[Sample | BadItem]:
+        return self.load_clips(parts)
+
+    def load_clips(self, clips: Sequence[ClipKey]) -> list[Sample | BadItem]:
+        """uint8 ``3 T H W`` each; random frames and crops follow from the episode's number."""
+        return [self._read(clip) for clip in clips]
+
+    def _read(self, clip: ClipKey) -> Sample | BadItem:
+        try:
+            item = self.item_list.items[clip.index]
+            return {"video": self.reader.read(item, clip.episode, clip.index)["video"]}
+        except VideoError as error:
+            raise_if_starved(error)
+            return self.bad_clip(clip.index, error)
+
+    def join(self, clips: list[torch.Tensor]) -> torch.Tensor:
+        return join_clips(clips)
 
 
 def build_clip_reader(cfg: CfgNode, split: str) -> ClipReader:

@@ -12,6 +12,8 @@ from slowfast.config.node import CfgNode
 from slowfast.datasets.lists import VIDEO_SUFFIXES, Item, ItemList, raise_line_problems, read_lines
 from slowfast.utils.errors import Problem, UserError
 from slowfast.utils.logging import get_logger
+from slowfast.utils.paths import Tree
+from slowfast.utils.text import shorten
 
 logger = get_logger(__name__)
 
@@ -44,7 +46,9 @@ def read_clip_list(file: Path) -> list[ClipLine]:
         class_name, _, video = text.partition("/")
         if not class_name or not video:
             problems.append(
-                Problem(f"is not class/video: {text!r}", "see DATASET.md", f"{file}:{number}")
+                Problem(
+                    f"is not class/video: {shorten(text)!r}", "see DATASET.md", f"{file}:{number}"
+                )
             )
         clips.append(ClipLine(class_name, video, number))
     raise_line_problems(file, problems)
@@ -83,8 +87,8 @@ class ClipFinder:
     only one file or folder has it (an index is made once). UserError if there is no such folder.
     """
 
-    def __init__(self, root: str | Path):
-        self.root = Path(root)
+    def __init__(self, root: str | Path, follow_links: bool = False):
+        self.root, self._follow_links = Path(root), follow_links
         if not self.root.is_dir():
             raise UserError(
                 f"there is no folder {root}", "it holds <class>/<video>", "DATA.PATH_PREFIX"
@@ -98,14 +102,15 @@ class ClipFinder:
             if path:
                 return path
         if self._index is None:
-            self._index = _unique_names(self.root)
+            self._index = _unique_names(Tree(self.root, self._follow_links))
         return self._index.get(Path(video).name.replace(" ", "_"))
 
 
-def _unique_names(root: Path) -> dict[str, str]:
+def _unique_names(tree: Tree) -> dict[str, str]:
     paths: dict[str, list[str]] = defaultdict(list)
-    for name, path in _walk(root):
+    for name, path in _walk(tree):
         paths[name].append(path)
+    tree.warn()
     return {name: same_name[0] for name, same_name in paths.items() if len(same_name) == 1}
 
 
@@ -116,15 +121,19 @@ def _existing_path(stem: str) -> str | None:
     return next((stem + s for s in VIDEO_SUFFIXES if os.path.isfile(stem + s)), None)
 
 
-def _walk(folder: Path) -> Iterable[tuple[str, str]]:
+def _walk(tree: Tree) -> Iterable[tuple[str, str]]:
     """(name without suffix, path) of videos and folders of images; those are not entered."""
-    with os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda e: e.name):
+    waiting, seen = [""], {os.path.realpath(tree.root)}
+    while waiting:
+        folder = waiting.pop()
+        for entry in tree.entries(folder):
             if entry.is_dir():
+                real = os.path.realpath(entry.path)
                 if _holds_images(entry.path):
                     yield entry.name.replace(" ", "_"), entry.path
-                else:
-                    yield from _walk(Path(entry.path))
+                elif real not in seen:  # a link may lead to a folder above
+                    seen.add(real)
+                    waiting.append(os.path.join(folder, entry.name))
             elif entry.name.lower().endswith(VIDEO_SUFFIXES):
                 yield Path(entry.name).stem.replace(" ", "_"), entry.path
 
@@ -143,7 +152,8 @@ def read_clips(cfg: CfgNode, split: str) -> ItemList:
     file = list_file(cfg, split)
     names = class_names(file)
     labels = {name: label for label, name in enumerate(names)}
-    finder = ClipFinder(cfg.DATA.PATH_PREFIX or cfg.DATA.PATH_TO_DATA_DIR)
+    root = cfg.DATA.PATH_PREFIX or cfg.DATA.PATH_TO_DATA_DIR
+    finder = ClipFinder(root, cfg.DATA.FOLLOW_LINKS)
     items, missing = [], []
     for clip in read_clip_list(file):
         path = finder.find(clip.class_name, clip.video)

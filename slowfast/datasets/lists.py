@@ -5,24 +5,37 @@ A line that cannot be parsed is an error that names file and line.
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NamedTuple
 
+from slowfast.datasets.fields import (
+    cut_last,
+    is_count,
+    is_header,
+    is_whole,
+    quote,
+    split_fields,
+    to_int,
+)
 from slowfast.utils.errors import Problem, UserError
-from slowfast.utils.files import path_manager, short_hash
+from slowfast.utils.files import short_hash
 from slowfast.utils.logging import get_logger
+from slowfast.utils.paths import Tree
+from slowfast.utils.text import name_problem, read_text, shorten
 
 logger = get_logger(__name__)
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv")
 _SEPARATORS = (" ", ",", "\t", ";")
 _MAX_REPORTED = 5  # problems per list
+_LINE_END = re.compile(r"\r\n|\n|\r")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")  # tabs separate columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +67,28 @@ class ItemList:
 
 def read_lines(path: str | Path, key: str, remedy: str = "") -> list[tuple[int, str]]:
     """(line number, stripped line) of the non-empty lines; UserError naming ``key`` if the file
-    does not exist or is empty."""
-    try:
-        with path_manager.open(str(path), encoding="utf-8") as file:
-            lines = [(number, line.strip()) for number, line in enumerate(file, 1)]
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"there is no file {path}", remedy or f"check {key}", key) from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is not a text file", "lists are UTF-8 text", key) from None
+    does not exist, is empty, or is no UTF-8 text."""
+    text = _read(path, key, remedy)
+    found = _CONTROL.search(text)
+    if found:
+        line = 1 + len(_LINE_END.findall(text, 0, found.start()))
+        raise UserError(f"holds the control character {found[0]!r}", "remove it", f"{path}:{line}")
+    lines = [(number, line.strip()) for number, line in enumerate(_LINE_END.split(text), 1)]
     lines = [(number, line) for number, line in lines if line]
     if not lines:
         raise UserError(f"{path} is empty", "a list needs one line per video", key)
     return lines
+
+
+def _read(path: str | Path, key: str, remedy: str = "") -> str:
+    try:
+        return read_text(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"there is no file {path}", remedy or f"check {key}", key) from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}", "", key) from None
+    except ValueError as error:
+        raise UserError(f"{path} {error}", "lists are UTF-8 text", key) from None
 
 
 def raise_line_problems(path: str | Path, problems: list[Problem]) -> None:
@@ -79,28 +102,40 @@ def raise_line_problems(path: str | Path, problems: list[Problem]) -> None:
 # -- "path [frames] label" lists ----------------------------------------------------------------
 
 
-def _split(line: str, separator: str) -> list[str]:
-    if line.startswith('"'):
-        return next(csv.reader([line], delimiter=separator))
-    parts = line.rsplit(separator, 2)
-    return [p.strip() for p in parts if p.strip()]
+class _Row(NamedTuple):
+    """A line: ``path label``, and the same line as ``short count label`` (empty: it cannot be)."""
+
+    path: str
+    label: str
+    short: str = ""
+    count: str = ""
 
 
-def _is_int(text: str) -> bool:
-    return re.fullmatch(r"-?\d+", text) is not None
+def _split(line: str, separator: str) -> _Row | None:
+    """A line in its columns; None if it has none. ValueError, as what follows the line."""
+    if not line.startswith('"'):
+        path, label = cut_last(line, separator)
+        short, count = cut_last(path, separator)
+        return _Row(path, label, short, count) if path and is_whole(label) else None
+    fields = [field for field in split_fields(line, separator) if field]
+    if len(fields) not in (2, 3) or not is_whole(fields[-1]):
+        return None
+    three = len(fields) == 3
+    return _Row("" if three else fields[0], fields[-1], *(fields[:2] if three else ()))
 
 
 def _parses(lines: Sequence[tuple[int, str]], separator: str) -> bool:
-    rows = [_split(line, separator) for _, line in lines]
-    return all(len(row) >= 2 and _is_int(row[-1]) for row in rows)
+    try:
+        return all(_split(line, separator) for _, line in lines)
+    except ValueError:
+        return False
 
 
 def find_separator(lines: Sequence[tuple[int, str]], configured: str, path: str) -> str:
     """The configured separator if the first lines can be parsed with it, else one that works."""
-    head = lines[:20]
     candidates = [configured] + [s for s in _SEPARATORS if s != configured]
-    for separator in candidates:
-        if _parses(head, separator) or (len(head) > 1 and _parses(head[1:], separator)):
+    for separator in filter(None, candidates):
+        if _parses(lines[:20], separator):
             if separator != configured:
                 logger.warning(
                     "%s is separated by %r, not by DATA.PATH_LABEL_SEPARATOR %r: using %r",
@@ -110,51 +145,77 @@ def find_separator(lines: Sequence[tuple[int, str]], configured: str, path: str)
                     separator,
                 )
             return separator
-    return configured
+    return configured or _SEPARATORS[0]
 
 
 def read_path_list(path: str | Path, separator: str, prefix: str, key: str) -> list[Item]:
-    """Items of ``path label`` or ``path frames label`` lines; paths may contain the separator."""
+    """Items of ``path label`` or ``path frames label`` lines; paths may contain the separator.
+
+    A first line of column names is left out, with a warning that shows it.
+    """
     lines = read_lines(path, key)
+    if is_header(lines[0][1]):
+        logger.warning("%s: the first line is left out as a header: %s", path, lines[0][1])
+        lines = lines[1:]
+    if not lines:
+        raise UserError(f"{path} holds no line but a header", "", key)
     separator = find_separator(lines, separator, str(path))
-    rows = [(number, _split(line, separator)) for number, line in lines]
-    if len(rows) > 1 and not _is_int(rows[0][1][-1]) and _is_int(rows[1][1][-1]):
-        logger.info("%s: the first line is treated as a header", path)
-        rows = rows[1:]
-    # Three columns only if all lines have a number in the middle: a path may end with a number.
-    has_counts = all(len(row) == 3 and _is_int(row[1]) for _, row in rows)
-    items, problems = [], []
-    for number, row in rows:
-        if len(row) < 2 or not _is_int(row[-1]):
-            problems.append(
-                Problem(
-                    f"cannot be read as path and label: {separator.join(row)!r}",
-                    "a line is 'path label' or 'path frames label' (DATASET.md); "
-                    "set DATA.PATH_LABEL_SEPARATOR",
-                    f"{path}:{number}",
-                )
-            )
+    rows, problems = [], []
+    for number, line in lines:
+        try:
+            row = _split(line, separator)
+        except ValueError as error:
+            problems.append(_line_problem(f"{error}: {shorten(line)!r}", path, number))
             continue
-        name = row[0] if has_counts or len(row) == 2 else separator.join(row[:-1])
-        frames = int(row[1]) if has_counts else 0
-        items.append(Item(os.path.join(prefix, name), int(row[-1]), frames, number))
+        if row is None:
+            what = f"cannot be read as path and label: {shorten(line)!r}"
+            problems.append(_line_problem(what, path, number))
+        else:
+            rows.append((number, row))
+    # Three columns only if all lines have a number in the middle: a path may end with a number.
+    counted = all(row.short and is_count(row.count) for _, row in rows)
+    items = []
+    for number, row in rows:
+        name = row.short if counted else row.path
+        what = name_problem(name) if name else "has three columns, other lines have two"
+        try:
+            label = to_int(row.label, "label")
+            frames = to_int(row.count, "count") if counted else 0
+        except ValueError as error:
+            what = what or str(error)
+        if what:
+            problems.append(_line_problem(what, path, number))
+        else:
+            items.append(Item(os.path.join(prefix, name), label, frames, number))
     raise_line_problems(path, problems)
     return items
 
 
+def _line_problem(what: str, path: str | Path, number: int) -> Problem:
+    remedy = "a line is 'path label' or 'path frames label' (DATASET.md); "
+    return Problem(what, remedy + "set DATA.PATH_LABEL_SEPARATOR", f"{path}:{number}")
+
+
 def format_path_list(items: Sequence[Item], counted: bool) -> str:
-    """Items as lines for :func:`read_path_list`; ``counted``: with numbers of frames."""
+    """Items as lines for :func:`read_path_list`; ``counted``: with numbers of frames.
+
+    UserError if a path cannot stand in a line.
+    """
+    check_names((item.path for item in items), "")
     return "".join(
-        f"{_quoted(item.path)} {item.num_frames} {item.label}\n"
+        f"{quote(item.path)} {item.num_frames} {item.label}\n"
         if counted
-        else f"{_quoted(item.path)} {item.label}\n"
+        else f"{quote(item.path)} {item.label}\n"
         for item in items
     )
 
 
-def _quoted(path: str) -> str:
-    # Plain paths may contain spaces; quotes are needed if the last word looks like a frame count.
-    return f'"{path}"' if path.rsplit(" ", 1)[-1].isdigit() or path.startswith('"') else path
+def check_names(names: Iterable[str], key: str) -> None:
+    """UserError that shows the first few names which cannot stand in a list of lines."""
+    wrong = [(name, what) for name in names if (what := name_problem(name))]
+    if wrong:
+        shown = ", ".join(f"{name!a} {what}" for name, what in wrong[:_MAX_REPORTED])
+        raise UserError(f"{len(wrong)} names cannot stand in a list: {shown}", "rename them", key)
 
 
 def read_named_lists(files: Sequence[str], prefix: str = "") -> dict[str, ItemList]:
@@ -171,42 +232,69 @@ def read_named_lists(files: Sequence[str], prefix: str = "") -> dict[str, ItemLi
 # -- one folder per class ------------------------------------------------------------------------
 
 
-def find_videos(root: str | Path, key: str) -> list[str]:
-    """Video files below a folder, as sorted paths relative to it; UserError if there are none."""
-    root = Path(root)
-    if not root.is_dir():
+def find_videos(root: str | Path, key: str, follow_links: bool = False) -> list[str]:
+    """Video files below a folder, as sorted paths relative to it.
+
+    Links that lead out of the folder are left out, with a warning, unless ``follow_links``.
+    UserError if there are no videos, or their names cannot stand in a list.
+    """
+    tree = Tree(root, follow_links)
+    if not tree.root.is_dir():
         raise UserError(f"there is no folder {root}", f"check {key}", key)
-    videos = sorted(
-        str(path.relative_to(root))
-        for path in root.rglob("*")
-        if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
-    )
+    videos = [name for name in tree.files() if Path(name).suffix.lower() in VIDEO_SUFFIXES]
+    tree.warn()
     if not videos:
         raise UserError(f"{root} holds no videos ({' '.join(VIDEO_SUFFIXES)})", "", key)
+    check_names(videos, key)
     return videos
 
 
 def stems_of(names: Sequence[str]) -> dict[str, str]:
-    """File -> its path without the suffix; with the suffix where two files would coincide."""
+    """File -> its path without the suffix; with the suffix where it would be that of another file
+    or of a folder with files."""
     stems = Counter(str(Path(name).with_suffix("")) for name in names)
+    folders = {str(folder) for name in names for folder in Path(name).parents}
     plain = {name: str(Path(name).with_suffix("")) for name in names}
-    return {name: stem if stems[stem] == 1 else name for name, stem in plain.items()}
+    return {
+        name: stem if stems[stem] == 1 and stem not in folders else name
+        for name, stem in plain.items()
+    }
 
 
-def read_class_folders(root: str | Path, key: str) -> tuple[list[Item], list[str]]:
-    """``root/<class>/<video>``: items and class names; classes in alphabetical order."""
-    root = Path(root)
-    if not root.is_dir():
+def read_class_folders(
+    root: str | Path, key: str, follow_links: bool = False
+) -> tuple[list[Item], list[str]]:
+    """``root/<class>/<video>``: items and class names; classes in alphabetical order.
+
+    Links that lead out of ``root`` are left out, with a warning, unless ``follow_links``.
+    UserError if there are no videos, or names cannot stand in a list.
+    """
+    tree = Tree(root, follow_links)
+    if not tree.root.is_dir():
         raise UserError(f"there is no folder {root}", "it should hold one folder per class", key)
-    classes = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-    items = []
-    for label, name in enumerate(classes):
-        for path in sorted((root / name).iterdir()):
-            if path.suffix.lower() in VIDEO_SUFFIXES or path.is_dir():
-                items.append(Item(str(path), label))
+    classes = [entry.name for entry in tree.entries() if entry.is_dir() and entry.name[0] != "."]
+    items = [
+        Item(entry.path, label)
+        for label, name in enumerate(classes)
+        for entry in tree.entries(name)
+        if entry.is_dir() or Path(entry.name).suffix.lower() in VIDEO_SUFFIXES
+    ]
+    tree.warn()
     if not items:
         raise UserError(f"{root} holds no <class>/<video> files", "see DATASET.md", key)
+    check_class_names(classes, key)
+    check_names((item.path for item in items), key)
     return items, classes
+
+
+def check_class_names(names: Iterable[str], key: str) -> None:
+    """UserError if names of classes cannot stand in a file with one per line."""
+    names = list(names)
+    check_names(names, key)
+    wrong = [name for name in names if name != name.strip() or name.startswith("\ufeff")]
+    if wrong:
+        problem = f"class names begin or end with a space: {', '.join(map(repr, wrong[:5]))}"
+        raise UserError(problem, "rename them", key)
 
 
 # -- official split files ------------------------------------------------------------------------
@@ -215,16 +303,27 @@ def read_class_folders(root: str | Path, key: str) -> tuple[list[Item], list[str
 def read_ucf101(folder: Path, split: str, number: int, prefix: str) -> tuple[list[Item], list[str]]:
     """UCF101: ``classInd.txt`` and ``{train,test}list0N.txt`` (labels from 1, or by folder)."""
     key = "DATA.PATH_TO_DATA_DIR"
-    names = [line.split(maxsplit=1)[1] for _, line in read_lines(folder / "classInd.txt", key)]
+    index = folder / "classInd.txt"
+    pairs = [(number, line.split(maxsplit=1)) for number, line in read_lines(index, key)]
+    raise_line_problems(
+        index,
+        [Problem("is not 'number name'", "", f"{index}:{n}") for n, pair in pairs if len(pair) < 2],
+    )
+    names = [name for _, (_, name) in pairs]
     labels = {name: label for label, name in enumerate(names)}
     file = folder / f"{'train' if split == 'train' else 'test'}list{number:02d}.txt"
     items, problems = [], []
     for line_number, line in read_lines(file, key):
-        path = re.sub(r"\s+\d+$", "", line)
+        head, last = cut_last(line, " ")
+        path = head if head and is_count(last) else line
         class_name = path.split("/")[0]
         if class_name not in labels:
             problems.append(
-                Problem(f"class {class_name!r} is not in classInd.txt", "", f"{file}:{line_number}")
+                Problem(
+                    f"class {shorten(class_name)!r} is not in classInd.txt",
+                    "",
+                    f"{file}:{line_number}",
+                )
             )
             continue
         items.append(Item(os.path.join(prefix, path), labels[class_name], 0, line_number))
@@ -249,7 +348,9 @@ def read_hmdb51(folder: Path, split: str, number: int, prefix: str) -> tuple[lis
         for line_number, line in read_lines(file, "DATA.PATH_TO_DATA_DIR"):
             video, _, use = line.rpartition(" ")
             if use not in ("0", "1", "2") or not video:
-                problems.append(Problem(f"not 'name 0|1|2': {line!r}", "", f"{file}:{line_number}"))
+                problems.append(
+                    Problem(f"not 'name 0|1|2': {shorten(line)!r}", "", f"{file}:{line_number}")
+                )
             elif use == split_code:
                 path = os.path.join(prefix, name, video.strip())
                 items.append(Item(path, label, 0, line_number))
@@ -257,15 +358,24 @@ def read_hmdb51(folder: Path, split: str, number: int, prefix: str) -> tuple[lis
     return items, names
 
 
-def read_json(path: Path, key: str) -> object:
-    """Content of a JSON file; UserError naming ``key`` if it does not exist or is malformed."""
+def read_json(path: str | Path, key: str) -> Any:
+    """Content of a JSON file; UserError naming ``key`` if it does not exist or is malformed, which
+    a key that stands twice is, too."""
+    text = _read(path, key)
     try:
-        with path_manager.open(str(path), encoding="utf-8") as file:
-            return json.load(file)
-    except FileNotFoundError:
-        raise UserError(f"there is no file {path}", f"check {key}", key) from None
-    except json.JSONDecodeError as error:
+        return json.loads(text, object_pairs_hook=_unique)
+    except RecursionError:
+        raise UserError("is not valid JSON: it is nested too deep", "", str(path)) from None
+    except ValueError as error:
         raise UserError(f"is not valid JSON: {error}", "", str(path)) from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        twice = next(name for name, count in Counter(k for k, _ in pairs).items() if count > 1)
+        raise ValueError(f"the key {shorten(twice)!r} stands twice")
+    return content
 
 
 def read_ssv2(folder: Path, split: str, _: int, prefix: str) -> tuple[list[Item], list[str]]:
@@ -273,24 +383,41 @@ def read_ssv2(folder: Path, split: str, _: int, prefix: str) -> tuple[list[Item]
 
     PySlowFast's ``train.csv`` and ``val.csv`` (one line per frame) give frame counts if present.
     """
-    key = "DATA.PATH_TO_DATA_DIR"
-    labels = read_json(folder / "something-something-v2-labels.json", key)
-    names = [name for name, _ in sorted(labels.items(), key=lambda pair: int(pair[1]))]
+    labels = _read_ssv2_labels(folder / "something-something-v2-labels.json")
     part = "train" if split == "train" else "validation"
     file = folder / f"something-something-v2-{part}.json"
     counts = _frame_counts(folder / f"{'train' if split == 'train' else 'val'}.csv")
+    records = read_json(file, "DATA.PATH_TO_DATA_DIR")
+    if not isinstance(records, list):
+        raise UserError("is not a list of videos", "", str(file))
     items, problems = [], []
-    for number, record in enumerate(read_json(file, key), 1):
-        template = record["template"].replace("[", "").replace("]", "")
+    for number, record in enumerate(records, 1):
+        record = record if isinstance(record, dict) else {}
+        video, template = record.get("id"), record.get("template")
+        if not isinstance(video, str) or not isinstance(template, str) or name_problem(video):
+            problems.append(Problem("has no id and template", "", f"{file} ({number})"))
+            continue
+        template = template.replace("[", "").replace("]", "")
         if template not in labels:
             problems.append(
-                Problem(f"template {template!r} has no label", "", f"{file} ({number})")
+                Problem(f"template {shorten(template)!r} has no label", "", f"{file} ({number})")
             )
             continue
-        path = _folder_or_video(os.path.join(prefix, record["id"]))
-        items.append(Item(path, int(labels[template]), counts.get(record["id"], 0), number))
+        path = _folder_or_video(os.path.join(prefix, video))
+        items.append(Item(path, labels[template], counts.get(video, 0), number))
     raise_line_problems(file, problems)
-    return items, names
+    return items, sorted(labels, key=labels.__getitem__)
+
+
+def _read_ssv2_labels(file: Path) -> dict[str, int]:
+    labels = read_json(file, "DATA.PATH_TO_DATA_DIR")
+    texts = labels if isinstance(labels, dict) else {}
+    if not texts or not all(
+        is_count(str(label)) and len(str(label)) < 9 for label in texts.values()
+    ):
+        raise UserError("is not a map of templates to labels", "", str(file))
+    check_class_names(texts, str(file))
+    return {name: int(label) for name, label in texts.items()}
 
 
 def _frame_counts(file: Path) -> dict[str, int]:
@@ -327,9 +454,9 @@ def read_jester(folder: Path, split: str, _: int, prefix: str) -> tuple[list[Ite
     items, problems = [], []
     for number, line in read_lines(file, key):
         video, _, name = line.partition(";")
-        if name not in labels:
+        if not video or name not in labels:
             problems.append(
-                Problem(f"{name!r} is not in jester-v1-labels.csv", "", f"{file}:{number}")
+                Problem(f"{shorten(name)!r} is not in jester-v1-labels.csv", "", f"{file}:{number}")
             )
             continue
         items.append(Item(_folder_or_video(os.path.join(prefix, video)), labels[name], 0, number))

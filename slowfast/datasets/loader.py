@@ -1,25 +1,32 @@
-"""Loaders: samples become batches, in worker processes."""
+"""Loaders: samples become batches; worker processes read the samples.
+
+Workers give samples, not batches, in any order; a reorder buffer puts them where they belong. So a
+slow video occupies one worker while the others go on, and batches and the samples in them still
+come in exactly the order of the batch sampler.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import multiprocessing
+import sys
+from collections.abc import Iterator
 
-import cv2
 import torch
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import default_collate
 
 from slowfast.config.node import CfgNode
-from slowfast.datasets.base import VideoDataset
+from slowfast.datasets.base import SampleSource
 from slowfast.datasets.batch import BadItem, Batch
 from slowfast.datasets.batch_samplers import BATCH_SAMPLER_REGISTRY, EpochBatchSampler
 from slowfast.datasets.build import build_dataset
 from slowfast.datasets.clip_reader import Sample
+from slowfast.datasets.reorder import Collate, LoaderOptions, WorkerReader
+from slowfast.datasets.shared import join_clips
 from slowfast.utils.errors import UserError
-from slowfast.utils.runtime import Runtime
-from slowfast.utils.signals import ignore_signals_in_worker
+from slowfast.utils.runtime import Runtime, cpu_count
+from slowfast.video.device_augment import ClipsToAugment
 
-_BATCH_FIELDS = {"video", "label", "index", "path", "boxes", "replaced"}
+_BATCH_FIELDS = {"video", "label", "index", "path", "boxes", "replaced", "deferred"}
 
 
 def collate(samples: list[Sample | BadItem]) -> Batch:
@@ -33,13 +40,16 @@ def collate(samples: list[Sample | BadItem]) -> Batch:
     if not good:
         return Batch(bad=bad)
     copies = good[0]["boxes"].shape[0] if "boxes" in good[0] else 1
-    videos = torch.stack([s["video"].movedim(-4, -1) for s in good])
-    if copies > 1:
-        videos = videos.flatten(0, 1)
+    clips = [s["video"] for s in good]
+    if "deferred" in good[0]:
+        video = ClipsToAugment(clips, [s["deferred"] for s in good])
+    else:
+        video = join_clips(clips)
+        video = video.flatten(0, 1) if copies > 1 else video
     rows = [s for s in good for _ in range(copies)]
     extra = {name: [s[name] for s in rows] for name in good[0].keys() - _BATCH_FIELDS}
     return Batch(
-        video=videos.movedim(-1, -4),
+        video=video,
         label=torch.tensor([s["label"] for s in rows]),
         index=torch.tensor([s["index"] for s in rows]),
         path=[s["path"] for s in rows],
@@ -49,11 +59,44 @@ def collate(samples: list[Sample | BadItem]) -> Batch:
     )
 
 
-def _init_worker(_: int) -> None:
-    # One thread per worker: the workers are the parallelism.
-    ignore_signals_in_worker()
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
+class Loader:
+    """Batches of a data set, in the order of ``batch_sampler``.
+
+    Each ``iter(loader)`` is a pass over ``batch_sampler``, and ends one that is not complete. The
+    workers start with the first pass and end with the loader. Memory: at most
+    :attr:`LoaderOptions.ahead` batches that nobody has asked for yet, and those that are in use.
+    """
+
+    def __init__(
+        self,
+        dataset: SampleSource,
+        batch_sampler: EpochBatchSampler,
+        collate_fn: Collate = collate,
+        options: LoaderOptions | None = None,
+    ):
+        self.dataset, self.batch_sampler, self.collate_fn = dataset, batch_sampler, collate_fn
+        self.options = options or LoaderOptions()
+        self._reader: WorkerReader | None = None
+
+    @property
+    def num_workers(self) -> int:
+        """Worker processes."""
+        return self.options.workers
+
+    def __len__(self) -> int:
+        return len(self.batch_sampler)
+
+    def __iter__(self) -> Iterator[Batch]:
+        if not self.options.workers:
+            return self._read_here()
+        if self._reader is None:
+            self._reader = WorkerReader(self.dataset, self.collate_fn, self.options)
+        return self._reader.read(iter(self.batch_sampler))
+
+    def _read_here(self) -> Iterator[Batch]:
+        for keys in self.batch_sampler:
+            batch = self.collate_fn([self.dataset[key] for key in keys])
+            yield batch.pin_memory() if self.options.pin else batch
 
 
 def views_per_process(cfg: CfgNode, processes: int = 1) -> int:
@@ -75,10 +118,10 @@ def construct_loader(
     cfg: CfgNode,
     split: str,
     runtime: Runtime | None = None,
-    dataset: VideoDataset | None = None,
+    dataset: SampleSource | None = None,
     batch_size: int | None = None,
-    collate_fn: Callable[[list[Any]], Batch] = collate,
-) -> DataLoader:
+    collate_fn: Collate = collate,
+) -> Loader:
     """The loader of ``train``, ``val`` or ``test`` for this process.
 
     ``batch_size``: samples per batch, where it is not that of the configuration. The loader's
@@ -98,24 +141,43 @@ def construct_loader(
             "lower TRAIN.BATCH_SIZE",
             "TRAIN.BATCH_SIZE",
         )
-    workers = min(cfg.DATA_LOADER.NUM_WORKERS, len(batches))
-    return DataLoader(
-        dataset,
-        batch_sampler=batches,
-        collate_fn=collate_fn,
-        num_workers=workers,
-        pin_memory=cfg.DATA_LOADER.PIN_MEMORY and runtime.on_gpu,
-        worker_init_fn=_init_worker,
-        persistent_workers=workers > 0,
-        # Of its own: torch's global generator, which dropout draws from, must not depend on
-        # how often workers were started.
-        generator=torch.Generator().manual_seed(cfg.RNG_SEED),
-        prefetch_factor=cfg.DATA_LOADER.PREFETCH_FACTOR if workers else None,
+    return Loader(dataset, batches, collate_fn, _options(cfg, runtime, len(batches)))
+
+
+def _options(cfg: CfgNode, runtime: Runtime, batches: int) -> LoaderOptions:
+    keys = cfg.DATA_LOADER
+    workers = keys.NUM_WORKERS
+    if workers < 0:  # a core is left to the main process
+        workers = max(cpu_count() // runtime.local_world - 1, 1)
+    workers = min(workers, batches)
+    return LoaderOptions(
+        workers=workers,
+        ahead=workers * keys.PREFETCH_FACTOR,
+        start_method=start_method(cfg),
+        imports=tuple(cfg.IMPORTS),
+        pin=keys.PIN_MEMORY and runtime.on_gpu,
+        decodes_on_gpu=cfg.DATA.DECODING_DEVICE == "cuda",
+        runtime=runtime,
     )
 
 
+def start_method(cfg: CfgNode) -> str:
+    """How worker processes start.
+
+    ``auto`` is fork on Linux, also beside a GPU: a forked worker shares the list in memory, starts
+    in milliseconds and must not use the GPU, which it has no reason to. Where workers decode on
+    the GPU, they are forked from a server that has never used it. Elsewhere: the system's default.
+    """
+    method = cfg.DATA_LOADER.START_METHOD
+    if method != "auto":
+        return method
+    if cfg.DATA.DECODING_DEVICE != "cpu":
+        return "forkserver"
+    return "fork" if sys.platform == "linux" else multiprocessing.get_start_method()
+
+
 def _batch_sampler(
-    cfg: CfgNode, split: str, runtime: Runtime, dataset: VideoDataset, size: int
+    cfg: CfgNode, split: str, runtime: Runtime, dataset: SampleSource, size: int
 ) -> EpochBatchSampler:
     """The sampler that the configuration names; evaluation reads every sample once, in order."""
     train = split == "train"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,14 +12,18 @@ import yaml
 
 from slowfast.datasets import lists
 from slowfast.datasets.classnames import DEFAULT_NAME
+from slowfast.datasets.fields import split_fields
 from slowfast.datasets.lists import Item
 from slowfast.utils.errors import Problem, UserError, VideoError
 from slowfast.utils.files import make_dirs, write_text_atomic
+from slowfast.utils.paths import prepare_outputs
 from slowfast.utils.seeding import sample_rng
+from slowfast.utils.text import shorten
 from slowfast.video.backends.frames import FrameFolder
 
 # Sets of motions: a mirrored clip may belong to another class, and frames cover the whole video.
 _MOTIONS = {"ssv2", "jester"}
+_MISSING = "missing.txt"
 
 
 @dataclass
@@ -36,17 +40,24 @@ class SplitLists:
 # -- one folder per class ------------------------------------------------------------------------
 
 
-def from_folder(root: str | Path, val: float = 0.1, test: float = 0.1, seed: int = 0) -> SplitLists:
+def from_folder(
+    root: str | Path, val: float = 0.1, test: float = 0.1, seed: int = 0, follow_links: bool = False
+) -> SplitLists:
     """Lists of ``root/<class>/<video>``, divided at random class by class; or of
     ``root/train/<class>/<video>`` (and ``val``, ``test``), as they are.
 
-    ``val`` and ``test`` are shares of each class. UserError if a class has too few videos to leave
-    at least one for training.
+    ``val`` and ``test`` are shares of each class. Links that lead out of the folder are left out
+    unless ``follow_links``. UserError if a class has too few videos to leave at least one for
+    training.
     """
     root = Path(root)
+    if not (0 <= val < 1 and 0 <= test < 1):
+        raise UserError(f"{val} and {test} are no shares", "from 0 to below 1", "--val / --test")
     parts = [name for name in ("train", "val", "test") if (root / name).is_dir()]
     if "train" in parts:
-        read = {name: lists.read_class_folders(root / name, "FOLDER") for name in parts}
+        read = {
+            name: lists.read_class_folders(root / name, "FOLDER", follow_links) for name in parts
+        }
         names = read["train"][1]
         for part, (_, part_names) in read.items():
             if part_names != names:
@@ -62,7 +73,7 @@ def from_folder(root: str | Path, val: float = 0.1, test: float = 0.1, seed: int
         for name in ("val", "test"):
             splits.setdefault(name, splits.get(other, []))
         return SplitLists("folder", splits, names)
-    items, names = lists.read_class_folders(root, "FOLDER")
+    items, names = lists.read_class_folders(root, "FOLDER", follow_links)
     return SplitLists("folder", _divide(items, names, {"val": val, "test": test}, seed), names)
 
 
@@ -98,52 +109,79 @@ def _divide(
 # -- official annotations ------------------------------------------------------------------------
 
 
-def from_kinetics(annotations: Iterable[str | Path], videos: str | Path) -> SplitLists:
+def from_kinetics(
+    annotations: Iterable[str | Path], videos: str | Path, follow_links: bool = False
+) -> SplitLists:
     """Lists from official csv files (``label,youtube_id,time_start,time_end,split``) and a tree of
     videos.
 
     The files of a video are ``<id>_<start>_<end>.*`` with six digits, or ``<id>.*``, in any folder
     of the tree.
     """
-    stems = _index(videos)
+    stems = _index(videos, follow_links)
     rows = [row for file in annotations for row in _read_kinetics(Path(file))]
     names = sorted({row["label"] for row in rows})
     labels = {name: number for number, name in enumerate(names)}
     result = SplitLists("kinetics", {"train": [], "val": [], "test": []}, names)
     for row in rows:
         part = {"validate": "val", "validation": "val"}.get(row["split"], row["split"])
-        start, end = (int(float(row[key] or 0)) for key in ("time_start", "time_end"))
-        names_of_video = [f"{row['youtube_id']}_{start:06d}_{end:06d}", row["youtube_id"]]
-        path = next((stems[stem] for stem in names_of_video if stem in stems), "")
+        name = f"{row['youtube_id']}_{row['time_start']}_{row['time_end']}"
+        path = next((stems[n] for n in (name, row["youtube_id"]) if n in stems), "")
         if path and part in result.splits:
             result.splits[part].append(Item(path, labels[row["label"]]))
         elif not path:
-            result.missing.append(f"{part} {names_of_video[0]}")
+            result.missing.append(f"{part} {name}")
     result.splits["test"] = result.splits["test"] or result.splits["val"]
     return result
 
 
+_COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
+
+
 def _read_kinetics(file: Path) -> list[dict[str, str]]:
-    lines = [line for _, line in lists.read_lines(file, "--annotations")]
-    reader = csv.DictReader(lines)
-    columns = {"label", "youtube_id", "time_start", "time_end", "split"}
-    missing = columns - set(reader.fieldnames or ())
+    """The rows of an official file; times as six digits, as in the names of videos."""
+    (_, first), *lines = lists.read_lines(file, "--annotations")
+    columns: list[str] = []
+    rows, problems = [], []
+    try:
+        columns = split_fields(first, ",")
+    except ValueError as error:
+        problems.append(Problem(str(error), "", f"{file}:1"))
+    missing = sorted(set(_COLUMNS) - set(columns))
     if missing:
         raise UserError(
             Problem(
-                f"has no column {', '.join(sorted(missing))}",
+                f"has no column {', '.join(missing)}",
                 "give the official csv files with labels (train, val; the test set's if published)",
                 str(file),
             )
         )
-    return list(reader)
+    for number, line in lines:
+        try:
+            row = dict(zip(columns, split_fields(line, ",")))
+            row |= {key: f"{_second(row[key]):06d}" for key in ("time_start", "time_end")}
+            rows.append({key: row[key] for key in _COLUMNS})
+        except KeyError as error:
+            problems.append(Problem(f"has no field {error.args[0]}", "", f"{file}:{number}"))
+        except ValueError as error:
+            problems.append(Problem(str(error), "", f"{file}:{number}"))
+    lists.raise_line_problems(file, problems)
+    return rows
 
 
-def _index(videos: str | Path) -> dict[str, str]:
+def _second(text: str) -> int:
+    """A time in whole seconds; 0 for an empty one. ValueError."""
+    if not text:
+        return 0
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]*)?", text):
+        raise ValueError(f"{shorten(text)!r} is not a time in seconds")
+    return int(float(text))
+
+
+def _index(videos: str | Path, follow_links: bool) -> dict[str, str]:
     """Stem -> path of the video files below a folder."""
-    return {
-        Path(name).stem: str(Path(videos, name)) for name in lists.find_videos(videos, "--videos")
-    }
+    names = lists.find_videos(videos, "--videos", follow_links)
+    return {Path(name).stem: str(Path(videos, name)) for name in names}
 
 
 _READERS: dict[str, Callable] = {
@@ -214,13 +252,18 @@ def rewrite_for_frames(
 # -- writing -------------------------------------------------------------------------------------
 
 
-def write_lists(split_lists: SplitLists, folder: str | Path, base: str | Path = "") -> Path:
+def write_lists(
+    split_lists: SplitLists,
+    folder: str | Path,
+    base: str | Path = "",
+    read: Iterable[str | Path] = (),
+) -> Path:
     """Write ``train.csv val.csv test.csv classes.txt config.yaml`` (and ``missing.txt``).
 
     Returns the path of the YAML file, which trains on the lists with the network and recipe of the
-    configuration ``base``. UserError if there are no training videos.
+    configuration ``base``. UserError if there are no training videos, names cannot stand in lists,
+    or a file would be overwritten that is among ``read``, the annotations.
     """
-    folder = make_dirs(folder)
     if not split_lists.splits.get("train"):
         raise UserError(
             f"none of the training videos exists ({len(split_lists.missing)} are missing, e.g. "
@@ -228,19 +271,26 @@ def write_lists(split_lists: SplitLists, folder: str | Path, base: str | Path = 
             "check the folder of the videos",
             "--videos",
         )
+    lists.check_class_names(split_lists.class_names, DEFAULT_NAME)
     counted = all(item.num_frames for items in split_lists.splits.values() for item in items)
-    for part, items in split_lists.splits.items():
-        write_text_atomic(folder / f"{part}.csv", lists.format_path_list(items, counted))
-    write_text_atomic(
-        folder / DEFAULT_NAME, "".join(f"{name}\n" for name in split_lists.class_names)
-    )
-    missing = folder / "missing.txt"
-    missing.unlink(missing_ok=True)
-    if split_lists.missing:
-        write_text_atomic(missing, "".join(f"{line}\n" for line in split_lists.missing))
-    config = folder / "config.yaml"
-    write_text_atomic(config, _yaml(split_lists, folder, base))
-    return config
+    texts = {
+        f"{part}.csv": lists.format_path_list(items, counted)
+        for part, items in split_lists.splits.items()
+    }
+    texts |= {
+        DEFAULT_NAME: "".join(f"{name}\n" for name in split_lists.class_names),
+        _MISSING: "".join(f"{line}\n" for line in split_lists.missing),
+        "config.yaml": _yaml(split_lists, Path(folder), base),  # last: it needs the others
+    }
+    targets = {Path(folder, name): text for name, text in texts.items()}
+    prepare_outputs(targets, [*read, *([base] if base else [])], "--out")
+    make_dirs(folder)
+    for target, text in targets.items():
+        if text or target.name != _MISSING:
+            write_text_atomic(target, text)
+        else:
+            target.unlink(missing_ok=True)
+    return Path(folder, "config.yaml")
 
 
 def _yaml(split_lists: SplitLists, folder: Path, base: str | Path) -> str:

@@ -69,7 +69,9 @@ def _from_file(path: str, names: Sequence[str]) -> dict[int, int | None]:
     labels = {name: label for label, name in enumerate(names)}
     pairs = read_json(path, _KEY)
     wrong = not isinstance(pairs, list) or any(
-        not isinstance(pair, list) or len(pair) != 2 or not set(pair) <= set(labels)
+        not isinstance(pair, list)
+        or len(pair) != 2
+        or not all(isinstance(name, str) and name in labels for name in pair)
         for pair in pairs
     )
     if wrong:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from slowfast.datasets.classnames import DEFAULT_NAME
 from slowfast.datasets.lists import ItemList
 from slowfast.datasets.shapes_render import CLASSES, render_clip
 from slowfast.utils.errors import UserError
-from slowfast.utils.files import make_dirs, write_text_atomic
+from slowfast.utils.files import make_dirs, remove_leftovers, write_text_atomic
+from slowfast.utils.processes import enter_worker
 from slowfast.utils.runtime import cpu_count
 from slowfast.utils.seeding import sample_rng
 from slowfast.video.writer import write_mp4
@@ -75,10 +77,38 @@ class ShapesSpec:
 
 def is_complete(folder: str | Path, spec: ShapesSpec) -> bool:
     """True if ``folder`` holds exactly this set."""
-    marker = Path(folder) / _MARKER
-    if not marker.is_file():
+    return holds(Path(folder) / _MARKER, {"version": _VERSION} | asdict(spec))
+
+
+def holds(marker: Path, content: dict[str, Any]) -> bool:
+    """Whether the marker file of an embedded set says that it is the one of ``content``."""
+    try:
+        return json.loads(marker.read_text(encoding="utf-8")) == content
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return False
-    return json.loads(marker.read_text()) == {"version": _VERSION} | asdict(spec)
+
+
+@contextmanager
+def making(marker: Path, content: dict[str, Any], files: Sequence[str]) -> Iterator[None]:
+    """While an embedded set is made, a file beside its ``marker`` says that it is not finished; the
+    marker is written in the end. ``files`` are those beside it that are written anew.
+
+    UserError if the folder holds something else than such a set, which would be overwritten.
+    """
+    unfinished = marker.with_suffix(".unfinished")
+    strange = [path.name for path in marker.parent.iterdir() if path.name[0] != "."]
+    if strange and not marker.exists() and not unfinished.exists():
+        raise UserError(
+            f"{marker.parent} holds other files, e.g. {sorted(strange)[0]}",
+            "name a new folder",
+            "FOLDER",
+        )
+    remove_leftovers([marker, unfinished, *(marker.parent / file for file in files)])
+    write_text_atomic(unfinished, "the set is made; the same command goes on after a stop\n")
+    marker.unlink(missing_ok=True)
+    yield
+    write_text_atomic(marker, json.dumps(content))
+    unfinished.unlink()
 
 
 def generate(
@@ -86,12 +116,21 @@ def generate(
 ) -> bool:
     """Write videos, lists and class names; False if the set exists already.
 
-    A marker file is written last, so that an interrupted generation starts again.
+    A marker file is written last, so that an interrupted generation starts again. UserError if the
+    folder holds other files.
     """
     folder = make_dirs(folder)
     if is_complete(folder, spec):
         return False
-    (folder / _MARKER).unlink(missing_ok=True)
+    files = [*(f"{split}.csv" for split in _SPLITS), DEFAULT_NAME]
+    with making(folder / _MARKER, {"version": _VERSION} | asdict(spec), files):
+        jobs = _write_shape_lists(folder, spec)
+        write_clips(_write_pair, jobs, "moving_shapes", workers, progress)
+    return True
+
+
+def _write_shape_lists(folder: Path, spec: ShapesSpec) -> list[Any]:
+    """Write lists and class names; gives what :func:`_write_pair` is called with."""
     jobs = []
     for number, split in enumerate(_SPLITS):
         rows = []
@@ -103,9 +142,7 @@ def generate(
         make_dirs(folder / "videos" / split)
         write_text_atomic(folder / f"{split}.csv", "\n".join(rows) + "\n")
     write_text_atomic(folder / DEFAULT_NAME, "\n".join(spec.class_names) + "\n")
-    write_clips(_write_pair, jobs, "moving_shapes", workers, progress)
-    write_text_atomic(folder / _MARKER, json.dumps({"version": _VERSION} | asdict(spec)))
-    return True
+    return jobs
 
 
 def write_clips(
@@ -125,6 +162,7 @@ def write_clips(
 
 
 def _init_worker() -> None:
+    enter_worker()
     cv2.setNumThreads(0)
 
 

@@ -78,5 +78,7 @@ class ClassFolders(VideoDataset):
         root = Path(cfg.DATA.PATH_TO_DATA_DIR or cfg.DATA.PATH_PREFIX)
         names = {"train": ["train"], "val": ["val", "test"], "test": ["test", "val"]}[split]
         folder = next((root / name for name in names if (root / name).is_dir()), root)
-        items, class_names = lists.read_class_folders(folder, "DATA.PATH_TO_DATA_DIR")
+        items, class_names = lists.read_class_folders(
+            folder, "DATA.PATH_TO_DATA_DIR", cfg.DATA.FOLLOW_LINKS
+        )
         return ItemList(items, str(folder), class_names)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 import statistics
 from collections import Counter, defaultdict
@@ -14,7 +13,8 @@ from typing import Any
 
 from slowfast.datasets.lists import Item, ItemList, format_path_list
 from slowfast.utils.errors import VideoError
-from slowfast.utils.files import make_dirs, short_hash, write_text_atomic
+from slowfast.utils.files import make_dirs, remove_leftovers, short_hash, write_text_atomic
+from slowfast.utils.json_text import json_text
 from slowfast.utils.parallel import CRASHED, file_stamp, map_files
 from slowfast.video.source import Source, open_source
 
@@ -159,10 +159,18 @@ def _find_duplicates(report: Report) -> None:
             report.twice.setdefault(names[0], []).append(" = ".join(texts))
 
 
+def report_files(lists: dict[str, ItemList], folder: str | Path) -> list[Path]:
+    """What a check of the lists writes to ``folder``."""
+    names = ["summary.json", "journal.jsonl"]
+    names += [name for stem in lists for name in (f"bad_{stem}.tsv", f"good_{stem}.csv")]
+    return [Path(folder, name) for name in names]
+
+
 def write_report(report: Report, folder: str | Path) -> None:
     """Write ``summary.json``, and for each list ``good_<name>.csv`` and ``bad_<name>.tsv``."""
     folder = make_dirs(folder)
-    write_text_atomic(folder / "summary.json", json.dumps(report.summary(), indent=1) + "\n")
+    remove_leftovers(report_files(report.lists, folder))
+    write_text_atomic(folder / "summary.json", json_text(report.summary(), indent=1) + "\n")
     for name, item_list in report.lists.items():
         bad = report.bad(name)
         bad_paths = {item.path for item, _ in bad}

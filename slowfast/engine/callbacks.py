@@ -47,7 +47,8 @@ class Callback:
         """Before the steps of 0-based ``epoch``; again if the epoch was interrupted."""
 
     def on_step_end(self, trainer: Trainer, output: StepOutput) -> None:
-        """After an optimizer step."""
+        """When the figures of an optimizer step are known: on the CPU before the next step, on a
+        GPU while it computes the next one. ``output.step`` is its number."""
 
     def on_evaluation_end(self, trainer: Trainer, result: EvalResult) -> None:
         """After a validation."""

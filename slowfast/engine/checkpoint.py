@@ -8,14 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
-
-import torch
+from typing import Any
 
 from slowfast.models.weights.read import Checkpoint
+from slowfast.models.weights.write import write_archive
 from slowfast.utils.errors import UserError
 from slowfast.utils.files import make_dirs, write_atomic
 from slowfast.utils.logging import get_logger
+from slowfast.utils.yaml_text import BadYaml, load_yaml
 
 logger = get_logger(__name__)
 
@@ -63,39 +63,11 @@ def is_mid_epoch(path: Path) -> bool:
     return "_iter_" in path.name
 
 
-class _Output:
-    """A file that records the error of a failed write, which ``torch.save`` hides."""
-
-    def __init__(self, file: BinaryIO):
-        self._file = file
-        self.error: OSError | None = None
-
-    def write(self, data: bytes) -> int:
-        try:
-            return self._file.write(data)
-        except OSError as error:
-            self.error = error
-            raise
-
-    def flush(self) -> None:
-        self._file.flush()
-
-
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint; UserError if the disk is full or the folder cannot be written."""
     make_dirs(path.parent, "OUTPUT_DIR")
 
-    def write(temporary: str) -> None:
-        with open(temporary, "wb") as file:
-            output = _Output(file)
-            try:
-                torch.save(content, output)
-            except RuntimeError as error:  # torch raises it for a full disk
-                if output.error is None:
-                    raise
-                raise output.error from error
-
-    write_atomic(path, write)
+    write_atomic(path, lambda temporary: write_archive(content, temporary))
 
 
 def prune_checkpoints(output_dir: str | Path, keep: int, task: str = "") -> None:
@@ -118,22 +90,44 @@ def remove_unfinished(output_dir: str | Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def read_newest(output_dir: str | Path, task: str = "") -> Checkpoint | None:
-    """The newest checkpoint that can be read; damaged ones are skipped with a warning."""
-    return next(_readable(run_checkpoints(output_dir, task)), None)
+def read_newest(output_dir: str | Path, task: str = "", mapped: bool = False) -> Checkpoint | None:
+    """The newest checkpoint that can be read; damaged ones are skipped with a warning.
+
+    ``mapped`` as in :func:`slowfast.models.weights.read.read_content`.
+    """
+    paths = run_checkpoints(output_dir, task)
+    newest = next(_readable(paths, mapped), None)
+    if paths and newest is None:
+        logger.warning("none of the %d checkpoints of %s can be read", len(paths), output_dir)
+    return newest
 
 
-def _readable(paths: list[Path]) -> Iterator[Checkpoint]:
+def _readable(paths: list[Path], mapped: bool) -> Iterator[Checkpoint]:
     for path in paths:
         try:
-            checkpoint = Checkpoint.read(path)
+            checkpoint = Checkpoint.read(path, mapped=mapped)
         except UserError as error:
             logger.warning("skipping a damaged checkpoint: %s", error.problems[0].message)
             continue
-        if "model_state" not in checkpoint.content:
+        if not isinstance(checkpoint.content.get("model_state"), dict):
             logger.warning("skipping %s: it contains no model_state", path)
             continue
         yield checkpoint
+
+
+def newest_setting(output_dir: str | Path, key: str, task: str = "") -> tuple[Path | None, Any]:
+    """(path, value of ``key``) of the configuration of the newest checkpoint that can be read; None
+    where there is none, and where the configuration is not readable, which resuming will say."""
+    for path in run_checkpoints(output_dir, task):
+        try:
+            tree = load_yaml(str(Checkpoint.read(path, mapped=True).content.get("cfg", "")))
+        except (UserError, BadYaml) as error:
+            logger.debug("%s says nothing of %s: %s", path, key, error)
+            continue
+        for name in key.split("."):
+            tree = tree.get(name) if isinstance(tree, dict) else None
+        return path, tree
+    return None, None
 
 
 def find_tested(output_dir: str | Path, which: str, task: str = "") -> Checkpoint | None:
@@ -143,5 +137,5 @@ def find_tested(output_dir: str | Path, which: str, task: str = "") -> Checkpoin
     """
     best = checkpoint_folder(output_dir) / BEST
     if which == "best" and best.is_file():
-        return Checkpoint.read(best, "TEST.USE_CHECKPOINT")
-    return read_newest(output_dir, task)
+        return Checkpoint.read(best, "TEST.USE_CHECKPOINT", mapped=True)
+    return read_newest(output_dir, task, mapped=True)

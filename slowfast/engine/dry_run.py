@@ -11,7 +11,7 @@ from slowfast.config.node import CfgNode
 from slowfast.datasets.batch import Batch
 from slowfast.engine.initial import load_initial_weights, load_tested_weights
 from slowfast.engine.optim import build_optimizer
-from slowfast.engine.precision import build_autocast
+from slowfast.engine.precision import build_autocast, settle_precision
 from slowfast.engine.schedule import learning_rate
 from slowfast.engine.step import OptimizerStep
 from slowfast.engine.tasks import build_task
@@ -27,6 +27,7 @@ logger = get_logger(__name__)
 
 def dry_run(cfg: CfgNode, runtime: Runtime) -> None:
     """Build all, load one batch, train one step, test one batch; nothing is saved."""
+    cfg = settle_precision(cfg, runtime)
     seed_process(cfg.RNG_SEED)
     _check_output(cfg)
     task = build_task(cfg, runtime)

@@ -26,16 +26,16 @@ class EpochLogger:
         self.timer = StepTimer()
         self.finished = False
 
-    def log_step(self, output: StepOutput, number: int, lr: float, step: int) -> None:
-        """Log iteration ``number`` of the epoch, optimizer step ``step`` of the run."""
-        self.timer.step_done(output.size)
+    def log_step(self, output: StepOutput, number: int, lr: float) -> None:
+        """Log iteration ``number`` of the epoch, whose figures have arrived."""
+        step = output.step + 1  # steps of the run that are done
         figures = {"loss": output.loss, **output.stats}
         last = {"lr": lr, "grad_norm": output.grad_norm}
         if not output.skipped:
             self.meter.add(output.size, figures, last)
         if self.meter.is_due(number) and self.meter.size:
             memory = self.runtime.gpu_memory_gb()
-            line = self.meter.step_stats(number, self.timer.step, memory, **self._times())
+            line = self.meter.step_stats(number, self.timer.step, memory, **self.timer.figures)
             self.loggers.log("train_iter", line, step)
         self.loggers.log("train_step", figures | last, step)
         left = self._epochs_left * self.steps - number - 1
@@ -50,15 +50,11 @@ class EpochLogger:
             raise UserError("no video could be read in a whole epoch", "see bad_items.tsv", source)
         line = self.meter.epoch_stats(
             self.runtime.gpu_memory_gb(),
-            **self._times(),
+            **self.timer.figures,
             bad_items=bad_items,
             clips_per_second=self.timer.clips_per_second,
         )
         self.loggers.log("train_epoch", line, step)
-
-    def _times(self) -> dict[str, float]:
-        timer = self.timer
-        return {"dt": timer.step, "dt_data": timer.wait, "dt_net": timer.compute}
 
 
 class ValObserver:
@@ -77,7 +73,9 @@ class ValObserver:
             self.meter.add(size, figures)
         if self.meter.is_due(step) and self.meter.size:
             memory = self.runtime.gpu_memory_gb()
-            line = self.meter.step_stats(step, timer.step, memory, time_diff=timer.step)
+            line = self.meter.step_stats(
+                step, timer.step, memory, time_diff=timer.step, wait=timer.wait_share
+            )
             self.loggers.log("val_iter", line, self.step)
 
     def log_result(self, result: EvalResult, best: dict[str, float], bad_items: int) -> None:

@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
-import errno
 import re
 
 from slowfast.utils.distributed import lost_process
 from slowfast.utils.errors import RunFailure
+from slowfast.utils.files import failure_of
 
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+_RESUMES = "the same command then resumes from the last checkpoint"
+# Errors of the system that PyTorch reports as text.
+_SYSTEM = {
+    "shared memory": "enlarge /dev/shm, or lower DATA_LOADER.NUM_WORKERS",
+    "too many open files": "raise the number of files that a process may open (ulimit -n 4096), "
+    "or lower DATA_LOADER.NUM_WORKERS",
+    "no space left on device": "free some space",
+}
 
 
-def explain_failure(error: RuntimeError | OSError) -> RunFailure | None:
+def explain_failure(error: RuntimeError | OSError | MemoryError) -> RunFailure | None:
     """The known failure that caused an error of PyTorch or the system, or None."""
     if isinstance(error, OSError):
-        return _disk(error)
-    return _memory(error) or _worker(error) or lost_process(error)
+        return _with_resume(failure_of(error))
+    return _memory(error) or _worker(error) or _system(error) or lost_process(error)
 
 
-def _disk(error: OSError) -> RunFailure | None:
-    if error.errno not in _NO_SPACE:
-        return None
-    return RunFailure(
-        f"cannot write {error.filename or 'to OUTPUT_DIR'}: {error.strerror}",
-        "free some space; the same command then resumes from the last checkpoint",
-        "OUTPUT_DIR",
-    )
+def _with_resume(failure: RunFailure) -> RunFailure:
+    (problem,) = failure.problems
+    remedy = f"{problem.remedy}; {_RESUMES}" if problem.remedy else _RESUMES
+    return RunFailure(problem.message, remedy, problem.key)
+
+
+def _system(error: RuntimeError) -> RunFailure | None:
+    lines = str(error).strip().splitlines()
+    for part, remedy in _SYSTEM.items():
+        for line in lines:
+            if part in line.lower():
+                return _with_resume(RunFailure(line.strip()[-200:], remedy))
+    return None
 
 
 def _worker(error: RuntimeError) -> RunFailure | None:
@@ -45,14 +57,15 @@ def _worker(error: RuntimeError) -> RunFailure | None:
     return RunFailure(f"loader worker {pids} died: {reason}", remedy, "DATA_LOADER.NUM_WORKERS")
 
 
-def _memory(error: RuntimeError) -> RunFailure | None:
+def _memory(error: RuntimeError | MemoryError) -> RunFailure | None:
     text = str(error)
     on_device = type(error).__name__ == "OutOfMemoryError"  # its module differs between releases
-    if not on_device and "can't allocate memory" not in text:
+    on_machine = isinstance(error, MemoryError) or "can't allocate memory" in text
+    if not on_device and not on_machine:
         return None
     return RunFailure(
         f"memory ran out {'on the device' if on_device else 'on the machine'}: "
-        f"{text.splitlines()[0][:200]}",
+        f"{(text.splitlines() or ['no more is to be had'])[0][:200]}",
         "lower TRAIN.BATCH_SIZE (raising SOLVER.ACCUM_STEPS keeps the effective batch), or set "
         "TRAIN.MIXED_PRECISION or MODEL.ACT_CHECKPOINT True",
         "TRAIN.BATCH_SIZE",

@@ -8,7 +8,7 @@ from torch import nn
 from slowfast.config.node import CfgNode
 from slowfast.engine import checkpoint
 from slowfast.models.base import MODEL_REGISTRY
-from slowfast.models.weights.loader import find_pretrained, load_weights
+from slowfast.models.weights.loader import find_pretrained, fitting_state, load_weights
 from slowfast.models.weights.read import Checkpoint
 from slowfast.utils.errors import UserError
 from slowfast.utils.logging import get_logger
@@ -38,35 +38,50 @@ def load_tested_weights(cfg: CfgNode, network: nn.Module) -> list[str]:
     tested = _find_tested(cfg)
     content = tested.content
     if content.get("ema_state") and cfg.EMA.ENABLE:
-        network.load_state_dict(_own_state(network, tested, content["ema_state"]))
+        network.load_state_dict(fitting_state(network, content["ema_state"], tested.path))
         logger.info("testing the averaged weights of %s", tested.path)
     elif "sampler_state" in content:  # a checkpoint of this package: nothing to convert
-        network.load_state_dict(_own_state(network, tested, tested.state))
+        network.load_state_dict(fitting_state(network, tested.state, tested.path))
         logger.info("testing %s", tested.path)
     else:
         load_weights(network, tested, cfg)
     if cfg.TEST.PATCHING_MODEL:
         _patch(cfg, network)
-    return list(content.get("class_names") or [])
+    return _class_names(tested)
+
+
+def _class_names(tested: Checkpoint) -> list[str]:
+    names = tested.content.get("class_names") or []
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        raise UserError(
+            f"class_names in {tested.path} are not a list of texts",
+            "take the weights alone: tools/convert_checkpoint.py strip",
+            "TEST.CHECKPOINT_FILE_PATH",
+        )
+    return list(names)
 
 
 def _find_tested(cfg: CfgNode) -> Checkpoint:
     """The file to test, which is read once; UserError if there is none."""
     if cfg.TEST.CHECKPOINT_FILE_PATH:
-        return Checkpoint.read(cfg.TEST.CHECKPOINT_FILE_PATH, "TEST.CHECKPOINT_FILE_PATH")
+        return _read(cfg.TEST.CHECKPOINT_FILE_PATH, "TEST.CHECKPOINT_FILE_PATH")
     own = checkpoint.find_tested(cfg.OUTPUT_DIR, cfg.TEST.USE_CHECKPOINT, cfg.TASK)
     if own is not None:
         return own
     if cfg.TRAIN.CHECKPOINT_FILE_PATH:
-        return Checkpoint.read(cfg.TRAIN.CHECKPOINT_FILE_PATH, "TRAIN.CHECKPOINT_FILE_PATH")
+        return _read(cfg.TRAIN.CHECKPOINT_FILE_PATH, "TRAIN.CHECKPOINT_FILE_PATH")
     zero_shot = MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME).spec.zero_shot_weights(cfg)
     if zero_shot:
-        return Checkpoint.read(zero_shot, "TEST.CLIP_ORI_PATH")
+        return _read(zero_shot, "TEST.CLIP_ORI_PATH")
     raise UserError(
         f"there are no weights to test: none is named and {cfg.OUTPUT_DIR} holds none",
         "train first, or name a checkpoint",
         "TEST.CHECKPOINT_FILE_PATH",
     )
+
+
+def _read(path: str, key: str) -> Checkpoint:
+    return Checkpoint.read(path, key, mapped=True)
 
 
 def _patch(cfg: CfgNode, network: nn.Module) -> None:
@@ -87,21 +102,3 @@ def _patch(cfg: CfgNode, network: nn.Module) -> None:
     }
     network.load_state_dict(mixed)
     logger.info("%g of the weights of %s, %g of the tested ones", ratio, path, 1 - ratio)
-
-
-def _own_state(
-    network: nn.Module, tested: Checkpoint, state: dict[str, torch.Tensor]
-) -> dict[str, torch.Tensor]:
-    """``state`` of the checkpoint ``tested``; UserError if it is of another architecture."""
-    expected = network.state_dict()
-    wrong = [n for n, v in expected.items() if n not in state or state[n].shape != v.shape]
-    if wrong or len(state) != len(expected):
-        extra = sorted(set(state) - set(expected))
-        raise UserError(
-            f"{tested.path} is of another architecture: {len(wrong)} parameters do not fit "
-            f"(e.g. {', '.join(wrong[:3]) or 'none'}), {len(extra)} are unknown "
-            f"(e.g. {', '.join(extra[:3]) or 'none'})",
-            "test with the configuration it was trained with (see config.yaml beside it)",
-            "TEST.CHECKPOINT_FILE_PATH",
-        )
-    return state

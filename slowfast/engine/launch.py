@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -21,12 +22,16 @@ from slowfast.utils.cli import run_command
 from slowfast.utils.distributed import ProcessInfo
 from slowfast.utils.errors import Interrupted, RunFailure, UserError
 from slowfast.utils.files import make_dirs, write_text_atomic
+from slowfast.utils.locks import folder_lock
 from slowfast.utils.logging import close_logging, get_logger, setup_logging
-from slowfast.utils.runtime import Runtime, choose_device
+from slowfast.utils.processes import stop_this_process, watch_parent
+from slowfast.utils.runtime import Runtime, check_gpu_count
 from slowfast.utils.signals import StopRequest
 
 logger = get_logger(__name__)
 Job = Callable[[CfgNode, Runtime], None]
+# After the failure of a process the others get this long to notice, and again to obey SIGTERM.
+_GRACE_S = 4.0
 
 
 def launch(cfg: CfgNode, job: Job, init_method: str | None = None) -> None:
@@ -44,7 +49,7 @@ def launch(cfg: CfgNode, job: Job, init_method: str | None = None) -> None:
     if world == 1:
         _run(cfg, job, ProcessInfo())
         return
-    choose_device(cfg.NUM_GPUS)  # fails here, once, rather than in every process
+    check_gpu_count(cfg.NUM_GPUS)  # fails here, once, rather than in every process
     method = init_method or address or _free_port(machines)
     if per_machine == 1:
         _run(cfg, job, ProcessInfo(machine, world, init_method=method))
@@ -129,6 +134,7 @@ def run_processes(
 ) -> None:
     """Run ``count`` processes; they get our signals, and a failure of one is raised here."""
     infos = [info_of(local) for local in range(count)]
+    # The processes end with this one: PyTorch sends them SIGINT on Linux, they watch it elsewhere.
     with StopRequest() as stop:
         context = torch.multiprocessing.spawn(
             _run_child, args=(cfg, job, infos), nprocs=count, join=False
@@ -141,7 +147,7 @@ def run_processes(
 
 def _wait_for(context: ProcessContext, stop: StopRequest) -> None:
     signalled = False
-    while not context.join(timeout=0.5):
+    while not context.join(timeout=0.5, grace_period=_GRACE_S):
         if stop.number and not signalled:
             signalled = True
             for process in context.processes:
@@ -169,23 +175,50 @@ def _failure_of(failure: ProcessExitedException, signal_number: int) -> Exceptio
 
 
 def _run_child(local: int, cfg: CfgNode, job: Job, infos: list[ProcessInfo]) -> None:
+    watch_parent(stop_this_process)
     run_command(lambda: _run(cfg, job, infos[local]))
 
 
 def _run(cfg: CfgNode, job: Job, info: ProcessInfo) -> None:
-    make_dirs(cfg.OUTPUT_DIR, "OUTPUT_DIR")
-    setup_logging(cfg.OUTPUT_DIR, is_main=info.rank == 0, rank=info.rank)
+    reason: BaseException | None = None  # why the other processes are not to wait for this one
     try:
         import_plugins(cfg.IMPORTS)  # a process that was spawned knows nothing of them yet
         runtime = distributed.start_process(cfg.NUM_GPUS, cfg.DIST_BACKEND, info, cfg.DIST.TIMEOUT)
+        with _output_folder(cfg, runtime):
+            job(cfg, runtime)
+    except Interrupted:  # all processes have agreed to it
+        raise
+    except (RuntimeError, OSError, MemoryError) as error:
+        reason = explain_failure(error) or error
+        if reason is error:
+            raise
+        raise reason from error
+    except BaseException as error:
+        reason = error
+        raise
+    finally:
+        distributed.stop_process(reason)
+
+
+@contextlib.contextmanager
+def _output_folder(cfg: CfgNode, runtime: Runtime) -> Iterator[None]:
+    """OUTPUT_DIR with its lock, which rank 0 takes for all, its log and the configuration.
+
+    UserError on all ranks if another run uses it, or one of them cannot create it.
+    """
+    with contextlib.ExitStack() as stack:
+        failure = None
+        try:
+            make_dirs(cfg.OUTPUT_DIR, "OUTPUT_DIR")
+            if runtime.is_main:
+                stack.enter_context(folder_lock(cfg.OUTPUT_DIR, "OUTPUT_DIR"))
+        except UserError as error:
+            failure = error
+        failures = [error for error in distributed.gather_objects(failure) if error]
+        if failures:
+            raise failures[0]
+        stack.callback(close_logging)
+        setup_logging(cfg.OUTPUT_DIR, is_main=runtime.is_main, rank=runtime.rank)
         if runtime.is_main:
             write_text_atomic(Path(cfg.OUTPUT_DIR) / "config.yaml", cfg.dump())
-        job(cfg, runtime)
-    except (RuntimeError, OSError) as error:
-        failure = explain_failure(error)
-        if failure is None:
-            raise
-        raise failure from error
-    finally:
-        distributed.stop_process()
-        close_logging()
+        yield

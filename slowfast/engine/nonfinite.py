@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import nn
 
-from slowfast.datasets.batch import Batch
-from slowfast.engine.sharding import whole
-from slowfast.engine.tasks.base import LossOutput
-from slowfast.utils.distributed import gather_objects
+from slowfast.utils.distributed import gather_objects, whole
 
 
-def describe_gradients(model: nn.Module, shown: int = 8) -> str:
-    """Gradient norm per layer: those that are not finite, else the largest."""
-    norms = {
+def gradient_norms(model: nn.Module) -> dict[str, float]:
+    """Norm of the gradient of every parameter that has one."""
+    return {
         name: float(whole(parameter.grad.float().norm()))
         for name, parameter in model.named_parameters()
         if parameter.grad is not None
     }
+
+
+def describe_gradients(model: nn.Module) -> str:
+    """:func:`describe_norms` of the gradients that ``model`` holds."""
+    return describe_norms(gradient_norms(model))
+
+
+def describe_norms(norms: Mapping[str, float], shown: int = 8) -> str:
+    """Gradient norm per layer: those that are not finite, else the largest."""
     bad = [name for name, norm in norms.items() if not math.isfinite(norm)]
     good = sorted((n for n in norms if n not in bad), key=norms.get, reverse=True)
     lines = [f"    gradient norm by layer: {len(bad)} of {len(norms)} are not finite\n"]
@@ -29,19 +35,18 @@ def describe_gradients(model: nn.Module, shown: int = 8) -> str:
 
 
 def describe_videos(
-    outputs: Sequence[LossOutput], batches: Sequence[Batch], shown: int = 16
+    nonfinite: Sequence[bool], paths: Sequence[Sequence[str]], shown: int = 16
 ) -> str:
-    """The videos of the step, per rank; those of batches with a non-finite loss first."""
-    rows = [
-        (not math.isfinite(output.loss.item()), list(dict.fromkeys(batch.path)))
-        for output, batch in zip(outputs, batches)
-    ]
-    ranks = gather_objects(rows)
+    """The videos of the step, per rank; those of batches with a ``nonfinite`` loss first.
+
+    ``paths``: the videos of each batch of this rank. All ranks must call it.
+    """
+    ranks = gather_objects([(bad, list(dict.fromkeys(p))) for bad, p in zip(nonfinite, paths)])
     lines = []
     for rank, rank_rows in enumerate(ranks):
         owner = f" of rank {rank}" if len(ranks) > 1 else ""
-        for bad, paths in sorted(rank_rows, key=lambda row: not row[0]):
+        for bad, names in sorted(rank_rows, key=lambda row: not row[0]):
             loss = "not finite" if bad else "finite"
-            more = f" and {len(paths) - shown} more" if len(paths) > shown else ""
-            lines.append(f"    videos{owner}, loss {loss}: {', '.join(paths[:shown])}{more}")
+            more = f" and {len(names) - shown} more" if len(names) > shown else ""
+            lines.append(f"    videos{owner}, loss {loss}: {', '.join(names[:shown])}{more}")
     return "\n".join(lines)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import torch
 from timm.optim import create_optimizer_v2, get_optimizer_info, list_optimizers
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from slowfast.config.node import CfgNode
@@ -58,25 +59,54 @@ OPTIMIZER_REGISTRY: Registry[OptimizerBuilder] = Registry(
 )
 
 
+def _fused(groups: list[dict]) -> bool | None:
+    """True where all parameters are on a GPU: one kernel a step instead of several a tensor.
+
+    None on the CPU, where PyTorch's choice stays: the fused step rounds otherwise.
+    """
+    devices = {parameter.device.type for group in groups for parameter in group["params"]}
+    return True if devices == {"cuda"} else None
+
+
 @OPTIMIZER_REGISTRY.register("sgd")
 def _sgd(groups: list[dict], solver: CfgNode) -> torch.optim.Optimizer:
-    return torch.optim.SGD(
+    # With dampening the first step differs from the others, and a fused one cannot be skipped;
+    # shards have no fused SGD in PyTorch.
+    shards = any(isinstance(p, DTensor) for group in groups for p in group["params"])
+    fused = None if solver.DAMPENING or shards else _fused(groups)
+    optimizer = torch.optim.SGD(
         groups,
         lr=solver.BASE_LR,
         momentum=solver.MOMENTUM,
         dampening=solver.DAMPENING,
         nesterov=solver.NESTEROV,
+        fused=fused,
     )
+    if fused and solver.MOMENTUM:
+        optimizer.register_step_pre_hook(_start_momentum)
+    return optimizer
+
+
+def _start_momentum(optimizer: torch.optim.Optimizer, *_: object) -> None:
+    """Momentum begins at 0, which gives the same first step; PyTorch's fused SGD would leave its
+    memory as it found it if the first step is skipped."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            state = optimizer.state[parameter]
+            if parameter.grad is not None and state.get("momentum_buffer") is None:
+                state["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 @OPTIMIZER_REGISTRY.register("adam")
 def _adam(groups: list[dict], solver: CfgNode) -> torch.optim.Optimizer:
-    return torch.optim.Adam(groups, lr=solver.BASE_LR, betas=tuple(solver.BETAS))
+    betas = tuple(solver.BETAS)
+    return torch.optim.Adam(groups, lr=solver.BASE_LR, betas=betas, fused=_fused(groups))
 
 
 @OPTIMIZER_REGISTRY.register("adamw")
 def _adamw(groups: list[dict], solver: CfgNode) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(groups, lr=solver.BASE_LR, betas=tuple(solver.BETAS))
+    betas = tuple(solver.BETAS)
+    return torch.optim.AdamW(groups, lr=solver.BASE_LR, betas=betas, fused=_fused(groups))
 
 
 def build_optimizer(cfg: CfgNode, model: VideoModel) -> torch.optim.Optimizer:
@@ -108,7 +138,50 @@ def build_optimizer(cfg: CfgNode, model: VideoModel) -> torch.optim.Optimizer:
     names = [group.pop("names") for group in groups]
     optimizer = OPTIMIZER_REGISTRY.get(solver.OPTIMIZING_METHOD)(groups, solver)
     optimizer.group_names = names
+    optimizer.register_load_state_dict_pre_hook(_keep_kernels)
+    optimizer.register_load_state_dict_post_hook(_keep_layouts)
     return optimizer
+
+
+def skips_on_device(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether :func:`step_unless` works: PyTorch's fused optimizers skip a step by themselves."""
+    return all(group.get("fused") for group in optimizer.param_groups)
+
+
+def step_unless(optimizer: torch.optim.Optimizer, skip: torch.Tensor) -> None:
+    """A step that changes nothing, not even its count, where ``skip`` (a boolean on the device) is
+    true. The host does not learn which.
+
+    It is what ``torch.amp.GradScaler`` does with such optimizers.
+    """
+    optimizer.grad_scale, optimizer.found_inf = None, skip.float()
+    try:
+        optimizer.step()
+    finally:
+        del optimizer.grad_scale, optimizer.found_inf
+
+
+_KERNELS = ("fused", "foreach", "capturable")
+
+
+def _keep_kernels(optimizer: torch.optim.Optimizer, state: dict) -> dict | None:
+    """A loaded state brings values, not the choice of kernels of the machine it comes from."""
+    saved, own = state["param_groups"], optimizer.param_groups
+    if len(saved) != len(own):
+        return None  # load_state_dict says so
+    groups = [
+        old | {name: new[name] for name in _KERNELS if name in new} for old, new in zip(saved, own)
+    ]
+    return state | {"param_groups": groups}
+
+
+def _keep_layouts(optimizer: torch.optim.Optimizer) -> None:
+    """A loaded state lies in memory as its parameter does, as fused kernels demand."""
+    for parameter, entries in optimizer.state.items():
+        for name, value in entries.items():
+            same = isinstance(value, torch.Tensor) and value.shape == parameter.shape
+            if same and value.stride() != parameter.stride():
+                entries[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 # -- groups ----------------------------------------------------------------------------------------

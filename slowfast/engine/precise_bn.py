@@ -2,7 +2,7 @@
 
 "Rethinking Batch in BatchNorm", arXiv 2105.07576, section 3 and appendix. fvcore has the same for
 one process and a known number of batches; here batches may be missing because they are unreadable,
-and the statistics are those of all processes.
+and the statistics are those of all processes. Layers that are frozen keep theirs.
 """
 
 from __future__ import annotations
@@ -38,16 +38,22 @@ class _Population:
         """Elements per channel of the last batch in this process; 0 if the layer was not used."""
         return self._size
 
-    def add_batch(self, global_size: int) -> None:
+    @property
+    def is_synchronised(self) -> bool:
+        """Whether the statistics of the layer are those of all processes."""
+        return isinstance(self.layer, (nn.SyncBatchNorm, CpuSyncBatchNorm))
+
+    def add_batch(self, global_size: int, counts: bool, counts_everywhere: bool) -> None:
         """Add the statistics of the last batch.
 
         ``global_size``: its elements per channel in all processes, to which the statistics of
-        synchronised layers refer.
+        synchronised layers refer. ``counts``: it is not a dummy batch of this process;
+        ``counts_everywhere``: nor of another one, with which synchronised layers would mix it.
         """
         size, self._size = self._size, 0
-        if size == 0:
+        if size == 0 or not (counts_everywhere if self.is_synchronised else counts):
             return
-        if isinstance(self.layer, (nn.SyncBatchNorm, CpuSyncBatchNorm)):
+        if self.is_synchronised:
             size = global_size
         mean, variance = self.layer.running_mean.double(), self.layer.running_var.double()
         self.count += size
@@ -61,25 +67,34 @@ class _Population:
 
 
 def update_statistics(
-    model: nn.Module, forward: Callable[[nn.Module, Any], Any], inputs: Iterable[Any], count: int
+    model: nn.Module,
+    forward: Callable[[nn.Module, Any], Any],
+    inputs: Iterable[tuple[Any, bool]],
+    count: int,
 ) -> None:
     """Replace the running statistics by those over the first ``count`` of ``inputs`` (all if there
-    are fewer), each passed to ``forward(model, batch)``.
+    are fewer): pairs of a batch, which is passed to ``forward(model, batch)``, and whether it
+    counts, which the dummy batch of a process without readable clips does not.
 
-    All processes must have the same number of batches.
+    The network is in training mode as its training has it: layers in evaluation mode are frozen
+    and left alone. All processes must have the same number of batches.
     """
-    model.train()
-    layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    layers = [
+        module
+        for module in model.modules()
+        if isinstance(module, _BatchNorm) and module.track_running_stats and module.training
+    ]
     if not layers:
         return
     populations = [_Population(layer) for layer in layers]
     try:
         with torch.no_grad():
-            for batch in itertools.islice(inputs, count):
+            for batch, counts in itertools.islice(inputs, count):
                 forward(model, batch)
-                global_sizes = sum_numbers([population.size for population in populations])
+                sizes = [population.size for population in populations]
+                *global_sizes, dummies = sum_numbers([*sizes, not counts])
                 for population, size in zip(populations, global_sizes):
-                    population.add_batch(int(size))
+                    population.add_batch(int(size), counts, not dummies)
     finally:
         for population in populations:
             population.close()

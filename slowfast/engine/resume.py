@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import yaml
-
 from slowfast.config.compat import current_name
 from slowfast.config.node import CfgNode
 from slowfast.config.schema import keys_without_effect
+from slowfast.engine.content import KEY, REMEDY, check_content
 from slowfast.engine.state import RunFingerprint
 from slowfast.utils.errors import Problem, UserError
 from slowfast.utils.logging import get_logger
+from slowfast.utils.text import shown
+from slowfast.utils.yaml_text import BadYaml, load_yaml
 
 logger = get_logger(__name__)
 
@@ -21,21 +22,26 @@ def check_resumable(
 ) -> None:
     """Log what has changed since the checkpoint ``content`` was written.
 
-    UserError if it changes the result, unless TRAIN.ALLOW_CHANGED_RESUME is set.
+    UserError if it changes the result, unless TRAIN.ALLOW_CHANGED_RESUME is set, and if a run
+    cannot continue from the checkpoint at all.
     """
     if "rng_state" not in content or "inside_epoch" not in content:
         raise UserError(
             f"{path} was not written by this framework: it contains weights, but no state of a run",
             "name it as TRAIN.CHECKPOINT_FILE_PATH and use another OUTPUT_DIR",
-            "TRAIN.AUTO_RESUME",
+            KEY,
         )
-    changes = changed_keys(cfg, content["cfg"])
+    check_content(content, path)
+    try:
+        changes = changed_keys(cfg, content["cfg"])
+    except BadYaml as error:
+        raise UserError(f"the configuration in {path} {error}", REMEDY, KEY) from error
     harmless = keys_without_effect()
     for key, (old, new) in changes.items():
         if key in harmless:
-            logger.info("resuming with another %s: %r was %r", key, new, old)
+            logger.info("resuming with another %s: %s was %s", key, shown(new), shown(old))
     problems = [
-        Problem(f"is {new!r}, was {old!r} in {path}", "", key)
+        Problem(f"is {shown(new)}, was {shown(old)} in {path}", "", key)
         for key, (old, new) in changes.items()
         if key not in harmless
     ]
@@ -43,7 +49,7 @@ def check_resumable(
         text = f"{fingerprint.world} processes, the run had {content['world']}"
         problems.append(Problem(text, "", "number of processes"))
     if fingerprint.data != content["data"]:
-        text = f"{fingerprint.data} now, {content['data']} when the run started"
+        text = f"{fingerprint.data} now, {content['data'][:80]} when the run started"
         problems.append(Problem(text, "", "training list"))
     if not problems:
         return
@@ -62,9 +68,12 @@ def changed_keys(cfg: CfgNode, saved: str) -> dict[str, tuple[Any, Any]]:
     """Keys whose value differs from that of the saved YAML text: (old, new).
 
     Renamed keys are compared under their present names. Keys that occur in only one of the two are
-    ignored: they belong to another version of the framework.
+    ignored: they belong to another version of the framework. BadYaml if the text is none.
     """
-    flat = _flat(yaml.safe_load(saved) or {})
+    tree = load_yaml(saved) or {}
+    if not isinstance(tree, dict):
+        raise BadYaml("holds no keys")
+    flat = _flat(tree)
     old = {current_name(key): value for key, value in flat.items()}
     new = cfg.flat()
     return {
@@ -80,7 +89,7 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, dict):
             flat |= _flat(value, f"{prefix}{name}.")
         else:
-            flat[prefix + name] = value
+            flat[f"{prefix}{name}"] = value
     return flat
 
 
@@ -90,5 +99,5 @@ def _plain(value: Any) -> Any:
         return [_plain(v) for v in value]
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return value

@@ -9,6 +9,7 @@ from slowfast.config.node import CfgNode
 from slowfast.config.validate import register_rule
 from slowfast.datasets.classnames import configured_names
 from slowfast.engine.callbacks import CALLBACK_REGISTRY
+from slowfast.engine.compilation import REDUCE_OVERHEAD
 from slowfast.engine.loggers import LOGGER_REGISTRY
 from slowfast.engine.tasks import task_class
 from slowfast.metrics.evaluators import METRIC_REGISTRY
@@ -64,6 +65,16 @@ def _known_parts(cfg: CfgNode) -> Iterable[Problem]:
     ):
         for name in cfg.lookup(key):
             yield from registry.problems(name)
+
+
+@register_rule
+def _cuda_graphs_need_weights_in_place(cfg: CfgNode) -> Iterable[Problem]:
+    if cfg.TRAIN.COMPILE == REDUCE_OVERHEAD and cfg.DIST.STRATEGY == "fsdp":
+        yield Problem(
+            f"{REDUCE_OVERHEAD} needs weights that stay in place, and fsdp gathers them anew",
+            "set TRAIN.COMPILE True, or DIST.STRATEGY ddp",
+            "TRAIN.COMPILE",
+        )
 
 
 @register_rule

@@ -14,9 +14,11 @@ from slowfast.config.schema import all_keys
 from slowfast.config.yaml_file import Entry, find_config, read_yaml
 from slowfast.engine.dry_run import dry_run
 from slowfast.engine.launch import launch
+from slowfast.engine.precision import settle_precision
 from slowfast.engine.tasks import build_task
 from slowfast.engine.test import test
 from slowfast.engine.train import train
+from slowfast.utils.console import printing
 from slowfast.utils.errors import UserError
 from slowfast.utils.runtime import Runtime
 
@@ -89,6 +91,7 @@ def parse_command(
 
 def run_job(cfg: CfgNode, runtime: Runtime) -> None:
     """Train, then test, as the configuration asks."""
+    cfg = settle_precision(cfg, runtime)
     task = build_task(cfg, runtime)
     task.data.check()
     if cfg.TRAIN.ENABLE:
@@ -106,7 +109,8 @@ def main(argv: Sequence[str] | None = None, overrides: Sequence[str] = (), prog:
     if args.explain:
         entries = [entry for file in files for entry in read_yaml(file)]
         get_cfg().merge([Entry(IMPORTS, args.imports, "--import"), *entries])
-        sys.stdout.write(explain_key(args.explain) + "\n")
+        with printing():
+            sys.stdout.write(explain_key(args.explain) + "\n")
         return 0
     for file in files or [None]:
         cfg = load_config(
@@ -117,7 +121,8 @@ def main(argv: Sequence[str] | None = None, overrides: Sequence[str] = (), prog:
             shard_id=args.shard_id,
         )
         if args.print_config:
-            sys.stdout.write(render_config(cfg) + "\n")
+            with printing():
+                sys.stdout.write(render_config(cfg) + "\n")
         elif args.dry_run:
             launch(cfg, dry_run, args.init_method)
         elif not file:

@@ -11,6 +11,7 @@ from slowfast.engine import checkpoint
 from slowfast.engine.state import Progress
 from slowfast.utils.distributed import gather_objects
 from slowfast.utils.errors import UserError
+from slowfast.utils.locks import check_lock
 from slowfast.utils.logging import get_logger
 from slowfast.utils.runtime import Runtime
 
@@ -56,6 +57,7 @@ class CheckpointWriter:
         cfg, failure = self.cfg, None
         if self.runtime.is_main:
             try:
+                check_lock(cfg.OUTPUT_DIR)
                 for path, content in contents.items():
                     checkpoint.save_checkpoint(path, content)
                     logger.info("saved %s", path)

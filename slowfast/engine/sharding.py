@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -17,38 +18,104 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_optimizer_state_dict,
 )
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import (
+    FSDPModule,
+    MixedPrecisionPolicy,
+    fully_shard,
+    register_fsdp_forward_method,
+)
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from slowfast.config.node import CfgNode
+from slowfast.engine.compilation import compile_forward
+from slowfast.engine.precision import compute_dtype
 from slowfast.layers.norm import with_synchronised_norm
 from slowfast.utils.runtime import Runtime
 
 
 def shard(cfg: CfgNode, runtime: Runtime, network: nn.Module) -> nn.Module:
-    """Divide parameters among processes where DIST.STRATEGY asks for it; before the optimizer.
-
-    Each block of the network is gathered for itself when its turn comes.
-    """
+    """Divide parameters among processes where DIST.STRATEGY asks for it; before the optimizer."""
     if runtime.world == 1 or cfg.DIST.STRATEGY != "fsdp":
         return network
     mesh = init_device_mesh(runtime.device.type, (runtime.world,))
-    for block in list(_blocks(network)):
-        fully_shard(block, mesh=mesh)
-    return fully_shard(network, mesh=mesh)
+    # Autocast on the CPU leaves layer normalisation alone, which needs parameters in float32 there.
+    return divide(network, mesh, compute_dtype(cfg, runtime) if runtime.on_gpu else torch.float32)
 
 
-def _blocks(module: nn.Module) -> Iterator[nn.Module]:
-    """Outermost members of lists and sequences of modules that have parameters."""
+def divide(network: nn.Module, mesh: DeviceMesh, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """Divide the parameters of ``network`` over ``mesh`` in place (FSDP2).
+
+    Each of its :func:`blocks` is gathered for itself when its turn comes, with ``dtype`` in that
+    data type, while gradients are added up in float32; what is left over is gathered with the
+    network, in float32. Parameters that are single numbers cannot be divided: every process keeps
+    them, and their gradients are averaged like those of all others.
+    """
+    scalars = {p for p in network.parameters() if p.ndim == 0}
+    exact = {m for part in network.spec.full_precision(network) for m in part.modules()}
+    for block in blocks(network):
+        kept = block in exact or _normalises_batches(block)
+        # Autocast decides about inputs, as in networks that are not divided.
+        policy = MixedPrecisionPolicy(
+            torch.float32 if kept else dtype, torch.float32, cast_forward_inputs=False
+        )
+        fully_shard(block, mesh=mesh, mp_policy=policy, ignored_params=scalars)
+    fully_shard(network, mesh=mesh, ignored_params=scalars)
+    if hasattr(network, "begin"):  # runs blocks, too, perhaps before the first forward pass
+        register_fsdp_forward_method(network, "begin")
+    network.averages_scalars = True
+    for parameter in scalars:
+        if parameter.requires_grad:
+            parameter.register_post_accumulate_grad_hook(_scalar_averager(network, mesh))
+    return network
+
+
+def blocks(network: nn.Module) -> list[nn.Module]:
+    """The parts of a network that follow each other: the outermost members of lists and sequences
+    of modules that consist of modules themselves.
+
+    None where the network reads the parameters of several parts at once. Parts whose parameters
+    belong to other parts, too, are left out.
+    """
+    if network.spec.reads_all_parameters(network):
+        return []
+    everywhere = _parameter_counts(network)
+    return [
+        block
+        for block in dict.fromkeys(_candidates(network))
+        if all(everywhere[p] == count for p, count in _parameter_counts(block).items())
+    ]
+
+
+def _candidates(module: nn.Module) -> Iterator[nn.Module]:
     for child in module.children():
         is_block = isinstance(module, (nn.ModuleList, nn.Sequential)) and not isinstance(
             child, (nn.ModuleList, nn.ModuleDict)
         )
-        if is_block and any(True for _ in child.parameters()):
-            yield child
+        if is_block and any(True for _ in child.children()):
+            if any(True for _ in child.parameters()):
+                yield child
         else:
-            yield from _blocks(child)
+            yield from _candidates(child)
+
+
+def _parameter_counts(module: nn.Module) -> Counter[nn.Parameter]:
+    """How often each parameter is part of ``module``."""
+    return Counter(p for _, p in module.named_parameters(remove_duplicate=False))
+
+
+def _normalises_batches(block: nn.Module) -> bool:
+    # Its parameters must have the type of its running statistics.
+    return any(isinstance(module, _BatchNorm) for module in block.modules())
+
+
+def _scalar_averager(network: nn.Module, mesh: DeviceMesh) -> Callable[[torch.Tensor], None]:
+    def average(parameter: torch.Tensor) -> None:
+        if network.averages_scalars:
+            dist.all_reduce(parameter.grad, group=mesh.get_group())
+            parameter.grad /= mesh.size()
+
+    return average
 
 
 def synchronise_norm(cfg: CfgNode, runtime: Runtime, network: nn.Module) -> nn.Module:
@@ -59,14 +126,49 @@ def synchronise_norm(cfg: CfgNode, runtime: Runtime, network: nn.Module) -> nn.M
 
 
 def wrap_model(cfg: CfgNode, runtime: Runtime, network: nn.Module) -> nn.Module:
-    """The network as it is trained: distributed, compiled."""
-    if runtime.world > 1 and not isinstance(network, FSDPModule):
-        network = nn.parallel.DistributedDataParallel(
-            network,
-            device_ids=[runtime.device] if runtime.on_gpu else None,
-            find_unused_parameters=network.spec.unused_parameters(network),
-        )
-    return torch.compile(network) if cfg.TRAIN.COMPILE else network
+    """The network as it is trained: compiled, distributed."""
+    compile_network(cfg, network)
+    if runtime.world == 1 or isinstance(network, FSDPModule):
+        return network
+    return nn.parallel.DistributedDataParallel(
+        network,
+        device_ids=[runtime.device] if runtime.on_gpu else None,
+        find_unused_parameters=network.spec.unused_parameters(network),
+        gradient_as_bucket_view=True,
+    )
+
+
+def compile_network(cfg: CfgNode, network: nn.Module) -> None:
+    """Compile ``network`` in place where TRAIN.COMPILE asks for it.
+
+    As a whole; block by block where its parameters are divided, since each block is gathered for
+    itself.
+    """
+    if not cfg.TRAIN.COMPILE:
+        return
+    parts = [m for m in network.modules() if isinstance(m, FSDPModule) and m is not network]
+    compile_forward(parts or [network], cfg.TRAIN.COMPILE)
+
+
+def without_sync(model: nn.Module) -> contextlib.AbstractContextManager[None]:
+    """A context in which backward passes leave the gradients of each process alone."""
+    network = unwrap(model)
+    if isinstance(network, FSDPModule):
+        return _divided_without_sync(network)
+    while hasattr(model, "_orig_mod"):
+        model = model._orig_mod
+    return getattr(model, "no_sync", contextlib.nullcontext)()
+
+
+@contextlib.contextmanager
+def _divided_without_sync(network: FSDPModule) -> Iterator[None]:
+    network.set_requires_gradient_sync(False)
+    network.averages_scalars = False
+    try:
+        yield
+    finally:
+        network.set_requires_gradient_sync(True)
+        network.averages_scalars = True
 
 
 @torch.no_grad()
@@ -94,7 +196,8 @@ def gathered(model: nn.Module) -> Iterator[None]:
     Processes evaluate different numbers of videos; gathering block by block would make them wait
     for each other's passes.
     """
-    shards = [m for m in unwrap(model).modules() if isinstance(m, FSDPModule)]
+    network = unwrap(model)
+    shards = [m for m in network.modules() if isinstance(m, FSDPModule)]
     for module in shards:
         module.unshard()
         module.set_reshard_after_forward(False, recurse=False)
@@ -102,16 +205,12 @@ def gathered(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for module in shards:
-            module.set_reshard_after_forward(True, recurse=False)
+            # The network itself stays gathered from a forward pass to its backward pass.
+            module.set_reshard_after_forward(module is not network, recurse=False)
             module.reshard()
 
 
 # -- tensors and states --------------------------------------------------------------------------
-
-
-def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """The whole of a tensor that is divided among processes; all of them must call it."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def is_sharded(network: nn.Module) -> bool:

@@ -11,6 +11,7 @@ from timm.utils import ModelEmaV3
 
 from slowfast.config.node import CfgNode
 from slowfast.engine.callbacks import Callbacks
+from slowfast.engine.content import KEY, check_moments
 from slowfast.engine.old_states import without_frozen
 from slowfast.engine.sharding import (
     full_model_state,
@@ -21,6 +22,7 @@ from slowfast.engine.sharding import (
 )
 from slowfast.engine.step import OptimizerStep
 from slowfast.metrics.evaluators import EvalResult, is_error
+from slowfast.models.weights.loader import fitting_state
 from slowfast.utils.distributed import gather_objects
 from slowfast.utils.errors import UserError
 
@@ -144,16 +146,21 @@ def from_checkpoint(
     step: OptimizerStep,
     ema: ModelEmaV3 | None,
     callbacks: Callbacks,
+    path: object = "the checkpoint",
 ) -> Progress:
-    """Put a checkpoint of the same run back; gives how far it was."""
+    """Put a checkpoint of the same run back; gives how far it was.
+
+    UserError naming ``path`` if the network or the optimizer is another one.
+    """
     network = unwrap(step.model)
-    load_model_state(network, content["model_state"])
+    load_model_state(network, fitting_state(network, content["model_state"], path, KEY))
     optimizer_state = without_frozen(content["optimizer_state"], step.optimizer)
+    check_moments(step.optimizer, optimizer_state, path)
     load_optimizer_state(network, step.optimizer, optimizer_state)
     if step.scaler.is_enabled() and content.get("scaler_state"):
         step.scaler.load_state_dict(content["scaler_state"])
     if ema is not None and content.get("ema_state"):
-        load_model_state(ema.module, content["ema_state"])
+        load_model_state(ema.module, fitting_state(ema.module, content["ema_state"], path, KEY))
     step.skipped_in_row = content.get("skipped_in_row", 0)
     ranks = content["rng_state"]["ranks"]
     if step.runtime.rank < len(ranks):

@@ -9,6 +9,7 @@ from slowfast.engine.evaluate import evaluate
 from slowfast.engine.initial import load_tested_weights
 from slowfast.engine.loggers import Loggers
 from slowfast.engine.precision import build_autocast
+from slowfast.engine.sharding import compile_network
 from slowfast.engine.tasks.base import Task
 from slowfast.engine.unreadable import UnreadableVideos
 from slowfast.metrics.evaluators import EvalResult
@@ -43,6 +44,7 @@ def test(cfg: CfgNode, runtime: Runtime, task: Task) -> EvalResult | None:
     if cfg.LOG_MODEL_INFO and runtime.is_main and not cfg.TRAIN.ENABLE:
         size = measure_model(network, cfg.DATA.NUM_FRAMES, cfg.DATA.TEST_CROP_SIZE)
         logger.info("%s: %s", cfg.MODEL.MODEL_NAME, size)
+    compile_network(cfg, network)
     loggers = Loggers(cfg, runtime.is_main)
     result = None
     with contextlib.closing(loggers):

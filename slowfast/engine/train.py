@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,27 @@ from slowfast.config.node import CfgNode
 from slowfast.datasets.batch import Batch
 from slowfast.engine import checkpoint, state
 from slowfast.engine.callbacks import Callbacks
+from slowfast.engine.content import restoring
 from slowfast.engine.epoch_logger import EpochLogger, ValObserver
 from slowfast.engine.evaluate import Observer, evaluate
 from slowfast.engine.initial import load_initial_weights
 from slowfast.engine.loggers import Loggers
 from slowfast.engine.optim import build_optimizer, describe_groups
+from slowfast.engine.pending import PendingStep, PendingSteps
 from slowfast.engine.precise_bn import update_statistics
+from slowfast.engine.prefetch import on_device
 from slowfast.engine.resume import check_resumable
 from slowfast.engine.saving import CheckpointWriter
 from slowfast.engine.schedule import batch_factor, describe_batch, is_due, learning_rate
-from slowfast.engine.sharding import shard, share_buffers, synchronise_norm, wrap_model
-from slowfast.engine.step import OptimizerStep, StepOutput
+from slowfast.engine.sharding import (
+    compile_network,
+    gathered,
+    shard,
+    share_buffers,
+    synchronise_norm,
+    wrap_model,
+)
+from slowfast.engine.step import OptimizerStep
 from slowfast.engine.step_sync import sync_step
 from slowfast.engine.tasks.base import Task
 from slowfast.engine.unreadable import UnreadableVideos
@@ -34,6 +44,7 @@ from slowfast.metrics.evaluators import EvalResult
 from slowfast.models.build import set_train_mode
 from slowfast.models.summary import measure_model
 from slowfast.models.weights.read import Checkpoint
+from slowfast.utils.distributed import gather_numbers
 from slowfast.utils.errors import Interrupted
 from slowfast.utils.logging import get_logger
 from slowfast.utils.runtime import Runtime, seed_process
@@ -70,9 +81,12 @@ class Trainer:
         for line in describe_groups(self.optimizer):
             logger.info("%s", line)
         self.model = wrap_model(cfg, runtime, network)
+        if self.ema is not None:
+            compile_network(cfg, self.ema.module)
         self.optimizer_step = OptimizerStep(
             cfg, self.model, task.module, self.optimizer, runtime, self.ema
         )
+        self.pending = PendingSteps(runtime.steps_ahead)
         self.progress = self._restore(resumed)
         self.loggers = Loggers(cfg, runtime.is_main, self.progress.step)
         self._log_resume(resumed)
@@ -130,9 +144,15 @@ class Trainer:
             # Dropout and the like: other numbers on each rank, the same weights on all.
             seed_process(self.cfg.RNG_SEED + 1000003 * self.runtime.rank)
             return state.Progress()
-        return state.from_checkpoint(
-            resumed.content, self.fingerprint, self.optimizer_step, self.ema, self.callbacks
-        )
+        with restoring(resumed.path):
+            return state.from_checkpoint(
+                resumed.content,
+                self.fingerprint,
+                self.optimizer_step,
+                self.ema,
+                self.callbacks,
+                resumed.path,
+            )
 
     def _log_resume(self, resumed: Checkpoint | None) -> None:
         if resumed is None:
@@ -182,7 +202,8 @@ class Trainer:
     def train_epoch(self, epoch: int) -> None:
         """The steps of one epoch that are still to be done, with their statistics lines."""
         cfg, steps, first = self.cfg, self.steps_per_epoch, self.progress.iteration
-        self.task.module.begin(self.model, "train")
+        with gathered(self.model):
+            self.task.module.begin(self.model, "train")
         set_train_mode(self.model, cfg.MODEL.FROZEN_BN)
         self.train_loader.batch_sampler.set_epoch(epoch, first * cfg.SOLVER.ACCUM_STEPS)
         self.runtime.reset_peak_memory()
@@ -191,18 +212,26 @@ class Trainer:
         self.unreadable.start_pass(before.bad_items)
         log.meter.restore(before.meters)
         for number, group in enumerate(self._groups(), first):
-            sync, batches = sync_step(group, self.stop.number, self.writer.is_due(number))
+            # One message a step: what to do now, and the figures of steps that are done.
+            done = self.pending.take()
+            figures = [value for step in done for value in step.message()]
+            due = self.writer.is_due(number)
+            sync, batches = sync_step(group, self.stop.number, due, figures)
             log.timer.data_ready()  # on all ranks
+            self._report(done, sync.figures)
             self.unreadable.record(sync.bad)
             if batches:
                 lr = self.lr_factor * learning_rate(cfg.SOLVER, epoch + number / steps)
-                output = self.train_step(batches, lr, sync.sizes)
-                log.log_step(output, number, lr, self.progress.step)
+                self.train_step(batches, lr, sync.sizes)
+                log.timer.step_done(sum(map(sum, sync.sizes)))
             self.progress.iteration = number + 1
+            if sync.signal or sync.save:
+                self._report_all()
             if sync.signal:
                 raise Interrupted(sync.signal, str(self._save_mid_epoch()))
             if sync.save:
                 self._save_mid_epoch()
+        self._report_all()
         if before.logged:  # before the interruption
             log.finished = True
             log.bar.close()
@@ -211,19 +240,39 @@ class Trainer:
             log.finish(self.unreadable.count, source, self.progress.step)
 
     def _groups(self) -> Iterator[list[Batch]]:
-        """The batches of each optimizer step."""
-        loader = iter(self.train_loader)
+        """The batches of each optimizer step, on their way to the device."""
+        loader = on_device(self.train_loader, self.runtime.device)
         while group := list(itertools.islice(loader, self.cfg.SOLVER.ACCUM_STEPS)):
             yield group
 
-    def train_step(self, batches: list[Batch], lr: float, sizes: list[list[int]]) -> StepOutput:
-        """One optimizer step on ``batches``; ``sizes[rank][i]`` are the labels of each."""
-        output = self.optimizer_step(batches, lr, self.progress.step, sizes)
+    def train_step(self, batches: list[Batch], lr: float, sizes: list[list[int]]) -> PendingStep:
+        """Launch an optimizer step on ``batches``; ``sizes[rank][i]`` are the labels of each.
+
+        Its figures are reported when the device has computed them: on a GPU a step later.
+        """
+        pending = self.optimizer_step.launch(batches, lr, self.progress.step, sizes)
+        pending.number = self.progress.iteration
         self.progress.step += 1
-        if not output.skipped:
-            self.progress.watch_loss(output.loss, self.cfg.TRAIN.KILL_LOSS_EXPLOSION_FACTOR)
-        self.callbacks.call("on_step_end", self, output)
-        return output
+        self.pending.add(pending)
+        return pending
+
+    def _report(self, steps: Sequence[PendingStep], rows: Sequence[Sequence[float]]) -> None:
+        """What follows from the figures of ``steps``; ``rows`` are the messages of all ranks, one
+        step's after the other's."""
+        for pending in steps:
+            output = self.optimizer_step.finish(pending, [row[: pending.width] for row in rows])
+            rows = [row[pending.width :] for row in rows]
+            if not output.skipped:
+                self.progress.watch_loss(output.loss, self.cfg.TRAIN.KILL_LOSS_EXPLOSION_FACTOR)
+            self.callbacks.call("on_step_end", self, output)
+            self.epoch_logger.log_step(output, pending.number, pending.lr)
+
+    def _report_all(self) -> None:
+        """Wait for all steps that were launched; all ranks call it."""
+        steps = self.pending.take(0)
+        if steps:
+            figures = [value for step in steps for value in step.message()]
+            self._report(steps, gather_numbers(figures))
 
     def finish_epoch(self, epoch: int) -> None:
         """What follows the steps of an epoch: statistics, validation, checkpoints."""
@@ -291,15 +340,17 @@ class Trainer:
         count = min(self.cfg.BN.NUM_BATCHES_PRECISE, len(self.train_loader))
         module = self.task.module
 
-        def inputs() -> Iterator[Any]:
-            # A rank without readable clips repeats those of another.
+        def inputs() -> Iterator[tuple[Any, bool]]:
+            # A rank without readable clips repeats those of another, which do not count.
             for batch in self.train_loader:
                 sync, readable = sync_step([batch], self.stop.number)
                 if sync.signal:
                     raise Interrupted(sync.signal)
                 for one in readable:
-                    yield module.prepare(one, "val")  # of training clips, but not mixed
+                    # of training clips, but not mixed
+                    yield module.prepare(one, "val"), batch.size > 0
 
+        set_train_mode(self.model, self.cfg.MODEL.FROZEN_BN)
         update_statistics(self.model, module.predict, inputs(), count)
 
     # -- checkpoints -----------------------------------------------------------------------------

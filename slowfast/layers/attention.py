@@ -11,7 +11,6 @@ from torch import nn
 
 from slowfast.layers.precision import autocast_dtype, to_autocast
 
-
 _SHORT = 2**18  # scores of a problem up to which its weights are better computed again
 _AT_ONCE = 2**22  # scores of all problems that are computed at once
 MAX_BATCH = 65535  # problems that PyTorch's fused attention on CUDA takes at once
@@ -40,9 +39,7 @@ def attend(
     if short and not (dropout or causal) and _learns_in_half(q, k, v):
         q, k, v = (to_autocast(x) for x in (q, k, v))
         return _HalfAttention.apply(q, k, v, q.shape[-1] ** -0.5 if scale is None else scale)
-    return F.scaled_dot_product_attention(
-        q, k, v, dropout_p=dropout, is_causal=causal, scale=scale
-    )
+    return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=causal, scale=scale)
 
 
 def _learns_in_half(*inputs: torch.Tensor) -> bool:

@@ -150,13 +150,14 @@ class MultiScaleRelationConsensus(nn.Module):
     def draw_subsets(self, size: int) -> torch.Tensor:
         """Random ordered subsets of ``size`` frames for one training step: ``num_subsets size``."""
         listed = getattr(self, f"all_subsets_{size}")
+        device = listed.device  # drawn there: nothing is copied from the host
         if len(listed):
-            order = torch.randperm(len(listed))[: self.num_subsets]
-            return listed[order.to(listed.device)]
+            return listed[torch.randperm(len(listed), device=device)[: self.num_subsets]]
         draws = [
-            torch.randperm(self.num_frames)[:size].sort().values for _ in range(self.num_subsets)
+            torch.randperm(self.num_frames, device=device)[:size].sort().values
+            for _ in range(self.num_subsets)
         ]
-        return torch.stack(draws).to(listed.device)
+        return torch.stack(draws)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         total = 0.0

@@ -8,7 +8,8 @@ layers on the CPU keep PyTorch's own form, so that small runs stay equal to the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -19,10 +20,11 @@ from torch import nn
 from slowfast.layers.precision import autocast_dtype, to_autocast
 
 Size3 = tuple[int, int, int]
+_GPU_WIDTH = 5  # side up to which depthwise_triton.py computes
 _WIDE = 48  # channels from which float32 layers on the CPU leave PyTorch's own form
 _FAST_SIDE = 3  # side up to which oneDNN has a fast weight gradient of depthwise 2-D convolutions
-# Devices on which :class:`_Depthwise` beats the convolution's own backward pass. On GPUs cuDNN's
-# is used until a measurement says otherwise.
+# Devices on which :class:`_Depthwise` beats the convolution's own backward pass. GPUs have kernels
+# of their own (depthwise_triton.py).
 OWN_GRADIENT_DEVICES = {"cpu"}
 
 
@@ -56,14 +58,30 @@ class DepthwiseConv3d(nn.Conv3d):
         """``B C T H W`` -> ``B C T' H' W'``."""
         if keeps_plain_form(x, self.in_channels):
             return super().forward(x)
+        own = gpu_depthwise() if x.is_cuda else None
+        if own is not None and self.kernel_size[2] <= _GPU_WIDTH and self._is_odd():
+            return own(to_autocast(x), self.weight, self.bias, self.stride)
         x = x.to(memory_format=torch.channels_last_3d)
         learns = torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)
         if not learns or x.device.type not in OWN_GRADIENT_DEVICES:
             return super().forward(x)
-        if all(k % 2 for k in self.kernel_size):
+        if self._is_odd():
             return _Depthwise.apply(to_autocast(x), self.weight, self.bias, self.stride)
         with torch.autocast(x.device.type, enabled=False):
             return super().forward(x.float())
+
+    def _is_odd(self) -> bool:
+        return all(k % 2 for k in self.kernel_size)
+
+
+@functools.cache
+def gpu_depthwise() -> Callable[..., torch.Tensor] | None:
+    """The Triton kernels, where Triton is installed (PyTorch for GPUs brings it)."""
+    try:
+        from slowfast.layers.depthwise_triton import depthwise_conv3d
+    except ImportError:
+        return None
+    return depthwise_conv3d
 
 
 class PointwiseConv3d(nn.Conv3d):

@@ -201,10 +201,7 @@ class PoolingAttention(nn.Module):
         q, k, v = to_autocast(q), to_autocast(k), to_autocast(v)
         x = self._attend(None if token is None else to_autocast(token), q, k, v, q_grid, k_grid)
         if spec.residual_pooling:
-            if spec.class_token:
-                x = torch.cat([x[:, :, :1], x[:, :, 1:] + q], dim=2)
-            else:
-                x = x + q
+            x = torch.cat([x[:, :, :1], x[:, :, 1:] + q], dim=2) if spec.class_token else x + q
         return self.proj_drop(self.proj(x.transpose(1, 2).flatten(2))), q_grid
 
     def _split_heads(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -263,9 +260,7 @@ class PoolingAttention(nn.Module):
         wide_v = F.pad(v, (0, codes.shape[-1]))  # fused kernels need equal widths
         return attend(wide_q, wide_k, wide_v, scale=scale)[..., :dim]
 
-    def _axis_terms(
-        self, q: torch.Tensor, axis: int, q_grid: Grid, k_grid: Grid
-    ) -> torch.Tensor:
+    def _axis_terms(self, q: torch.Tensor, axis: int, q_grid: Grid, k_grid: Grid) -> torch.Tensor:
         """Queries ``B heads N c`` times the vectors of relative positions along ``axis``: ``B
         heads N keys-along-axis``. One product for each axis, without a copy of the queries."""
         table = self._table(axis, q_grid[axis], k_grid[axis]).mT  # queries-along-axis c keys

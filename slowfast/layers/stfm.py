@@ -227,7 +227,9 @@ class TokenChain(nn.Module):
         if not pads_products(later):
             return queries @ self.proj(torch.cat(parts, dim=2).mT)
         count = queries.shape[2] + later.shape[2]
-        parts.append(later.new_zeros(1).expand(*later.shape[:2], padding_of(count), later.shape[-1]))
+        parts.append(
+            later.new_zeros(1).expand(*later.shape[:2], padding_of(count), later.shape[-1])
+        )
         keys = padded_mlp(self.proj, torch.cat(parts, dim=2).mT)  # B T D P and more
         return (queries @ keys)[..., : later.shape[2]]
 

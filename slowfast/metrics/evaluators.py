@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import torch
 
-from slowfast.metrics.topk import topk_errors, unmix
+from slowfast.metrics.topk import topk_counts, unmix
 from slowfast.metrics.views import VideoScores, merge_views
 from slowfast.utils.errors import UserError
 from slowfast.utils.registry import Registry
@@ -67,12 +67,13 @@ class Evaluator(Protocol):
         ...
 
 
-def error_figures(scores: torch.Tensor, targets: torch.Tensor) -> dict[str, float]:
+def error_figures(scores: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
     """Top-1 and top-5 error in percent of ``B classes`` and labels ``B``, or mixed targets
-    ``B classes``."""
+    ``B classes``: scalars in double precision on the device of the scores."""
     if targets.ndim == 2:
         scores, targets = unmix(scores, targets)
-    top1, top5 = topk_errors(scores, targets, KS)
+    shares = topk_counts(scores, targets, KS).double() / len(targets)
+    top1, top5 = (100.0 * (1 - shares)).unbind()
     return {"top1_err": top1, "top5_err": top5}
 
 
@@ -98,7 +99,8 @@ class ViewEvaluator:
         for row, index, label, path in rows:
             self.videos.add(index, label, row)
             self.paths[index] = path
-        return error_figures(merge_views(scores, self.method), batch.label.cpu())
+        figures = error_figures(merge_views(scores, self.method), batch.label.cpu())
+        return {name: float(value) for name, value in figures.items()}
 
     def merge(self, other: ViewEvaluator) -> None:
         self.videos.update(other.videos)

@@ -7,11 +7,17 @@ from collections.abc import Sequence
 import torch
 
 
-def topk_correct(scores: torch.Tensor, labels: torch.Tensor, ks: Sequence[int]) -> list[int]:
-    """Numbers of rows of ``B classes`` whose label is among the k best; k is capped."""
+def topk_counts(scores: torch.Tensor, labels: torch.Tensor, ks: Sequence[int]) -> torch.Tensor:
+    """Numbers of rows of ``B classes`` whose label is among the k best, one for each of ``ks``, on
+    the device of the scores; k is capped."""
     top = scores.topk(min(max(ks), scores.shape[1]), dim=1).indices
     hits = top == labels.unsqueeze(1)
-    return [int(hits[:, :k].any(1).sum()) for k in ks]
+    return torch.stack([hits[:, :k].any(1).sum() for k in ks])
+
+
+def topk_correct(scores: torch.Tensor, labels: torch.Tensor, ks: Sequence[int]) -> list[int]:
+    """:func:`topk_counts` as numbers; waits for the device."""
+    return topk_counts(scores, labels, ks).tolist()
 
 
 def topk_errors(scores: torch.Tensor, labels: torch.Tensor, ks: Sequence[int]) -> list[float]:
@@ -33,5 +39,6 @@ def unmix(scores: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, tor
     rows = torch.arange(len(scores), device=scores.device)
     scores = scores.clone()
     scores[rows, first] += scores[rows, second]
-    scores[rows, second] = 0.0
+    # A number assigned by indices would be copied to the device, which stops it.
+    scores = scores.scatter(1, second[:, None], 0.0)
     return scores, first

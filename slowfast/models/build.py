@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from slowfast.config.node import CfgNode
+from slowfast.layers.checkpointing import keep_products
 from slowfast.layers.norm import with_batch1_safe_norm
 from slowfast.models.base import MODEL_REGISTRY, VideoModel
 from slowfast.utils.logging import get_logger
@@ -27,6 +28,8 @@ def build_model(
         cfg.freeze()
     model = MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME).from_cfg(cfg)
     with_batch1_safe_norm(model)
+    if cfg.MODEL.ACT_CHECKPOINT_KEEPS == "products":
+        keep_products(model)
     if cfg.MODEL.FINETUNNING:
         freeze_for_finetuning(model)
     return model.to(device)

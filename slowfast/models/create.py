@@ -89,8 +89,9 @@ def create_model(
         arguments["num_classes"] = num_classes
     model = with_batch1_safe_norm(model_class(**arguments))
     if weights is not None:
-        checkpoint = Checkpoint.read(weights, "weights")
-        log_report(load_state(model, checkpoint.state, origin=str(weights)), weights)
+        checkpoint = Checkpoint.read(weights, "weights", mapped=True)
+        report = load_state(model, checkpoint.state, origin=str(weights), key="weights")
+        log_report(report, weights)
     return model.to(device)
 
 

@@ -99,6 +99,8 @@ def _network_spec(base: VideoModel, head: FewShotHead) -> ModelSpec:
         },
         layer_of=network_layer_of if layer_of else None,
         unused_parameters=lambda model: False,
+        reads_all_parameters=lambda model: spec.reads_all_parameters(model.base),
+        full_precision=lambda model: spec.full_precision(model.base),
     )
 
 

@@ -153,7 +153,13 @@ extend_section(
     "FEWSHOT",
     {
         "TRX_DIM": Key(1152, "TRX: width of keys and values.", ge=1),
-        "TRX_TUPLES": Key([2, 3], "TRX: numbers of frames in a tuple, one branch each.", item=int),
+        "TRX_TUPLES": Key(
+            [2, 3],
+            "TRX: numbers of frames in a tuple, one branch each.",
+            item=int,
+            min_length=1,
+            ge=1,
+        ),
         "TRX_DROPOUT": Key(
             0.1, "TRX: dropout after the positions of frames are added.", ge=0.0, le=1.0
         ),

@@ -19,7 +19,11 @@ FRAME_AVERAGE = register_section(
     Section(
         "FRAME_AVERAGE",
         "Order-blind baseline: a 2-D network on each frame, averaged",
-        {"WIDTHS": Key([16, 32, 64, 128], "Channels of the convolutions.", item=int)},
+        {
+            "WIDTHS": Key(
+                [16, 32, 64, 128], "Channels of the convolutions.", item=int, min_length=1, ge=1
+            )
+        },
     )
 )
 

@@ -25,9 +25,15 @@ MVIT = register_section(
             "SEPARATE_QKV": Key(False, "Three projections instead of one."),
             "CLS_EMBED_ON": Key(True, "Use a class token."),
             "PATCH_2D": Key(False, "Patches of single frames (image models)."),
-            "PATCH_KERNEL": Key([3, 7, 7], "Kernel of the patch embedding.", item=int),
-            "PATCH_STRIDE": Key([2, 4, 4], "Stride of the patch embedding.", item=int),
-            "PATCH_PADDING": Key([2, 4, 4], "Padding of the patch embedding.", item=int),
+            "PATCH_KERNEL": Key(
+                [3, 7, 7], "Kernel of the patch embedding.", item=int, min_length=2, ge=1
+            ),
+            "PATCH_STRIDE": Key(
+                [2, 4, 4], "Stride of the patch embedding.", item=int, min_length=2, ge=1
+            ),
+            "PATCH_PADDING": Key(
+                [2, 4, 4], "Padding of the patch embedding.", item=int, min_length=2, ge=0
+            ),
             "EMBED_DIM": Key(96, "Channels of the first stage.", ge=1),
             "NUM_HEADS": Key(1, "Heads of the first stage.", ge=1),
             "MLP_RATIO": Key(4.0, "Width of the MLPs relative to the channels.", gt=0.0),
@@ -53,6 +59,8 @@ MVIT = register_section(
                 "Stride of keys and values of the first block; query strides divide it later on.",
                 type=list,
                 item=int,
+                min_length=2,
+                ge=1,
                 optional=True,
             ),
             "POOL_KVQ_KERNEL": Key(
@@ -60,6 +68,8 @@ MVIT = register_section(
                 "Kernel of all poolings; None: stride + 1.",
                 type=list,
                 item=int,
+                min_length=2,
+                ge=1,
                 optional=True,
             ),
             "USE_ABS_POS": Key(True, "Absolute position embedding."),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from slowfast.config.node import CfgNode
 from slowfast.utils.errors import Problem
@@ -67,6 +68,9 @@ class ModelSpec:
         layer_of: number of the layer of a parameter, 0 next to the input, for SOLVER.LAYER_DECAY;
             the largest number is the head. None: layer decay is refused.
         unused_parameters: whether a training step leaves parameters without gradient.
+        reads_all_parameters: whether a forward pass reads the parameters of its blocks from
+            outside of them, so that FSDP has to gather the network as a whole.
+        full_precision: parts whose parameters FSDP gathers in float32, mixed precision or not.
 
     Configuration:
         check: problems of a configuration that selects this network.
@@ -87,6 +91,8 @@ class ModelSpec:
     param_multipliers: Callable[[Any], dict[str, tuple[float, float]]] = lambda model: {}
     layer_of: Callable[[Any, str], int] | None = None
     unused_parameters: Callable[[Any], bool] = lambda model: False
+    reads_all_parameters: Callable[[Any], bool] = lambda model: False
+    full_precision: Callable[[Any], Sequence[nn.Module]] = lambda model: ()
     check: Callable[[CfgNode], Iterable[Problem]] = lambda cfg: ()
     input_format: Callable[[CfgNode], InputFormat | None] = lambda cfg: None
     open_vocabulary: bool = False

@@ -16,6 +16,8 @@ from torch import nn
 
 from slowfast.models.base import VideoModel
 
+_DEPTHWISE = "slowfast::depthwise_conv3d"
+
 
 @dataclass(frozen=True)
 class ModelSize:
@@ -50,6 +52,15 @@ def _attention_flops(inputs: list[Any], outputs: list[Any]) -> Counter:
     if source.kind() == "aten::pad":
         dim = value_dim = _shape(next(source.inputs()))[-1]
     return Counter({"attention": math.prod(batch) * queries * keys * (dim + value_dim)})
+
+
+def _depthwise_flops(inputs: list[Any], outputs: list[Any]) -> Counter:
+    """Of :mod:`slowfast.layers.depthwise_triton`, which computes on GPUs."""
+    return Counter({"conv": math.prod(_shape(outputs[0])) * math.prod(_shape(inputs[1])[2:])})
+
+
+def _depthwise_activations(inputs: list[Any], outputs: list[Any]) -> Counter:
+    return Counter({"conv": math.prod(_shape(outputs[0]))})
 
 
 @contextlib.contextmanager
@@ -100,9 +111,13 @@ def measure_model(
             model.begin("test")  # what is computed once per evaluation is not part of a view
         with _quiet_fvcore(), torch.no_grad():
             flops = FlopCountAnalysis(measured, video).set_op_handle(
-                "aten::scaled_dot_product_attention", _attention_flops
+                **{
+                    "aten::scaled_dot_product_attention": _attention_flops,
+                    _DEPTHWISE: _depthwise_flops,
+                }
             )
             activations = ActivationCountAnalysis(measured, video)
+            activations.set_op_handle(_DEPTHWISE, _depthwise_activations)
             for analysis in (flops, activations):
                 analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
                 analysis.tracer_warnings("none")

@@ -34,8 +34,16 @@ UNIFORMER = register_section(
         "UNIFORMER",
         "UniFormer",
         {
-            "DEPTH": Key([3, 4, 8, 3], "Blocks of the four stages (S; B: 5, 8, 20, 7).", item=int),
-            "EMBED_DIM": Key([64, 128, 320, 512], "Channels of the four stages.", item=int),
+            "DEPTH": Key(
+                [3, 4, 8, 3],
+                "Blocks of the four stages (S; B: 5, 8, 20, 7).",
+                item=int,
+                min_length=4,
+                ge=0,
+            ),
+            "EMBED_DIM": Key(
+                [64, 128, 320, 512], "Channels of the four stages.", item=int, min_length=4, ge=1
+            ),
             "HEAD_DIM": Key(64, "Channels per attention head.", ge=1),
             "MLP_RATIO": Key(4.0, "Width of the MLPs relative to the channels.", gt=0.0),
             "QKV_BIAS": Key(True, "Bias of queries, keys and values."),

@@ -17,10 +17,13 @@ import torch
 import torch.distributed as dist
 
 from slowfast.utils.errors import RunFailure, UserError
-from slowfast.utils.runtime import Runtime, choose_device
+from slowfast.utils.rank_watch import RankWatch, lost_ranks_failure
+from slowfast.utils.runtime import Runtime, choose_device, device_identity
 
 _ALIVE_TIMEOUT_S = 10.0
-_stores: list[dist.Store] = []  # the store of this process's group, while there is one
+# The store of this process's group and the watch over the others, while there is a group.
+_stores: list[dist.Store] = []
+_watches: list[RankWatch] = []
 # Parts of the messages of gloo and nccl when a process has ended or does not answer.
 _CONNECTION_TEXTS = (
     "closed by peer",
@@ -55,10 +58,12 @@ def start_process(num_gpus: int, backend: str, info: ProcessInfo, timeout_s: flo
 
     RunFailure naming the ranks that did not join within ``timeout_s`` seconds.
     """
-    device = choose_device(num_gpus, info.local_rank)
+    device = choose_device(num_gpus, info.local_rank, info.local_world)
     if info.world > 1:
-        store = _rendezvous(info, timeout_s)
+        store = _rendezvous(info, timeout_s, device_identity(device))
         _stores[:] = [store]
+        hosts = [_address(info)[0], store.get(_present_key(0)).decode().split("\t")[0]]
+        _watches[:] = [RankWatch(info.rank, info.world, store, hosts)]
         dist.init_process_group(
             f"cpu:gloo,cuda:{backend}" if device.type == "cuda" else "gloo",
             store=store,
@@ -69,18 +74,25 @@ def start_process(num_gpus: int, backend: str, info: ProcessInfo, timeout_s: flo
     return Runtime(device, info.rank, info.world, info.local_rank, info.local_world)
 
 
-def stop_process() -> None:
-    """Leave the process group, if there is one."""
+def stop_process(error: BaseException | None = None) -> None:
+    """Leave the process group, if there is one; because of an ``error``, which the other processes
+    are told: they are not to wait for this one."""
+    for watch in _watches:
+        watch.leaving(error)
     if is_active():
         dist.destroy_process_group()
+    for watch in _watches:
+        watch.close()
+    _watches.clear()
     _stores.clear()
 
 
 # -- rendezvous ----------------------------------------------------------------------------------
 
 
-def _rendezvous(info: ProcessInfo, timeout_s: float) -> dist.Store:
-    """The store through which all ranks have found each other."""
+def _rendezvous(info: ProcessInfo, timeout_s: float, gpu: str) -> dist.Store:
+    """The store through which all ranks have found each other; ``gpu`` identifies that of this
+    process."""
     host, port, is_host = _address(info)
     limit = datetime.timedelta(seconds=timeout_s)
     try:
@@ -95,7 +107,9 @@ def _rendezvous(info: ProcessInfo, timeout_s: float) -> dist.Store:
             "start all processes; use an address of the first machine and a free port",
             "--init_method",
         ) from error
-    store.set(_present_key(info.rank), socket.gethostname())
+    # Processes that torchrun starts again meet at the same store.
+    store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+    store.set(_present_key(info.rank), f"{socket.gethostname()}\t{gpu}")
     missing = _unset_keys([_present_key(rank) for rank in range(info.world)], store, timeout_s)
     if missing:
         raise RunFailure(
@@ -104,7 +118,22 @@ def _rendezvous(info: ProcessInfo, timeout_s: float) -> dist.Store:
             "start every machine with its own --shard_id; DIST.TIMEOUT sets how long to wait",
             "DIST.TIMEOUT",
         )
+    if gpu:
+        _check_own_gpus(store, info.world)
     return store
+
+
+def _check_own_gpus(store: dist.Store, world: int) -> None:
+    """UserError if two processes use the same GPU."""
+    first: dict[bytes, int] = {}
+    for rank, gpu in enumerate(store.multi_get([_present_key(rank) for rank in range(world)])):
+        if first.setdefault(gpu, rank) != rank:
+            raise UserError(
+                f"ranks {first[gpu]} and {rank} use the same GPU of {gpu.decode().split()[0]}",
+                "start as many processes per machine as it has GPUs, and let the scheduler show "
+                "each process its own GPU or all of them",
+                "NUM_GPUS",
+            )
 
 
 def _address(info: ProcessInfo) -> tuple[str, int, bool]:
@@ -170,6 +199,11 @@ def gather_objects(value: Any) -> list[Any]:
     return gathered
 
 
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """The whole of a tensor that is divided among processes; all of them must call it."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
 # -- lost processes ------------------------------------------------------------------------------
 
 
@@ -182,14 +216,15 @@ def lost_process(error: RuntimeError) -> RunFailure | None:
     if not is_active() or not known:
         return None
     rank, world = dist.get_rank(), dist.get_world_size()
-    missing = _silent_ranks(rank, world)
-    names = ", ".join(map(str, missing)) if missing else "a"
-    return RunFailure(
-        f"rank {names} of {world} stopped answering (noticed by rank {rank}: "
-        f"{text.strip().splitlines()[-1][-160:]})",
-        "look at its own messages (stdout_rank<n>.log) and at the memory of its machine; "
-        "the same command goes on from the last checkpoint",
-    )
+    reasons = [reason for watch in _watches for reason in watch.reasons]
+    if reasons:
+        return RunFailure(
+            "; ".join(reasons),
+            "look at its own messages; the same command goes on from the last checkpoint",
+        )
+    missing = next((watch.lost for watch in _watches if watch.lost), None)
+    how = f"noticed by rank {rank}: {text.strip().splitlines()[-1][-160:]}"
+    return lost_ranks_failure(missing or _silent_ranks(rank, world), world, how)
 
 
 def _silent_ranks(rank: int, world: int) -> list[int]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
+import platform
+import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from iopath.common.file_io import PathManager, PathManagerFactory
@@ -14,6 +17,39 @@ from iopath.common.file_io import PathManager, PathManagerFactory
 from slowfast.utils.errors import RunFailure, UserError
 
 path_manager: PathManager = PathManagerFactory.get(defaults_setup=True)
+
+_SPACE = "free some space"
+_PERMISSIONS = "check permissions, or name a folder in which files can be created"
+_REMEDIES = {
+    errno.ENOSPC: _SPACE,
+    errno.EDQUOT: _SPACE,
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
+    errno.EMFILE: "raise the number of files that a process may open (ulimit -n 4096)",
+    errno.ENFILE: "too many files are open on this machine",
+    errno.EROFS: _PERMISSIONS,
+    errno.EACCES: _PERMISSIONS,
+    errno.EPERM: _PERMISSIONS,
+    errno.ENOENT: "was it, or its folder, deleted or renamed?",
+}
+
+
+def failure_of(
+    error: OSError, path: str | Path = "", key: str = "", action: str = "read or write"
+) -> RunFailure:
+    """The failure that names the file of an error of the system, its cause and a remedy.
+
+    ``path``: the file, where the error does not name it; ``action``: what cannot be done to it.
+    """
+    name = path or error.filename or ""
+    if isinstance(name, bytes):
+        name = os.fsdecode(name)
+    cause = error.strerror or str(error) or type(error).__name__
+    head = f"cannot {action} {name}" if name else "the system reports an error"
+    return RunFailure(f"{head}: {cause}", _REMEDIES.get(error.errno, ""), key)
+
+
+_TEMPORARY = re.compile(r"(?P<start>\..+\.[0-9a-f]{4}-)(?P<process>[0-9]{1,9})-[0-9a-f]{8}\.tmp")
+_LONGEST_NAME = 200  # bytes; a file's name has 255 at most
 
 
 def make_dirs(path: str | Path, key: str = "") -> Path:
@@ -32,7 +68,7 @@ def write_atomic(path: str | Path, write: Callable[[str], None]) -> None:
     A reader sees the old file or the complete new one; RunFailure leaves the old one.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f"{_temporary_start(path)}{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         temporary.touch(exist_ok=False)  # with the umask's permissions; mkstemp's are private
         write(str(temporary))
@@ -41,12 +77,42 @@ def write_atomic(path: str | Path, write: Callable[[str], None]) -> None:
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise RunFailure(
-            f"cannot write {path}: {error.strerror or error}", "free space or check permissions"
-        ) from error
+        raise failure_of(error, path, action="write") from error
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+
+
+def _temporary_start(path: Path) -> str:
+    """How the names of temporary files of ``path`` begin on this machine."""
+    name = path.name if len(os.fsencode(path.name)) <= _LONGEST_NAME else short_hash(path.name)
+    return f".{name}.{short_hash(platform.node())[:4]}-"
+
+
+def remove_leftovers(paths: Iterable[str | Path]) -> None:
+    """Remove the temporary files of ``paths`` that killed processes of this machine have left."""
+    starts: dict[Path, set[str]] = {}
+    for path in map(Path, paths):
+        starts.setdefault(path.parent, set()).add(_temporary_start(path))
+    for folder, known in starts.items():
+        for name in os.listdir(folder) if folder.is_dir() else ():
+            found = _TEMPORARY.fullmatch(name)
+            if found and found["start"] in known and not _is_running(int(found["process"])):
+                (folder / name).unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    try:  # an ended one stays in the table until it is waited for, which not every container does
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return True
+    return state not in ("Z", "X")
 
 
 def write_text_atomic(path: str | Path, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import decimal
 import logging
@@ -11,6 +12,10 @@ from typing import Any
 
 import simplejson
 from tqdm import tqdm
+
+from slowfast.utils.console import give_up_output
+from slowfast.utils.files import failure_of
+from slowfast.utils.json_text import with_finite_numbers
 
 _FORMAT = "[%(asctime)s][%(levelname)s] %(filename)s: %(lineno)d: %(message)s"
 _DATE = "%m/%d %H:%M:%S"
@@ -25,8 +30,30 @@ class _ConsoleHandler(logging.Handler):
         on_terminal = sys.stdout.isatty()
         if on_terminal and getattr(record, "file_only_on_terminal", False):
             return
-        tqdm.write(self.format(record), file=sys.stdout)
-        sys.stdout.flush()
+        try:
+            tqdm.write(self.format(record), file=sys.stdout)
+            sys.stdout.flush()
+        except OSError as error:
+            # Closed, full, or the reader of a pipe has gone: the log file goes on.
+            give_up_output()
+            logging.getLogger(_PACKAGE).warning(
+                "standard output cannot be written (%s): messages go to the log file only",
+                error.strerror,
+            )
+
+
+class _FileHandler(logging.FileHandler):
+    """A log file; a message that cannot be written is an error, not a traceback on the console."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            raise failure_of(error, self.baseFilename, "OUTPUT_DIR", "write") from error
+        super().handleError(record)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # said when the message was written
+            super().close()
 
 
 def get_logger(name: str) -> logging.Logger:
@@ -50,7 +77,7 @@ def setup_logging(output_dir: str | Path | None, is_main: bool = True, rank: int
         handlers[0].setFormatter(logging.Formatter("%(message)s"))
     if output_dir is not None:
         name = "stdout.log" if is_main else f"stdout_rank{rank}.log"
-        file = logging.FileHandler(Path(output_dir) / name, encoding="utf-8", delay=not is_main)
+        file = _FileHandler(Path(output_dir) / name, encoding="utf-8", delay=not is_main)
         file.setFormatter(logging.Formatter(_FORMAT, _DATE))
         handlers.append(file)
     for handler in handlers:
@@ -70,17 +97,15 @@ def close_logging() -> None:
 def _plain(value: Any) -> Any:
     if isinstance(value, bool) or value is None:
         return value
-    if isinstance(value, float):
-        return (
-            decimal.Decimal(f"{value:.5f}") if value == value and abs(value) < 1e30 else str(value)
-        )
-    return value
+    if isinstance(value, float) and abs(value) < 1e30:
+        return decimal.Decimal(f"{value:.5f}")
+    return str(value) if isinstance(value, float) else with_finite_numbers(value)
 
 
 def format_json_stats(stats: dict[str, Any]) -> str:
     """``json_stats: {...}`` as PySlowFast writes it: keys sorted, floats with five decimals."""
     text = simplejson.dumps(
-        {k: _plain(v) for k, v in stats.items()}, sort_keys=True, use_decimal=True
+        {k: _plain(v) for k, v in stats.items()}, sort_keys=True, use_decimal=True, allow_nan=False
     )
     return f"json_stats: {text}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,8 +15,8 @@ from typing import Any
 from tqdm import tqdm
 
 from slowfast.utils.files import make_dirs, write_text_atomic
+from slowfast.utils.processes import enter_worker
 from slowfast.utils.runtime import cpu_count
-from slowfast.utils.signals import ignore_signals_in_worker
 
 Work = Callable[[str], dict[str, Any]]
 CRASHED = {"crashed": True}  # the result for a key whose work killed its process
@@ -37,7 +38,8 @@ def map_files(
     time, unless ``stamp(key)`` (for example size and time of a file) has changed or
     ``is_valid(key, result)`` is False (for example, an output file has been deleted). A key
     whose work kills its process (a decoder that crashes) gives :data:`CRASHED`. ``work`` and its
-    results must be picklable.
+    results must be picklable. In the end the journal holds one line per key; those of ``keys``
+    come last, in their order.
     """
     stamps = {key: stamp(key) for key in keys}
     done = _read_journal(journal, stamps) if journal else {}
@@ -48,8 +50,12 @@ def map_files(
         for key, result in _run(work, missing, workers or cpu_count()):
             done[key] = result
             if journal:
-                _append(journal, {"key": key, "stamp": stamps[key], "result": result})
+                _append(journal, _row(key, stamps[key], result))
             bar.update()
+    if journal:  # in the order of the keys: the same file however often the work was stopped
+        rows = {row["key"]: row for row in _rows(journal) if row["key"] not in stamps}
+        rows |= {key: _row(key, stamps[key], done[key]) for key in stamps}
+        write_text_atomic(journal, "".join(f"{json.dumps(row)}\n" for row in rows.values()))
     return {key: done[key] for key in stamps}
 
 
@@ -76,21 +82,31 @@ def file_stamp(path: str) -> str:
 
 
 def _read_journal(journal: str | Path, stamps: dict[str, str]) -> dict[str, dict[str, Any]]:
-    done: dict[str, dict[str, Any]] = {}
     make_dirs(Path(journal).parent)
-    with open(journal, "a+", encoding="utf-8") as file:
-        file.seek(0)
-        lines = file.read().split("\n")
-        if lines[-1]:  # incomplete: a process died while writing it
-            file.write("\n")
-    for line in filter(None, lines):
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            continue  # an incomplete line
-        if stamps.get(row["key"]) == row["stamp"]:
-            done[row["key"]] = row["result"]
-    return done
+    with open(journal, "ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read() != b"\n":  # incomplete: a process died while writing it
+                file.write(b"\n")
+    rows = _rows(journal)
+    return {row["key"]: row["result"] for row in rows if stamps.get(row["key"]) == row["stamp"]}
+
+
+def _rows(journal: str | Path) -> Iterator[dict[str, Any]]:
+    """The lines of a journal that are whole."""
+    with open(journal, encoding="utf-8", errors="replace") as file:
+        for line in file:
+            try:
+                row = json.loads(line)
+                is_whole = isinstance(row["key"], str) and isinstance(row["result"], dict)
+            except (ValueError, KeyError, TypeError, RecursionError):
+                continue  # an incomplete line
+            if is_whole and isinstance(row.get("stamp"), str):
+                yield row
+
+
+def _row(key: str, stamp: str, result: dict[str, Any]) -> dict[str, Any]:
+    return {"key": key, "stamp": stamp, "result": result}
 
 
 def _append(journal: str | Path, row: dict[str, Any]) -> None:
@@ -120,7 +136,7 @@ def _run(work: Work, keys: Iterable[str], workers: int) -> Iterator[tuple[str, d
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, initializer=ignore_signals_in_worker)
+    return ProcessPoolExecutor(workers, initializer=enter_worker)
 
 
 def _collect(running: dict[Future, str]) -> Iterator[tuple[str, dict[str, Any]]]:

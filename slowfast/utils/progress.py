@@ -62,6 +62,12 @@ class StepTimer:
         return sum(self._wait) / max(sum(self._total), 1e-9)
 
     @property
+    def figures(self) -> dict[str, float]:
+        """Seconds per step (``dt``), those of data and of computing, and the share of waiting."""
+        parts = {"dt": self.step, "dt_data": self.wait, "dt_net": self.compute}
+        return parts | {"wait": self.wait_share}
+
+    @property
     def clips_per_second(self) -> float:
         """Clips per second of whole steps."""
         return sum(self._clips) / max(sum(self._total), 1e-9)

@@ -10,10 +10,13 @@ from typing import ClassVar, Generic, TypeVar
 from slowfast.utils.errors import Problem, UserError
 
 T = TypeVar("T")
+_LONGEST = 200  # characters of a name; comparing longer ones takes long and finds nothing
 
 
 def near_names(name: str, known: Iterable[str], count: int = 3) -> list[str]:
     """The ``count`` known names most like ``name``, compared without regard to case."""
+    if len(name) > _LONGEST:
+        return []
     by_lower: dict[str, str] = {}
     for candidate in known:
         by_lower.setdefault(candidate.lower(), candidate)

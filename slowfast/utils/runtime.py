@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import math
 import os
 import resource
 import sys
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -32,10 +38,21 @@ class Runtime:
         """True if the network computes on a GPU."""
         return self.device.type == "cuda"
 
+    @property
+    def steps_ahead(self) -> int:
+        """Steps that the host gives to the device before it reads the figures of the first: the
+        next one must be there when a GPU has finished; a CPU has finished when it returns."""
+        return 1 if self.on_gpu else 0
+
     def synchronize(self) -> None:
         """Wait until the device has finished; does nothing on the CPU."""
         if self.on_gpu:
             torch.cuda.synchronize(self.device)
+
+    def enter_thread(self) -> None:
+        """Use this process's GPU in the present thread, too; a new thread would use the first."""
+        if self.on_gpu:
+            torch.cuda.set_device(self.device)
 
     def amp_dtype(self, name: str) -> torch.dtype:
         """The type that autocast uses for TRAIN.AMP_DTYPE ``auto``, ``float16`` or ``bfloat16``."""
@@ -43,6 +60,71 @@ class Runtime:
             bf16 = not self.on_gpu or torch.cuda.is_bf16_supported(including_emulation=False)
             return torch.bfloat16 if bf16 else torch.float16
         return getattr(torch, name)
+
+    @contextlib.contextmanager
+    def waits(self) -> Iterator[Counter[str]]:
+        """Context that counts where the process waits for a GPU: ``file:line`` -> times."""
+        places: Counter[str] = Counter()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            if self.on_gpu:
+                torch.cuda.set_sync_debug_mode("warn")
+            try:
+                yield places
+            finally:
+                if self.on_gpu:
+                    torch.cuda.set_sync_debug_mode("default")
+        found = [w for w in caught if "synchroniz" in str(w.message)]
+        places.update(f"{warning.filename}:{warning.lineno}" for warning in found)
+
+    def profile(self, work: Callable[[], object]) -> tuple[float, dict[str, float]]:
+        """(seconds in which a GPU computes or copies during ``work()``, seconds by operator)."""
+        if not self.on_gpu:
+            work()
+            return 0.0, {}
+        activity = torch.profiler.ProfilerActivity
+        with torch.profiler.profile(activities=[activity.CPU, activity.CUDA]) as profile:
+            work()
+            self.synchronize()
+        spans = sorted(
+            (event.time_range.start, event.time_range.end)
+            for event in profile.events()
+            if event.device_type == torch.autograd.DeviceType.CUDA
+        )
+        busy, until = 0.0, -math.inf
+        for start, end in spans:
+            busy += max(0.0, end - max(start, until))
+            until = max(until, end)
+        operators = {
+            entry.key: entry.self_device_time_total / 1e6
+            for entry in profile.key_averages()
+            if entry.device_type == torch.autograd.DeviceType.CPU and entry.self_device_time_total
+        }
+        return busy / 1e6, operators
+
+    def has_fast_bfloat16(self) -> bool:
+        """Whether the device computes faster in bfloat16 than in float32: a GPU of capability 8.0
+        (Ampere) or later, a CPU with AVX512-BF16 or AMX."""
+        if self.on_gpu:
+            return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(_FAST_BFLOAT16 & cpu_flags())
+
+    def tune(self, tf32: bool, cudnn_benchmark: bool, deterministic: bool) -> None:
+        """Choose the kernels of a GPU, for the whole process; nothing on the CPU.
+
+        ``tf32``: float32 products and convolutions on tensor cores; ``cudnn_benchmark``: cuDNN
+        tries its algorithms for every new shape; ``deterministic``: only kernels that give the same
+        bits again, where there are any.
+        """
+        if not self.on_gpu:
+            return
+        torch.set_float32_matmul_precision("high" if tf32 else "highest")
+        torch.backends.cudnn.allow_tf32 = tf32
+        torch.backends.cudnn.benchmark = cudnn_benchmark and not deterministic
+        torch.backends.cudnn.deterministic = deterministic
+        if deterministic:  # read by cuBLAS when it is used first
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(deterministic, warn_only=True)
 
     def rng_state(self) -> dict[str, torch.Tensor]:
         """State of torch's global generators: of the CPU, and of the GPU if there is one."""
@@ -70,9 +152,29 @@ class Runtime:
         unit = 2**30 if sys.platform == "darwin" else 2**20
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
+    def free_memory(self) -> None:
+        """Give memory that no tensor uses back to the device."""
+        if self.on_gpu:
+            torch.cuda.empty_cache()
+
     def gpu_memory_gb(self) -> float:
         """Peak GPU memory in GiB, 0 on the CPU (what the log calls ``gpu_mem``)."""
         return self.peak_memory_gb() if self.on_gpu else 0.0
+
+
+# As /proc/cpuinfo calls them, on x86.
+_FAST_BFLOAT16 = frozenset({"avx512_bf16", "amx_bf16"})
+
+
+@functools.cache
+def cpu_flags() -> frozenset[str]:
+    """Instruction sets of the processor; empty where ``/proc/cpuinfo`` does not name them."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            line = next((row for row in file if row.startswith("flags")), "")
+    except OSError:
+        return frozenset()
+    return frozenset(line.partition(":")[2].split())
 
 
 def gpu_count() -> int:
@@ -92,18 +194,47 @@ def describe_devices() -> list[str]:
     return lines
 
 
-def choose_device(num_gpus: int, local_rank: int = 0) -> torch.device:
-    """CPU for ``NUM_GPUS 0``, else the GPU of this process; UserError if there are too few."""
-    if num_gpus == 0:
-        return torch.device("cpu")
+def cudnn_version() -> tuple[int, int, int] | None:
+    """(major, minor, patch) of the cuDNN that PyTorch uses; None if it was built without."""
+    number = torch.backends.cudnn.version()
+    if number is None:
+        return None
+    unit = 10000 if number >= 90000 else 1000  # since 9.0: 91501 for 9.15.1; before: 8902 for 8.9.2
+    return number // unit, number % unit // 100, number % 100
+
+
+def check_gpu_count(num_gpus: int) -> None:
+    """UserError if fewer GPUs are visible; takes memory of none of them."""
     if gpu_count() < num_gpus:
         raise UserError(
             f"{num_gpus} GPU(s) asked for, {gpu_count()} found on this machine",
             "set NUM_GPUS 0 to run on the CPU, or to the number of GPUs you have",
             "NUM_GPUS",
         )
-    torch.cuda.set_device(local_rank)
-    return torch.device("cuda", local_rank)
+
+
+def choose_device(num_gpus: int, local_rank: int = 0, local_world: int = 1) -> torch.device:
+    """CPU for ``NUM_GPUS 0``, else the GPU of process ``local_rank`` of the ``local_world`` of this
+    machine, which becomes the current one; UserError if there are too few.
+
+    A scheduler may show every process its own GPU alone (SLURM's ``--gpus-per-task 1``), which is
+    number 0 for each of them then.
+    """
+    if num_gpus == 0:
+        return torch.device("cpu")
+    own_gpu_alone = local_world > 1 and gpu_count() == 1
+    if not own_gpu_alone:
+        check_gpu_count(max(num_gpus, local_world))
+    number = local_rank % gpu_count()
+    torch.cuda.set_device(number)
+    return torch.device("cuda", number)
+
+
+def device_identity(device: torch.device) -> str:
+    """The same text in all processes of a machine that use the same GPU; empty on the CPU."""
+    if device.type != "cuda":
+        return ""
+    return str(getattr(torch.cuda.get_device_properties(device), "uuid", ""))
 
 
 def seed_process(seed: int) -> None:

@@ -42,17 +42,3 @@ class StopRequest:
             raise KeyboardInterrupt
         if not self.number:
             self.number, self._since = number, time.monotonic()
-
-
-def ignore_signals_in_worker() -> None:
-    """In a worker process: ignore SIGINT and the first SIGTERM.
-
-    A signal to the process group is handled by the main process, which saves its state and then
-    ends its workers by a SIGTERM of its own: the second one ends the worker.
-    """
-
-    def once(number: int, _: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, once)

@@ -27,6 +27,11 @@ def short_side_size(height: int, width: int, size: int) -> tuple[int, int]:
     return size, math.floor(width / height * size)
 
 
+def resized_size(height: int, width: int, size: int, keep_aspect: bool = True) -> tuple[int, int]:
+    """(height, width) of frames after :func:`resize_short_side`."""
+    return short_side_size(height, width, size) if keep_aspect else (size, size)
+
+
 def frame_size(clip: Clip) -> tuple[int, int]:
     """(height, width) of the frames."""
     return clip[0].shape[:2]
@@ -53,8 +58,7 @@ def resize_short_side(
     clip: Clip, size: int, antialias: bool = False, keep_aspect: bool = True
 ) -> Clip:
     """Resize so that the short side (both sides without ``keep_aspect``) has ``size`` pixels."""
-    target = short_side_size(*frame_size(clip), size) if keep_aspect else (size, size)
-    return resize(clip, *target, antialias)
+    return resize(clip, *resized_size(*frame_size(clip), size, keep_aspect), antialias)
 
 
 def crop(clip: Clip, box: Box) -> Clip:

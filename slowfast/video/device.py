@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -28,6 +28,9 @@ class Normalizer:
     std: tuple[float, ...]
     bgr: bool = False
     erase_mode: str = "pixel"
+    _on_device: dict[torch.device, tuple[torch.Tensor, ...]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __call__(
         self, video: torch.Tensor, device: torch.device, boxes: torch.Tensor | None = None
@@ -37,10 +40,8 @@ class Normalizer:
         ``boxes``: regions to erase, ``B count 5`` as :meth:`RandomErasing.draw` returns them.
         """
         video = video.to(device, non_blocking=True).float()
-        shape = (1, 3, 1, 1, 1)
-        mean = torch.tensor(self.mean, device=device).view(shape)
-        std = torch.tensor(self.std, device=device).view(shape)
-        video = video.sub_(mean * 255).div_(std * 255)
+        mean, std = self._constants(device)
+        video = video.sub_(mean).div_(std)
         if self.bgr:
             # Reversed after normalisation, as in the published code: the mean of channel i is
             # that of the i-th channel of the RGB frame.
@@ -48,6 +49,16 @@ class Normalizer:
         if boxes is not None:
             erase(video, boxes, self.erase_mode)
         return video
+
+    def _constants(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and deviation on the scale of uint8, ``1 3 1 1 1``, copied to a device once."""
+        if device not in self._on_device:
+            with torch.inference_mode(False):  # usable in training, whoever asks first
+                self._on_device[device] = tuple(
+                    (torch.tensor(values) * 255).view(1, 3, 1, 1, 1).to(device)
+                    for values in (self.mean, self.std)
+                )
+        return self._on_device[device]
 
     def picture(self, video: torch.Tensor) -> torch.Tensor:
         """The inverse, for pictures: network input ``B 3 T H W`` -> uint8 RGB ``B T H W 3``."""

@@ -10,12 +10,31 @@ from typing import Any
 import cv2
 
 from slowfast.utils.errors import UserError, VideoError
-from slowfast.utils.files import make_dirs
+from slowfast.utils.files import make_dirs, short_hash
 from slowfast.video import clip_ops
 from slowfast.video.backends.frames import FIRST_FRAME
 from slowfast.video.source import open_video
 
+_IMAGES = (".jpg", ".jpeg", ".png")
 _CHUNK_FRAMES = 256  # frames in memory at a time
+
+
+def check_template(template: str) -> None:
+    """UserError if the names of images are not different for different frames."""
+    try:
+        names = {template.format(number) for number in (1, 2)}
+    except (ValueError, LookupError, AttributeError) as error:
+        raise UserError(
+            f"{template!r} is no template: {error}", "{:05d}.jpg", "--template"
+        ) from None
+    suffixes = {os.path.splitext(name)[1].lower() for name in names}
+    if (
+        len(names) < 2
+        or not suffixes <= set(_IMAGES)
+        or any(os.path.basename(n) != n for n in names)
+    ):
+        problem = f"{template!r} does not name one image per frame"
+        raise UserError(problem, "write it like {:05d}.jpg", "--template")
 
 
 def extract_frames(
@@ -23,11 +42,15 @@ def extract_frames(
 ) -> dict[str, Any]:
     """Write the frames of ``source`` as images in ``folder``.
 
-    Returns ``frames`` and ``bytes``, or ``cause`` if the video cannot be read. The frames are those
-    that reading the video gives; larger ones are resized to ``short_side`` pixels (0: unchanged).
-    The folder is either complete or absent. UserError if the disk is full.
+    Returns ``frames`` and ``bytes``, or ``cause`` if that fails (with ``again`` if another try may
+    succeed). The frames are those that reading the video gives; larger ones are resized to
+    ``short_side`` pixels (0: unchanged). The folder is either complete or absent. One of another
+    content is not replaced: that is a ``cause``, as a full disk is.
     """
-    part = f"{folder}.part"
+    strange = _strange_content(folder)
+    if strange:
+        return {"cause": f"{folder} exists and holds {strange}: remove it first", "again": True}
+    part = os.path.join(os.path.dirname(folder), f".{short_hash(os.path.basename(folder))}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
         video = open_video(source)
@@ -39,13 +62,27 @@ def extract_frames(
                 clip = clip_ops.resize_short_side(clip, short_side, antialias=True)
             for index, frame in zip(indices, clip):
                 _write(os.path.join(part, template.format(index + FIRST_FRAME)), frame, quality)
-    except (VideoError, UserError) as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(part, folder)
+    except VideoError as error:
         shutil.rmtree(part, ignore_errors=True)
-        cause = error.cause if isinstance(error, VideoError) else str(error)
-        return {"cause": " ".join(cause.split())}
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(part, folder)
+        return {"cause": " ".join(error.cause.split())}
+    except (UserError, OSError) as error:  # the disk, not the video
+        shutil.rmtree(part, ignore_errors=True)
+        return {"cause": " ".join(str(error).split()), "again": True}
     return {"frames": video.num_frames, "bytes": sum(f.stat().st_size for f in _files(folder))}
+
+
+def _strange_content(folder: str) -> str:
+    """The name of something in a folder that is no image, or of the folder if it is a link or a
+    file; empty if it may be replaced."""
+    if os.path.islink(folder) or os.path.isfile(folder):
+        return os.path.basename(folder)
+    if not os.path.isdir(folder):
+        return ""
+    with os.scandir(folder) as entries:
+        strange = (e.name for e in entries if e.is_dir() or not e.name.lower().endswith(_IMAGES))
+        return next(strange, "")
 
 
 def _files(folder: str) -> list[Path]:

@@ -11,7 +11,7 @@ import torch
 from slowfast.config.node import CfgNode
 from slowfast.video import clip_ops
 from slowfast.video.erasing import RandomErasing
-from slowfast.video.randaugment import RandAugment, parse_randaugment
+from slowfast.video.randaugment import Operation, RandAugment, parse_randaugment
 from slowfast.video.source import Clip
 
 # Number of crops -> their positions along the longer side: 0 first, 1 centre, 2 last.
@@ -24,8 +24,30 @@ def to_tensor(clip: Clip) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
+class ClipDraw:
+    """All that is random about one training clip.
+
+    - ``boxes``: the crop; two, from the first frame to the last, if it moves;
+    - ``short_side``: frames are resized to it before they are cropped; 0: the crop is resized;
+    - ``operations``: those of RandAugment, on whole frames;
+    - ``mirrored``: whether left and right change places at the end;
+    - ``erasing``: boxes to erase after normalisation, ``count 5``.
+    """
+
+    boxes: tuple[clip_ops.Box, ...]
+    short_side: int
+    operations: tuple[Operation, ...]
+    mirrored: bool
+    erasing: np.ndarray
+
+
+@dataclass(frozen=True)
 class TrainPipeline:
-    """Random augmentation of one training clip; all random numbers come from ``rng``."""
+    """Random augmentation of one training clip; all random numbers come from ``rng``.
+
+    :meth:`draw` draws them, :meth:`apply` computes the clip; ``deferred``: not here, but on the
+    network's device (:mod:`slowfast.video.device_augment`), from the same draws.
+    """
 
     size: int
     scales: list[int]
@@ -40,62 +62,82 @@ class TrainPipeline:
     keep_aspect: bool
     randaugment: RandAugment | None
     erasing: RandomErasing | None
+    deferred: bool = False
 
     def __call__(
         self, clip: Clip, rng: np.random.Generator, may_flip: bool = True
     ) -> tuple[torch.Tensor, torch.Tensor, bool]:
         """Frames -> video uint8 ``3 T S S``, erasing boxes ``count 5``, whether it is mirrored."""
+        draw = self.draw(*clip_ops.frame_size(clip), rng, may_flip)
+        return self.apply(clip, draw), torch.from_numpy(draw.erasing), draw.mirrored
+
+    # -- what is drawn ---------------------------------------------------------------------------
+
+    def draw(
+        self, height: int, width: int, rng: np.random.Generator, may_flip: bool = True
+    ) -> ClipDraw:
+        """The draws for a clip with frames of this size."""
+        short_side = 0
         if self.multi_scale:
-            clip = self._multi_scale_crop(clip, rng)
+            boxes = [clip_ops.multi_scale_box(height, width, self.size, self.multi_scale, rng)]
+            operations = self._operations(rng)
+        elif self.area:
+            boxes = [
+                clip_ops.random_resized_box(height, width, self.area, self.aspect, rng)
+                for _ in range(1 + self.motion_shift)
+            ]
+            operations = self._operations(rng)
         else:
-            clip = self._resized_crop(clip, rng) if self.area else self._jittered_crop(clip, rng)
-        clip = np.asarray(clip)
+            short_side = clip_ops.random_short_side(self.scales, self.inverse_scale, rng)
+            operations = self._operations(rng)
+            boxes = [self._box_of_resized(height, width, short_side, rng)]
         mirrored = self.flip and rng.random() < 0.5 and may_flip
-        if mirrored:
-            clip = clip[:, :, ::-1]
-        boxes = np.zeros((1, 5), dtype=np.int64)
+        erasing = np.zeros((1, 5), dtype=np.int64)
         if self.erasing:
-            boxes = self.erasing.draw(self.size, self.size, rng)
-        return to_tensor(clip), torch.from_numpy(boxes), mirrored
+            erasing = self.erasing.draw(self.size, self.size, rng)
+        return ClipDraw(tuple(boxes), short_side, operations, mirrored, erasing)
 
-    def _augment(
-        self, clip: Clip, rng: np.random.Generator, box: clip_ops.Box | None = None
-    ) -> Clip:
-        """RandAugment on whole frames (as published), then the part inside ``box``."""
-        if self.randaugment:
-            return self.randaugment(clip, rng, box)
-        return clip_ops.crop(clip, box) if box else clip
+    def _operations(self, rng: np.random.Generator) -> tuple[Operation, ...]:
+        return tuple(self.randaugment.draw(rng)) if self.randaugment else ()
 
-    def _multi_scale_crop(self, clip: Clip, rng: np.random.Generator) -> Clip:
-        frame = clip_ops.frame_size(clip)
-        box = clip_ops.multi_scale_box(*frame, self.size, self.multi_scale, rng)
-        return clip_ops.resize(self._augment(clip, rng, box), self.size, self.size, self.antialias)
+    def _box_of_resized(
+        self, height: int, width: int, short_side: int, rng: np.random.Generator
+    ) -> clip_ops.Box:
+        frame = clip_ops.resized_size(height, width, short_side, self.keep_aspect)
+        if self.centred:
+            return clip_ops.centre_crop_box(*frame, self.size)
+        return clip_ops.random_crop_box(*frame, self.size, rng)
 
-    def _resized_crop(self, clip: Clip, rng: np.random.Generator) -> Clip:
-        frame = clip_ops.frame_size(clip)
-        box = clip_ops.random_resized_box(*frame, self.area, self.aspect, rng)
-        if not self.motion_shift:
-            part = self._augment(clip, rng, box)
+    # -- what is computed ------------------------------------------------------------------------
+
+    def apply(self, clip: Clip, draw: ClipDraw) -> torch.Tensor:
+        """The clip that follows from ``draw``: uint8 ``3 T S S``."""
+        clip = np.asarray(self._cropped(clip, draw))
+        return to_tensor(clip[:, :, ::-1] if draw.mirrored else clip)
+
+    def _cropped(self, clip: Clip, draw: ClipDraw) -> Clip:
+        box = draw.boxes[0]
+        if draw.short_side:
+            clip = self._augment(clip, draw)
+            clip = clip_ops.resize_short_side(
+                clip, draw.short_side, self.antialias, self.keep_aspect
+            )
+            return clip_ops.crop(clip, box)
+        if len(draw.boxes) == 1:
+            part = self._augment(clip, draw, box)
             return clip_ops.resize(part, self.size, self.size, self.antialias)
-        last = clip_ops.random_resized_box(*frame, self.area, self.aspect, rng)
-        clip = self._augment(clip, rng)
-        boxes = clip_ops.moving_boxes(box, last, len(clip))
+        clip = self._augment(clip, draw)
         parts = [
             clip_ops.resize(clip_ops.crop([frame], b), self.size, self.size, self.antialias)
-            for frame, b in zip(clip, boxes)
+            for frame, b in zip(clip, clip_ops.moving_boxes(*draw.boxes, len(clip)))
         ]
         return np.concatenate(parts)
 
-    def _jittered_crop(self, clip: Clip, rng: np.random.Generator) -> Clip:
-        side = clip_ops.random_short_side(self.scales, self.inverse_scale, rng)
-        clip = self._augment(clip, rng)
-        clip = clip_ops.resize_short_side(clip, side, self.antialias, self.keep_aspect)
-        frame = clip_ops.frame_size(clip)
-        if self.centred:
-            box = clip_ops.centre_crop_box(*frame, self.size)
-        else:
-            box = clip_ops.random_crop_box(*frame, self.size, rng)
-        return clip_ops.crop(clip, box)
+    def _augment(self, clip: Clip, draw: ClipDraw, box: clip_ops.Box | None = None) -> Clip:
+        """RandAugment on whole frames (as published), then the part inside ``box``."""
+        if self.randaugment:
+            return self.randaugment.apply(clip, draw.operations, box)
+        return clip_ops.crop(clip, box) if box else clip
 
 
 @dataclass(frozen=True)
@@ -162,6 +204,7 @@ def build_train_pipeline(cfg: CfgNode) -> TrainPipeline:
         keep_aspect=data.KEEP_ASPECT,
         randaugment=policy,
         erasing=erasing,
+        deferred=aug.DEVICE == "network",
     )
 
 

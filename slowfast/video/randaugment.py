@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -20,10 +20,11 @@ from slowfast.utils.errors import UserError
 from slowfast.video.clip_ops import Box, crop, frame_size
 from slowfast.video.source import Clip
 
+Operation = tuple[str, list]  # name and arguments
 _MAX_LEVEL = 10.0
 _APPLY_PROBABILITY = 0.5
 _FILL = (128, 128, 128)
-_GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 _INTERPOLATION = {
     "bicubic": cv2.INTER_CUBIC,
     "bilinear": cv2.INTER_LINEAR,
@@ -164,7 +165,7 @@ _FIXED_TABLES = {
 
 
 def _color(frame: np.ndarray, factor: float) -> np.ndarray:
-    matrix = factor * np.eye(3, dtype=np.float32) + (1 - factor) * np.tile(_GREY, (3, 1))
+    matrix = factor * np.eye(3, dtype=np.float32) + (1 - factor) * np.tile(GREY, (3, 1))
     return cv2.transform(frame, matrix)
 
 
@@ -204,7 +205,7 @@ def apply_op(
     op: str, clip: Clip, args: list, box: Box | None = None, interpolation: str = "bicubic"
 ) -> Clip:
     """Apply ``op`` to the frames of a clip; returns the part inside ``box`` (default: all)."""
-    name = _plain_name(op)
+    name = plain_name(op)
     box = box or (0, 0, *frame_size(clip))
     if name in _GEOMETRIC:
         return _warp(name, clip, args[0], box, interpolation)
@@ -221,7 +222,8 @@ def apply_op(
     return [cv2.LUT(frame, table) for frame, table in zip(part, tables)]
 
 
-def _plain_name(op: str) -> str:
+def plain_name(op: str) -> str:
+    """``op`` without what only concerns the meaning of its magnitude."""
     return op.removesuffix("Increasing").removesuffix("Original")
 
 
@@ -263,7 +265,7 @@ class RandAugment:
     weights: tuple[float, ...] | None = None
     interpolation: str = "bicubic"
 
-    def draw(self, rng: np.random.Generator) -> list[tuple[str, list]]:
+    def draw(self, rng: np.random.Generator) -> list[Operation]:
         """The operations to apply, in order, as (name, arguments)."""
         numbers = rng.choice(
             len(self.ops), self.num_ops, replace=self.weights is None, p=self.weights
@@ -281,7 +283,11 @@ class RandAugment:
         return operations
 
     def __call__(self, clip: Clip, rng: np.random.Generator, box: Box | None = None) -> Clip:
-        """Augment a clip and return the part inside ``box`` (default: all of it).
+        """Augment a clip by operations of its own and return the part inside ``box``."""
+        return self.apply(clip, self.draw(rng), box)
+
+    def apply(self, clip: Clip, operations: Sequence[Operation], box: Box | None = None) -> Clip:
+        """Apply ``operations`` and return the part inside ``box`` (default: all of the clip).
 
         The result equals augmenting whole frames and cropping, but only the required pixels are
         computed. Example: Rotate, then Sharpness, then Invert, with ``box`` a 100 x 100 crop.
@@ -293,7 +299,6 @@ class RandAugment:
 
         Forwards, Rotate computes the 102 x 102 region, Sharpness and Invert the 100 x 100 box.
         """
-        operations = self.draw(rng)
         height, width = frame_size(clip)
         outputs = [box or (0, 0, height, width)]  # region that each operation returns, last first
         for op, _ in reversed(operations):
@@ -312,7 +317,7 @@ def _relative(box: Box, region: Box) -> Box:
 
 def _input_region(op: str, output: Box, height: int, width: int) -> Box:
     """The part of its input that ``op`` reads to compute ``output``."""
-    name = _plain_name(op)
+    name = plain_name(op)
     if name in _GEOMETRIC or name in _FRAME_TABLES:
         return 0, 0, height, width
     return _grow(output, height, width) if name == "Sharpness" else output

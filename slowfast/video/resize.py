@@ -11,8 +11,12 @@ import numpy as np
 
 from slowfast.utils.errors import UserError, VideoError
 from slowfast.utils.files import make_dirs, write_atomic
-from slowfast.video.backends.pyav import upright
+from slowfast.video.backends.rgb import RgbConverter
+from slowfast.video.backends.streams import choose_stream, open_container, packets
 from slowfast.video.source import open_video
+
+# x264's macroblock tree reads memory that it has not written: each run would give another file.
+_SAME_BYTES = "mbtree=0"
 
 
 def target_size(height: int, width: int, short_side: int) -> tuple[int, int]:
@@ -26,9 +30,10 @@ def resize_video(
 ) -> dict[str, Any]:
     """Write ``source`` to ``target`` as H.264 MP4.
 
-    Returns ``cause`` (of a failure, else empty), ``frames``, and the file sizes ``before`` and
-    ``after`` in bytes. A keyframe every ``gop`` frames makes reading single clips cheap. The target
-    is either complete, with as many frames as the source, or absent.
+    Returns ``cause`` (of a failure, else empty; with ``again`` if another try may succeed),
+    ``frames``, and the file sizes ``before`` and ``after`` in bytes. A keyframe every ``gop``
+    frames makes reading single clips cheap. The target is either complete, with as many frames as
+    the source, or absent.
     """
     try:
         frames = open_video(source).num_frames
@@ -40,8 +45,11 @@ def resize_video(
             raise VideoError(source, f"{frames} frames announced, {written} can be decoded")
     except VideoError as error:
         return {"cause": " ".join(error.cause.split())}
-    except (av.error.FFmpegError, UserError) as error:
-        return {"cause": " ".join(str(error).split())}
+    except av.error.FFmpegError as error:
+        again = {"again": True} if isinstance(error, OSError) else {}
+        return {"cause": " ".join(str(error).split()), **again}
+    except (UserError, OSError) as error:  # the disk, not the video
+        return {"cause": " ".join(str(error).split()), "again": True}
     return {
         "cause": "",
         "frames": frames,
@@ -51,18 +59,19 @@ def resize_video(
 
 
 def _write(source: str, target: str, short_side: int, crf: int, gop: int) -> None:
-    with av.open(source, metadata_errors="ignore") as reader, av.open(target, "w", "mp4") as writer:
-        stream = reader.streams.video[0]
+    with open_container(source) as reader, av.open(target, "w", "mp4") as writer:
+        stream = choose_stream(reader, source)
+        to_rgb = RgbConverter(stream.codec_context.width, stream.codec_context.height)
         output = None
-        for frame in reader.decode(stream):
-            image = upright(frame.to_ndarray(format="rgb24"), frame.rotation)
+        for frame in (f for packet in packets(reader, stream) for f in packet.decode()):
+            image = to_rgb(frame)
             if output is None:
                 height, width = target_size(*image.shape[:2], short_side)
                 output = writer.add_stream("libx264", rate=stream.average_rate or 25)
                 output.height, output.width, output.pix_fmt = height, width, "yuv420p"
                 output.codec_context.time_base = stream.time_base
                 output.gop_size, output.thread_count = gop, 1
-                output.options = {"crf": str(crf), "preset": "medium"}
+                output.options = {"crf": str(crf), "preset": "medium", "x264-params": _SAME_BYTES}
             small = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
             small = small.reformat(width, height, "yuv420p", interpolation="AREA")
             small.pts, small.time_base = frame.pts, stream.time_base

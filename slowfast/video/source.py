@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 
-from slowfast.utils.errors import VideoError
+from slowfast.utils.errors import UserError, VideoError
 from slowfast.utils.logging import get_logger
+from slowfast.utils.runtime import gpu_count
 
 logger = get_logger(__name__)
 
@@ -19,37 +21,56 @@ logger = get_logger(__name__)
 # frames, as in UCF101) are decoded from the start, by PyAV.
 EXACT_CODECS = {"h264", "hevc", "vp8", "vp9", "av1", "mpeg2video", "mjpeg"}
 
+# Most pixels of a frame, unless DATA.MAX_PIXELS says otherwise: 8192 x 8192.
+MAX_PIXELS = 1 << 26
 
 Clip = Sequence[np.ndarray]  # frames ``H W 3``, uint8 RGB; a list or an array ``T H W 3``
+T = TypeVar("T")
+
+
+def as_it_is(frame: T) -> T:
+    """The frame itself."""
+    return frame
 
 
 class Source:
     """An open video file or frame folder.
 
-    Backends set ``path``, ``num_frames`` (number of readable frames) and ``fps`` (average frame
-    rate), and implement :meth:`decode`.
+    Backends set ``path``, ``num_frames`` (number of readable frames), ``fps`` (average frame rate)
+    and ``pixels`` (of a frame, 0 if that is not known before decoding), and implement
+    :meth:`decode`.
     """
 
     path: str
     num_frames: int
     fps: float
+    pixels: int = 0
 
-    def decode(self, indices: list[int]) -> dict[int, np.ndarray]:
-        """Frames ``H W 3`` by index, in one pass; ``indices`` are sorted and distinct.
+    def decode(
+        self, indices: list[int], work: Callable[[np.ndarray], T] = as_it_is
+    ) -> dict[int, T]:
+        """``work(frame)`` by index, for frames ``H W 3``, in one pass; ``indices`` are sorted and
+        distinct.
 
-        VideoError if one of them cannot be decoded.
+        Frames are given to ``work`` one by one, and only what it returns is kept in memory. It may
+        get a frame twice, when a seek has failed. VideoError if a frame cannot be decoded.
         """
         raise NotImplementedError
 
-    def clips(self, index_lists: Sequence[Sequence[int]]) -> list[list[np.ndarray]]:
-        """One clip per index list, decoded in one pass; clips share frames, nothing is copied."""
+    def clips(
+        self, index_lists: Sequence[Sequence[int]], work: Callable[[np.ndarray], T] = as_it_is
+    ) -> list[list[T]]:
+        """One clip per index list, decoded in one pass; clips share frames, nothing is copied.
+
+        With ``work``, a clip is a list of what it makes of each frame.
+        """
         distinct = sorted({int(i) for indices in index_lists for i in indices})
         if distinct and (distinct[0] < 0 or distinct[-1] >= self.num_frames):
             raise VideoError(
                 self.path,
                 f"frames {distinct[0]}..{distinct[-1]} requested, it has {self.num_frames}",
             )
-        decoded = self.decode(distinct)
+        decoded = self.decode(distinct, work)
         return [[decoded[int(i)] for i in indices] for indices in index_lists]
 
     def frames(self, index_lists: Sequence[Sequence[int]]) -> list[np.ndarray]:
@@ -57,22 +78,46 @@ class Source:
         return [np.stack(clip) for clip in self.clips(index_lists)]
 
 
+def check_pixels(path: str, width: int, height: int, most: int) -> None:
+    """VideoError if a frame has more than ``most`` pixels."""
+    if width * height > most:
+        raise VideoError(
+            path, f"frames of {width}x{height} pixels, more than DATA.MAX_PIXELS ({most})"
+        )
+
+
 @functools.cache
-def resolve_backend(name: str) -> str:
-    """The backend for ``DATA.DECODING_BACKEND``; falls back to PyAV with one warning."""
+def resolve_backend(name: str, device: str = "cpu") -> str:
+    """The backend for ``DATA.DECODING_BACKEND`` and ``DATA.DECODING_DEVICE``.
+
+    torchcodec falls back to PyAV with one warning; on a GPU, which was asked for, what is missing
+    is a UserError.
+    """
     if name != "torchcodec":
         return "pyav"
     from slowfast.video.backends import torchcodec
 
     reason = torchcodec.why_missing()
+    if device == "cuda":
+        reason = reason or ("" if gpu_count() else "no GPU is visible to this process")
+        if reason:
+            raise UserError(
+                f"videos cannot be decoded on the GPU: {reason}",
+                "set DATA.DECODING_DEVICE cpu",
+                "DATA.DECODING_DEVICE",
+            )
+        return torchcodec.ON_GPU
     if reason:
         logger.warning("torchcodec cannot be used, decoding with PyAV instead: %s", reason)
         return "pyav"
     return name
 
 
-def open_video(path: str, backend: str = "pyav", threads: bool = False) -> Source:
-    """Open a video file; VideoError if it is missing, empty or not a video.
+def open_video(
+    path: str, backend: str = "pyav", threads: bool = False, max_pixels: int = MAX_PIXELS
+) -> Source:
+    """Open a video file; VideoError if it is missing, empty, not a video, or if its frames have
+    more than ``max_pixels`` pixels.
 
     ``threads``: whether the decoder may use several threads.
     """
@@ -84,27 +129,33 @@ def open_video(path: str, backend: str = "pyav", threads: bool = False) -> Sourc
         raise VideoError(path, "is a folder, not a video file")
     if size == 0:
         raise VideoError(path, "the file is empty")
-    if backend == "torchcodec":
-        from slowfast.video.backends.torchcodec import TorchcodecSource
+    if backend != "pyav":
+        from slowfast.video.backends.torchcodec import ON_GPU, TorchcodecSource
 
         # PyAV takes what torchcodec cannot open or would decode differently; its error messages
         # are also the more precise ones.
+        on_gpu = backend == ON_GPU
         with contextlib.suppress(VideoError):
-            source = TorchcodecSource(path, threads)
-            if source.is_exact:
+            source = TorchcodecSource(path, threads, max_pixels, "cuda" if on_gpu else "cpu")
+            if source.is_upright if on_gpu else source.is_exact:
                 return source
     from slowfast.video.backends.pyav import PyAVSource
 
-    return PyAVSource(path, threads)
+    return PyAVSource(path, threads, max_pixels)
 
 
 def open_source(
-    path: str, template: str, num_frames: int = 0, backend: str = "pyav", threads: bool = False
+    path: str,
+    template: str,
+    num_frames: int = 0,
+    backend: str = "pyav",
+    threads: bool = False,
+    max_pixels: int = MAX_PIXELS,
 ) -> Source:
     """Open a frame folder (images named by ``template``, counted if ``num_frames`` is 0) or a
     video file."""
     if not os.path.isdir(path):
-        return open_video(path, backend, threads)
+        return open_video(path, backend, threads, max_pixels)
     from slowfast.video.backends.frames import FrameFolder
 
-    return FrameFolder(path, template, num_frames or None)
+    return FrameFolder(path, template, num_frames or None, max_pixels=max_pixels)

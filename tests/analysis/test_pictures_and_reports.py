@@ -9,7 +9,7 @@ import torch
 
 from slowfast.analysis import environment
 from slowfast.analysis.contact_sheet import contact_sheet, draw_sheet, write_png
-from slowfast.analysis.stress import differences
+from slowfast.analysis.stress.resume import differences
 from slowfast.datasets.build import build_dataset
 from slowfast.utils.errors import UserError
 from slowfast.video.device import Normalizer

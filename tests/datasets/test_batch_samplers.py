@@ -58,3 +58,13 @@ def test_a_resumed_epoch_skips_batches(kind):
     whole = list(sampler)
     sampler.set_epoch(1, skip=3)
     assert list(sampler) == whole[3:]
+
+
+def test_orders_stay_what_they_are():
+    """A run that is resumed by a later version goes on in the order in which it began."""
+    usual = EpochBatchSampler(12, 4, train=True, seed=3)
+    balanced_one = ClassBalancedSampler(8, 4, train=True, seed=3, labels=[0] * 6 + [1] * 2)
+    for sampler in (usual, balanced_one):
+        sampler.set_epoch(2)
+    assert usual.order() == [5, 9, 10, 6, 1, 3, 7, 11, 2, 4, 8, 0]
+    assert balanced_one.order() == [7, 5, 6, 7, 3, 6, 1, 4]

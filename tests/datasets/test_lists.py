@@ -154,3 +154,167 @@ def test_videofolder_lists_of_trn(tmp_path):
         ]
         assert found.class_names == ["Doing other things", "Drumming Fingers"]
         assert len(DATASET_REGISTRY.get(name).read_list(cfg, "test").items) == 1
+
+
+NAMES = ["line\nbreak", "carriage\rreturn", "tab\there", "bell\a", "not-utf8-\udcff", "del\x7f"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_that_no_list_holds(name, tmp_path):
+    for path in (tmp_path / "a" / name / "v.mp4", tmp_path / "b" / "run" / f"{name}.mp4"):
+        path.parent.mkdir(parents=True)
+        path.touch()
+        with pytest.raises(UserError, match="1 names cannot stand in a list"):
+            lists.find_videos(path.parents[1], "K")
+        with pytest.raises(UserError, match="cannot stand in a list"):
+            lists.read_class_folders(path.parents[1], "K")
+    with pytest.raises(UserError, match="cannot stand in a list"):
+        lists.format_path_list([lists.Item(f"{name}.mp4", 0)], False)
+
+
+def test_class_names_are_lines(tmp_path):
+    for name in (" a", "a ", "a\u00a0"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "v.mp4").touch()
+        with pytest.raises(UserError, match="begin or end with a space"):
+            lists.read_class_folders(tmp_path, "K")
+        (tmp_path / name / "v.mp4").unlink()
+        (tmp_path / name).rmdir()
+
+
+MARK = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize(
+    "data, expected",
+    [
+        (MARK + b"a.mp4 1\nb.mp4 0\n", [("a.mp4", 1), ("b.mp4", 0)]),
+        (b"a.mp4 1\rb.mp4 0\r", [("a.mp4", 1), ("b.mp4", 0)]),
+        (b'"a ""b"".mp4" 1\n', [('a "b".mp4', 1)]),
+        (b'"a  b.mp4" 1\n', [("a  b.mp4", 1)]),
+        (b"a  b.mp4   1\n", [("a  b.mp4", 1)]),
+        (b'"' + b"x" * 200_000 + b'" 1\n', [("x" * 200_000, 1)]),
+        (b"video_id num_frames label\na.mp4 5 1\n", [("a.mp4", 1)]),
+        (MARK + b"Path,Label\na.mp4,1\n", [("a.mp4", 1)]),
+        (b'"path","label"\n"a.mp4",1\n', [("a.mp4", 1)]),
+        ("a.mp4 1\nä.mp4 -1\n".encode(), [("a.mp4", 1), ("ä.mp4", -1)]),
+    ],
+)
+def test_files_of_any_editor(tmp_path, data, expected):
+    file = tmp_path / "l.csv"
+    file.write_bytes(data)
+    found = lists.read_path_list(file, " ", "", "K")
+    assert [(item.path, item.label) for item in found] == expected
+
+
+def test_a_header_is_said(tmp_path, caplog):
+    lists.read_path_list(write(tmp_path / "l.csv", "path label\na.mp4 1\n"), " ", "", "K")
+    assert "the first line is left out as a header: path label" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "data, said",
+    [
+        (b'"a.mp4 1\nb.mp4 0\n', "l.csv:1: has a quote that is not closed"),
+        (b'b.mp4 0\n"a.mp4 1\n', "l.csv:2: has a quote that is not closed"),
+        (b'"a"b.mp4 1\n', "l.csv:1: goes on after a closed quote"),
+        (b"a.mp4 one\nb.mp4 0\n", "l.csv:1: cannot be read as path and label"),  # no header
+        (b"my video\nb.mp4 0\n", "l.csv:1: cannot be read as path and label"),
+        (b"path label\n", "holds no line but a header"),
+        (b"a.mp4 " + b"9" * 5000 + b"\n", "l.csv:1: the label is a number of 5000 digits"),
+        (b"a.mp4 " + b"9" * 5000 + b" 1\n", "l.csv:1: the count is a number of 5000 digits"),
+        (b"a.mp4 1\n\0b.mp4 1\n", "line 2 holds a NUL byte"),
+        (b"a.mp4 1\nb\x1b.mp4 1\n", "l.csv:2: holds the control character"),
+        (b"a.mp4 1\nb\tc.mp4 1\n", "l.csv:2: holds a line break or another control character"),
+        ("a.mp4 1\n".encode("utf-16"), "is UTF-16 text: save it as UTF-8"),
+        ("a.mp4 1\n".encode("utf-16-le"), "as in UTF-16 text: save it as UTF-8"),
+        ("a.mp4 1\n".encode("utf-32"), "is UTF-32 text"),
+        (b"a.mp4 1\n\xff.mp4 1\n", "line 2 is not UTF-8"),
+        ("a.mp4 ²\n".encode(), "cannot be read as path and label"),
+        (b'a.mp4 5 1\n"b.mp4" 5 0\n"c.mp4" 1\n', "l.csv:2: has three columns"),
+        (MARK, "is empty"),
+    ],
+)
+def test_files_that_are_no_lists(tmp_path, data, said):
+    file = tmp_path / "l.csv"
+    file.write_bytes(data)
+    with pytest.raises(UserError) as caught:
+        lists.read_path_list(file, " ", "", "K")
+    assert said in str(caught.value) and len(str(caught.value)) < 600
+
+
+PATHS = [
+    "two  spaces",
+    " a",
+    "a ",
+    'quo"te',
+    '"a"',
+    "a,5",
+    "a\u00a0",
+    "5 7",
+    "\ufeffa",
+    "a -5",
+    '"',
+    "\u2028",
+]
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_written_paths_are_read(tmp_path, counted):
+    items = [lists.Item(path, label, 7, label + 1) for label, path in enumerate(PATHS)]
+    file = write(tmp_path / "l.csv", lists.format_path_list(items, counted))
+    found = lists.read_path_list(file, " ", "", "K")
+    assert [(i.path, i.label) for i in found] == [(i.path, i.label) for i in items]
+    assert {item.num_frames for item in found} == {7 if counted else 0}
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("[" * 100_000, "nested too deep"),
+        ("1" * 5000, "is not valid JSON"),
+        ('{"a": 1, "a": 2}', "the key 'a' stands twice"),
+        ("{", "is not valid JSON"),
+        ("{}", "is not a map of templates|has no"),
+        ("3", "is not a"),
+        ('[{"id": 3, "template": "x"}]', "has no id and template"),
+        ('["x"]', "has no id and template"),
+    ],
+)
+def test_json_of_any_content(tmp_path, text, said):
+    labels = tmp_path / "something-something-v2-labels.json"
+    write(labels, '{"x": "0"}')
+    write(tmp_path / "something-something-v2-train.json", text)
+    if text == "{}":
+        said = "is not a list of videos"
+    with pytest.raises(UserError, match=said):
+        lists.read_ssv2(tmp_path, "train", 1, "")
+    write(labels, text)
+    with pytest.raises(UserError, match="JSON|is not a map"):
+        lists.read_ssv2(tmp_path, "train", 1, "")
+
+
+def test_links_out_of_class_folders(tmp_path):
+    for name in ("set/run/a.mp4", "other/b.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    (tmp_path / "set/linked").symlink_to(tmp_path / "other")
+    (tmp_path / "set/run/b.mp4").symlink_to(tmp_path / "other/b.mp4")
+    items, names = lists.read_class_folders(tmp_path / "set", "K")
+    assert names == ["run"] and len(items) == 1
+    items, names = lists.read_class_folders(tmp_path / "set", "K", follow_links=True)
+    assert names == ["linked", "run"] and len(items) == 3
+    data = {"DATA.PATH_TO_DATA_DIR": tmp_path / "set", "NUM_GPUS": 0}
+    for follow in (True, False):
+        cfg = load_config(overrides=words(data | {"DATA.FOLLOW_LINKS": follow}))
+        found = DATASET_REGISTRY.get("folder").read_list(cfg, "train")
+        assert len(found.items) == (3 if follow else 1)
+
+
+def test_stems_are_no_folders_of_others():
+    assert lists.stems_of(["a.mp4", "a/b.mp4", "c.mp4", "d/e.mp4"]) == {
+        "a.mp4": "a.mp4",
+        "a/b.mp4": "a/b",
+        "c.mp4": "c",
+        "d/e.mp4": "d/e",
+    }

@@ -5,7 +5,8 @@ from __future__ import annotations
 import av
 import pytest
 
-from slowfast.datasets.moving_shapes import ShapesSpec, generate, is_complete
+from slowfast.datasets import compositions
+from slowfast.datasets.moving_shapes import ShapesSpec, generate, is_complete, write_clips
 from slowfast.datasets.shapes_render import CLASSES
 from slowfast.utils.errors import UserError
 
@@ -35,7 +36,7 @@ def test_second_call_makes_nothing(tmp_path):
 
 def test_interrupted_generation_is_done_again(tmp_path):
     generate(tmp_path, SPEC, workers=1, progress=False)
-    (tmp_path / "moving_shapes.json").unlink()
+    (tmp_path / "moving_shapes.json").rename(tmp_path / "moving_shapes.unfinished")
     assert generate(tmp_path, SPEC, workers=1, progress=False)
 
 
@@ -62,6 +63,23 @@ def test_files_are_h264(shapes):
         assert (stream.width, stream.height) == (128, 96)
 
 
+@pytest.mark.parametrize("progress", [False, True])
+def test_progress_is_shown_where_it_is_asked_for(capsys, progress):
+    write_clips(str, [1, 2], "some clips", 1, progress)
+    assert ("some clips" in capsys.readouterr().err) == progress
+
+
 def test_odd_number_of_classes():
     with pytest.raises(UserError, match="even"):
         ShapesSpec(classes=3)
+
+
+def test_other_files_are_not_replaced(tmp_path):
+    (tmp_path / "train.csv").write_text("mine.mp4 0\n")
+    for make, spec in (
+        (generate, SPEC),
+        (compositions.generate, compositions.CompositionsSpec(1, 1)),
+    ):
+        with pytest.raises(UserError, match="holds other files, e.g. train.csv"):
+            make(tmp_path, spec, workers=1, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["train.csv"]

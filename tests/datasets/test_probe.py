@@ -74,9 +74,9 @@ def test_a_stopped_check_goes_on(lists, tmp_path, monkeypatch):
     # a file that was repaired is looked at again, and so are all when they are decoded whole
     (tmp_path / "copy.mp4").write_bytes(b"x")
     report = probe.check_lists({"val": lists["val"]}, journal, workers=1)
-    assert len(report.bad("val")) == 1 and len(journal.read_text().splitlines()) == 3
+    assert len(report.bad("val")) == 1 and len(journal.read_text().splitlines()) == 2
     probe.check_lists({"val": lists["val"]}, journal, workers=1, whole=True)
-    assert len(journal.read_text().splitlines()) == 5
+    assert journal.read_text().count('"whole ') == 2
 
 
 class Damaged(Source):
@@ -84,10 +84,10 @@ class Damaged(Source):
 
     path, num_frames, fps = "damaged.mp4", 50, 25.0
 
-    def decode(self, indices):
+    def decode(self, indices, work):
         if 17 in indices:
             raise VideoError(self.path, "decoding failed")
-        return {index: np.zeros((8, 12, 3), np.uint8) for index in indices}
+        return {index: work(np.zeros((8, 12, 3), np.uint8)) for index in indices}
 
 
 def test_the_whole_video_is_decoded_when_asked(video, monkeypatch):

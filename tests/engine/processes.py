@@ -10,23 +10,30 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from slowfast.analysis.results import read_stats as stats
-from slowfast.analysis.stress import state_differences
+from slowfast.analysis.stress.resume import state_differences
 from tests.conftest import words
-from tests.scripts import CONTEXT, enter_process
+from tests.scripts import CONTEXT, enter_process, spoil_output
 
 
-def _enter(argv: Sequence[str], log: str, env: dict[str, str], largest_file: int) -> None:
+def _enter(
+    argv: Sequence[str], log: str, env: dict[str, str], limits: dict[int, int], output: str
+) -> None:
     from slowfast.engine.run import main
     from slowfast.utils.cli import run_command
 
     enter_process(os.environ | env, log, log)
-    if largest_file:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+    spoil_output(output)
+    for what, value in limits.items():
+        resource.setrlimit(what, (value, value))
     run_command(lambda: main(argv))
 
 
 class Run:
-    """One process that runs the command with KEY VALUE ``values``."""
+    """One process that runs the command with KEY VALUE ``values``.
+
+    ``largest_file`` in bytes, the number of ``descriptors``, and what is wrong with its ``output``
+    (see :func:`tests.scripts.spoil_output`).
+    """
 
     def __init__(
         self,
@@ -35,14 +42,18 @@ class Run:
         options: Sequence[str] = (),
         env: dict[str, str] | None = None,
         largest_file: int = 0,
+        descriptors: int = 0,
+        output: str = "",
         tag: str = "",
     ):
         self.out = Path(values["OUTPUT_DIR"])
         self.out.mkdir(parents=True, exist_ok=True)
         self.log = self.out / f"console{tag or (env or {}).get('RANK', '')}.txt"
         argv = ["--cfg", str(config), *options, *words(values)]
+        limits = {resource.RLIMIT_FSIZE: largest_file, resource.RLIMIT_NOFILE: descriptors}
+        limits = {what: value for what, value in limits.items() if value}
         self.process = CONTEXT.Process(
-            target=_enter, args=(argv, str(self.log), env or {}, largest_file)
+            target=_enter, args=(argv, str(self.log), env or {}, limits, output)
         )
         self.process.start()
 

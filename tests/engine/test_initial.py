@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -16,13 +18,13 @@ SMALL = {"MODEL.MODEL_NAME": "FrameAverage", "FRAME_AVERAGE.WIDTHS": [4], "EMA.E
 @pytest.fixture
 def reads(monkeypatch):
     """Names of the files that are read."""
-    names, original = [], torch.load
+    names, original = [], read.read_content
 
-    def load(path, **options):
-        names.append(path.name)
-        return original(path, **options)
+    def read_content(path, *options):
+        names.append(Path(path).name)
+        return original(path, *options)
 
-    monkeypatch.setattr(read.torch, "load", load)
+    monkeypatch.setattr(read, "read_content", read_content)
     return names
 
 

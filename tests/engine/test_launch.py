@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
+from slowfast.config.load import load_config
+from slowfast.engine import launch as launch_module
 from slowfast.engine.launch import process_from_launcher, slurm_address, slurm_processes
+from slowfast.utils import runtime as runtime_module
 from slowfast.utils.distributed import ProcessInfo
+from slowfast.utils.errors import UserError
 
 SRUN = {
     "SLURM_STEP_NUM_TASKS": "5",
@@ -58,3 +63,22 @@ def test_first_machine(nodes, host):
     address = slurm_address({"SLURM_STEP_NODELIST": nodes, "SLURM_JOB_ID": "99999999"})
     name, _, port = address.removeprefix("tcp://").partition(":")
     assert name == host and 1024 < int(port) < 65536
+
+
+def test_the_parent_of_a_process_per_gpu_touches_none(monkeypatch):
+    """A context would take half a gigabyte of the first GPU for the whole run."""
+    keys = ["MODEL.MODEL_NAME", "FrameAverage", "NUM_GPUS"]
+    enough, too_many = (load_config(overrides=[*keys, number]) for number in "24")
+    touched = []
+    for name in ("set_device", "init", "current_device", "get_device_properties"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_, name=name: touched.append(name))
+    monkeypatch.setattr(runtime_module, "gpu_count", lambda: 2)
+    started = []
+    monkeypatch.setattr(launch_module, "run_processes", lambda *args: started.append(args[-1]))
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    launch_module.launch(enough, lambda *_: None)
+    assert started == [2]
+    with pytest.raises(UserError, match="NUM_GPUS: 4 GPU.s. asked for, 2 found"):
+        launch_module.launch(too_many, lambda *_: None)
+    assert started == [2] and touched == []

@@ -13,6 +13,7 @@ import torch
 from slowfast.config.load import load_config
 from slowfast.engine import launch as launch_module
 from slowfast.engine.run import run_job
+from slowfast.models.base import MODEL_REGISTRY
 from slowfast.models.weights.read import read_checkpoint
 from slowfast.utils.distributed import ProcessInfo
 from slowfast.utils.errors import UserError
@@ -174,6 +175,23 @@ def test_shards_are_the_whole(start):
         )
     )
     assert stats(one, "test_final")[-1]["top1_acc"] == stats(out, "test_final")[-1]["top1_acc"]
+
+
+def test_clip_in_shards(start):
+    """Texts, single numbers, the average of both, and another optimizer; validated and tested."""
+    values = dict(MODEL_REGISTRY.get("TemporalClipVideo").spec.test_overrides) | {
+        "MODEL.MODEL_NAME": "TemporalClipVideo",
+        "CLIP.TRAINED": ["visual", "text_projection", "logit_scale"],
+        "SOLVER.OPTIMIZING_METHOD": "adamw",
+        "SOLVER.BASE_LR": 1e-4,
+        "SOLVER.MAX_EPOCH": 1,
+        "DATA.TRAIN_LIST": "good.csv",
+    }
+    whole = finish(start("whole", 2, values))
+    out = finish(start("sharded", 2, values | {"DIST.STRATEGY": "fsdp"}))
+    assert_close(state(whole, 1), state(out, 1))
+    assert state(out, 1)["model_state"]["model.logit_scale"].shape == ()
+    assert stats(out, "test_final")[-1]["videos"] == 8
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])

@@ -107,6 +107,7 @@ def test_statistics_lines(finished):
         "dt",
         "dt_data",
         "dt_net",
+        "wait",
         "eta",
         "loss",
         "lr",
@@ -118,6 +119,8 @@ def test_statistics_lines(finished):
     ):
         assert key in step
     assert step["epoch"] == "1/3" and step["iter"] == "2/2"
+    # Without workers all reading is waiting, before or after the step.
+    assert all(0 < s["wait"] < 1 for s in stats if s["_type"] in ("train_iter", "train_epoch"))
     final = stats[-1]
     assert final["split"] == "test_final" and final["videos"] == 8
     assert isinstance(final["top1_acc"], str) and final["top5_acc"] == "100.00"

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
 
 from slowfast.engine import sharding
+from slowfast.models.spec import ModelSpec
+from tests.scripts import CONTEXT
 
-FSDP = SimpleNamespace(DIST=SimpleNamespace(STRATEGY="fsdp"))
+FSDP = SimpleNamespace(
+    DIST=SimpleNamespace(STRATEGY="fsdp"), TRAIN=SimpleNamespace(MIXED_PRECISION=False)
+)
 OPTIMIZERS = {
     "adamw": lambda groups: torch.optim.AdamW(groups, lr=1e-2),
     "momentum": lambda groups: torch.optim.SGD(groups, lr=1e-2, momentum=0.9),
@@ -23,11 +28,15 @@ OPTIMIZERS = {
 
 
 class Net(nn.Module):
-    """Blocks that are sequences themselves, buffers, and a layer that is never used."""
+    """Blocks that are sequences themselves, buffers, a single number, and a layer that is never
+    used."""
+
+    spec = ModelSpec()
 
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
+        self.scale = nn.Parameter(torch.tensor(1.5))
         self.blocks = nn.ModuleList(
             nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6)) for _ in range(2)
         )
@@ -37,11 +46,11 @@ class Net(nn.Module):
     def forward(self, x):
         for block in self.blocks:
             x = block(x).relu()
-        return self.head(x)
+        return self.head(x) * self.scale
 
 
 def build(world: int, kind: str):
-    runtime = SimpleNamespace(world=world, device=torch.device("cpu"))
+    runtime = SimpleNamespace(world=world, device=torch.device("cpu"), on_gpu=False)
     network = sharding.shard(FSDP, runtime, Net())
     parameters = list(network.parameters())
     groups = [
@@ -97,6 +106,17 @@ def _worker(rank: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
+def on_two_processes(worker: Callable[[int, str], None], folder: Path) -> None:
+    """Run ``worker(rank, folder)`` in two processes."""
+    processes = [CONTEXT.Process(target=worker, args=(rank, str(folder))) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        process.kill()
+    assert [process.exitcode for process in processes] == [0, 0]
+
+
 def _train_save_resume(rank: int, folder: str, kind: str) -> None:
     """Train, save, go on; load what was saved into another network and go on as well."""
     network, optimizer = build(2, kind)
@@ -124,7 +144,7 @@ def _train_save_resume(rank: int, folder: str, kind: str) -> None:
 
 def test_sharded_states_are_those_of_one_process(tmp_path):
     """Resumed to the bit, and stored as one process stores them, numbers of parameters too."""
-    mp.spawn(_worker, (str(tmp_path),), nprocs=2)
+    on_two_processes(_worker, tmp_path)
     for kind in OPTIMIZERS:
         stored = torch.load(tmp_path / f"{kind}.pth", weights_only=True)
         network, optimizer = build(1, kind)

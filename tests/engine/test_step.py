@@ -9,8 +9,10 @@ import pytest
 import torch
 from timm.utils import ModelEmaV3
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from slowfast.datasets.batch import Batch
+from slowfast.engine import optim
 from slowfast.engine.nonfinite import describe_gradients
 from slowfast.engine.optim import build_optimizer
 from slowfast.engine.step import OptimizerStep
@@ -143,6 +145,71 @@ def test_not_finite_can_be_skipped_a_few_times(make_cfg):
         step(bad, 0.1, 0)
     with pytest.raises(UserError, match="non-finite"):
         step(bad, 0.1, 0)
+
+
+@pytest.mark.parametrize("kind", ["adamw", "adam", "sgd"])
+@pytest.mark.parametrize("first", [False, True])
+def test_a_step_is_skipped_on_the_device(make_cfg, monkeypatch, kind, first):
+    """As on a GPU: the optimizer learns from a tensor that it must not step, the host later."""
+    monkeypatch.setattr(optim, "_fused", lambda groups: True)
+    cfg = make_cfg({"TRAIN.NAN_POLICY": "skip", "SOLVER.OPTIMIZING_METHOD": kind})
+    bad = batches([4])
+    bad[0].video[1] = float("inf")
+
+    def run(orders):
+        model = Line()
+        ema = ModelEmaV3(model, decay=0.5)
+        step = make_step(cfg, model, ema)
+        assert optim.skips_on_device(step.optimizer)
+        skipped = [step(group, 0.1, 5).skipped for group in orders]
+        states = [dict(state) for state in step.optimizer.state.values()]
+        return skipped, model.state_dict(), ema.module.state_dict(), states
+
+    good = [batches([4], seed) for seed in (1, 2)]
+    orders = [bad, *good] if first else [good[0], bad, good[1]]
+    skipped, *found = run(orders)
+    assert skipped == ([True, False, False] if first else [False, True, False])
+    _, *expected = run(good)
+    for left, right in zip(tree_leaves(found), tree_leaves(expected), strict=True):
+        assert torch.equal(left, right)  # to the bit: weights, average, counts and momenta
+
+
+def test_an_infinite_loss_skips_although_gradients_are_finite(make_cfg):
+    class Constant(Classify):
+        def loss(self, model, batch):
+            output = super().loss(model, batch)
+            output.loss = output.loss + float("inf")
+            return output
+
+    model = Line()
+    cfg = make_cfg({"TRAIN.NAN_POLICY": "skip"})
+    step = OptimizerStep(cfg, model, Constant(), build_optimizer(cfg, model), CPU)
+    before = copy.deepcopy(model.state_dict())
+    assert step(batches([4]), 0.1, 0).skipped
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+
+
+def test_figures_are_those_of_their_step(make_cfg):
+    """Steps that are launched before the figures of earlier ones are read change none of them."""
+    at_once, late = (make_step(make_cfg(), Line()) for _ in range(2))
+    data = [batches([4, 2], seed) for seed in range(3)]
+    expected = [at_once(group, 0.1, number) for number, group in enumerate(data)]
+    pending = [late.launch(group, 0.1, number) for number, group in enumerate(data)]
+    assert [late.finish(step, [step.message()]) for step in pending] == expected
+
+
+def test_a_late_error_names_its_own_step(make_cfg):
+    step = make_step(make_cfg(), Line())
+    bad = batches([2])
+    bad[0].video[0, 0], bad[0].path = float("nan"), ["broken.mp4", "other.mp4"]
+    first = step.launch(bad, 0.1, 7)
+    second = step.launch(batches([2]), 0.1, 8)
+    with pytest.raises(UserError) as caught:
+        step.finish(first, [first.message()])
+    text = str(caught.value)
+    assert "step 7" in text and "loss not finite: broken.mp4, other.mp4" in text
+    assert "gradient norm by layer: 2 of 2 are not finite" in text
+    assert not step.finish(second, [second.message()]).skipped
 
 
 def test_bfloat16_is_close_to_float32(make_cfg):

@@ -89,7 +89,17 @@ def test_killed_at_random_iterations(start, whole, workers, kills):
 
 def figures(run: Run, kind: str) -> dict:
     """The last line of each epoch, without times and memory."""
-    noise = ("RAM", "gpu_mem", "dt", "dt_data", "dt_net", "clips_per_second", "time_diff", "eta")
+    noise = (
+        "RAM",
+        "gpu_mem",
+        "dt",
+        "dt_data",
+        "dt_net",
+        "wait",
+        "clips_per_second",
+        "time_diff",
+        "eta",
+    )
     rows = {row["epoch"]: row for row in stats(run.out, kind)}
     return {e: {k: v for k, v in row.items() if k not in noise} for e, row in rows.items()}
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import signal
 
 import pytest
 import torch
 
+from slowfast.engine import step_sync
 from slowfast.engine import train as train_module
 from slowfast.engine.state import EpochState, Progress
 from slowfast.engine.tasks import build_task
 from slowfast.engine.tasks.recognition import RecognitionTask
 from slowfast.engine.train import Trainer, train
 from slowfast.metrics.evaluators import EvalResult
-from slowfast.utils.errors import UserError
+from slowfast.utils.errors import Interrupted, UserError
 from slowfast.utils.runtime import Runtime
 
 CPU = Runtime(torch.device("cpu"))
@@ -37,6 +40,62 @@ def test_a_step_may_be_overridden(make_cfg, tmp_path):
     one = build(make_cfg, tmp_path, Doubled, **{"SOLVER.MAX_EPOCH": 1})
     one.run()
     assert one.progress.step == 8
+
+
+@pytest.mark.parametrize("stop_after", [0, 3])
+def test_figures_may_come_a_step_late(make_cfg, tmp_path, monkeypatch, stop_after):
+    """As on a GPU: the same weights, the same lines of the log, the same state after a stop."""
+    results = []
+    for ahead in (0, 1):
+        monkeypatch.setattr(Runtime, "steps_ahead", ahead)
+        folder = tmp_path / f"ahead{ahead}"
+        folder.mkdir()
+        values = {"OUTPUT_DIR": str(folder), "TRAIN.CHECKPOINT_STEPS": 1}
+        lines = []
+        for _ in range(2 if stop_after else 1):
+            one = build(make_cfg, tmp_path, **values)
+            log = one.loggers.log
+            one.loggers.log = lambda kind, figures, step, log=log: (
+                lines.append((kind, step, figures.get("loss"), figures.get("top1_err"))),
+                log(kind, figures, step),
+            )
+            launch = one.optimizer_step.launch
+
+            def counted(*arguments, one=one, launch=launch):
+                if one.progress.step + 1 == stop_after:
+                    one.stop.number = signal.SIGTERM
+                return launch(*arguments)
+
+            one.optimizer_step.launch = counted
+            with contextlib.suppress(Interrupted):
+                one.run()
+        kept = [line for line in lines if line[0] != "resume"]
+        results.append((one.progress.step, kept, one.model.state_dict()))
+        if stop_after:
+            assert len(list(folder.glob("checkpoints/*"))) >= 2
+    (steps, lines, weights), (late_steps, late_lines, late_weights) = results
+    assert steps == late_steps == 8 and lines == late_lines
+    assert [line[1] for line in lines if line[0] == "train_step"] == list(range(1, 9))
+    assert all(torch.equal(weights[name], late_weights[name]) for name in weights)
+
+
+def test_ranks_exchange_one_message_a_step(make_cfg, tmp_path, monkeypatch):
+    """What to do next and the figures of finished steps travel together."""
+    monkeypatch.setattr(Runtime, "steps_ahead", 1)
+    one = build(make_cfg, tmp_path, **{"SOLVER.MAX_EPOCH": 1})
+    widths = []
+    gather = step_sync.gather_numbers
+
+    def counted(values):
+        widths.append(len(values))
+        return gather(values)
+
+    monkeypatch.setattr(step_sync, "gather_numbers", counted)
+    monkeypatch.setattr(train_module, "gather_numbers", counted)
+    one.train_epoch(0)
+    own = 4  # signal, save, bad videos, size of the batch
+    figures = 4  # finite, loss, two errors
+    assert widths == [own, own, own + figures, own + figures, 2 * figures]
 
 
 def test_a_task_names_its_trainer(make_cfg, tmp_path):

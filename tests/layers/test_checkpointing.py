@@ -7,8 +7,11 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from slowfast.layers.checkpointing import checkpointed_blocks, run_checkpointed
+from slowfast.models.build import build_model
+from tests.models.helpers import build
 
 
 class Counted(nn.Module):
@@ -67,3 +70,43 @@ def test_counts_per_stage():
     assert checkpointed_blocks(3, per_stage=[2, 1]) == (2, 1, 0)
     assert checkpointed_blocks(1, per_stage=[2, 1]) == (2,)
     assert checkpointed_blocks(2, every_block=True, per_stage=[1, 1]) == (math.inf, math.inf)
+
+
+class CountProducts(TorchDispatchMode):
+    """Counts matrix products and normalisations."""
+
+    def __init__(self):
+        super().__init__()
+        self.products = self.norms = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.products += func in (torch.ops.aten.addmm.default, torch.ops.aten.mm.default)
+        self.norms += func is torch.ops.aten.native_layer_norm.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_products_may_be_kept():
+    torch.manual_seed(0)
+    blocks = nn.ModuleList(
+        nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 8), nn.GELU()) for _ in range(3)
+    )
+    x = torch.randn(4, 8)
+    counts, gradients = [], []
+    for num, keeps in ((0, False), (3, False), (3, True)):
+        for block in blocks:
+            block.keeps_products = keeps
+        blocks.zero_grad()
+        with CountProducts() as count:
+            run_checkpointed(blocks, x.clone().requires_grad_(), num).square().sum().backward()
+        counts.append((count.products, count.norms))
+        gradients.append([parameter.grad.clone() for parameter in blocks.parameters()])
+    plain, all_again, kept = counts
+    assert plain == (9, 3)  # forward once, backward twice a layer
+    assert all_again == (12, 6) and kept == (9, 6)
+    for other in gradients[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(gradients[0], other, strict=True))
+
+
+def test_a_configuration_marks_all_blocks():
+    cfg, _ = build("Uniformer", {"MODEL.ACT_CHECKPOINT_KEEPS": "products"})
+    assert all(module.keeps_products for module in build_model(cfg).modules())

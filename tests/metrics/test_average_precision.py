@@ -52,3 +52,9 @@ def test_classes_without_a_positive_are_left_out():
     labels = np.array([[1, 0, 0], [0, 1, 0]])
     assert mean_average_precision(scores, labels) == 1.0
     assert mean_average_precision(scores, labels[::-1]) == pytest.approx(0.5)
+
+
+def test_a_class_without_a_positive_stands_anywhere():
+    scores = np.array([[0.9, 0.5, 0.1], [0.8, 0.6, 0.2], [0.1, 0.7, 0.3]])
+    labels = np.array([[1, 0, 0], [0, 0, 0], [0, 0, 1]])
+    assert mean_average_precision(scores, labels) == 1.0

@@ -9,7 +9,13 @@ import torch
 from slowfast.datasets.batch import Batch, EpisodeInfo
 from slowfast.engine.tasks.recognition import write_scores
 from slowfast.metrics.episodes import EpisodeEvaluator
-from slowfast.metrics.evaluators import ViewEvaluator, error_figures, is_error, mean_class_accuracy
+from slowfast.metrics.evaluators import (
+    METRIC_REGISTRY,
+    ViewEvaluator,
+    error_figures,
+    is_error,
+    mean_class_accuracy,
+)
 from slowfast.utils.errors import UserError
 
 # Three videos of two views and three classes; labels 0, 1, 1.
@@ -110,3 +116,9 @@ def test_a_saved_file_of_scores_gives_the_figures_of_the_test(name, tmp_path):
     index = torch.arange(len(labels))
     again.update(scores[:, None], Batch(label=labels, index=index, path=["v"] * len(labels)))
     assert again.compute() == tested.compute() and again.compute().score == pytest.approx(100 / 3)
+
+
+def test_unknown_metrics_name_the_key():
+    with pytest.raises(UserError, match="no metric is called 'top2'") as caught:
+        METRIC_REGISTRY.get("top2")
+    assert caught.value.problems[0].key == "TEST.METRICS"

@@ -65,3 +65,13 @@ def test_a_port_in_use_is_named():
         info = ProcessInfo(0, 2, init_method=method)
         with pytest.raises(RunFailure, match="rank 0 cannot listen on localhost:"):
             distributed.start_process(0, "nccl", info, timeout_s=0.2)
+
+
+def test_two_processes_on_one_gpu_are_named():
+    store = distributed.dist.HashStore()
+    for rank, gpu in enumerate(("a\t1", "b\t1", "a\t2")):
+        store.set(f"slowfast/present/{rank}", gpu)
+    distributed._check_own_gpus(store, 3)
+    store.set("slowfast/present/2", "b\t1")
+    with pytest.raises(UserError, match="NUM_GPUS: ranks 1 and 2 use the same GPU of b"):
+        distributed._check_own_gpus(store, 3)

@@ -45,6 +45,7 @@ def test_json_stats_line():
         (math.inf, '"inf"'),
         (-math.inf, '"-inf"'),
         (1e31, '"1e+31"'),
+        ([1.5, {"a": math.nan}], '[1.5, {"a": "nan"}]'),
     ],
 )
 def test_floats_of_json_stats(value, text):

@@ -35,6 +35,7 @@ def test_waiting_and_computing(clock):
     step(timer, clock, wait=1.0, compute=3.0, clips=8)
     assert (timer.step, timer.wait, timer.compute) == (4.0, 1.0, 3.0)
     assert timer.wait_share == 0.25 and timer.clips_per_second == 2.0
+    assert timer.figures == {"dt": 4.0, "dt_data": 1.0, "dt_net": 3.0, "wait": 0.25}
     step(timer, clock, wait=3.0, compute=1.0, clips=24)
     assert (timer.step, timer.wait, timer.compute) == (4.0, 2.0, 2.0)
     assert timer.wait_share == 0.5 and timer.clips_per_second == 4.0

@@ -11,6 +11,7 @@ from slowfast.utils import runtime as runtime_module
 from slowfast.utils.errors import UserError
 from slowfast.utils.runtime import (
     Runtime,
+    check_gpu_count,
     choose_device,
     cpu_count,
     describe_devices,
@@ -97,3 +98,49 @@ def test_too_few_gpus_are_an_error(monkeypatch):
 
 def test_every_visible_gpu_is_described():
     assert len(describe_devices()) == gpu_count()
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """``gpus(visible)`` -> the list of those that were made the current one."""
+    chosen = []
+
+    def pretend(visible: int) -> list:
+        monkeypatch.setattr(runtime_module, "gpu_count", lambda: visible)
+        monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+        return chosen
+
+    return pretend
+
+
+@pytest.mark.parametrize(
+    "visible, num_gpus, local_rank, local_world, number",
+    [
+        (8, 8, 5, 8, 5),  # all are visible to each process
+        (1, 8, 5, 8, 0),  # srun --gpus-per-task 1: each process sees its own
+        (1, 1, 3, 4, 0),
+        (4, 1, 3, 4, 3),  # torchrun --nproc-per-node 4, NUM_GPUS as in the file
+        (1, 1, 0, 1, 0),
+        (8, 1, 0, 1, 0),
+    ],
+)
+def test_every_process_has_a_gpu(gpus, visible, num_gpus, local_rank, local_world, number):
+    chosen = gpus(visible)
+    device = choose_device(num_gpus, local_rank, local_world)
+    assert device == torch.device("cuda", number) and chosen == [number]
+
+
+@pytest.mark.parametrize("visible, num_gpus, local_world", [(1, 2, 1), (2, 4, 4), (0, 1, 2)])
+def test_too_few_gpus(gpus, visible, num_gpus, local_world):
+    chosen = gpus(visible)
+    with pytest.raises(UserError, match=f"{visible} found on this machine"):
+        choose_device(num_gpus, local_world - 1, local_world)
+    assert chosen == []
+
+
+def test_gpus_are_counted_without_a_context(gpus):
+    chosen = gpus(2)
+    check_gpu_count(2)
+    with pytest.raises(UserError, match="3 GPU.s. asked for, 2 found"):
+        check_gpu_count(3)
+    assert chosen == []

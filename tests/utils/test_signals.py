@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from slowfast.utils import signals
-from slowfast.utils.signals import StopRequest, ignore_signals_in_worker
+from slowfast.utils.signals import StopRequest
 
 
 def send(number: int) -> None:
@@ -65,17 +65,3 @@ def test_other_threads_set_no_handlers():
     thread.start()
     thread.join()
     assert seen == [(True, 0)]
-
-
-def test_a_worker_outlives_the_first_sigterm():
-    """SIGINT never ends it, the second SIGTERM does."""
-    child = os.fork()
-    if child == 0:
-        ignore_signals_in_worker()
-        send(signal.SIGINT)
-        send(signal.SIGTERM)
-        send(signal.SIGINT)
-        send(signal.SIGTERM)
-        os._exit(7)  # not reached
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGTERM

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+
 import av
 import cv2
 import numpy as np
 import pytest
+import torch
 
-from slowfast.utils.errors import VideoError
+from slowfast.config.load import load_config
+from slowfast.utils.errors import UserError, VideoError
+from slowfast.video import source
 from slowfast.video.backends import torchcodec
 from slowfast.video.backends.frames import FrameFolder
 from slowfast.video.backends.pyav import PyAVSource
 from slowfast.video.source import open_video, resolve_backend
 from slowfast.video.writer import write_mp4
-from tests.conftest import SHARED_CLIPS, noise_clip
+from tests.conftest import SHARED_CLIPS, noise_clip, words
 
 
 def all_frames(path) -> list[np.ndarray]:
@@ -87,9 +93,9 @@ def test_only_needed_frames_are_converted(video, monkeypatch):
     """Neither frames between the wanted ones nor whole files are turned into RGB."""
     opened = PyAVSource(str(video))
     converted = []
-    original = PyAVSource._to_rgb
+    original = PyAVSource._convert
     monkeypatch.setattr(
-        PyAVSource, "_to_rgb", lambda self, f: converted.append(f.pts) or original(self, f)
+        PyAVSource, "_convert", lambda self, f: converted.append(f.pts) or original(self, f)
     )
     opened.frames([[40, 44], [44, 48]])
     assert len(converted) == 3
@@ -101,6 +107,41 @@ def test_a_seek_that_fails_falls_back(video, monkeypatch):
     monkeypatch.setattr(PyAVSource, "_frames_at", lambda self, missing: iter(()))
     (frames,) = opened.frames([[3, 30]])
     assert np.array_equal(frames[1], reference[30])
+
+
+def test_seeking_is_enough(video, monkeypatch):
+    """Files with time stamps and keyframes are not decoded from the start."""
+    reference = all_frames(video)
+
+    def refused(*_):
+        raise AssertionError("decoded from the start")
+
+    monkeypatch.setattr(PyAVSource, "_decode_from_start", refused)
+    for indices in ([49], [0, 20, 48], [14, 15, 16], list(range(50))):
+        (frames,) = PyAVSource(str(video)).frames([indices])
+        assert all(np.array_equal(f, reference[i]) for f, i in zip(frames, indices))
+
+
+def test_a_seek_that_goes_too_far_falls_back(video, monkeypatch):
+    """Some demuxers seek to a keyframe behind the one that was asked for."""
+    reference = all_frames(video)
+    opened = PyAVSource(str(video))
+    last = opened._index.keyframes[-1][1]
+    monkeypatch.setattr(opened, "_groups", lambda indices: [(last, indices)])
+    decoded = []
+    original = PyAVSource._convert
+    monkeypatch.setattr(
+        PyAVSource, "_convert", lambda self, f: decoded.append(f.pts) or original(self, f)
+    )
+    (frames,) = opened.frames([[3, 49]])
+    assert np.array_equal(frames[0], reference[3]) and np.array_equal(frames[1], reference[49])
+    assert len(decoded) == 2  # nothing was decoded behind the frame that is missing
+
+
+def test_frame_rate(video, tmp_path):
+    assert PyAVSource(str(video)).fps == 25.0
+    write_with_pts(tmp_path / "uneven.mp4", [0, 100, 200, 300])  # the last one lasts 40 ms
+    assert PyAVSource(str(tmp_path / "uneven.mp4")).fps == pytest.approx(4 / 0.34)  # the average
 
 
 def test_broken_files(tmp_path, video):
@@ -150,6 +191,44 @@ def test_missing_torchcodec_falls_back_with_one_line(monkeypatch, caplog):
     assert resolve_backend("torchcodec") == "pyav"
     resolve_backend.cache_clear()
     assert len(caplog.messages) == 1 and "no FFmpeg found" in caplog.text
+
+
+def test_decoding_on_the_gpu_is_not_replaced(monkeypatch, tiny_words):
+    """It was asked for: what is missing is an error, not a slower decoder."""
+    resolve_backend.cache_clear()
+    for reason, gpus, text in (("no FFmpeg", 1, "no FFmpeg"), ("", 0, "no GPU is visible")):
+        monkeypatch.setattr(torchcodec, "why_missing", lambda reason=reason: reason)
+        monkeypatch.setattr(source, "gpu_count", lambda gpus=gpus: gpus)
+        with pytest.raises(UserError, match=f"DATA.DECODING_DEVICE: .*{text}"):
+            resolve_backend("torchcodec", "cuda")
+    monkeypatch.setattr(source, "gpu_count", lambda: 1)
+    assert resolve_backend("torchcodec", "cuda") == torchcodec.ON_GPU
+    resolve_backend.cache_clear()
+    with pytest.raises(UserError, match="DATA.DECODING_DEVICE: cuda needs"):
+        load_config(overrides=words(tiny_words | {"DATA.DECODING_DEVICE": "cuda"}))
+
+
+def test_torchcodec_gets_the_device(video, monkeypatch):
+    """Without torchcodec and a GPU: a decoder that notes where it is asked to decode."""
+    devices = []
+
+    class Decoder:
+        metadata = SimpleNamespace(num_frames=3, average_fps=25.0, rotation=0, codec="h264")
+
+        def __init__(self, path, device, **options):
+            devices.append(device)
+
+        def get_frames_at(self, indices):
+            return SimpleNamespace(data=torch.zeros(len(indices), 8, 8, 3, dtype=torch.uint8))
+
+    module = SimpleNamespace(VideoDecoder=Decoder)
+    monkeypatch.setitem(sys.modules, "torchcodec", SimpleNamespace(decoders=module))
+    monkeypatch.setitem(sys.modules, "torchcodec.decoders", module)
+    opened = open_video(video, torchcodec.ON_GPU)
+    assert isinstance(opened, torchcodec.TorchcodecSource) and devices == ["cuda"]
+    assert opened.frames([[0, 2]])[0].shape == (2, 8, 8, 3)
+    Decoder.metadata.rotation = 90
+    assert not isinstance(open_video(video, torchcodec.ON_GPU), torchcodec.TorchcodecSource)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,17 @@ def test_resize_is_the_published_one_to_one_level(size, antialias):
     assert np.abs(ours - exact.numpy()).max() <= 1.01
 
 
+def test_uniform_crops_lie_along_the_longer_side():
+    def places(height, width):
+        return [clip_ops.uniform_crop_box(height, width, 32, which)[:2] for which in range(3)]
+
+    assert places(32, 61) == [(0, 0), (0, 15), (0, 29)]
+    assert places(61, 32) == [(0, 0), (15, 0), (29, 0)]
+    assert places(41, 61) == [(5, 0), (5, 15), (5, 29)]  # in the middle of the shorter side
+    assert places(61, 41) == [(0, 5), (15, 5), (29, 5)]
+    assert clip_ops.uniform_crop_box(61, 41, 32, 1)[2:] == (32, 32)
+
+
 def test_random_boxes_stay_inside_and_vary():
     rng = np.random.default_rng(0)
     boxes = [

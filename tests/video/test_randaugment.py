@@ -104,6 +104,15 @@ def test_policy_strings():
             parse_randaugment(wrong)
 
 
+def test_operations_repeat_only_without_weights():
+    def repeats(text: str) -> bool:
+        policy = parse_randaugment(text)
+        drawn = [[op for op, _ in policy.draw(np.random.default_rng(s))] for s in range(200)]
+        return any(len(set(names)) < len(names) for names in drawn)
+
+    assert repeats("rand-m5-n4") and not repeats("rand-m5-n4-w0")
+
+
 def test_half_of_the_operations_apply():
     policy = parse_randaugment("rand-m5-n4")
     counts = [len(policy.draw(np.random.default_rng(s))) for s in range(500)]

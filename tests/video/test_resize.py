@@ -58,3 +58,24 @@ def test_what_cannot_be_read_leaves_nothing(tmp_path, video):
     result = resize_video(str(cut), str(tmp_path / "o" / "f.mp4"), 32)
     assert result["cause"] and "after" not in result
     assert not [p for p in tmp_path.rglob("*") if p.parent.name == "o"]
+
+
+def test_distance_of_keyframes(tmp_path):
+    """A still scene, in which the encoder has no other reason for keyframes."""
+    write_mp4(tmp_path / "a.mp4", np.repeat(noise_clip(1, 48, 64), 50, 0), gop=250)
+    for gop in (8, 16):
+        resize_video(str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4"), 32, gop=gop)
+        with av.open(str(tmp_path / "b.mp4")) as reader:
+            keys = [n for n, packet in enumerate(reader.demux(video=0)) if packet.is_keyframe]
+        assert keys == list(range(0, 50, gop))
+
+
+def test_each_side_is_resized_once(tmp_path):
+    """Stripes stay as sharp as their mean over pixels; a detour over another size blurs them."""
+    clip = np.zeros((4, 96, 128, 3), np.uint8)
+    clip[:, :, np.arange(128) % 8 < 4] = 255
+    write_mp4(tmp_path / "a.mp4", clip, crf=1)
+    resize_video(str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4"), 48, crf=1)
+    (small,) = open_video(str(tmp_path / "b.mp4")).frames([range(4)])
+    expected = clip.reshape(4, 48, 2, 64, 2, 3).mean((2, 4))
+    assert np.abs(small - expected).mean() < 4

@@ -35,3 +35,52 @@ def test_frames_at_a_rate():
     assert sampling.fixed_rate(100, 30.0, 16, 1.6).max() == 99  # a short video repeats its last
     shifted = sampling.fixed_rate(300, 30.0, 16, 1.6, phase=0.999)
     assert shifted[0] == 18 and shifted[-1] == 299
+
+
+def test_length_of_a_clip_in_frames_of_the_file():
+    assert sampling.ClipShape(4, 8).source_length(15.0) == 16.0  # 32 frames at 30 fps
+    assert sampling.ClipShape(4, 8, None).source_length(15.0) == 32.0
+    assert sampling.ClipShape(1, 1).source_length(5.0) == 1.0  # never shorter than a frame
+
+
+def test_segments_by_hand():
+    assert sampling.segment_bounds(50, 4).tolist() == [0, 12, 24, 37, 49]
+    views = [sampling.segment_view(50, 4, view, 2).tolist() for view in range(2)]
+    assert views == [[4, 16, 28, 41], [8, 20, 32, 45]]
+    assert sampling.segment_view(50, 4, 0, 1).tolist() == [6, 18, 30, 43]
+    assert sampling.segment_view(1, 4, 1, 2).tolist() == [0, 0, 0, 0]
+
+
+def test_tsn_draws():
+    rng = np.random.default_rng(0)
+    long = np.stack([sampling.tsn_random(43, 4, rng) for _ in range(300)])
+    assert long.min(0).tolist() == [0, 10, 20, 30] and long.max(0).tolist() == [9, 19, 29, 39]
+    assert sampling.tsn_random(4, 4, rng).tolist() == [0, 1, 2, 3]  # one frame per segment
+    assert sampling.tsn_random(3, 4, rng).tolist() == [0, 0, 0, 0]
+    assert sampling.tsn_validation(4, 4).tolist() == [0, 0, 0, 0]
+    assert sampling.tsn_validation(8, 4).tolist() == [1, 3, 5, 7]
+    assert sampling.tsn_test(4, 4).tolist() == [0, 1, 2, 3]
+
+
+def test_even_frames_with_moved_ends():
+    rng = np.random.default_rng(0)
+    drawn = np.stack([sampling.linspace_random(40, 8, rng) for _ in range(400)])
+    assert (drawn[:, 0].min(), drawn[:, 0].max()) == (0, 5)
+    assert (drawn[:, -1].min(), drawn[:, -1].max()) == (34, 39)
+    close = np.stack([sampling.linspace_random(12, 8, rng) for _ in range(200)])
+    assert (close[:, 0].max(), close[:, -1].min()) == (2, 9)  # half of what is left over
+    assert sampling.linspace_random(9, 8, rng).tolist() == sampling.linspace_whole(9, 8).tolist()
+    assert sampling.linspace_whole(8, 8).tolist() == list(range(8))
+
+
+def test_views_without_offset_share_the_slack():
+    assert [sampling.view_start(50, 10.0, view, 4, False) for view in range(4)] == [0, 10, 20, 30]
+    assert [sampling.view_start(50, 10.0, view, 5, True) for view in range(5)] == [
+        0,
+        10,
+        20,
+        30,
+        40,
+    ]
+    assert sampling.view_start(51, 10.0, 0, 1, True) == 20.0
+    assert sampling.view_start(5, 10.0, 1, 2, False) == 0.0  # shorter than the clip

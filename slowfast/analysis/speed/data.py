@@ -21,7 +21,7 @@ from slowfast.video.backends.frames import FIRST_FRAME
 from slowfast.video.extract import extract_frames
 from slowfast.video.writer import write_mp4
 
-_RECIPE = {
+RECIPE = {
     "TRAIN.DATASET": "kinetics",
     "TEST.DATASET": "kinetics",
     "DATA.NUM_FRAMES": 16,
@@ -86,7 +86,7 @@ def _dataset(video: Path, split: str, extra: dict[str, Any], counted: str = "") 
     for name in ("train", "val", "test"):
         (folder / f"{name}.csv").write_text(f"{video.name} {counted}0\n")
     words = {"DATA.PATH_TO_DATA_DIR": str(folder), "DATA.PATH_PREFIX": str(folder)}
-    pairs = (_RECIPE | extra | words).items()
+    pairs = (RECIPE | extra | words).items()
     cfg = load_config(overrides=[word for key, value in pairs for word in (key, str(value))])
     return build_dataset(cfg, split)
 

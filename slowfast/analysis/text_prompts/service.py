@@ -5,21 +5,25 @@ from __future__ import annotations
 import json
 import os
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
+from slowfast.analysis.text_prompts.transport import Answer, TransportError, check_url, post
 from slowfast.utils.errors import RunFailure, UserError
 from slowfast.utils.logging import get_logger
+from slowfast.utils.text import read_text, shorten
 
 logger = get_logger(__name__)
 
 _KEY, _URLS = "OPENAI_API_KEY", ("OPENAI_BASE_URL", "OPENAI_API_BASE")
 _PUBLIC_URL = "https://api.openai.com/v1"
 _LONGEST_PAUSE = 60.0  # seconds
+_DOUBLINGS = 20  # of a pause, which then is the longest
+_LONGEST_ENV_FILE = 1 << 20  # bytes
+_LONGEST_MESSAGE = 10_000  # bytes of an error that is no JSON
 _PASSING = (408, 409, 425, 429)  # and all above 499: another try may succeed
 
 Message = dict[str, str]
@@ -45,22 +49,30 @@ class Secret:
 def read_settings(env_file: str | Path = ".env") -> tuple[Secret, str]:
     """(key, address) from the environment, else from ``.env``; UserError without a key."""
     values = _read_env_file(Path(env_file)) | dict(os.environ)
-    if not values.get(_KEY):
+    key = (values.get(_KEY) or "").strip()
+    if not key:
         raise UserError(
             "is not set",
             f"export {_KEY}=…, or write it into a file .env (never into a configuration)",
             _KEY,
         )
-    url = next((values[name] for name in _URLS if values.get(name)), _PUBLIC_URL)
-    return Secret(values[_KEY].strip()), url.rstrip("/")
+    if not (key.isascii() and key.isprintable() and " " not in key):
+        raise UserError("holds characters that no key has", "is it copied as a whole?", _KEY)
+    name, url = next(((n, values[n].strip()) for n in _URLS if values.get(n)), ("", _PUBLIC_URL))
+    check_url(url, name)
+    return Secret(key), url.rstrip("/")
 
 
 def _read_env_file(file: Path) -> dict[str, str]:
     if not file.is_file():
         return {}
+    try:
+        text = read_text(file, _LONGEST_ENV_FILE)
+    except (ValueError, OSError) as error:
+        raise UserError(f"cannot be read: {error}", "", str(file)) from None
     values = {}
-    for line in file.read_text(encoding="utf-8").splitlines():
-        name, equals, value = line.removeprefix("export ").partition("=")
+    for line in text.splitlines():
+        name, equals, value = line.strip().removeprefix("export ").partition("=")
         if equals and not name.lstrip().startswith("#"):
             values[name.strip()] = value.strip().strip("\"'")
     return values
@@ -69,7 +81,8 @@ def _read_env_file(file: Path) -> dict[str, str]:
 @dataclass
 class ChatService:
     """``tries`` requests at most for an answer, ``pause`` seconds before the second, then twice as
-    long each time, unless the service says how long."""
+    long each time, unless the service says how long. A request with its whole answer takes
+    ``timeout`` seconds at most."""
 
     key: Secret
     url: str
@@ -98,38 +111,47 @@ class ChatService:
         )
 
     def _wait(self, number: int, after: float | None) -> float:
-        wait = self.pause * 2**number if after is None else after
+        wait = self.pause * 2 ** min(number, _DOUBLINGS) if after is None else after
         return min(wait, _LONGEST_PAUSE)
 
     def _request(self, messages: Sequence[Message]) -> str:
         content = {"model": self.model, "messages": list(messages), "temperature": self.temperature}
-        request = urllib.request.Request(
-            f"{self.url}/chat/completions",
-            json.dumps(content).encode(),
-            {"Content-Type": "application/json", "Authorization": f"Bearer {self.key.reveal()}"},
-        )
-        # Errors are raised again "from None": the first ones hold the request and so the key.
+        headers = {
+            "Content-Type": "application/json",
+            "Authorization": f"Bearer {self.key.reveal()}",
+        }
         try:
-            with urllib.request.urlopen(request, timeout=self.timeout) as response:
-                answer = json.loads(response.read())
-        except urllib.error.HTTPError as error:
-            raise self._refusal(error) from None
-        except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-            reason = getattr(error, "reason", error)
-            raise _Passing(self.key.hide(f"{self.url} cannot be reached: {reason}")) from None
-        except ValueError:
-            raise _Passing(f"{self.url} answered with something that is no JSON") from None
+            address = f"{self.url}/chat/completions"
+            answer = post(address, json.dumps(content).encode(), headers, self.timeout)
+        except TransportError as error:  # "from None": an error may hold the request and the key
+            raise _Passing(self.key.hide(f"{self.url} gave {error}")) from None
+        if not 200 <= answer.status < 300:
+            raise self._refusal(answer)
         try:
-            return str(answer["choices"][0]["message"]["content"])
+            text = json.loads(answer.body)["choices"][0]["message"]["content"]
         except (KeyError, IndexError, TypeError):
-            raise _Passing(f"{self.url} answered without a message") from None
+            text = None
+        except (ValueError, RecursionError):
+            raise _Passing(f"{self.url} answered with something that is no JSON") from None
+        if not isinstance(text, str):
+            raise _Passing(f"{self.url} answered without a message")
+        return self.key.hide(text)
 
-    def _refusal(self, error: urllib.error.HTTPError) -> Exception:
-        text = self.key.hide(_message(error.read()))
-        if error.code in _PASSING or error.code >= 500:
-            return _Passing(f"{self.url} answered {error.code} {text}", _seconds(error))
-        key = _KEY if error.code in (401, 403) else "--model"
-        return UserError(f"{self.url} answered {error.code} {text}", f"check {key}", key)
+    def _refusal(self, answer: Answer) -> Exception:
+        said = f"{self.url} answered {answer.status}"
+        if 300 <= answer.status < 400:
+            target = self.key.hide(answer.headers.get("Location") or "nowhere")
+            return UserError(
+                f"{said}: it redirects to {shorten(target)}, which is not asked: the key is sent "
+                "to the configured address alone",
+                "if that is the address of the service, set it",
+                _URLS[0],
+            )
+        said += f" {shorten(self.key.hide(_message(answer.body)))}"
+        if answer.status in _PASSING or answer.status >= 500:
+            return _Passing(said, _seconds(answer.headers.get("Retry-After", "")))
+        key = _KEY if answer.status in (401, 403) else "--model"
+        return UserError(said, f"check {key}", key)
 
 
 class _Passing(Exception):
@@ -140,19 +162,26 @@ class _Passing(Exception):
         self.after = after
 
 
-def _seconds(error: urllib.error.HTTPError) -> float | None:
+def _seconds(text: str) -> float | None:
+    """A header Retry-After, in seconds or as a date; None if it says nothing of use."""
     try:
-        return float(error.headers.get("Retry-After", ""))
+        seconds = float(text)
     except ValueError:
-        return None
+        try:
+            date = parsedate_to_datetime(text)
+            seconds = date.timestamp() - time.time()
+        except (ValueError, TypeError, OverflowError, IndexError, AttributeError):
+            return None
+        seconds = max(seconds, 0.0)
+    return seconds if seconds >= 0 else None  # nan is not
 
 
 def _message(body: bytes) -> str:
     """What an error says, one line of it."""
-    text = body.decode("utf-8", "replace")
+    text = body[:_LONGEST_MESSAGE].decode("utf-8", "replace")
     try:
-        content: Any = json.loads(text)
+        content: Any = json.loads(body)
         text = content["error"]["message"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         pass
-    return (str(text).splitlines() or [""])[0][:200]
+    return next((line for line in str(text).splitlines() if line.strip()), "")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import yaml
 
@@ -12,6 +11,7 @@ from slowfast.analysis.text_prompts.service import ChatService, Message
 from slowfast.analysis.text_prompts.store import ClassStore, Entry
 from slowfast.utils.logging import get_logger
 from slowfast.utils.progress import ProgressBar
+from slowfast.utils.yaml_text import BadYaml, load_yaml
 
 logger = get_logger(__name__)
 
@@ -19,6 +19,9 @@ logger = get_logger(__name__)
 LISTS = ("obj_en_li", "sub_act_en_li")
 TRIPLES = ("obj_rel_triples", "act_obj_triples", "act_rel_triples")
 PROMPTS = ("xprompt_oo", "xprompt_ao", "xprompt_aa")
+_FENCE = "```"
+_LONGEST_ANSWER = 100_000  # characters; an answer of use has a few thousand
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _TRIPLE = re.compile(r"<[^<>,]+,[^<>,]+,[^<>]+>")
 
 _GRAPH_RULES = """You describe human actions as small graphs of knowledge. For the action that the \
@@ -131,12 +134,26 @@ def parse_prompts(text: str, name: str, graph: Entry) -> Entry:
     return {"label": name} | {field: entry[field] for field in PROMPTS}
 
 
+def _without_fence(text: str) -> str:
+    """What stands between ``` or ```yaml, which ends its line, and the next ```; else all of it."""
+    start = text.find(_FENCE)
+    while start >= 0:
+        kind, line_end, content = text[start + len(_FENCE) :].partition("\n")
+        if line_end and kind.strip() in ("", "yaml", "yml"):
+            return content.partition(_FENCE)[0]
+        start = text.find(_FENCE, start + len(_FENCE) + len(kind))
+    return text
+
+
 def _parse(text: str, name: str, fields: Sequence[str]) -> Entry:
-    fenced = re.search(r"```(?:ya?ml)?\s*\n(.*?)```", text, re.DOTALL)
+    if len(text) > _LONGEST_ANSWER:
+        raise BadAnswer(f"the answer has {len(text)} characters")
+    if not text.isascii() and _SURROGATE.search(text):
+        raise BadAnswer("the answer is no valid text")
     try:
-        content: Any = yaml.safe_load(fenced[1] if fenced else text)
-    except yaml.YAMLError as error:
-        raise BadAnswer(f"the answer is no YAML: {str(error).splitlines()[0]}") from None
+        content = load_yaml(_without_fence(text))
+    except BadYaml as error:
+        raise BadAnswer(f"the answer is no YAML: {error}") from None
     if isinstance(content, dict) and not set(fields) <= set(content) and len(content) == 1:
         content = next(iter(content.values()))
     if not isinstance(content, dict):

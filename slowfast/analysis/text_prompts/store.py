@@ -11,9 +11,12 @@ import yaml
 from slowfast.utils.errors import UserError
 from slowfast.utils.files import make_dirs, write_text_atomic
 from slowfast.utils.logging import get_logger
+from slowfast.utils.text import read_text
+from slowfast.utils.yaml_text import BadYaml, load_yaml
 
 logger = get_logger(__name__)
 
+MAX_BYTES = 1 << 24  # 400 classes take 0.4 MB
 Entry = dict[str, Any]
 
 
@@ -22,8 +25,9 @@ class ClassStore:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self._text = self.path.read_text(encoding="utf-8") if self.path.is_file() else ""
-        self.entries = read_classes(self.path) if self._text else {}
+        exists = self.path.is_file() and self.path.stat().st_size > 0
+        self.entries = read_classes(self.path) if exists else {}
+        self._text = read_text(self.path) if exists else ""
 
     def __contains__(self, name: str) -> bool:
         return name in self.entries
@@ -43,9 +47,11 @@ def read_classes(path: str | Path) -> dict[str, Entry]:
     if not path.is_file():
         raise UserError(f"there is no file {path}", "check the name", str(path))
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"is not valid YAML: {error}", "mend or remove it", str(path)) from error
+        content = load_yaml(read_text(path, MAX_BYTES), MAX_BYTES)
+    except BadYaml as error:
+        raise UserError(f"is not valid YAML: {error}", "mend or remove it", str(path)) from None
+    except (ValueError, OSError) as error:
+        raise UserError(f"cannot be read: {error}", "mend or remove it", str(path)) from None
     if not isinstance(content, dict) or not all(isinstance(v, dict) for v in content.values()):
         raise UserError("holds no classes", "a class and its fields are needed", str(path))
     return {str(name): entry for name, entry in content.items()}

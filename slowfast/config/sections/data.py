@@ -22,6 +22,12 @@ _LISTS = {
         affects_result=False,
     ),
     "PATH_PREFIX": Key("", "Folder put in front of every path of a list.", affects_result=False),
+    "FOLLOW_LINKS": Key(
+        False,
+        "Follow links that lead out of the folder, where videos are looked for in folders (data "
+        "set folder, few-shot lists).",
+        affects_result=False,
+    ),
     "PATH_LABEL_SEPARATOR": Key(
         " ",
         "Separator of path and label in lists; if another one is found, it is used and reported.",
@@ -78,6 +84,12 @@ _LISTS = {
         "repeats frames.",
         ge=1,
     ),
+    "MAX_PIXELS": Key(
+        1 << 26,
+        "Most pixels of a decoded frame (8192 x 8192); a video with larger frames counts as "
+        "unreadable.",
+        ge=1,
+    ),
     "ALLOW_SINGLE_LABEL": Key(
         False,
         "Accept a list in which all videos have the same label (unlabelled test sets).",
@@ -126,6 +138,12 @@ _FRAMES = {
         "files mean pyav.",
         choices=("pyav", "torchcodec", "decord", "torchvision"),
     ),
+    "DECODING_DEVICE": Key(
+        "cpu",
+        "Device of DATA.DECODING_BACKEND torchcodec: cpu, or cuda (NVDEC; for videos of high "
+        "resolution; pixels differ slightly from those of the CPU).",
+        choices=("cpu", "cuda"),
+    ),
     "ENSEMBLE_METHOD": Key(
         "sum",
         "Rule that merges the scores of a video's views.",
@@ -139,14 +157,21 @@ _PIXELS = {
         [0.45, 0.45, 0.45],
         "Mean of each input channel, in 0..1, subtracted from the pixels.",
         item=float,
+        min_length=3,
     ),
     "STD": Key(
         [0.225, 0.225, 0.225],
         "Standard deviation of each input channel, in 0..1, that divides the pixels.",
         item=float,
+        min_length=3,
+        gt=0.0,
     ),
     "INPUT_CHANNEL_NUM": Key(
-        [3, 3], "Number of input channels, one entry per pathway; always 3 here.", item=int
+        [3, 3],
+        "Number of input channels, one entry per pathway; always 3 here.",
+        item=int,
+        min_length=1,
+        ge=1,
     ),
     "INPUT_FORMAT": Key(
         "auto",
@@ -166,7 +191,11 @@ _PIXELS = {
         "to squares.",
     ),
     "TRAIN_JITTER_SCALES": Key(
-        [256, 320], "Range of the frame's short side in training, in pixels.", item=int
+        [256, 320],
+        "Range of the frame's short side in training, in pixels.",
+        item=int,
+        min_length=2,
+        ge=1,
     ),
     "TRAIN_JITTER_SCALES_RELATIVE": Key(
         [],
@@ -182,6 +211,8 @@ _PIXELS = {
         "Sides of training crops relative to the short side, at 13 fixed positions (TSN: 1, "
         "0.875, 0.75, 0.66); DATA.TRAIN_JITTER_* are not used then. Empty: off.",
         item=float,
+        gt=0.0,
+        le=1.0,
     ),
     "TRAIN_JITTER_MOTION_SHIFT": Key(
         False, "Move the training crop linearly over the clip, between two random boxes."
@@ -236,6 +267,14 @@ AUG = register_section(
         "Augmentation of training clips (the same draw for all frames of a clip)",
         {
             "ENABLE": Key(False, "Use RandAugment and random erasing in training."),
+            "DEVICE": Key(
+                "workers",
+                "Where training clips are cropped, mirrored and augmented by RandAugment: workers "
+                "(loader processes, as published), or network (the device of the network, from the "
+                "same random numbers; workers then decode only, for frames of about the size that "
+                "is needed, see tools/resize_videos.py).",
+                choices=("workers", "network"),
+            ),
             "NUM_SAMPLE": Key(
                 1, "Augmented copies per decoded clip; the batch grows by this factor.", ge=1
             ),
@@ -270,11 +309,27 @@ DATA_LOADER = register_section(
         "DATA_LOADER",
         "Loader workers",
         {
-            "NUM_WORKERS": Key(8, "Loader processes per GPU; 0 loads in the main process.", ge=0),
+            "NUM_WORKERS": Key(
+                -1,
+                "Loader processes per GPU; -1: the cores per GPU, less one; 0 loads in the main "
+                "process.",
+                ge=-1,
+            ),
+            "START_METHOD": Key(
+                "auto",
+                "How loader processes start: fork, spawn or forkserver; auto: fork on Linux, "
+                "forkserver if DATA.DECODING_DEVICE is cuda, elsewhere the system's default.",
+                choices=("auto", "fork", "spawn", "forkserver"),
+            ),
             "PIN_MEMORY": Key(
                 True, "Keep batches in page-locked memory, for faster copies to a GPU."
             ),
-            "PREFETCH_FACTOR": Key(2, "Batches that each loader process prepares ahead.", ge=1),
+            "PREFETCH_FACTOR": Key(
+                2,
+                "Batches that are read ahead, for each loader process: memory of NUM_WORKERS * "
+                "PREFETCH_FACTOR batches per loader.",
+                ge=1,
+            ),
             "ENABLE_MULTI_THREAD_DECODE": Key(
                 False, "Decode each video with several threads (large files, few loader processes)."
             ),

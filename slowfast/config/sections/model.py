@@ -23,7 +23,10 @@ MODEL = register_section(
                 2.0, "Exponent of the loss focal; 0 makes it cross entropy.", ge=0.0
             ),
             "LOSS_CLASS_WEIGHTS": Key(
-                [], "Factor per class on the loss, in label order; empty: no weights.", item=float
+                [],
+                "Factor per class on the loss, in label order; empty: no weights.",
+                item=float,
+                ge=0.0,
             ),
             "LABEL_SMOOTHING": Key(
                 0.0, "Label smoothing of training without mixup.", ge=0.0, le=1.0
@@ -42,10 +45,21 @@ MODEL = register_section(
                 "of each stage.",
             ),
             "CHECKPOINT_NUM": Key(
-                [0, 0, 0, 0], "Number of blocks per stage with activation checkpointing.", item=int
+                [0, 0, 0, 0],
+                "Number of blocks per stage with activation checkpointing.",
+                item=int,
+                min_length=1,
+                ge=0,
             ),
             "ACT_CHECKPOINT": Key(
                 False, "Use activation checkpointing in all blocks: less memory, more time."
+            ),
+            "ACT_CHECKPOINT_KEEPS": Key(
+                "nothing",
+                "What checkpointed blocks keep for the backward pass. products: the results of "
+                "matrix products, convolutions and attention, which are slow to compute again.",
+                choices=("nothing", "products"),
+                affects_result=False,
             ),
             "FINETUNNING": Key(
                 False,

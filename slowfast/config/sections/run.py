@@ -77,3 +77,26 @@ DIST = register_section(
         affects_result=False,
     )
 )
+
+GPU = register_section(
+    Section(
+        "GPU",
+        "Kernels of a GPU; without effect on the CPU",
+        {
+            "TF32": Key(
+                True,
+                "Compute float32 products and convolutions in TF32: 8 times faster, with the "
+                "mantissa of float16.",
+            ),
+            "CUDNN_BENCHMARK": Key(
+                True, "Let cuDNN try its convolution algorithms for every new shape of clips."
+            ),
+            "DETERMINISTIC": Key(
+                False,
+                "Use only kernels that give the same bits in every run, so that a resumed run "
+                "ends exactly as an uninterrupted one; slower. PyTorch warns of operations that "
+                "have none.",
+            ),
+        },
+    )
+)

@@ -28,8 +28,11 @@ SOLVER = register_section(
                 [],
                 "Epochs at which the factors of SOLVER.LRS take effect; the first is 0.",
                 item=float,
+                ge=0.0,
             ),
-            "LRS": Key([], "Factors of SOLVER.BASE_LR, one per entry of SOLVER.STEPS.", item=float),
+            "LRS": Key(
+                [], "Factors of SOLVER.BASE_LR, one per entry of SOLVER.STEPS.", item=float, ge=0.0
+            ),
             "WARMUP_EPOCHS": Key(0.0, "Number of epochs of linear warm-up.", ge=0.0),
             "WARMUP_START_LR": Key(0.01, "Learning rate at the start of the warm-up.", ge=0.0),
             "BASE_LR_SCALE_NUM_SHARDS": Key(
@@ -44,7 +47,12 @@ SOLVER = register_section(
             "DAMPENING": Key(0.0, "Dampening of the momentum of SGD.", ge=0.0),
             "NESTEROV": Key(True, "Use Nesterov momentum in SGD."),
             "BETAS": Key(
-                [0.9, 0.999], "Betas of Adam and of other optimizers that have betas.", item=float
+                [0.9, 0.999],
+                "Betas of Adam and of other optimizers that have betas.",
+                item=float,
+                min_length=2,
+                ge=0.0,
+                le=1.0,
             ),
             "WEIGHT_DECAY": Key(1e-4, "Weight decay of the optimizer.", ge=0.0),
             "ZERO_WD_1D_PARAM": Key(

@@ -35,6 +35,7 @@ TEST = register_section(
                 [],
                 "Several values of TEST.NUM_ENSEMBLE_VIEWS, tested one after the other.",
                 item=int,
+                ge=1,
             ),
             "METRICS": Key(
                 [],

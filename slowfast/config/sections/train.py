@@ -106,7 +106,12 @@ TRAIN = register_section(
                 affects_result=False,
             ),
             "MIXED_PRECISION": Key(
-                False, "Run the forward pass in the lower precision of TRAIN.AMP_DTYPE (autocast)."
+                None,
+                "Run forward passes, of tests too, in the lower precision of TRAIN.AMP_DTYPE "
+                "(autocast); None: where the device is fast in bfloat16 (GPUs from capability "
+                "8.0, CPUs with AVX512-BF16 or AMX). A resumed run keeps its precision.",
+                type=bool,
+                optional=True,
             ),
             "AMP_DTYPE": Key(
                 "auto",
@@ -114,7 +119,12 @@ TRAIN = register_section(
                 "else float16.",
                 choices=("auto", "float16", "bfloat16"),
             ),
-            "COMPILE": Key(False, "Compile the network with torch.compile."),
+            "COMPILE": Key(
+                False,
+                "Compile the network with torch.compile; reduce-overhead also records CUDA graphs, "
+                "for small batches, whose kernels take less time than their launches.",
+                choices=(False, True, "reduce-overhead"),
+            ),
             "NAN_POLICY": Key(
                 "stop",
                 "What a non-finite loss or gradient does: stop the run, or skip the step.",

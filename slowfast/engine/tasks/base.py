@@ -25,11 +25,15 @@ TASK_REGISTRY: Registry[type[Task]] = Registry("task", "TASK")
 
 @dataclass
 class LossOutput:
-    """The mean ``loss`` of a batch over its ``size`` labels, and figures for the log."""
+    """The mean ``loss`` of a batch over its ``size`` labels, and figures for the log.
+
+    Figures are best scalars on the device, without gradient: the host reads them a step later. A
+    ``float()`` of one would stop the device at every step.
+    """
 
     loss: torch.Tensor
     size: int
-    stats: dict[str, float] = field(default_factory=dict)
+    stats: dict[str, torch.Tensor | float] = field(default_factory=dict)
 
 
 @dataclass

@@ -34,6 +34,7 @@ from slowfast.datasets.fewshot_lists import (
 from slowfast.datasets.lists import ItemList
 from slowfast.datasets.loader import construct_loader
 from slowfast.engine.feature_cache import open_cache
+from slowfast.engine.network import arrange
 from slowfast.engine.precision import build_autocast
 from slowfast.engine.sharding import unwrap
 from slowfast.engine.tasks.base import TASK_REGISTRY, LossOutput, Task, TestRun
@@ -148,7 +149,8 @@ class FewShotModule:
 
     def build_model(self) -> nn.Module:
         num_classes = len(self.data.class_names("train"))
-        return build_fewshot(self.cfg, max(num_classes, 1), self.runtime.device)
+        network = build_fewshot(self.cfg, max(num_classes, 1), self.runtime.device)
+        return arrange(self.cfg, network)
 
     def match_classes(self, checkpoint_names: Sequence[str]) -> None:
         """Warn of test classes that the weights were trained on."""
@@ -167,16 +169,21 @@ class FewShotModule:
     def prepare(self, batch: Batch, split: str, step: int = 0) -> EpisodeInputs:
         device, episode = self.runtime.device, batch.episode
         video = None if batch.video is None else self.normalizer(batch.video, device)
-        features = None if episode.features is None else episode.features.to(device)
-        targets = EpisodeTargets(batch.label.to(device), episode.global_label.to(device))
+        features = None
+        if episode.features is not None:
+            features = episode.features.to(device, non_blocking=True)
+        targets = EpisodeTargets(
+            batch.label.to(device, non_blocking=True),
+            episode.global_label.to(device, non_blocking=True),
+        )
         return EpisodeInputs(video, features, episode.way, targets)
 
     def loss(self, model: nn.Module, inputs: EpisodeInputs) -> LossOutput:
         """Sum of the losses of the head; figures: each of them, and ``top1_err`` in percent."""
         scores = model(inputs.video, inputs.way, inputs.num_queries, inputs.targets)
         predicted = scores.logits.detach().argmax(-1)
-        error = 100 * float((predicted != inputs.targets.labels).float().mean())
-        stats = {name: float(value.detach()) for name, value in scores.losses.items()}
+        error = 100 * (predicted != inputs.targets.labels).float().mean().double()
+        stats = {name: value.detach() for name, value in scores.losses.items()}
         return LossOutput(sum(scores.losses.values()), inputs.size, stats | {"top1_err": error})
 
     def predict(self, model: nn.Module, inputs: EpisodeInputs) -> torch.Tensor:

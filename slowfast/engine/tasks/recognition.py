@@ -29,6 +29,7 @@ from slowfast.engine.tasks.base import TASK_REGISTRY, Inputs, LossOutput, Task, 
 from slowfast.metrics.evaluators import EvalResult, ViewEvaluator, error_figures
 from slowfast.metrics.sanity import sanity_warnings
 from slowfast.models.base import MODEL_REGISTRY, resolve_aux_losses
+from slowfast.models.weights.write import write_archive
 from slowfast.utils.files import write_atomic
 from slowfast.utils.logging import get_logger
 from slowfast.utils.runtime import Runtime
@@ -143,7 +144,7 @@ class RecognitionModule:
         loss = self._loss(logits, inputs.targets) + sum(aux.values())
         if self._distillation is not None:
             loss = self._distillation(loss, logits, inputs.video)
-        stats = {name: float(value.detach()) for name, value in aux.items()}
+        stats = {name: value.detach() for name, value in aux.items()}
         stats |= error_figures(logits.detach(), inputs.targets)
         return LossOutput(loss, inputs.size, stats)
 
@@ -210,7 +211,7 @@ def write_scores(scores: torch.Tensor, labels: torch.Tensor, path: Path) -> None
 
     def write(temporary: str) -> None:
         if path.suffix != ".npz":
-            torch.save(content, temporary)
+            write_archive(content, temporary)
             return
         with open(temporary, "wb") as file:
             np.savez(file, **{name: value.numpy() for name, value in content.items()})

@@ -18,12 +18,6 @@ def check_clip(cfg: CfgNode) -> Iterable[Problem]:
     """All problems of a configuration of ``TemporalClipVideo``."""
     yield from _check_classifier(cfg)
     yield from _check_originals(cfg)
-    if cfg.DIST.STRATEGY == "fsdp":
-        yield Problem(
-            "fsdp cannot divide CLIP, whose logit_scale is a single number",
-            "set DIST.STRATEGY ddp",
-            "DIST.STRATEGY",
-        )
     yield from _check_sizes(cfg)
 
 

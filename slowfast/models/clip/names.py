@@ -41,4 +41,4 @@ def video_names(state: State, parameters: Container[str]) -> State:
 
 def read_clip(path: str | Path, key: str) -> State:
     """The weights of a file in OpenAI's names; UserError naming ``key`` if it cannot be read."""
-    return openai_names(state_dict_of(read_checkpoint(path, key), path))
+    return openai_names(state_dict_of(read_checkpoint(path, key, mapped=True), path))

@@ -32,7 +32,11 @@ extend_section(
             le=0.99,
         ),
         "MASK_STRIDE": Key(
-            [1, 2, 2], "CLIP, stcross_attend: size of a cell (frames, rows, columns).", item=int
+            [1, 2, 2],
+            "CLIP, stcross_attend: size of a cell (frames, rows, columns).",
+            item=int,
+            min_length=3,
+            ge=1,
         ),
         "SPATIAL_REPEAT": Key(
             True, "CLIP, stcross_attend: one random offset per clip instead of one per cell."
@@ -51,6 +55,8 @@ extend_section(
             [1],
             "CLIP, stcross_attend: reach of the exchange in frames; several values are averaged.",
             item=int,
+            min_length=1,
+            ge=1,
         ),
         "CONTEXT_LENGTH": Key(77, "CLIP: largest number of tokens of a text.", ge=3),
         "KEEP_RAW_MODEL": Key(

@@ -43,6 +43,9 @@ CLIP_SPEC = ModelSpec(
     zero_shot_weights=original_weights,
     param_multipliers=clip_multipliers,
     layer_of=clip_layer,
+    # Weights between the network's and the original ones take the places of all at once.
+    reads_all_parameters=lambda model: bool(model.interpolation),
+    full_precision=lambda model: model.text_towers(),
     check=check_clip,
     open_vocabulary=True,
     variants=_VARIANTS,

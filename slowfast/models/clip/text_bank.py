@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from slowfast.models.clip import texts
 from slowfast.models.clip.towers import CLIP
+from slowfast.models.weights.read import read_checkpoint
+from slowfast.models.weights.safetensors import write_safetensors
+from slowfast.utils.distributed import whole
 from slowfast.utils.errors import UserError
 from slowfast.utils.files import make_dirs, short_hash, write_atomic
 from slowfast.utils.logging import get_logger
@@ -151,11 +152,11 @@ def encode_cached(network: CLIP, tokens: torch.Tensor, folder: str) -> torch.Ten
     device = network.text_projection.device
     if path.is_file():
         try:
-            hidden = load_file(path)["states"]
+            hidden = read_checkpoint(path, "CLIP.TEXT_CACHE")["model_state"]["states"]
             logger.info("texts of %d classes: encoded before (%s)", tokens.shape[1], path)
             return hidden.to(device)
-        except (SafetensorError, KeyError) as error:
-            logger.warning("%s cannot be read (%s): encoding the texts again", path, error)
+        except (UserError, KeyError) as error:
+            logger.warning("%s: encoding the texts again", error)
     count = tokens[..., 0].numel()
     progress = ProgressBar(
         f"encoding the texts of {tokens.shape[1]} classes", count, _PROGRESS_EVERY
@@ -164,7 +165,7 @@ def encode_cached(network: CLIP, tokens: torch.Tensor, folder: str) -> torch.Ten
     progress.close()
     make_dirs(folder, "CLIP.TEXT_CACHE")
     content = {"states": hidden.float().cpu().contiguous()}
-    write_atomic(path, lambda temporary: save_file(content, temporary))
+    write_atomic(path, lambda temporary: write_safetensors(content, temporary))
     return hidden
 
 
@@ -172,6 +173,8 @@ def _fingerprint(network: CLIP, tokens: torch.Tensor) -> str:
     parts = [str(tuple(tokens.shape)), tokens.numpy(force=True).tobytes()]
     for name, value in network.named_parameters():
         if not name.startswith("visual.") and name not in ("text_projection", "logit_scale"):
-            parts += [name, value.detach().float().numpy(force=True).tobytes()]
+            # A copy: FSDP frees memory of gathered parameters, and cannot once NumPy has seen it.
+            copy = whole(value.detach()).to("cpu", torch.float32, copy=True)
+            parts += [name, copy.numpy().tobytes()]
     activation = type(network.visual.transformer.resblocks[0].mlp.gelu).__name__
     return short_hash(activation, *parts)

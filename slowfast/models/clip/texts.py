@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 
 from slowfast.models.clip.towers import CLIP
+from slowfast.models.weights.read import read_content
 from slowfast.utils.errors import UserError
 from slowfast.utils.logging import get_logger
 from slowfast.utils.progress import ProgressBar
@@ -159,17 +159,9 @@ def read_features(path: str, width: int, key: str) -> torch.Tensor:
 
 
 def _read_tensor(file: Path, key: str) -> torch.Tensor:
-    try:
-        if file.suffix == ".safetensors":
-            content = load_file(file)
-        else:
-            content = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise UserError(
-            f"{file} cannot be read: {(str(error).splitlines() or [''])[0]}",
-            "save a tensor alone",
-            key,
-        ) from error
+    content = read_content(file, key)
+    if file.suffix == ".safetensors":
+        content = content["model_state"]
     tensors = list(content.values()) if isinstance(content, dict) else [content]
     if len(tensors) != 1 or not isinstance(tensors[0], torch.Tensor):
         raise UserError(f"{file} holds no single tensor", "save classes x texts x width", key)

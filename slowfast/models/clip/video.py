@@ -175,6 +175,10 @@ class TemporalClipVideo(VideoModel):
             self.texts.forget_features()
         return super().train(mode)
 
+    def text_towers(self) -> list[nn.Module]:
+        """The blocks that encode texts, in full precision as :func:`texts.encode` has it."""
+        return [network.transformer for network in (self.model, self.raw_model) if network]
+
     # -- videos ----------------------------------------------------------------------------------
 
     def forward_features(self, video: torch.Tensor) -> torch.Tensor:

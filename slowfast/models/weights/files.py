@@ -2,52 +2,72 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
-from safetensors.torch import save_file
 
 from slowfast.config.node import CfgNode
 from slowfast.models.base import VideoModel
-from slowfast.models.weights.loader import load_state, log_report
-from slowfast.models.weights.read import read_checkpoint, state_dict_of
+from slowfast.models.weights.finite import check_finite, not_finite
+from slowfast.models.weights.loader import conversion, load_state, log_report
+from slowfast.models.weights.read import read_checkpoint, state_dict_of, tensors_of
+from slowfast.models.weights.safetensors import write_safetensors
 from slowfast.models.weights.sources import detect_source
+from slowfast.models.weights.write import write_archive
 from slowfast.utils.errors import UserError
 from slowfast.utils.files import make_dirs, write_atomic
+from slowfast.utils.text import shorten
+from slowfast.utils.yaml_text import BadYaml, load_yaml
 
 _FACTS = ("epoch", "iteration", "world", "data")
+_MAX_FACTS = 10_000  # of a list
 
 
 def inspect_file(path: str | Path) -> dict[str, Any]:
     """Facts about a checkpoint of any project: numbers, texts and shapes, no tensors."""
-    content = read_checkpoint(path, "FILE")
+    content = read_checkpoint(path, "FILE", mapped=True)
     state = state_dict_of(content, path)
+    with conversion(str(path)):
+        source = detect_source(state).name
     facts: dict[str, Any] = {
         "file": str(path),
         "bytes": Path(path).stat().st_size,
-        "source": detect_source(state).name,
-        "entries": [key for key, value in content.items() if not isinstance(value, torch.Tensor)],
+        "source": source,
+        "entries": _texts(k for k, v in content.items() if not isinstance(v, torch.Tensor)),
         "tensors": len(state),
         "parameters": sum(v.numel() for v in state.values()),
-        "not_finite": [
-            n for n, v in state.items() if v.is_floating_point() and not torch.isfinite(v).all()
-        ],
+        "not_finite": _texts(not_finite(state)),
     }
     facts |= {
-        key: content[key] for key in _FACTS if isinstance(content.get(key), (int, float, str))
+        key: shorten(content[key]) if isinstance(content[key], str) else content[key]
+        for key in _FACTS
+        if isinstance(content.get(key), (int, float, str))
     }
     facts["average"] = bool(content.get("ema_state"))
-    facts["classes"] = list(content.get("class_names") or [])
+    classes = content.get("class_names")
+    facts["classes"] = _texts(classes) if isinstance(classes, (list, tuple)) else []
     facts["model"] = _model_name(content.get("cfg"))
     facts["shapes"] = {name: list(value.shape) for name, value in state.items()}
     return facts
 
 
+def _texts(values: Iterable[Any]) -> list[str]:
+    shown = itertools.islice(values, _MAX_FACTS)
+    return [shorten(v if isinstance(v, str) else type(v).__name__) for v in shown]
+
+
 def _model_name(cfg: Any) -> str:
-    tree = yaml.safe_load(cfg) if isinstance(cfg, str) else None
-    return tree.get("MODEL", {}).get("MODEL_NAME", "") if isinstance(tree, dict) else ""
+    """MODEL.MODEL_NAME of a configuration as text; empty if it is none."""
+    try:
+        tree = load_yaml(cfg) if isinstance(cfg, str) else None
+    except BadYaml:
+        return ""
+    model = tree.get("MODEL") if isinstance(tree, dict) else None
+    name = model.get("MODEL_NAME") if isinstance(model, dict) else None
+    return shorten(name) if isinstance(name, str) else ""
 
 
 def strip_file(path: str | Path, target: str | Path, average: bool = False) -> dict[str, Any]:
@@ -55,10 +75,12 @@ def strip_file(path: str | Path, target: str | Path, average: bool = False) -> d
 
     ``average`` takes the averaged weights; UserError if there are none.
     """
-    content = read_checkpoint(path, "FILE")
-    if average and not content.get("ema_state"):
+    content = read_checkpoint(path, "FILE", mapped=True)
+    averaged = content.get("ema_state")
+    if average and not (isinstance(averaged, dict) and averaged):
         raise UserError(f"{path} holds no averaged weights", "leave out --average", "--average")
-    state = dict(content["ema_state"]) if average else state_dict_of(content, path)
+    state = tensors_of(averaged, path) if average else state_dict_of(content, path)
+    check_finite(state, str(path), state)
     return write_weights(target, state, content.get("class_names"), content.get("cfg"))
 
 
@@ -69,7 +91,7 @@ def convert_file(
 
     UserError if the file fills less than TRAIN.CHECKPOINT_MIN_MATCH of it.
     """
-    content = read_checkpoint(path, "FILE")
+    content = read_checkpoint(path, "FILE", mapped=True)
     report = load_state(
         model,
         state_dict_of(content, path),
@@ -90,12 +112,12 @@ def write_weights(
     make_dirs(target.parent)
     state = {name: value.detach().contiguous().clone() for name, value in state.items()}
     if target.suffix == ".safetensors":
-        write_atomic(target, lambda temporary: save_file(state, temporary))
+        write_atomic(target, lambda temporary: write_safetensors(state, temporary))
     else:
         content: dict[str, Any] = {"model_state": state}
-        if class_names:
-            content["class_names"] = [str(name) for name in class_names]
+        if isinstance(class_names, (list, tuple)) and class_names:
+            content["class_names"] = _texts(class_names)
         if isinstance(cfg, str):
             content["cfg"] = cfg
-        write_atomic(target, lambda temporary: torch.save(content, temporary))
+        write_atomic(target, lambda temporary: write_archive(content, temporary))
     return {"file": str(target), "tensors": len(state), "bytes": target.stat().st_size}

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+import contextlib
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
+from torch import nn
 
 from slowfast.config.node import CfgNode
 from slowfast.models.base import VideoModel
 from slowfast.models.weights.convert import fit_tensor
-from slowfast.models.weights.read import Checkpoint, clear_names
+from slowfast.models.weights.finite import check_finite
+from slowfast.models.weights.read import Checkpoint, clear_names, tensors_of
 from slowfast.models.weights.sources import adapt_state
 from slowfast.utils.errors import UserError
 from slowfast.utils.logging import get_logger
+from slowfast.utils.text import shorten
 
 logger = get_logger(__name__)
 
@@ -58,7 +63,7 @@ class LoadReport:
         ):
             if names:
                 more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
-                lines.append(f"  {title}: {', '.join(names[:_MAX_NAMES])}{more}")
+                lines.append(f"  {title}: {_some(names[:_MAX_NAMES])}{more}")
         return lines
 
 
@@ -71,6 +76,7 @@ def load_state(
     image_init: bool = False,
     min_match: float = 0.9,
     origin: str = "the state dict",
+    key: str = "TRAIN.CHECKPOINT_MIN_MATCH",
 ) -> LoadReport:
     """Copy the weights of any project into ``model`` and report on them.
 
@@ -82,12 +88,15 @@ def load_state(
         image_init: as :func:`slowfast.models.weights.convert.fit_convolution` says.
         min_match: share of the parameters that must be filled, between 0 and 1.
         origin: where the state comes from, for messages.
+        key: of the limit ``min_match``, or the name of the argument, for messages.
 
-    UserError below ``min_match``; the network is then as it was.
+    UserError below ``min_match``, if tensors cannot be converted, or if what would be filled in is
+    not finite; the network is then as it was.
     """
     if clear_patterns:
         state = {new: state[old] for old, new in clear_names(state, clear_patterns).items()}
-    source, state = adapt_state(state, model)
+    with conversion(origin):
+        source, state = adapt_state(state, model)
     report = LoadReport(source.name)
     targets = {k: v for k, v in model.state_dict().items() if not _is_counter(k)}
     filled: dict[str, torch.Tensor] = {}
@@ -96,7 +105,8 @@ def load_state(
             part_is_new = any(part in name for part in source.new_parts)
             (report.new if part_is_new else report.missing).append(name)
             continue
-        value = _fit(model, name, state[name], target, inflate, image_init)
+        with conversion(origin):
+            value = _fit(model, name, state[name], target, inflate, image_init)
         if value is not None:
             same = state[name].shape == target.shape
             (report.matched if same else report.converted).append(name)
@@ -110,11 +120,54 @@ def load_state(
         raise UserError(
             f"{origin} fills only {100 * report.share:.1f} % of this network\n"
             + "\n".join(report.lines()),
-            "check MODEL.MODEL_NAME and the model's section, or lower TRAIN.CHECKPOINT_MIN_MATCH",
-            "TRAIN.CHECKPOINT_MIN_MATCH",
+            f"check MODEL.MODEL_NAME and the model's section, or lower {key}"
+            if "." in key
+            else "is it a file of this network? slowfast.list_models() lists all",
+            key,
         )
+    check_finite(filled, origin, {name for name, _ in model.named_buffers()})
     model.load_state_dict(filled, strict=False)
     return report
+
+
+@contextlib.contextmanager
+def conversion(origin: str) -> Iterator[None]:
+    """Where tensors of a file are renamed and reshaped: UserError if they have shapes for which
+    nobody wrote that."""
+    try:
+        yield
+    except (RuntimeError, ValueError, LookupError, TypeError, ArithmeticError) as error:
+        raise UserError(
+            f"{origin} cannot be converted: {' '.join(str(error).split())[:200]}",
+            "is it a file of this network?",
+        ) from error
+
+
+def fitting_state(
+    network: nn.Module, state: Any, path: object, key: str = "TEST.CHECKPOINT_FILE_PATH"
+) -> dict[str, torch.Tensor]:
+    """``state`` of the checkpoint ``path`` of this package, which must be that of ``network``.
+
+    UserError naming ``key`` if it is of another architecture, or not finite.
+    """
+    state = tensors_of(state if isinstance(state, dict) else {}, path)
+    expected = network.state_dict()
+    wrong = [n for n, v in expected.items() if n not in state or state[n].shape != v.shape]
+    if wrong or len(state) != len(expected):
+        extra = sorted(set(state) - set(expected))
+        raise UserError(
+            f"{path} is of another architecture: {len(wrong)} parameters do not fit "
+            f"(e.g. {_some(wrong[:3]) or 'none'}), {len(extra)} are unknown "
+            f"(e.g. {_some(extra[:3]) or 'none'})",
+            "use the configuration it was trained with (see config.yaml beside it)",
+            key,
+        )
+    check_finite(state, str(path), {name for name, _ in network.named_buffers()}, key)
+    return state
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(shorten(name, 100) for name in names)
 
 
 def _fit(
@@ -163,7 +216,7 @@ def load_weights(
     was read. UserError, naming ``key``, if it cannot be read or fills too little of the network.
     """
     if not isinstance(checkpoint, Checkpoint):
-        checkpoint = Checkpoint.read(checkpoint, key)
+        checkpoint = Checkpoint.read(checkpoint, key, mapped=True)
     train = cfg.TRAIN
     report = load_state(
         model,

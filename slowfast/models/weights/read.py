@@ -1,23 +1,34 @@
-"""Read weight files of any project: tensors, numbers and texts only, never code."""
+"""Read weight files of any project: tensors, numbers and texts only, never code.
+
+The one way by which tensors come from files. What is read is what was written: archives are
+compared with their checksums first. It costs no more than the file has: sizes are compared with
+those of the file before memory is reserved.
+"""
 
 from __future__ import annotations
 
+import io
 import pickle
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
-from slowfast.models.weights.torchscript import is_torchscript, read_torchscript
+from slowfast.models.weights.archive import Archive, DamagedError, is_archive
+from slowfast.models.weights.legacy import read_legacy
+from slowfast.models.weights.memory import FileMemory
+from slowfast.models.weights.safetensors import read_safetensors
+from slowfast.models.weights.torchscript import is_torchscript, module_tensors
+from slowfast.models.weights.tree import check_tree
+from slowfast.models.weights.unpickle import UnsupportedError, unpickle
 from slowfast.utils.errors import UserError
 from slowfast.utils.files import path_manager
 
 # Names under which projects store the state dict in a checkpoint; the first one present is read.
 _STATE_KEYS = ("model_state", "model_state_dict", "state_dict", "model", "net", "module")
+_MAX_PICKLE = 64 << 20  # description of all tensors and all else that is no tensor
 
 
 class Checkpoint(NamedTuple):
@@ -27,9 +38,11 @@ class Checkpoint(NamedTuple):
     content: dict[str, Any]
 
     @classmethod
-    def read(cls, path: str | Path, key: str = "TRAIN.CHECKPOINT_FILE_PATH") -> Checkpoint:
-        """Read a file; UserError as :func:`read_checkpoint`."""
-        return cls(path, read_checkpoint(path, key))
+    def read(
+        cls, path: str | Path, key: str = "TRAIN.CHECKPOINT_FILE_PATH", mapped: bool = False
+    ) -> Checkpoint:
+        """Read a file as :func:`read_checkpoint` does."""
+        return cls(path, read_checkpoint(path, key, mapped))
 
     @property
     def state(self) -> dict[str, torch.Tensor]:
@@ -37,57 +50,129 @@ class Checkpoint(NamedTuple):
         return state_dict_of(self.content, self.path)
 
 
-def _numpy_scalars() -> list[Any]:
-    """NumPy's scalar types, with which old checkpoints store losses and accuracies."""
-    multiarray = getattr(np, "_core", None) or np.core
-    kinds = [type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8", "u1", "?")]
-    return [multiarray.multiarray.scalar, np.dtype, *kinds]
-
-
-def read_checkpoint(path: str | Path, key: str = "TRAIN.CHECKPOINT_FILE_PATH") -> dict[str, Any]:
+def read_checkpoint(
+    path: str | Path, key: str = "TRAIN.CHECKPOINT_FILE_PATH", mapped: bool = False
+) -> dict[str, Any]:
     """The content of a ``.pyth``, ``.pth``, ``.pt``, TorchScript or safetensors file, on the CPU.
 
-    UserError naming ``key`` if the file is missing, truncated or holds more than data.
+    ``mapped`` as in :func:`read_content`. UserError naming ``key`` if the file is missing,
+    damaged, or holds anything but tensors and plain values under texts.
+    """
+    content = read_content(path, key, mapped)
+    if not isinstance(content, dict):
+        raise UserError(
+            f"{path} contains a {type(content).__name__}, not weights", f"check {key}", key
+        )
+    return content
+
+
+def read_content(
+    path: str | Path, key: str = "TRAIN.CHECKPOINT_FILE_PATH", mapped: bool = False
+) -> Any:
+    """What a file of tensors holds, verified; on the CPU and without gradients.
+
+    ``mapped``: tensors stay in the file until they are used, for a reader that needs only some of
+    them. UserError naming ``key`` if the file is missing, damaged or holds more than data.
     """
     local = Path(path_manager.get_local_path(str(path))).expanduser()
     if not local.is_file():
         raise UserError(f"there is no checkpoint {path}", f"check {key}", key)
     try:
-        if local.suffix == ".safetensors":
-            return {"model_state": load_file(local)}
-        if is_torchscript(local):
-            return {"model_state": read_torchscript(local)}
-        with torch.serialization.safe_globals(_numpy_scalars()):
-            content = torch.load(local, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, SafetensorError) as error:
-        raise UserError(
-            f"{path} cannot be read, it may be truncated: {str(error).splitlines()[0]}",
-            "copy or download it again",
-            key,
-        ) from error
+        with open(local, "rb") as file:
+            size = file.seek(0, 2)
+            if not size:
+                raise DamagedError("it is empty")
+            if local.suffix == ".safetensors":
+                content: Any = {"model_state": read_safetensors(local)}
+            elif is_archive(file):
+                content = _read_archive(Archive(file), mapped)
+            else:
+                content = read_legacy(file)
+        check_tree(content, size)
     except pickle.UnpicklingError as error:
         raise UserError(
-            f"{path} holds more than tensors: {str(error).splitlines()[0]}",
+            f"{path} holds more than tensors: {_first_line(error)}",
             "such files can run code when they are read; save its state dict alone",
             key,
         ) from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} contains a {type(content).__name__}, not weights", "", key)
+    except UnsupportedError as error:
+        raise UserError(
+            f"{path} cannot be used: {_first_line(error)}",
+            "save dense tensors on the CPU, numbers and texts under texts",
+            key,
+        ) from error
+    except Exception as error:  # whatever damaged bytes lead to
+        raise UserError(
+            f"{path} cannot be read, it may be truncated or damaged: {_first_line(error)}",
+            "copy or download it again",
+            key,
+        ) from error
     return content
 
 
+def _first_line(error: Exception) -> str:
+    """What an error says, in one line; some say nothing."""
+    lines = str(error).splitlines()
+    return ascii(lines[0][:300])[1:-1] if lines and lines[0] else type(error).__name__
+
+
+def _read_archive(archive: Archive, mapped: bool) -> Any:
+    """The content of an archive of ``torch.save`` or TorchScript, verified."""
+    if not archive.root:
+        raise DamagedError("it is a zip archive, but not one of PyTorch")
+    archive.verify()
+    if f"{archive.root}byteorder" in archive.records:
+        order = archive.read("byteorder", 16).decode()
+        if order != sys.byteorder:
+            raise UnsupportedError(f"it was written on a computer of another byte order ({order})")
+    memory = FileMemory(archive.file, mapped)
+
+    def load(key: str, dtype: torch.dtype, count: int) -> torch.Tensor:
+        record = archive.get(f"data/{key}")
+        if record.info.file_size != count * dtype.itemsize:
+            raise DamagedError(
+                f"a storage of {count} numbers stands in {record.info.file_size} bytes"
+            )
+        return memory.tensor(record.offset, dtype, count)
+
+    modules = is_torchscript(archive.records)
+    content = unpickle(io.BytesIO(archive.read("data.pkl", _MAX_PICKLE)), load, modules)
+    if not modules:
+        return content
+    check_tree(content, archive.size)
+    state = dict(module_tensors(content))
+    if not state:
+        raise pickle.UnpicklingError("no module tree")
+    return {"model_state": state}
+
+
 def state_dict_of(content: dict[str, Any], path: str | Path = "") -> dict[str, torch.Tensor]:
-    """The state dict inside a checkpoint: unwrapped, ``module.`` removed, tensors only."""
+    """The state dict inside a checkpoint: unwrapped, ``module.`` removed, tensors only.
+
+    UserError naming ``path`` if there is none, or if its names are no texts.
+    """
     for name in _STATE_KEYS:
         if isinstance(content.get(name), dict):
             content = content[name]
             break
-    state = {k: v for k, v in content.items() if isinstance(v, torch.Tensor)}
+    state = tensors_of(content, path)
     if not state:
         raise UserError(f"{path} holds no weights", "is it the right file?")
     for prefix in ("module.", "_orig_mod."):
         if all(name.startswith(prefix) for name in state):
             state = {name[len(prefix) :]: value for name, value in state.items()}
+    return state
+
+
+def tensors_of(content: dict[Any, Any], path: str | Path) -> dict[str, torch.Tensor]:
+    """The tensors among the values of a dict; UserError if their names are no texts."""
+    state = {k: v for k, v in content.items() if isinstance(v, torch.Tensor)}
+    kinds = {type(name).__name__ for name in state} - {"str"}
+    if kinds:
+        raise UserError(
+            f"{path} names a tensor by a {min(kinds)}, not by a text",
+            "is it the right file? save a state dict",
+        )
     return state
 
 

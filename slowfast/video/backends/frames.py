@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import warnings
+from collections.abc import Callable
+from typing import TypeVar
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from slowfast.utils.errors import VideoError
-from slowfast.video.source import Source
+from slowfast.video.source import MAX_PIXELS, Source, as_it_is, check_pixels
+
+T = TypeVar("T")
 
 FIRST_FRAME = 1  # published frame folders count from 1
 
@@ -20,8 +26,16 @@ class FrameFolder(Source):
     VideoError if the folder does not exist or holds no such image.
     """
 
-    def __init__(self, path: str, template: str, num_frames: int | None = None, fps: float = 30.0):
+    def __init__(
+        self,
+        path: str,
+        template: str,
+        num_frames: int | None = None,
+        fps: float = 30.0,
+        max_pixels: int = MAX_PIXELS,
+    ):
         self.path, self.template, self.fps = path, template, fps
+        self._max_pixels = max_pixels
         self._video = os.path.basename(os.path.normpath(path))
         if not os.path.isdir(path):
             raise VideoError(path, "there is no such folder of frames")
@@ -48,14 +62,36 @@ class FrameFolder(Source):
             count += 1
         return count
 
-    def decode(self, indices: list[int]) -> dict[int, np.ndarray]:
-        return {index: self._read(index) for index in indices}
+    @property
+    def pixels(self) -> int:
+        """Number of pixels of the first image; 0 if it cannot be read."""
+        width, height = self._size_of(os.path.join(self.path, self._name(0)))
+        return width * height
+
+    def decode(
+        self, indices: list[int], work: Callable[[np.ndarray], T] = as_it_is
+    ) -> dict[int, T]:
+        return {index: work(self._read(index)) for index in indices}
 
     def _read(self, index: int) -> np.ndarray:
         name = os.path.join(self.path, self._name(index))
         if not os.path.exists(name):  # OpenCV would print a warning of its own
             raise VideoError(self.path, f"{self._name(index)} is missing")
+        check_pixels(name, *self._size_of(name), self._max_pixels)
         image = cv2.imread(name, cv2.IMREAD_COLOR_RGB)
         if image is None:
             raise VideoError(self.path, f"{self._name(index)} is not a readable image")
         return image
+
+    def _size_of(self, name: str) -> tuple[int, int]:
+        """(width, height) of an image from its head, before memory is taken for its pixels; zeros
+        if it is none, for the decoder to say what is wrong."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # this is the check
+                with Image.open(name) as image:
+                    return image.size
+        except Image.DecompressionBombError as error:
+            raise VideoError(name, f"more than DATA.MAX_PIXELS: {error}") from error
+        except OSError:
+            return 0, 0

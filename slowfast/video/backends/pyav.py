@@ -9,104 +9,146 @@ sufficient (no time stamps, or stamps that decoding contradicts) are decoded fro
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator
+import errno
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
+from av.format import Flags
 
 from slowfast.utils.errors import VideoError
-from slowfast.video.source import EXACT_CODECS, Source
+from slowfast.video.backends.rgb import RgbConverter
+from slowfast.video.backends.streams import choose_stream, open_container, packets
+from slowfast.video.source import EXACT_CODECS, MAX_PIXELS, Source, as_it_is, check_pixels
 
 # A seek is worthwhile if it skips more frames than this.
 _MIN_SKIPPED_FRAMES = 2
+# Containers that store no presentation times: with B-frames, those of packets are guesses.
+_NO_PRESENTATION_TIMES = {"avi"}
+# Frames that take more memory than this for one of DATA.MAX_PIXELS are refused by the decoder.
+_PADDED, _PADDING = 2, 1 << 20
+
+T = TypeVar("T")
+Work = Callable[[np.ndarray], T]
 
 
 @dataclass(frozen=True)
 class _PacketIndex:
-    """Time stamps of all frames in display order; keyframes as (pts, dts), sorted."""
+    """Time stamps of all frames in display order; keyframes as (pts, dts), sorted.
+
+    ``regular``: frames can be found by these stamps; ``countable``: a packet is a frame.
+    """
 
     pts: list[int]
     keyframes: list[tuple[int, int]]
     regular: bool
+    countable: bool
     count: int
 
 
 class PyAVSource(Source):
     """A video file read through PyAV (the default backend)."""
 
-    def __init__(self, path: str, threads: bool = False):
+    def __init__(self, path: str, threads: bool = False, max_pixels: int = MAX_PIXELS):
         self.path = path
-        self._threads = threads
-        self._reformatter = VideoReformatter()
-        self._container = self._open()
+        self._threads, self._max_pixels = threads, max_pixels
+        self._open()
+        context = self._stream.codec_context
+        self._check_size(context)
+        self._to_rgb = RgbConverter(context.width, context.height)
         try:
-            self._stream = self._find_stream()
             self._index = self._read_packets()
+            self.num_frames = self._count_frames()
         except av.error.FFmpegError as error:
-            raise VideoError(path, f"cannot be read: {error.strerror}") from error
-        self.num_frames = len(self._index.pts) if self._index.regular else self._index.count
+            raise VideoError(path, f"cannot be read: {error.strerror} (damaged)") from error
         if self.num_frames == 0:
             raise VideoError(path, "holds no video frames")
         rate = self._stream.average_rate or self._stream.guessed_rate
         self.fps = float(rate) if rate else 30.0
 
-    def _open(self) -> av.container.InputContainer:
-        try:
-            # Titles in unusual encodings do not matter.
-            return av.open(self.path, metadata_errors="ignore")
-        except (av.error.FFmpegError, OSError, ValueError) as error:
-            cause = getattr(error, "strerror", None) or str(error)
-            raise VideoError(self.path, f"is not a readable video: {cause}") from error
+    @property
+    def pixels(self) -> int:
+        """Number of pixels of a frame."""
+        width, height = self._to_rgb.size
+        return width * height
 
-    def _find_stream(self) -> av.video.stream.VideoStream:
-        if not self._container.streams.video:
-            raise VideoError(self.path, "holds no video stream")
-        stream = self._container.streams.video[0]
-        stream.thread_type = "AUTO" if self._threads else "NONE"
-        return stream
+    def _open(self) -> None:
+        self._container = open_container(self.path)
+        self._stream = choose_stream(self._container, self.path)
+        self._stream.thread_type = "AUTO" if self._threads else "NONE"
+        # A frame may be larger than the container says. The decoder counts what it pads, too.
+        most = _PADDED * self._max_pixels + _PADDING
+        self._stream.codec_context.options = {"max_pixels": str(most)}
+
+    def _check_size(self, frame: av.VideoFrame | av.VideoCodecContext) -> None:
+        check_pixels(self.path, frame.width, frame.height, self._max_pixels)
+
+    def _packets(self) -> Iterator[av.Packet]:
+        return packets(self._container, self._stream)
 
     def _read_packets(self) -> _PacketIndex:
         pts: list[int] = []
         keyframes: list[tuple[int, int]] = []
-        count, regular = 0, self._stream.codec_context.name in EXACT_CODECS
-        for packet in self._container.demux(self._stream):
+        count, complete, starts_with_key = 0, True, True
+        for packet in self._packets():
             if packet.size == 0 or packet.is_discard:
                 continue
+            if count == 0:
+                starts_with_key = packet.is_keyframe
             count += 1
             if packet.pts is None or packet.dts is None or packet.is_corrupt:
-                regular = False
+                complete = False
                 continue
             pts.append(packet.pts)
             if packet.is_keyframe:
                 keyframes.append((packet.pts, packet.dts))
         pts.sort()
-        regular = regular and len(set(pts)) == len(pts) and bool(keyframes)
+        context = self._stream.codec_context
+        form = self._container.format
+        guessed = form.flags & Flags.no_timestamps.value or (
+            context.has_b_frames and form.name in _NO_PRESENTATION_TIMES
+        )
+        exact = context.name in EXACT_CODECS
+        distinct = len(set(pts)) == len(pts) and not guessed
+        regular = exact and complete and distinct and bool(keyframes)
         # Frames before the first keyframe of a stream cannot be decoded.
         regular = regular and min(keyframes)[0] == pts[0]
-        return _PacketIndex(pts, sorted(keyframes), regular, count)
+        # Where time stamps are repeated or guessed, streams may be joined and frames be missing.
+        countable = starts_with_key and (distinct or not exact)
+        return _PacketIndex(pts, sorted(keyframes), regular, countable, count)
 
-    def decode(self, indices: list[int]) -> dict[int, np.ndarray]:
+    def _count_frames(self) -> int:
+        if self._index.countable:
+            return len(self._index.pts) if self._index.regular else self._index.count
+        return sum(1 for _ in self._frames_from_start())
+
+    def decode(self, indices: list[int], work: Work[T] = as_it_is) -> dict[int, T]:
         try:
-            decoded = self._seek_and_decode(indices) if self._index.regular else None
-            return self._decode_from_start(indices) if decoded is None else decoded
+            decoded = self._seek_and_decode(indices, work) if self._index.regular else None
+            return self._decode_from_start(indices, work) if decoded is None else decoded
         except av.error.FFmpegError as error:
+            large = ", or larger than DATA.MAX_PIXELS" if error.errno == errno.EINVAL else ""
             raise VideoError(
-                self.path, f"decoding failed: {error.strerror} (damaged or cut off)"
+                self.path, f"decoding failed: {error.strerror} (damaged or cut off{large})"
             ) from error
+
+    def _convert(self, frame: av.VideoFrame) -> np.ndarray:
+        self._check_size(frame)
+        return self._to_rgb(frame)
 
     # -- with seeking ------------------------------------------------------------------------
 
-    def _seek_and_decode(self, indices: list[int]) -> dict[int, np.ndarray] | None:
-        """Frames by index, or None if decoding contradicts the time stamps of the packets."""
+    def _seek_and_decode(self, indices: list[int], work: Work[T]) -> dict[int, T] | None:
+        """Results by index, or None if decoding contradicts the time stamps of the packets."""
         by_pts = {self._index.pts[i]: i for i in indices}
-        decoded: dict[int, np.ndarray] = {}
+        decoded: dict[int, T] = {}
         for dts, group in self._groups(indices):
             self._container.seek(dts, stream=self._stream)
             missing = {self._index.pts[i] for i in group}
             for frame in self._frames_at(missing):
-                decoded[by_pts[frame.pts]] = self._to_rgb(frame)
+                decoded[by_pts[frame.pts]] = work(self._convert(frame))
             if missing:
                 return None
         return decoded
@@ -128,7 +170,7 @@ class PyAVSource(Source):
         yielded; each is removed from the set."""
         context = self._stream.codec_context
         first = True
-        for packet in self._container.demux(self._stream):
+        for packet in self._packets():
             if first and packet.pts is not None and packet.pts > min(missing):
                 return  # the seek went too far
             first = False
@@ -143,29 +185,22 @@ class PyAVSource(Source):
 
     # -- without seeking ---------------------------------------------------------------------
 
-    def _decode_from_start(self, indices: list[int]) -> dict[int, np.ndarray]:
-        """Decode from the first frame to the last requested one, counting frames."""
+    def _frames_from_start(self) -> Iterator[av.VideoFrame]:
         self._container.close()
-        self._container = self._open()
-        self._stream = self._find_stream()
+        self._open()
+        for packet in self._packets():
+            yield from packet.decode()
+
+    def _decode_from_start(self, indices: list[int], work: Work[T]) -> dict[int, T]:
+        """Decode from the first frame to the last requested one, counting frames."""
         remaining = set(indices)
-        decoded: dict[int, np.ndarray] = {}
+        decoded: dict[int, T] = {}
         count = 0
-        for frame in self._container.decode(self._stream):
+        for frame in self._frames_from_start():
             if count in remaining:
-                decoded[count] = self._to_rgb(frame)
+                decoded[count] = work(self._convert(frame))
                 remaining.discard(count)
             count += 1
             if not remaining:
                 return decoded
         raise VideoError(self.path, f"{self.num_frames} frames announced, {count} can be decoded")
-
-    def _to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
-        image = self._reformatter.reformat(frame, format="rgb24").to_ndarray()
-        return upright(image, frame.rotation)
-
-
-def upright(image: np.ndarray, degrees: float) -> np.ndarray:
-    """The image ``H W 3`` rotated counter-clockwise by ``degrees``, a multiple of 90."""
-    turns = round(degrees / 90) % 4
-    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image

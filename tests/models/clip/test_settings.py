@@ -42,7 +42,6 @@ def refused(extra: dict) -> str:
         ({"DATA.TRAIN_CROP_SIZE": 36}, "DATA.TRAIN_CROP_SIZE: 36 is not a whole number of patches"),
         (STDD | {"DATA.TEST_CROP_SIZE": 40}, "in cells of 2 x 2"),
         (STDD | {"MODEL.MASK_STRIDE": [2, 2, 2]}, "MODEL.MASK_STRIDE: [2, 2, 2]"),
-        ({"DIST.STRATEGY": "fsdp"}, "set DIST.STRATEGY ddp"),
         ({"CLIP.WIDTH": 100}, "CLIP.WIDTH: is not a multiple of 64"),
         ({"CLIP.TRAINED": ["vision"]}, "CLIP.TRAINED: ['vision'] are unknown"),
         ({"MODEL.TEMPORAL_MODELING_TYPE": "stcross_attn_"}, "did you mean"),
