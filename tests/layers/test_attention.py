@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from slowfast.layers.attention import attend, Attention, TransformerBlock
+from slowfast.layers.attention import Attention, TransformerBlock, attend
 
 DIM, HEADS, TOKENS = 12, 3, 5
 
