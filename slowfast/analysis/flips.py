@@ -18,11 +18,16 @@ from typing import Any
 import torch
 from torch import nn
 
+from slowfast.analysis.stress.runs import Scene
+from slowfast.analysis.stress.table import Tally
 from slowfast.engine.checkpoint import save_checkpoint
 from slowfast.models.weights.files import write_weights
 from slowfast.models.weights.read import read_checkpoint
 from slowfast.models.weights.safetensors import digest_of
 from slowfast.utils.errors import UserError
+from slowfast.utils.logging import get_logger
+
+logger = get_logger(__name__)
 
 _BLOCK = 512  # bytes, a sector of a disk
 
@@ -166,6 +171,12 @@ def _read(path: Path, written: str) -> str:
     return "unchanged" if found == written else "read with other content"
 
 
-def flips_campaign(tries: int, seed: int = 0) -> dict[str, Any]:
-    """:func:`damage_file` for every kind of file: name -> counts. ``lost`` must be 0 in all."""
-    return {title: damage_file(name, write, tries, seed) for title, (name, write) in FILES.items()}
+def campaign(scene: Scene, tries: int) -> Tally:
+    """:func:`damage_file` for every kind of file, all in one count."""
+    tally = Tally("flips")
+    for title, (name, write) in FILES.items():
+        counts = damage_file(name, write, tries, scene.seed)
+        logger.info("%s: %s", title, {key: counts[key] for key in counts if key != "cases"})
+        tally.tried += counts["tried"]
+        tally.lost += [f"{title}, {case}" for case in counts["cases"]]
+    return tally

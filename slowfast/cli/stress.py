@@ -39,6 +39,7 @@ KINDS = {
     "descriptors": "few open files",
     "shm": "hardly any /dev/shm",
     "console": "standard output is lost",
+    "flips": "files of weights are damaged",
 }
 
 
@@ -97,6 +98,7 @@ def run(args: argparse.Namespace) -> int:
 
 def campaign(kind: str, data: Path) -> Callable[[Scene, int], Tally]:
     """The campaign of a kind of harm; ``data`` is the set on which tools work."""
+    from slowfast.analysis import flips
     from slowfast.analysis.stress import deaths, folder, scarcity
 
     slowfast, videos = ["-m", "slowfast"], str(data / "videos")
@@ -119,4 +121,5 @@ def campaign(kind: str, data: Path) -> Callable[[Scene, int], Tally]:
         "descriptors": scarcity.descriptors,
         "shm": scarcity.shared_memory,
         "console": scarcity.console,
+        "flips": flips.campaign,
     }[kind]

@@ -31,6 +31,7 @@ def compile_forward(
     # Modules of one class share their code, and the limit is one of graphs per code.
     limit = max(torch._dynamo.config.recompile_limit, _GRAPHS_PER_MODULE * len(modules))
     torch._dynamo.config.recompile_limit = limit
+    torch._dynamo.config.allow_rnn = True  # else PyTorch breaks the graph at its recurrent layers
     for module in modules:
         module.forward = CompiledForward(module, kind == REDUCE_OVERHEAD, backend)
         if kind == REDUCE_OVERHEAD:

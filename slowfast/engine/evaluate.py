@@ -10,9 +10,9 @@ from typing import Protocol
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 
 from slowfast.datasets.batch import Batch
+from slowfast.datasets.loader import Loader
 from slowfast.engine.prefetch import on_device
 from slowfast.engine.sharding import gathered, unwrap
 from slowfast.engine.step_sync import sync_step
@@ -41,7 +41,7 @@ class Observer(Protocol):
 def evaluate(
     model: nn.Module,
     module: TaskModule,
-    loader: DataLoader,
+    loader: Loader,
     evaluator: Evaluator,
     *,
     split: str,

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from timm.utils import ModelEmaV3
 from torch import nn
 
 from slowfast.config.node import CfgNode
 from slowfast.datasets.batch import Batch
+from slowfast.datasets.loader import Loader
 from slowfast.engine import checkpoint, state
 from slowfast.engine.callbacks import Callbacks
 from slowfast.engine.content import restoring
@@ -98,7 +98,7 @@ class Trainer:
 
     # -- before the first step -------------------------------------------------------------------
 
-    def _loader(self, split: str) -> torch.utils.data.DataLoader:
+    def _loader(self, split: str) -> Loader:
         loader = self.task.data.loader(split)
         logger.info("%s: %s, %d batches", split, loader.dataset.describe(), len(loader))
         return loader

@@ -77,7 +77,9 @@ def setup_logging(output_dir: str | Path | None, is_main: bool = True, rank: int
         handlers[0].setFormatter(logging.Formatter("%(message)s"))
     if output_dir is not None:
         name = "stdout.log" if is_main else f"stdout_rank{rank}.log"
-        file = _FileHandler(Path(output_dir) / name, encoding="utf-8", delay=not is_main)
+        file = _FileHandler(
+            Path(output_dir) / name, encoding="utf-8", errors="backslashreplace", delay=not is_main
+        )
         file.setFormatter(logging.Formatter(_FORMAT, _DATE))
         handlers.append(file)
     for handler in handlers:

@@ -59,6 +59,13 @@ def test_a_deleted_folder_is_said(start):  # noqa: F811
     assert "deleted" in text
 
 
+def test_a_name_that_is_no_text(start):  # noqa: F811
+    """As a path with an umlaut is under LC_ALL=C."""
+    run = start("gr\udcf6", SHORT)
+    assert run.wait() == 0, run.console
+    assert "Traceback" not in run.console and "gr\\udcf6" in run.console
+
+
 def test_a_log_that_cannot_be_opened(start):  # noqa: F811
     run = start("log")
     run.process.kill()

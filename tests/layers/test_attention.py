@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from slowfast.layers.attention import Attention, TransformerBlock
+from slowfast.layers.attention import Attention, TransformerBlock, attend
 
 DIM, HEADS, TOKENS = 12, 3, 5
 
@@ -84,3 +84,33 @@ def test_attention_does_not_depend_on_the_order_of_tokens():
     block = TransformerBlock(DIM, HEADS)
     x = tokens()
     assert torch.allclose(block(x.flip(1)), block(x).flip(1), atol=1e-6)
+
+
+def test_large_batches_are_computed_in_parts(monkeypatch):
+    """PyTorch's kernels for CUDA take at most 65535 problems."""
+    monkeypatch.setattr("slowfast.layers.attention.MAX_BATCH", 3)
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(8, 2, 5, 4, requires_grad=True) for _ in range(3))
+    for options in ({}, {"scale": 0.3}, {"causal": True}):
+        expected = torch.nn.functional.scaled_dot_product_attention(
+            q, k, v, scale=options.get("scale"), is_causal=options.get("causal", False)
+        )
+        found = attend(q, k, v, **options)
+        assert torch.allclose(found, expected, atol=1e-6)
+        grad = torch.randn_like(found)
+        gradients = (torch.autograd.grad(y, (q, k, v), grad) for y in (found, expected))
+        assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*gradients))
+
+
+def test_short_attention_in_half_precision():
+    """Its own backward pass on the CPU gives PyTorch's gradients in the precision of bfloat16."""
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(3, 2, 9, 8, requires_grad=True) for _ in range(3))
+    grad = torch.randn(3, 2, 9, 8)
+    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=0.5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = attend(q, k, v, scale=0.5)
+    assert found.dtype == torch.bfloat16
+    ours = torch.autograd.grad(found, (q, k, v), grad.bfloat16())
+    for a, b in zip(ours, torch.autograd.grad(expected, (q, k, v), grad)):
+        assert (a - b).norm() < 2e-2 * b.norm()

@@ -13,6 +13,7 @@ from slowfast.layers.pooling_attention import (
     PoolingSpec,
     pool_tokens,
     pooled_size,
+    relative_index,
     relative_table,
 )
 
@@ -177,3 +178,34 @@ def test_layer_scale_scales_the_branches():
     nn.init.zeros_(scaled.mlp.fc2.weight), nn.init.zeros_(scaled.mlp.fc2.bias)
     x = torch.randn(1, 33, 8)
     assert torch.allclose(scaled(x, GRID) - x, 0.5 * (plain(x, GRID) - x), atol=1e-6)
+
+
+@pytest.mark.parametrize("class_token", [True, False])
+def test_widths_are_multiples_of_8_and_there_is_no_mask(class_token, monkeypatch):
+    shapes = []
+
+    def record(q, k, v, **options):
+        shapes.append((q.shape, k.shape, v.shape))
+        assert options.get("attn_mask") is None
+        return original(q, k, v, **options)
+
+    original = F.scaled_dot_product_attention
+    monkeypatch.setattr(F, "scaled_dot_product_attention", record)
+    layer = PoolingAttention(
+        spec(class_token=class_token, rel_pos_spatial=True, rel_pos_temporal=True)
+    )
+    layer(torch.randn(2, 32 + class_token, 8), GRID)
+    larger = (4, 6, 8)  # clips of another size than the buffers are for
+    layer(torch.randn(2, 192 + class_token, 8), larger)
+    for q, k, v in shapes:
+        assert q[-1] == k[-1] == v[-1] and q[-1] % 8 == 0
+
+
+def test_buffers_of_positions_are_integers_and_no_part_of_checkpoints():
+    layer = PoolingAttention(spec(rel_pos_spatial=True, rel_pos_temporal=True))
+    for axis, name in enumerate("thw"):
+        index = getattr(layer, f"rel_index_{name}")
+        assert index.dtype == torch.long
+        q_size = pooled_size(GRID[axis], 3, (1, 2, 2)[axis])
+        assert torch.equal(index, relative_index(q_size, pooled_size(GRID[axis], 3, 1)))
+    assert not any("index" in name or "codes" in name for name in layer.state_dict())

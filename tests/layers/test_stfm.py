@@ -140,3 +140,46 @@ def test_token_distance_by_hand():
     tokens = torch.tensor([1.0, 4.0, -1.0]).view(1, 3, 1, 1)
     assert token_distance_loss(tokens) == pytest.approx((0 + 3 + 2) / 3)
     assert token_distance_loss(tokens[:, :1]) == 0
+
+
+def test_padded_products_give_the_same(monkeypatch):
+    """Sizes that GPUs like, of weights as they are in checkpoints: every number is equal."""
+    torch.manual_seed(0)
+    chain = TokenChain(8, 3, 25, 1.0)
+    x, positions = torch.randn(2, 8, 3, 5, 5, requires_grad=True), torch.randn(2, 8, 3, 5, 5)
+    tokens = torch.randn(2, 3, 8, requires_grad=True)
+    results = []
+    for padded in (False, True):
+        monkeypatch.setattr("slowfast.layers.stfm.pads_products", lambda _, p=padded: p)
+        followed, _ = chain(tokens, torch.zeros(2, 3, 8), x, positions)
+        inputs = [x, tokens, *chain.parameters()]
+        results.append([followed, *torch.autograd.grad(followed.square().sum(), inputs)])
+    for plain, padded in zip(*results):
+        assert torch.allclose(plain, padded, rtol=1e-5, atol=1e-6)
+
+
+def test_straight_through_is_the_one_hot_product():
+    """Values and gradients are those of the weights ``one_hot + soft - soft.detach()``, bit by
+    bit, also where several tokens select one patch."""
+    torch.manual_seed(0)
+    scores, values = torch.randn(2, 6, 3, requires_grad=True), torch.randn(2, 3, 4)
+    values.requires_grad_()
+    soft = (scores / 0.7).softmax(-1)
+    hard = torch.nn.functional.one_hot(scores.argmax(-1), 3).float()
+    written_out = (hard + soft - soft.detach()) @ values
+    ours = select_tokens(scores, values, 0.7)
+    grad = torch.randn_like(ours)
+    assert torch.equal(ours, written_out)
+    for found, expected in zip(
+        torch.autograd.grad(ours, (scores, values), grad),
+        torch.autograd.grad(written_out, (scores, values), grad),
+    ):
+        assert torch.equal(found, expected)
+
+
+def test_hard_selection_freezes_what_cannot_learn():
+    for selection, learns in (("hard", False), ("straight_through", True)):
+        module = Stfm(StfmOptions(num_tokens=3, selection=selection), SHAPE)
+        frozen = {n for n, p in module.named_parameters() if not p.requires_grad}
+        assert bool(frozen) != learns
+        assert all(n.startswith(("tokenselector.select.", "chain.proj.")) for n in frozen)

@@ -9,7 +9,7 @@ import torch
 import torch._dynamo
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from tests.models.helpers import VARIANTS, build, clips, to_eval
+from tests.models.helpers import NAMES, VARIANTS, build, clips, to_eval
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -33,31 +33,38 @@ def batches(cfg):
         yield video
 
 
+def train(model, compiled, video):
+    """Forward under autocast, and backward."""
+    model.zero_grad(set_to_none=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits, losses = compiled(video, with_losses=True)
+    logits.float().square().mean().backward()
+    assert torch.isfinite(logits).all()
+    assert any(p.grad is not None for p in model.parameters())
+
+
 @pytest.mark.parametrize("name, extra", VARIANTS)
-def test_one_graph_for_training(name, extra):
-    """Forward and backward under autocast; another number of clips needs no other graph."""
+def test_one_graph_each(name, extra):
+    """One for training and one for evaluation, which another number of clips does not change."""
     cfg, model = build(name, extra)
-    with graphs("aot_eager") as counter:
+    with graphs("eager") as counter:
         compiled = torch.compile(model, backend=counter, fullgraph=True)
         for video in batches(cfg):
-            model.zero_grad(set_to_none=True)
-            with torch.autocast("cpu", dtype=torch.bfloat16):
-                logits, losses = compiled(video, with_losses=True)
-            loss = logits.float().square().mean()
-            loss.backward()
-            assert torch.isfinite(loss)
-    learnt = [p for p in model.parameters() if p.requires_grad]
-    assert any(p.grad is not None for p in learnt)
-    assert counter.frame_count == 1
-
-
-@pytest.mark.parametrize("name, extra", VARIANTS)
-def test_one_graph_for_evaluation(name, extra):
-    """Compiled scores are those of the network itself, for batches of two sizes."""
-    cfg, model = build(name, extra)
+            train(model, compiled, video)
+        assert counter.frame_count == 1
     to_eval(model)
     with graphs("eager") as counter, torch.inference_mode():
         compiled = torch.compile(model, backend=counter, fullgraph=True)
         for video in batches(cfg):
             assert torch.allclose(compiled(video), model(video), atol=1e-5)
-    assert counter.frame_count == 1
+        assert counter.frame_count == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_graph_with_its_backward_pass(name):
+    """AOTAutograd traces the gradients as well."""
+    cfg, model = build(name)
+    with graphs("aot_eager") as counter:
+        compiled = torch.compile(model, backend=counter, fullgraph=True)
+        train(model, compiled, clips(cfg))
+        assert counter.frame_count == 1

@@ -54,7 +54,7 @@ def tools(scene: Scene, tries: int, commands: Sequence[Sequence[str]]) -> Tally:
         run = Scene(command, scene.folder, 1, scene.start_one).start(f"tool{number}")
         # Two: a library may run a program when it is imported.
         run.wait_for(lambda pid=run.processes[0].pid: len(descendants(pid)) >= 2, 60)
-        time.sleep(scene.rng.uniform(0, 0.5))
+        time.sleep(scene.rng.uniform(0, 0.1))
         pool = run.workers()
         run.kill()
         start = time.monotonic()

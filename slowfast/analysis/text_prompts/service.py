@@ -124,7 +124,7 @@ class ChatService:
             address = f"{self.url}/chat/completions"
             answer = post(address, json.dumps(content).encode(), headers, self.timeout)
         except TransportError as error:  # "from None": an error may hold the request and the key
-            raise _Passing(self.key.hide(f"{self.url} gave {error}")) from None
+            raise _Passing(self.key.hide(f"{self.url} {error}")) from None
         if not 200 <= answer.status < 300:
             raise self._refusal(answer)
         try:

@@ -25,7 +25,8 @@ MAX_BYTES = 4 << 20  # of an answer
 
 
 class TransportError(Exception):
-    """No answer that can be read; the message holds nothing of the request."""
+    """No answer that can be read; the message follows the address and holds nothing else of the
+    request."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def post(url: str, body: bytes, headers: dict[str, str], timeout: float) -> Answ
         result = exchange.results.get(timeout=timeout)
     except queue.Empty:
         exchange.abandon()
-        raise TransportError(f"no whole answer within {timeout:g} seconds") from None
+        raise TransportError(f"gave no whole answer within {timeout:g} seconds") from None
     if isinstance(result, Answer):
         return result
     raise TransportError(result)
@@ -88,7 +89,8 @@ class _Exchange:
         except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
             reason = getattr(error, "reason", error)
             text = str(reason) or type(reason).__name__
-            self.results.put(shorten(f"no valid answer: {text}"))
+            what = "gave no valid answer" if self._sockets else "cannot be reached"
+            self.results.put(shorten(f"{what}: {text}"))
 
     def abandon(self) -> None:
         """End the exchange from another thread."""

@@ -11,11 +11,11 @@ from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 
 from slowfast.config.node import CfgNode
 from slowfast.datasets.batch import Batch
 from slowfast.datasets.lists import ItemList
+from slowfast.datasets.loader import Loader
 from slowfast.metrics.evaluators import EvalResult, Evaluator
 from slowfast.utils.registry import Registry
 from slowfast.utils.runtime import Runtime
@@ -58,7 +58,7 @@ class TestRun:
     __test__ = False  # pytest must not collect it
 
     name: str
-    loader: DataLoader
+    loader: Loader
 
 
 class TaskData(Protocol):
@@ -72,7 +72,7 @@ class TaskData(Protocol):
         """Read all lists that will be needed, before anything is computed; UserError."""
         ...
 
-    def loader(self, split: str) -> DataLoader:
+    def loader(self, split: str) -> Loader:
         """The loader of ``train``, ``val`` or ``test``, of batches of type :class:`Batch`."""
         ...
 

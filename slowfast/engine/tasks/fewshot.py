@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 
 from slowfast.config.node import CfgNode
 from slowfast.config.validate import register_rule
@@ -32,7 +31,7 @@ from slowfast.datasets.fewshot_lists import (
     read_clips,
 )
 from slowfast.datasets.lists import ItemList
-from slowfast.datasets.loader import construct_loader
+from slowfast.datasets.loader import Loader, construct_loader
 from slowfast.engine.feature_cache import open_cache
 from slowfast.engine.network import arrange
 from slowfast.engine.precision import build_autocast
@@ -103,11 +102,11 @@ class FewShotData:
             text += ", selected on test" if options.SELECT_ON == "test" else ""
         return text
 
-    def loader(self, split: str) -> DataLoader:
+    def loader(self, split: str) -> Loader:
         reader = build_clip_reader(self.cfg, split)
         return self.episode_loader(DecodedEpisodes(self.plan(split), reader), batch_size=1)
 
-    def episode_loader(self, episodes: EpisodeSource, batch_size: int) -> DataLoader:
+    def episode_loader(self, episodes: EpisodeSource, batch_size: int) -> Loader:
         """A loader of ``batch_size`` episodes per batch."""
         split = episodes.plan.split
         return construct_loader(
@@ -263,7 +262,7 @@ class FewShotTask(Task):
         loader = self._cached_loader(model, plan) if options.CACHE else self.data.loader("test")
         return [TestRun(self.data.protocol("test"), loader)]
 
-    def _cached_loader(self, model: nn.Module, plan: EpisodePlan) -> DataLoader:
+    def _cached_loader(self, model: nn.Module, plan: EpisodePlan) -> Loader:
         """Episodes of embeddings below FEWSHOT.CACHE, which are computed if they are not there."""
         model.eval()
         embed = functools.partial(self.module.embed, model)

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 
 from slowfast.config.node import CfgNode
 from slowfast.datasets.batch import Batch
@@ -20,7 +19,7 @@ from slowfast.datasets.checks import warn_overlap
 from slowfast.datasets.classnames import check_order
 from slowfast.datasets.clip_reader import Views
 from slowfast.datasets.lists import ItemList
-from slowfast.datasets.loader import construct_loader, views_per_process
+from slowfast.datasets.loader import Loader, construct_loader, views_per_process
 from slowfast.engine.distillation import Distillation
 from slowfast.engine.losses import build_loss
 from slowfast.engine.network import build_network
@@ -68,7 +67,7 @@ class RecognitionData:
             if "train" in lists and self.runtime.is_main:
                 warn_overlap(lists["train"], lists[split])
 
-    def loader(self, split: str, views: Views | None = None) -> DataLoader:
+    def loader(self, split: str, views: Views | None = None) -> Loader:
         """``views``: of a test video, where they are not those of the configuration."""
         dataset = build_dataset(self.cfg, split, views, self.item_list(split))
         return construct_loader(self.cfg, split, self.runtime, dataset)

@@ -12,7 +12,7 @@ import json
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -118,23 +118,28 @@ class Archive:
         return self.file.read(record.info.file_size)
 
     def digests(self) -> dict[str, str]:
-        """Name below the root -> SHA-256 of every record but the table; DamagedError if bytes do
-        not have the CRC-32 of the directory."""
-        table = self.root + TABLE
+        """Name below the root -> SHA-256 of every record but the table."""
+        table, found = self.root + TABLE, {}
+        for name, record in self.records.items():
+            if name != table:
+                digest = hashlib.sha256()
+                for chunk in self._chunks(record):
+                    digest.update(chunk)
+                found[name.removeprefix(self.root)] = digest.hexdigest()
+        return found
+
+    def _check_compressed(self) -> None:
         compressed = sum(r.info.file_size for r in self.records.values() if not r.is_stored)
         if compressed > _MAX_COMPRESSED:
             raise DamagedError(f"it claims to hold {compressed} bytes in compressed records")
-        found = {}
-        for name, record in self.records.items():
-            crc, digest = 0, hashlib.sha256()
-            for chunk in self._chunks(record):
+
+    def _check_crc(self, names: Iterable[str]) -> None:
+        for name in names:
+            crc = 0
+            for chunk in self._chunks(self.records[name]):
                 crc = zlib.crc32(chunk, crc)
-                digest.update(chunk)
-            if crc != record.info.CRC:
+            if crc != self.records[name].info.CRC:
                 raise DamagedError(f"the bytes of {name!a} have changed (CRC-32)")
-            if name != table:
-                found[name.removeprefix(self.root)] = digest.hexdigest()
-        return found
 
     def _chunks(self, record: Record) -> Iterator[bytes | memoryview]:
         if not record.is_stored:
@@ -152,13 +157,14 @@ class Archive:
             yield buffer[:count]
 
     def verify(self) -> bool:
-        """Compare all bytes with the CRC-32 of each record, and with the table of checksums.
-
-        Returns whether there is a table. DamagedError if anything differs.
-        """
-        digests = self.digests()
+        """Compare all bytes with the table of checksums, or without one with the CRC-32 of each
+        record; returns whether there is a table. DamagedError if anything differs."""
+        self._check_compressed()
         if self.root + TABLE not in self.records:
+            self._check_crc(self.records)
             return False
+        self._check_crc([self.root + TABLE])
+        digests = self.digests()
         table = json.loads(self.read(TABLE, _MAX_TABLE))
         if table != {"sha256": digests}:
             expected = table.get("sha256", {})

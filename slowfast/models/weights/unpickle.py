@@ -286,9 +286,11 @@ class _Unpickler(pickle._Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """What stands for a name in the pickle; UnpicklingError if it is not data."""
-        module = {"__builtin__": "builtins", "torch.cuda": "torch", "torch.storage": "torch"}.get(
-            module, module
-        )
+        parent, _, last = module.rpartition(".")
+        if parent == "torch" and last in ("cuda", "storage"):  # storages of other places
+            module = parent
+        if module == "__builtin__":  # of protocol 2
+            module = "builtins"
         if self._modules:
             if module.startswith("__torch__"):
                 return Node
