@@ -92,7 +92,7 @@ class PointwiseConv3d(nn.Conv3d):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``B C T H W`` -> ``B D T H W``."""
-        if keeps_plain_form(x, max(self.in_channels, self.out_channels)):
+        if keeps_plain_form(x, min(self.in_channels, self.out_channels)):
             return super().forward(x)
         return F.linear(x.movedim(1, -1), self.weight.flatten(1), self.bias).movedim(-1, 1)
 

@@ -16,7 +16,7 @@ from timm.layers import DropPath, Mlp
 from torch import nn
 
 from slowfast.layers.attention import attend
-from slowfast.layers.conv import DepthwiseConv3d
+from slowfast.layers.conv import DepthwiseConv3d, keeps_plain_form
 from slowfast.layers.positions import resize_rel_pos
 from slowfast.layers.precision import to_autocast
 
@@ -102,9 +102,12 @@ def _pool_apart(
     maps = pool(x.reshape(b * heads, *grid, c).movedim(-1, 1))  # B*heads C T H W
     grid = tuple(maps.shape[2:])
     x = maps.flatten(2).mT.unflatten(0, (b, heads))
-    if norm is not None:
-        x, token = norm(x), None if token is None else norm(token)
-    return token, x, grid
+    if norm is None:
+        return token, x, grid
+    if token is not None and keeps_plain_form(x, c):  # one sum of gradients, in one order
+        x = norm(torch.cat([token, x], dim=2))
+        return x[:, :, :1], x[:, :, 1:], grid
+    return None if token is None else norm(token), norm(x), grid
 
 
 class PoolingAttention(nn.Module):
@@ -191,6 +194,9 @@ class PoolingAttention(nn.Module):
         """Tokens ``B N C`` of ``grid`` -> (tokens of the queries' grid, that grid)."""
         spec = self.spec
         q, k, v = self._split_heads(x)
+        if keeps_plain_form(x, spec.attention_dim // spec.num_heads):
+            x, q_grid = self._attend_narrow(q, k, v, grid)
+            return self.proj_drop(self.proj(x.transpose(1, 2).flatten(2))), q_grid
         token, q, q_grid = _pool_apart(q, self.pool_q, self.norm_q, grid, spec.class_token)
         k, k_grid = pool_tokens(k, self.pool_k, self.norm_k, grid, spec.class_token)
         v, _ = pool_tokens(v, self.pool_v, self.norm_v, grid, spec.class_token)
@@ -259,6 +265,37 @@ class PoolingAttention(nn.Module):
         wide_k = torch.cat([k, codes.expand(*k.shape[:2], -1, -1)], dim=-1)
         wide_v = F.pad(v, (0, codes.shape[-1]))  # fused kernels need equal widths
         return attend(wide_q, wide_k, wide_v, scale=scale)[..., :dim]
+
+    def _attend_narrow(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, grid: Grid
+    ) -> tuple[torch.Tensor, Grid]:
+        """The same for narrow float32 heads on the CPU, in the order of additions of the first
+        version of this file, so that small runs stay equal to the bit."""
+        spec, token = self.spec, int(self.spec.class_token)
+        q, q_grid = pool_tokens(q, self.pool_q, self.norm_q, grid, spec.class_token)
+        k, k_grid = pool_tokens(k, self.pool_k, self.norm_k, grid, spec.class_token)
+        v, _ = pool_tokens(v, self.pool_v, self.norm_v, grid, spec.class_token)
+        if spec.pool_first:
+            q, k, v = self._project(q, self.q), self._project(k, self.k), self._project(v, self.v)
+        dim, axes = q.shape[-1], self._axes()
+        if axes:
+            patches = q[:, :, token:].unflatten(2, q_grid)
+            tables = [self._table(axis, q_grid[axis], k_grid[axis]) for axis in axes]
+            terms = [
+                torch.einsum(f"bntyxc,{'tyx'[axis]}kc->bntyxk", patches, table)
+                for axis, table in zip(axes, tables)
+            ]
+            terms = torch.cat(terms, dim=-1).flatten(2, 4) / dim**-0.5
+            codes = self._key_codes(k_grid, k)[:, : terms.shape[-1]].expand(*k.shape[:2], -1, -1)
+            wide_q = torch.cat([q, F.pad(terms, (0, 0, token, 0))], dim=-1)
+            wide_k = torch.cat([k, codes], dim=-1)
+            wide_v = F.pad(v, (0, terms.shape[-1]))
+            x = attend(wide_q, wide_k, wide_v, scale=dim**-0.5)[..., :dim]
+        else:
+            x = attend(q, k, v)
+        if spec.residual_pooling:
+            x = torch.cat([x[:, :, :1], x[:, :, 1:] + q[:, :, 1:]], dim=2) if token else x + q
+        return x, q_grid
 
     def _axis_terms(self, q: torch.Tensor, axis: int, q_grid: Grid, k_grid: Grid) -> torch.Tensor:
         """Queries ``B heads N c`` times the vectors of relative positions along ``axis``: ``B

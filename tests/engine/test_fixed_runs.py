@@ -1,10 +1,10 @@
 """Tiny runs whose weights and test figures stay equal to the bit, whatever is reshaped.
 
 ``tests/data/fixed_runs.json`` holds what they gave at commit 78951b3, with the versions and the
-processor that gave it. Floating-point results depend on both, so that elsewhere figures are
-compared instead of bits. A run that was recorded later, after a change that was meant to change its
-numbers, says so: it has a ``here`` of its own. ``python -m tests.engine.test_fixed_runs`` writes
-the file anew: only after such a change; with names of runs, the records of these alone.
+processor that gave it. Floating-point results depend on both, so that there is a record for each
+kind of machine; on any other, figures are compared instead of bits. A change that is meant to change
+the numbers of a run removes it from the records and writes it anew
+(``python -m tests.engine.test_fixed_runs NAME``), as precise batch norm did with ``tsn_trn``.
 """
 
 from __future__ import annotations
@@ -223,15 +223,16 @@ def here() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def record() -> dict[str, Any]:
+def records() -> list[dict[str, Any]]:
     return json.loads(RECORD.read_text())
 
 
-def assert_same_result(found: dict[str, Any], record: dict[str, Any], name: str) -> None:
-    expected = dict(record["runs"][name])
-    recorded = expected.pop("here", record["here"])
+def assert_same_result(found: dict[str, Any], records: list[dict[str, Any]], name: str) -> None:
+    records = [record for record in records if name in record["runs"]]
+    same_machine = [record for record in records if record["here"] == here()]
+    expected = (same_machine or records)[0]["runs"][name]
     assert found["steps"] == expected["steps"]
-    if here() == recorded:
+    if same_machine:
         assert found == expected
         return
     assert found["loss"] == pytest.approx(expected["loss"], rel=0.02)
@@ -239,18 +240,19 @@ def assert_same_result(found: dict[str, Any], record: dict[str, Any], name: str)
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_run_is_the_same_to_the_bit(name, record, shapes, compositions, tmp_path):
+def test_run_is_the_same_to_the_bit(name, records, shapes, compositions, tmp_path):
     found = run(values_of(name, shapes, compositions, tmp_path / "out"))
-    assert_same_result(found, record, name)
+    assert_same_result(found, records, name)
 
 
-def test_old_checkpoint_resumes_and_is_tested(record, shapes, compositions, tmp_path):
+def test_old_checkpoint_resumes_and_is_tested(records, shapes, compositions, tmp_path):
     """A run stopped inside its third epoch by commit 78951b3 ends as if that had ended it."""
     folder = tmp_path / "out" / "checkpoints"
     folder.mkdir(parents=True)
     shutil.copy(OLD_CHECKPOINT, folder / "checkpoint_epoch_00002_iter_000002.pyth")
     found = run(values_of(RESUMED, shapes, compositions, tmp_path / "out"))
-    assert_same_result(found, record, RESUMED)
+    # To the bit on the kind of machine that wrote it.
+    assert_same_result(found, records[:1], RESUMED)
     lines = (tmp_path / "out" / "stats.jsonl").read_text().splitlines()
     assert json.loads(lines[0])["_type"] == "resume" and json.loads(lines[0])["step"] == 10
 
@@ -271,11 +273,13 @@ def _write_record(names: list[str]) -> None:
             (base / name).mkdir()
             runs[name] = run(values_of(name, shapes, compositions, base / name / "out"))
             sys.stdout.write(f"{name}: {runs[name]}\n")
-    record = {"here": here(), "runs": runs}
-    if names:
-        record = json.loads(RECORD.read_text())
-        record["runs"] |= {name: found | {"here": here()} for name, found in runs.items()}
-    RECORD.write_text(json.dumps(record, indent=1) + "\n")
+    records = json.loads(RECORD.read_text())
+    mine = next((record for record in records if record["here"] == here()), None)
+    if mine is None:
+        mine = {"here": here(), "runs": {}}
+        records.append(mine)
+    mine["runs"] |= runs
+    RECORD.write_text(json.dumps(records, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from slowfast.layers import conv
 from slowfast.layers.pooling_attention import (
     PoolingAttention,
     PoolingBlock,
@@ -189,6 +190,7 @@ def test_widths_are_multiples_of_8_and_there_is_no_mask(class_token, monkeypatch
         assert options.get("attn_mask") is None
         return original(q, k, v, **options)
 
+    monkeypatch.setattr(conv, "_WIDE", 0)  # narrow float32 heads on the CPU are not padded
     original = F.scaled_dot_product_attention
     monkeypatch.setattr(F, "scaled_dot_product_attention", record)
     layer = PoolingAttention(
@@ -209,3 +211,23 @@ def test_buffers_of_positions_are_integers_and_no_part_of_checkpoints():
         q_size = pooled_size(GRID[axis], 3, (1, 2, 2)[axis])
         assert torch.equal(index, relative_index(q_size, pooled_size(GRID[axis], 3, 1)))
     assert not any("index" in name or "codes" in name for name in layer.state_dict())
+
+
+@pytest.mark.parametrize("class_token", [True, False])
+def test_narrow_heads_compute_the_same(monkeypatch, class_token):
+    """Small float32 networks on the CPU have a form of their own, which keeps their bits."""
+    options = spec(
+        stride_q=(1, 1, 1),
+        stride_kv=(1, 2, 2),
+        class_token=class_token,
+        rel_pos_spatial=True,
+        rel_pos_temporal=True,
+        rel_pos_zero_init=False,
+        residual_pooling=True,
+    )
+    torch.manual_seed(0)
+    layer, x = PoolingAttention(options), torch.randn(2, 32 + class_token, 8)
+    narrow, _ = layer(x, GRID)
+    monkeypatch.setattr(conv, "_WIDE", 0)
+    wide, _ = layer(x, GRID)
+    torch.testing.assert_close(narrow, wide, rtol=1e-5, atol=1e-6)
