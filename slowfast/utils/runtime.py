@@ -74,7 +74,7 @@ class Runtime:
             finally:
                 if self.on_gpu:
                     torch.cuda.set_sync_debug_mode("default")
-        found = [w for w in caught if "synchroniz" in str(w.message)]
+        found = [w for w in caught if "called a synchroniz" in str(w.message)]
         places.update(f"{warning.filename}:{warning.lineno}" for warning in found)
 
     def profile(self, work: Callable[[], object]) -> tuple[float, dict[str, float]]:

@@ -89,7 +89,9 @@ GPU = register_section(
                 "mantissa of float16.",
             ),
             "CUDNN_BENCHMARK": Key(
-                True, "Let cuDNN try its convolution algorithms for every new shape of clips."
+                False,
+                "Let cuDNN try its convolution algorithms for every new shape of clips: steps may "
+                "become faster, but the first one can take minutes.",
             ),
             "DETERMINISTIC": Key(
                 False,
