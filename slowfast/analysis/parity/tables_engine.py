@@ -268,7 +268,8 @@ def _precise_batchnorm(row: Row) -> list[tuple[Any, Any]]:
     batches = [as_tensor(batch) for batch in row["inputs"]]
     layer = nn.BatchNorm3d(batches[0].shape[1])
     network = nn.Sequential(layer)
-    precise_bn.update_statistics(network, nn.Module.__call__, batches, len(batches))
+    inputs = [(batch, True) for batch in batches]
+    precise_bn.update_statistics(network, nn.Module.__call__, inputs, len(inputs))
     return [
         (layer.running_mean.tolist(), row["running_mean"]),
         (layer.running_var.tolist(), row["running_var"]),
