@@ -114,7 +114,7 @@ class Key:
         if type(value) is float and (math.isnan(value) or (self.finite and math.isinf(value))):
             return "must be a finite number" if self.finite else "must be a number"
         if type(value) is str and _CONTROL.search(value):
-            return "must be a text without control characters"
+            return "must be a text without control characters, and without bytes that are not UTF-8"
         if type(value) is str and len(value) > _TEXT_LENGTH:
             return f"must be a text of at most {_TEXT_LENGTH} characters"
         return ""

@@ -246,6 +246,11 @@ class Fcn2dConsensus(nn.Module):
         self.classifier = nn.Sequential(*layers)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            # PyTorch 2.15: bfloat16 convolutions with a stride larger than a side of the image give
+            # garbage on the CPU, which narrow features meet in the last layers.
+            with torch.autocast("cpu", enabled=False):
+                return self.forward(x.float())
         return self.classifier(x.unsqueeze(1)).mean((2, 3))
 
 

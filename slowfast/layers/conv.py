@@ -105,6 +105,8 @@ class PatchConv3d(nn.Conv3d):
         """``B C T H W`` -> ``B D T' H' W'``."""
         side, apart = self.kernel_size[1:], self.stride[1:] == self.kernel_size[1:]
         if not apart or any(self.padding[1:]) or keeps_plain_form(x, self.out_channels):
+            if x.is_cuda:  # the layout in which tensor cores compute
+                x = x.contiguous(memory_format=torch.channels_last_3d)
             return super().forward(x)
         taps, step, border = self.kernel_size[0], self.stride[0], self.padding[0]
         rows, columns = x.shape[3] // side[0], x.shape[4] // side[1]

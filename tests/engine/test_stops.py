@@ -74,7 +74,7 @@ def final(run: Run) -> dict:
     return read_checkpoint(run.out / "checkpoints" / f"checkpoint_epoch_{EPOCHS:05d}.pyth")
 
 
-@pytest.mark.parametrize("workers, kills", [(0, 20), (1, 4)])
+@pytest.mark.parametrize("workers, kills", [(0, 8), (1, 4)])
 def test_killed_at_random_iterations(start, whole, workers, kills):
     extra = {"DATA_LOADER.NUM_WORKERS": workers}
     hits = kill_often(lambda: start("killed", extra), kills, seed=workers)

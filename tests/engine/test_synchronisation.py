@@ -32,7 +32,7 @@ from tests.models.helpers import NAMES, VARIANTS, build
 ALLOWED_WAITS: set[tuple[str, str]] = set()
 # Convolutions that do not compute channels-last: STFM's of single frames; the FCN head's, which
 # begin with one channel, so that their layout is ambiguous.
-OTHER_LAYOUTS = ("layers/stfm.py", "layers/consensus.py")
+OTHER_LAYOUTS = ("layers/consensus.py",)
 # Attention that misses the fast kernels: PyTorch's own encoder, here with heads of width 4.
 SLOW_ATTENTION = ("layers/consensus.py",)
 HALF = {"TRAIN.MIXED_PRECISION": True, "SOLVER.OPTIMIZING_METHOD": "adamw"}

@@ -43,7 +43,19 @@ def train(model, compiled, video):
     assert any(p.grad is not None for p in model.parameters())
 
 
-@pytest.mark.parametrize("name, extra", VARIANTS)
+# Of each network one, and what has broken graphs: recurrent heads, texts, the choice of tokens.
+_RECURRENT = ("RNN_TANH", "LSTM", "GRU", "BLSTM", "CONVLSTM")
+CHOSEN = [
+    (name, extra)
+    for name, extra in VARIANTS
+    if not extra
+    or extra.get("TSN.CONSENSUS") in _RECURRENT
+    or extra.get("STFM.SELECTION") == "straight_through"
+    or extra.keys() & {"CLIP.TRAINED", "MODEL.TEXT_PROMPT"}
+]
+
+
+@pytest.mark.parametrize("name, extra", CHOSEN)
 def test_one_graph_each(name, extra):
     """One for training and one for evaluation, which another number of clips does not change."""
     cfg, model = build(name, extra)

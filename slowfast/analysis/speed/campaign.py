@@ -150,7 +150,7 @@ class Campaign:
         workers = min(len(jobs), cpu_count())
         context = multiprocessing.get_context("spawn")  # a GPU may be in use in this process
         with ProcessPoolExecutor(workers, context) as pool:
-            for counts in pool.map(_count, jobs):
+            for counts in pool.map(count_operations, jobs):
                 self.operations |= counts
 
     def measure(self, subject: Subject, precision: str, mode: str) -> Row:
@@ -264,7 +264,9 @@ class Campaign:
         return max(2, min(self.rounds, round(_MEASURED_S / seconds)))
 
 
-def _count(job: tuple[Subject, int, Sequence[str]]) -> dict[tuple[str, str], list[Operation]]:
+def count_operations(
+    job: tuple[Subject, int, Sequence[str]],
+) -> dict[tuple[str, str], list[Operation]]:
     """The operations of a network by precision."""
     subject, batch, words = job
     cfg = subject.load("fp32", [*words, "NUM_GPUS", "0"])
