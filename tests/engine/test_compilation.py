@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from slowfast.config.load import load_config
 from slowfast.engine import sharding
-from slowfast.engine.compilation import CompiledForward, compile_forward
+from slowfast.engine.compilation import REDUCE_OVERHEAD, CompiledForward, compile_forward
 from slowfast.engine.tasks import build_task
 from slowfast.engine.train import Trainer
 from slowfast.models.spec import ModelSpec
@@ -230,3 +230,11 @@ def test_other_values_are_refused(extra, text):
     plain = {"NUM_GPUS": 0, "MODEL.MODEL_NAME": "FrameAverage"}
     with pytest.raises(UserError, match=text):
         load_config(overrides=words(plain | extra))
+
+
+@pytest.mark.parametrize("kind, mode", [(True, None), (REDUCE_OVERHEAD, REDUCE_OVERHEAD)])
+def test_cuda_graphs_are_recorded_where_they_are_asked_for(monkeypatch, kind, mode):
+    given = []
+    monkeypatch.setattr(torch, "compile", lambda function, **options: given.append(options))
+    compile_forward([nn.Linear(2, 2)], kind)
+    assert [options.get("mode") for options in given] == [mode]

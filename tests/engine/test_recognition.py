@@ -98,3 +98,17 @@ def test_unreadable_videos_count_as_wrong(make_cfg):
     assert entries["top1_acc"] == "50.00" and entries["top1_acc_with_bad"] == "40.00"
     assert "2 could not be read" in text and entries["mean_class_accuracy"] == "40.00"
     assert "top1_acc_with_bad" not in report.describe(result, 0, 8)[1]
+
+
+def test_training_clips_are_mixed_and_no_others(make_cfg):
+    options = {"MIXUP.ENABLE": True, "MODEL.LOSS_FUNC": "soft_cross_entropy"}
+    task = task_of(make_cfg, **options)
+    batch = next(iter(task.data.loader("val")))
+    mixed, plain = (task.module.prepare(batch, split) for split in ("train", "val"))
+    assert mixed.targets.shape == (4, 4) and not torch.equal(mixed.video, plain.video)
+    assert torch.equal(plain.targets, batch.label)
+
+
+def test_only_a_test_merges_views_as_the_key_says(make_cfg):
+    report = task_of(make_cfg, **{"DATA.ENSEMBLE_METHOD": "max"}).report
+    assert [report.evaluator(split).method for split in ("val", "test")] == ["sum", "max"]

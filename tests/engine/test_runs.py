@@ -397,3 +397,13 @@ def test_learning_rate_follows_the_batch(make_cfg):
     assert "a step sees 8 videos in 2 batches; SOLVER.LR_BATCH_SIZE makes BASE_LR 0.001" in log
     with pytest.raises(UserError, match="both this and SOLVER.BASE_LR_SCALE_NUM_SHARDS"):
         make_cfg({"SOLVER.LR_BATCH_SIZE": 8, "SOLVER.BASE_LR_SCALE_NUM_SHARDS": True})
+
+
+def test_incomplete_files_of_a_killed_run_are_removed(make_cfg, tmp_path):
+    cfg = make_cfg({"SOLVER.MAX_EPOCH": 1, "TRAIN.EVAL_PERIOD": 5, "TEST.ENABLE": False})
+    folder = tmp_path / "out" / "checkpoints"
+    folder.mkdir(parents=True)
+    leftover = folder / ".checkpoint_epoch_00001.pyth.1-2.tmp"
+    leftover.write_bytes(b"half")
+    run(cfg)
+    assert not leftover.exists() and (folder / "checkpoint_epoch_00001.pyth").exists()
