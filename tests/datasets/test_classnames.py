@@ -69,3 +69,13 @@ def test_maps_that_are_none(content, expected, tmp_path):
     (tmp_path / "map.json").write_text(content)
     with pytest.raises(UserError, match=expected):
         read_class_names(tmp_path / "map.json")
+
+
+@pytest.mark.parametrize("name", [True, None, 1.5, ["a"]])
+def test_names_are_texts_or_whole_numbers(name, tmp_path):
+    file = tmp_path / "names.json"
+    file.write_text(json.dumps(["a", name]))
+    with pytest.raises(UserError, match="class 1 is called"):
+        read_class_names(file)
+    file.write_text(json.dumps(["a", 7]))
+    assert read_class_names(file) == ["a", "7"]

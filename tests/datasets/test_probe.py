@@ -108,3 +108,8 @@ def test_frame_folders(tmp_path):
     assert (facts["frames"], facts["height"], facts["width"]) == (3, 8, 12)
     (folder / "00003.jpg").write_bytes(b"no image")
     assert "00003.jpg" in probe.probe_video(str(folder))["cause"]
+
+
+def test_lists_that_share_a_video_are_not_clean():
+    assert probe.Report({}, {}).is_clean
+    assert not probe.Report({}, {}, shared={"train, val": ["a.mp4"]}).is_clean
