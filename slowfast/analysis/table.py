@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from slowfast.analysis.markdown import table
 from slowfast.config.load import load_config
 from slowfast.engine.network import build_network
 from slowfast.models.summary import measure_model
@@ -41,5 +42,4 @@ def as_markdown(rows: Iterable[list[str]]) -> str:
         "views (crops x clips)",
         "M activations per view",
     )
-    lines = [f"| {' | '.join(names)} |", "| --- " * len(names) + "|"]
-    return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows])
+    return table(names, rows)

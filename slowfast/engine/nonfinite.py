@@ -19,11 +19,6 @@ def gradient_norms(model: nn.Module) -> dict[str, float]:
     }
 
 
-def describe_gradients(model: nn.Module) -> str:
-    """:func:`describe_norms` of the gradients that ``model`` holds."""
-    return describe_norms(gradient_norms(model))
-
-
 def describe_norms(norms: Mapping[str, float], shown: int = 8) -> str:
     """Gradient norm per layer: those that are not finite, else the largest."""
     bad = [name for name, norm in norms.items() if not math.isfinite(norm)]

@@ -6,13 +6,7 @@ from torch import nn
 
 from slowfast.analysis.speed.campaign import Campaign, Subject, count_operations, order
 from slowfast.analysis.speed.campaign_report import run_campaign
-from slowfast.analysis.speed.roofline import (
-    MACHINES,
-    Operation,
-    count_step,
-    estimate,
-    machine_by_name,
-)
+from slowfast.analysis.speed.roofline import MACHINES, Operation, count_step, estimate
 from slowfast.analysis.speed.step import random_batch
 from slowfast.config.load import load_config
 from slowfast.utils.runtime import Runtime
@@ -71,13 +65,6 @@ def test_estimates_take_the_larger_of_products_and_memory():
     assert (guess.machine, guess.operators) == ("H200", 2)
     assert (guess.peak_ms, guess.roofline_ms) == (1000.0, 2000.0)
     assert next(estimate([compute], "fp32")).peak_ms == pytest.approx(1000 * 989 / 67, abs=0.01)
-
-
-def test_machines_by_their_own_names():
-    assert machine_by_name("NVIDIA H200").bandwidth == 4.8
-    assert machine_by_name("NVIDIA GeForce RTX 4090").name == "RTX 4090"
-    assert machine_by_name("NVIDIA A100-SXM4-80GB").bf16 == 312
-    assert machine_by_name("Tesla T4") is None
 
 
 def test_clips_have_the_layout_of_the_loader():

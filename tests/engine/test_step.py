@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from slowfast.datasets.batch import Batch
 from slowfast.engine import optim
-from slowfast.engine.nonfinite import describe_gradients
+from slowfast.engine.nonfinite import describe_norms, gradient_norms
 from slowfast.engine.optim import build_optimizer
 from slowfast.engine.step import OptimizerStep
 from slowfast.engine.tasks.base import LossOutput
@@ -121,7 +121,7 @@ def test_gradients_are_described_largest_first():
     model[0].weight.grad = torch.tensor([[3.0, 0.0], [0.0, 4.0]])
     model[0].bias.grad = torch.tensor([float("inf"), 0.0])
     model[1].weight.grad = torch.full((2, 2), 6.0)
-    lines = describe_gradients(model).splitlines()
+    lines = describe_norms(gradient_norms(model)).splitlines()
     assert "1 of 3 are not finite" in lines[0]
     assert [line.split() for line in lines[1:]] == [
         ["inf", "0.bias"],

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from slowfast.analysis.markdown import table
 from slowfast.analysis.speed.campaign import Campaign, Row, Subject, order, write_rows
 from slowfast.analysis.speed.kernels import KernelRow, depthwise_rows, product_rate, product_rows
 from slowfast.analysis.speed.roofline import PRECISIONS, estimate
@@ -186,12 +187,6 @@ def _page(
         ),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _cell(value: object) -> str:

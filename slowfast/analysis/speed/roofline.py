@@ -50,13 +50,6 @@ MACHINES = (
 )
 
 
-def machine_by_name(device: str) -> Machine | None:
-    """The entry of :data:`MACHINES` for a device's own name, such as ``NVIDIA H200``."""
-    names = {machine.name.split()[0].lower(): machine for machine in MACHINES}
-    names["4090"] = names.pop("rtx")
-    return next((m for word, m in names.items() if word in device.lower()), None)
-
-
 @dataclass(frozen=True)
 class Operation:
     """One operator call: its name, floating-point operations (a multiply-add is two), and bytes

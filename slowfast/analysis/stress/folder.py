@@ -40,7 +40,7 @@ def _of_many_one(runs: list[Run]) -> list[str]:
         if run is not winner:
             codes, text = run.wait(1), f"is in use by process {winner.processes[0].pid} on "
             if codes != [2] or text not in run.console or "Traceback" in run.console:
-                problems.append(f"codes {codes}, said: {run.console[-500:]}")
+                problems.append(f"exit codes {codes}, console: {run.console[-500:]}")
     wanted = winner.steps() + 1
     if not winner.wait_for(lambda: winner.steps() >= wanted):
         problems.append(f"the first does not go on: {winner.console[-500:]}")

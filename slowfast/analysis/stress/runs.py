@@ -49,7 +49,7 @@ class Surroundings:
                 resource.setrlimit(what, (value, value))
 
     def around(self, command: Sequence[str]) -> list[str]:
-        """The command that mounts the file systems, seen by nobody else, and runs ``command``."""
+        """The command that mounts the file systems for itself alone and runs ``command``."""
         if not self.mounts:
             return list(command)
         mounts = [
@@ -105,7 +105,7 @@ class Run:
 
     @property
     def console(self) -> str:
-        """What they have said since they were started."""
+        """What the processes have printed since their start."""
         texts = []
         for path, start in zip(self.consoles, self.since):
             with contextlib.suppress(FileNotFoundError):
@@ -205,7 +205,7 @@ class Scene:
 
 
 def free_port() -> int:
-    """A port of this machine that nobody uses now."""
+    """A port of this machine that is not in use."""
     with socket.socket() as listener:
         listener.bind(("localhost", 0))
         return listener.getsockname()[1]

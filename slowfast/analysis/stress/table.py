@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from slowfast.analysis.markdown import table
 from slowfast.analysis.stress.runs import Run, lives
 from slowfast.engine.checkpoint import run_checkpoints
 from slowfast.models.weights.read import read_checkpoint
@@ -45,12 +46,11 @@ class Tally:
 
 def as_markdown(tallies: Sequence[Tally]) -> str:
     """One row per kind."""
-    lines = ["| kind | tried | handled | lost | slowest end |", "| --- | --- | --- | --- | --- |"]
-    for tally in tallies:
-        slowest = f"{tally.slowest_s:.1f} s" if tally.slowest_s else ""
-        row = (tally.kind, tally.tried, tally.handled, len(tally.lost), slowest)
-        lines.append("| " + " | ".join(map(str, row)) + " |")
-    return "\n".join(lines)
+    rows = [
+        (t.kind, t.tried, t.handled, len(t.lost), f"{t.slowest_s:.1f} s" if t.slowest_s else "")
+        for t in tallies
+    ]
+    return table(("kind", "tried", "handled", "lost", "slowest end"), rows)
 
 
 def watch_end(
@@ -75,7 +75,7 @@ def watch_end(
     problems += [f"does not say {text!r}" for text in texts if text not in console]
     problems += left_behind(workers) + damaged(run)
     if problems:
-        problems.append(f"said: {console[-1500:]}")
+        problems.append(f"console: {console[-1500:]}")
     return problems, seconds
 
 
