@@ -32,8 +32,8 @@ def class_probabilities(
     """Probabilities of the classes from scores that :func:`merge_views` gave; their order stays.
 
     ``merged``: ``... classes``; ``views``: how many were merged, a number or a tensor ``...``;
-    ``method``: sum or max (DATA.ENSEMBLE_METHOD); ``activation``: what each view's logits had passed
-    (MODEL.HEAD_ACT). Views that had a softmax: their mean, or their largest values divided by the
+    ``method``: sum or max (DATA.ENSEMBLE_METHOD); ``activation``: what the logits of each view had
+    passed (MODEL.HEAD_ACT). Views that had a softmax: their mean, or their largest values divided by the
     sum of these. Views without activation: the softmax of their mean, or of their largest logits.
     """
     merged = merged.float()
