@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from slowfast.config.defaults import get_cfg
-from slowfast.config.node import CfgNode, parse_overrides, raise_if_any
+from slowfast.config.node import DEFAULT_ORIGIN, CfgNode, parse_overrides, raise_if_any
 from slowfast.config.plugins import IMPORTS
 from slowfast.config.schema import SECTIONS, all_keys
 from slowfast.config.validate import find_problems
 from slowfast.config.yaml_file import Entry, read_yaml
 from slowfast.utils.errors import UserError
 from slowfast.utils.registry import did_you_mean
+from slowfast.utils.runtime import ALL_GPUS, gpus_to_use
 
 _DERIVATIONS: list[Callable[[CfgNode], None]] = []
 
@@ -40,10 +41,19 @@ def load_config(
         + parse_overrides(overrides)
         + [Entry(key, *given) for key, given in options.items() if given[0] is not None]
     )
+    _settle_gpus(cfg)
     raise_if_any(find_problems(cfg, problems))
     derive(cfg)
     cfg.freeze()
     return cfg
+
+
+def _settle_gpus(cfg: CfgNode) -> None:
+    """NUM_GPUS -1 becomes the number that is there, which the rules must know."""
+    if cfg.NUM_GPUS == ALL_GPUS:
+        origin = f"{ALL_GPUS} in {cfg.origins.get('NUM_GPUS', DEFAULT_ORIGIN)}"
+        sizes = [part.BATCH_SIZE for part in (cfg.TRAIN, cfg.TEST)]
+        cfg.assign("NUM_GPUS", gpus_to_use(sizes), origin)
 
 
 def derive(cfg: CfgNode) -> None:
