@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException
 
+from slowfast.config.effect import describe_idle_keys
 from slowfast.config.node import DEFAULT_ORIGIN, CfgNode
 from slowfast.config.plugins import import_plugins
 from slowfast.engine.failures import explain_failure
@@ -185,7 +186,9 @@ def _run(cfg: CfgNode, job: Job, info: ProcessInfo) -> None:
         import_plugins(cfg.IMPORTS)  # a process that was spawned knows nothing of them yet
         runtime = distributed.start_process(cfg.NUM_GPUS, cfg.DIST_BACKEND, info, cfg.DIST.TIMEOUT)
         with _output_folder(cfg, runtime):
-            _log_device(cfg, runtime)
+            if runtime.is_main:
+                _log_device(cfg, runtime)
+                _warn_of_idle_keys(cfg)
             job(cfg, runtime)
     except Interrupted:  # all processes have agreed to it
         raise
@@ -203,8 +206,6 @@ def _run(cfg: CfgNode, job: Job, info: ProcessInfo) -> None:
 
 def _log_device(cfg: CfgNode, runtime: Runtime) -> None:
     """What the run computes on, why, and what it leaves idle."""
-    if not runtime.is_main:
-        return
     device = runtime.device_name() + (f", {runtime.world} processes" if runtime.world > 1 else "")
     used = runtime.local_world if runtime.on_gpu else 0
     idle = max(gpu_count() - used, 0)
@@ -215,6 +216,12 @@ def _log_device(cfg: CfgNode, runtime: Runtime) -> None:
         cfg.origins.get("NUM_GPUS", DEFAULT_ORIGIN),
         f"; GPUs of this machine that are not used: {idle}" if idle else "",
     )
+
+
+def _warn_of_idle_keys(cfg: CfgNode) -> None:
+    text = describe_idle_keys(cfg)
+    if text:
+        logger.warning("%s", text)
 
 
 @contextlib.contextmanager

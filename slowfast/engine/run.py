@@ -100,6 +100,15 @@ def run_job(cfg: CfgNode, runtime: Runtime) -> None:
         test(cfg, runtime, task)
 
 
+def _check_that_there_is_work(cfg: CfgNode) -> None:
+    if not (cfg.TRAIN.ENABLE or cfg.TEST.ENABLE):
+        origins = " and ".join(cfg.origins.get(f"{part}.ENABLE", "") for part in ("TRAIN", "TEST"))
+        raise UserError(
+            f"TRAIN.ENABLE and TEST.ENABLE are False ({origins}): there is nothing to do",
+            "set one of them True",
+        )
+
+
 def main(argv: Sequence[str] | None = None, overrides: Sequence[str] = (), prog: str = PROG) -> int:
     """Run the command line; UserError for anything a person has to change.
 
@@ -123,7 +132,9 @@ def main(argv: Sequence[str] | None = None, overrides: Sequence[str] = (), prog:
         if args.print_config:
             with printing():
                 sys.stdout.write(render_config(cfg) + "\n")
-        elif args.dry_run:
+            continue
+        _check_that_there_is_work(cfg)
+        if args.dry_run:
             launch(cfg, dry_run, args.init_method)
         elif not file:
             raise UserError("no configuration file is given", f"example: {prog} {EXAMPLE}", "--cfg")

@@ -71,7 +71,7 @@ def test_gpus_that_are_there(monkeypatch, visible, number):
     monkeypatch.setattr(runtime_module, "gpu_count", lambda: visible)
     words = ["NUM_GPUS", "-1", "TRAIN.BATCH_SIZE", "4", "TEST.BATCH_SIZE", "2"]
     cfg = load_config(overrides=words)
-    assert cfg.NUM_GPUS == number and cfg.origins["NUM_GPUS"] == "-1 in command line"
+    assert number == cfg.NUM_GPUS and cfg.origins["NUM_GPUS"] == "-1 in command line"
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,9 @@ RUN = register_section(
                 affects_result=False,
             ),
             "TUNE_HEAD": Key(
-                False, "Train the class features of CLIP, initialised with those of the texts."
+                False,
+                "Train the class features of CLIP, initialised with those of the texts.",
+                only_if={"MODEL.MODEL_NAME": "TemporalClipVideo"},
             ),
             "NUM_GPUS": Key(
                 1,
