@@ -40,6 +40,7 @@ from slowfast.engine.step import OptimizerStep
 from slowfast.engine.step_sync import sync_step
 from slowfast.engine.tasks.base import Task
 from slowfast.engine.unreadable import UnreadableVideos
+from slowfast.layers.sub_norm import fold_statistics
 from slowfast.metrics.evaluators import EvalResult
 from slowfast.models.build import set_train_mode
 from slowfast.models.summary import measure_model
@@ -284,6 +285,8 @@ class Trainer:
         try:
             if (evaluated or saved) and cfg.BN.USE_PRECISE_STATS:
                 self._update_precise_bn(epoch)
+            for network in [self.model] + ([self.ema.module] if self.ema else []):
+                fold_statistics(network)
             if evaluated:
                 observer = self.val_observer(epoch)
                 result = self.validate(observer)
