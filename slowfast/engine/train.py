@@ -77,7 +77,8 @@ class Trainer:
         resumed = self._read_checkpoint()
         network = self.build_network(with_weights=resumed is None)
         self.ema = self._build_ema(network)
-        network = shard(cfg, runtime, network)
+        # The average never trains: its layers need no other process, and a group has no copy.
+        network = shard(cfg, runtime, synchronise_norm(cfg, runtime, network))
         self.optimizer = build_optimizer(cfg, network)
         for line in describe_groups(self.optimizer):
             logger.info("%s", line)
@@ -129,7 +130,7 @@ class Trainer:
         if cfg.LOG_MODEL_INFO and self.runtime.is_main:
             size = measure_model(network, cfg.DATA.NUM_FRAMES, cfg.DATA.TRAIN_CROP_SIZE)
             logger.info("%s: %s", cfg.MODEL.MODEL_NAME, size)
-        return synchronise_norm(cfg, self.runtime, network)
+        return network
 
     def _build_ema(self, network: nn.Module) -> ModelEmaV3 | None:
         ema = self.cfg.EMA

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 _STATISTICS = ("running_mean", "running_var")
+_COUNTER = "num_batches_tracked"
 
 
 class SubBatchNorm(nn.Module):
@@ -122,33 +123,41 @@ def fold_statistics(network: nn.Module) -> None:
 def match_norm_names(state: dict[str, torch.Tensor], network: nn.Module) -> dict[str, torch.Tensor]:
     """A state dict with the statistics under the names that the layers of ``network`` have:
     ``x.running_mean`` in plain ones, ``x.bn.running_mean`` and ``x.split_bn.running_mean`` here."""
-    splits = {
-        f"{name}.": module.num_splits
+    layers = {
+        f"{name}.": module
         for name, module in network.named_modules()
         if isinstance(module, SubBatchNorm)
     }
     for name in [name for name in state if name.endswith(".split_bn.running_mean")]:
         prefix = name.removesuffix("split_bn.running_mean")
-        if f"{prefix}bn.running_mean" in state:
+        layer = layers.get(prefix)
+        fits = layer is not None and state[name].shape == layer.split_bn.running_mean.shape
+        if not fits and f"{prefix}bn.running_mean" in state:
             state = _plain_names(state, prefix)
-    for prefix, count in splits.items():
+    for prefix, layer in layers.items():
         if f"{prefix}running_mean" in state:
-            state = _split_names(state, prefix, count)
+            state = _split_names(state, prefix, layer.num_splits)
     return state
 
 
 def _plain_names(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    statistics = {f"{prefix}{name}": state[f"{prefix}bn.{name}"] for name in _STATISTICS}
-    parts = (f"{prefix}bn.", f"{prefix}split_bn.")
-    return {n: v for n, v in state.items() if not n.startswith(parts)} | statistics
+    moved = {f"{prefix}bn.{name}": f"{prefix}{name}" for name in _STATISTICS}
+    moved[f"{prefix}split_bn.{_COUNTER}"] = f"{prefix}{_COUNTER}"
+    left_out = (f"{prefix}bn.", f"{prefix}split_bn.")
+    return {
+        moved.get(name, name): value
+        for name, value in state.items()
+        if name in moved or not name.startswith(left_out)
+    }
 
 
 def _split_names(
     state: dict[str, torch.Tensor], prefix: str, count: int
 ) -> dict[str, torch.Tensor]:
-    moved = {f"{prefix}{name}": state[f"{prefix}{name}"] for name in _STATISTICS}
-    rest = {name: value for name, value in state.items() if name not in moved}
-    for name in _STATISTICS:
-        value = moved[f"{prefix}{name}"]
-        rest |= {f"{prefix}bn.{name}": value, f"{prefix}split_bn.{name}": value.repeat(count)}
+    moved = [name for name in (*_STATISTICS, _COUNTER) if f"{prefix}{name}" in state]
+    rest = dict(state)
+    for name in moved:
+        value = rest.pop(f"{prefix}{name}")
+        repeated = value if name == _COUNTER else value.repeat(count)
+        rest |= {f"{prefix}bn.{name}": value, f"{prefix}split_bn.{name}": repeated}
     return rest
