@@ -9,7 +9,7 @@ from slowfast.utils.errors import UserError
 from slowfast.video import sampling
 from slowfast.video.sampler import FRAME_SAMPLER_REGISTRY, FrameSampler, build_sampler
 
-NAMES = ["clip", "linspace", "rate", "segment", "tsn"]
+NAMES = ["clip", "linspace", "rate", "segment", "strided", "tsn"]
 
 
 def test_names():
