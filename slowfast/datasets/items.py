@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from slowfast.utils.files import short_hash
 
@@ -23,6 +24,12 @@ class Item:
         """All labels of the video."""
         return (self.label,)
 
+    def relabelled(self, labels: Sequence[int | None]) -> Item | None:
+        """The video with other numbers of the classes, old number -> new one (None: a class that
+        is not known); None if it shows no class that is known."""
+        new = labels[self.label]
+        return None if new is None else replace(self, label=new)
+
     @property
     def label_text(self) -> str:
         """The labels as a text that identifies them."""
@@ -41,11 +48,12 @@ class Item:
 @dataclass(frozen=True)
 class ItemList:
     """The items of a split, the file or folder they come from, and the class names in label order
-    (empty if unknown)."""
+    (empty if unknown); ``left_out``: videos of classes that the tested weights do not know."""
 
     items: list[Item]
     source: str
     class_names: list[str] = field(default_factory=list)
+    left_out: int = 0
 
     @property
     def fingerprint(self) -> str:

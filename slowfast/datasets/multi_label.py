@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -45,6 +45,15 @@ class MultiLabelItem(Item):
     def labels(self) -> tuple[int, ...]:
         """The labels of the whole video, in order."""
         return _union(labels for _, labels in self.spans)
+
+    def relabelled(self, labels: Sequence[int | None]) -> MultiLabelItem | None:
+        """See :meth:`Item.relabelled`; a video without labels stays."""
+        spans = tuple(
+            (start, tuple(sorted(new for old in olds if (new := labels[old]) is not None)))
+            for start, olds in self.spans
+        )
+        item = replace(self, spans=spans)
+        return item if item.labels or not self.labels else None
 
     @property
     def label_text(self) -> str:
