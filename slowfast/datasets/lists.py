@@ -105,7 +105,8 @@ def _split(line: str, separator: str, form: LabelForm) -> _Row | None:
         path, label = cut_last(line, separator)
         short, count = cut_last(path, separator)
         return _Row(path, label, short, count) if path and form.matches(label) else None
-    fields = [field for field in split_fields(line, separator) if field]
+    *fields, last = split_fields(line, separator)
+    fields = [field for field in fields if field] + ([last] if last or form.inner else [])
     if len(fields) not in (2, 3) or not form.matches(fields[-1]):
         return None
     three = len(fields) == 3

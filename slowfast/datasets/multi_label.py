@@ -109,9 +109,7 @@ def _item(path: str, text: str, num_frames: int, line: int) -> MultiLabelItem:
 
 
 # A comma separates labels, so it cannot separate columns.
-MULTI_LABEL_FORM = LabelForm(
-    lambda text: bool(text) and _LABELS.fullmatch(text) is not None, _item, inner=","
-)
+MULTI_LABEL_FORM = LabelForm(lambda text: _LABELS.fullmatch(text) is not None, _item, inner=",")
 
 
 def format_items(items: Sequence[Item], counted: bool) -> str:

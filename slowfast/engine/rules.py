@@ -69,7 +69,7 @@ def _several_labels(cfg: CfgNode) -> Iterable[Problem]:
     if trains and cfg.DATA.BATCH_SAMPLER == "class_balanced":
         yield Problem(
             "class_balanced needs one label a video",
-            "set DATA.BATCH_SAMPLER random",
+            "set DATA.BATCH_SAMPLER shuffle",
             "DATA.BATCH_SAMPLER",
         )
 
