@@ -70,8 +70,12 @@ def find_tested_weights(cfg: CfgNode) -> TestedWeights:
     return TestedWeights(tested, _class_names(tested))
 
 
-def load_tested_weights(cfg: CfgNode, network: nn.Module, weights: TestedWeights) -> None:
-    """Put the weights to be tested into ``network``."""
+def load_tested_weights(
+    cfg: CfgNode, network: nn.Module, weights: TestedWeights | None = None
+) -> TestedWeights:
+    """Put the weights to be tested into ``network``; those that :func:`find_tested_weights` finds,
+    if none are given."""
+    weights = weights or find_tested_weights(cfg)
     tested = weights.checkpoint
     content = tested.content
     if content.get("ema_state") and cfg.EMA.ENABLE:
@@ -84,6 +88,7 @@ def load_tested_weights(cfg: CfgNode, network: nn.Module, weights: TestedWeights
         load_weights(network, tested, cfg)
     if cfg.TEST.PATCHING_MODEL:
         _patch(cfg, network)
+    return weights
 
 
 def _class_names(tested: Checkpoint) -> list[str]:

@@ -81,7 +81,7 @@ def test_labels_are_those_of_the_weights(make_cfg):
     strict = task_of(make_cfg, **{"DATA.CLASS_ORDER": "strict"}).data
     strict.match_classes(["up", "left", "down", "right"])
     with pytest.raises(UserError, match="DATA.CLASS_ORDER: class 0 is 'left'"):
-        strict.check()
+        strict.item_list("test")
 
 
 def test_the_number_of_outputs_is_that_of_the_weights(make_cfg):
