@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The command `slowfast predict`: slowfast/cli/sweep.py."""
+"""The command `slowfast predict`: slowfast/cli/predict.py."""
 
 import _path  # noqa: F401
 

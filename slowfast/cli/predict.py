@@ -10,7 +10,6 @@ import argparse
 import os
 import signal
 import sys
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -78,9 +77,8 @@ def run(args: argparse.Namespace) -> int:
     )
     count = min(request.top, len(predictor.classes))
     lines = Lines(form, count, predictor.kind, request.has_spans)
-    started = time.monotonic()
     summary = answer_into(args.out, predictor, request, lines)
-    sys.stderr.write(f"{describe(summary, time.monotonic() - started)}\n")
+    sys.stderr.write(f"{describe(summary)}\n")
     # Ctrl-C is how one ends a camera.
     if summary.interrupted and not request.is_live:
         raise Interrupted(signal.SIGINT)

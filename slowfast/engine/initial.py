@@ -38,7 +38,7 @@ def load_tested_weights(
     Gives the class names of the checkpoint, if it has them. UserError if there are no weights:
     random ones are never tested.
     """
-    tested = tested or _find_tested(cfg)
+    tested = tested or find_tested_weights(cfg)
     content = tested.content
     if content.get("ema_state") and cfg.EMA.ENABLE:
         network.load_state_dict(fitting_state(network, content["ema_state"], tested.path))
@@ -66,7 +66,7 @@ def class_names(tested: Checkpoint) -> list[str]:
     return list(names)
 
 
-def _find_tested(cfg: CfgNode) -> Checkpoint:
+def find_tested_weights(cfg: CfgNode) -> Checkpoint:
     """The file to test, which is read once; UserError if there is none."""
     if cfg.TEST.CHECKPOINT_FILE_PATH:
         return _read(cfg.TEST.CHECKPOINT_FILE_PATH, "TEST.CHECKPOINT_FILE_PATH")

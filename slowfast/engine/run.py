@@ -14,10 +14,9 @@ from slowfast.config.schema import all_keys
 from slowfast.config.yaml_file import Entry, find_config, read_yaml
 from slowfast.engine.dry_run import dry_run
 from slowfast.engine.launch import launch
+from slowfast.engine.modes import run_modes
 from slowfast.engine.precision import settle_precision
 from slowfast.engine.tasks import build_task
-from slowfast.engine.test import test
-from slowfast.engine.train import train
 from slowfast.utils.console import printing
 from slowfast.utils.errors import UserError
 from slowfast.utils.runtime import Runtime
@@ -90,14 +89,11 @@ def parse_command(
 
 
 def run_job(cfg: CfgNode, runtime: Runtime) -> None:
-    """Train, then test, as the configuration asks."""
+    """Train, test, and what else the configuration asks for."""
     cfg = settle_precision(cfg, runtime)
     task = build_task(cfg, runtime)
     task.data.check()
-    if cfg.TRAIN.ENABLE:
-        train(cfg, runtime, task)
-    if cfg.TEST.ENABLE:
-        test(cfg, runtime, task)
+    run_modes(cfg, runtime, task)
 
 
 def main(argv: Sequence[str] | None = None, overrides: Sequence[str] = (), prog: str = PROG) -> int:

@@ -100,23 +100,33 @@ def load(
     trained = read_trained(checkpoint)
     runtime = choose_runtime(device)
     names = read_names(classes, trained)
-    cfg = settle_precision(configuration(trained, runtime, names, cfg, overrides), runtime)
-    inference = task_class(cfg).inference(cfg, runtime, names)
-    _check_names(cfg, classes, names, trained)
-    model = inference.module.build_model()
-    load_tested_weights(cfg, model, trained)
-    model.eval().requires_grad_(False)
-    predictor = Predictor(cfg, runtime, inference, model)
+    cfg = configuration(trained, runtime, names, cfg, overrides)
+    if classes is not None:
+        _check_names(cfg, names, trained)
+    predictor = build_predictor(cfg, runtime, trained, names)
     if support is not None:
         predictor.set_support(support)
     return predictor
 
 
-def _check_names(cfg: CfgNode, given: object, names: Sequence[str], trained: Checkpoint) -> None:
+def build_predictor(
+    cfg: CfgNode, runtime: Runtime, trained: Checkpoint, names: Sequence[str]
+) -> Predictor:
+    """The network of a configuration for single videos with the weights of a checkpoint; class
+    ``names`` in the order of its outputs."""
+    cfg = settle_precision(cfg, runtime)
+    inference = task_class(cfg).inference(cfg, runtime, names)
+    model = inference.module.build_model()
+    load_tested_weights(cfg, model, trained)
+    model.eval().requires_grad_(False)
+    return Predictor(cfg, runtime, inference, model)
+
+
+def _check_names(cfg: CfgNode, names: Sequence[str], trained: Checkpoint) -> None:
     """UserError for other names than those that the outputs of a network have."""
     known = class_names(trained)
     is_open = MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME).spec.open_vocabulary
-    if given is not None and known and list(names) != known and not is_open:
+    if known and list(names) != known and not is_open:
         raise UserError(
             f"{trained.path} was trained with other class names: {', '.join(known[:5])} …",
             "leave classes out; only CLIP takes classes by their names",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -13,7 +14,7 @@ from slowfast.inference.annotate import Style, write_annotated
 from slowfast.inference.collect import is_live
 from slowfast.inference.live import watch
 from slowfast.inference.output import Lines
-from slowfast.inference.predictor import Prediction, Predictor
+from slowfast.inference.predictor import FPS, Prediction, Predictor
 from slowfast.inference.timeline import write_timeline
 from slowfast.inference.videos import open_any
 from slowfast.utils.errors import VideoError
@@ -29,7 +30,7 @@ class Request:
     whole video), one every ``stride`` seconds (0: where the last one ends).
 
     ``timeline``, ``annotate``: files to write about a single video; ``style``: of the second;
-    ``limit``: seconds after which a camera is closed, None: never.
+    ``limit``: seconds after which a camera is closed, None: never; ``fps``: of folders of frames.
     """
 
     videos: Sequence[str]
@@ -40,6 +41,7 @@ class Request:
     annotate: str = ""
     style: Style = field(default_factory=Style)
     limit: float | None = None
+    fps: float = FPS
 
     @property
     def has_spans(self) -> bool:
@@ -55,12 +57,13 @@ class Request:
 @dataclass
 class Summary:
     """What was done: ``videos`` and windows that were answered, ``unreadable`` ones by name, and
-    whether a person stopped it."""
+    whether a person stopped it, ``seconds`` that it took."""
 
     videos: int = 0
     windows: int = 0
     unreadable: list[str] = field(default_factory=list)
     interrupted: bool = False
+    seconds: float = 0.0
 
 
 def answer_all(
@@ -71,7 +74,7 @@ def answer_all(
     Videos that cannot be read are named on standard error, and have lines of their own. Ctrl-C
     ends it after the last whole line.
     """
-    summary = Summary()
+    summary, started = Summary(), time.monotonic()
     kept: list[Prediction] = []
     keeps = bool(request.timeline or request.annotate)
     total = None if request.has_spans else len(request.videos)
@@ -95,6 +98,7 @@ def answer_all(
     except KeyboardInterrupt:
         summary.interrupted = True
     summary.videos = len(request.videos)
+    summary.seconds = time.monotonic() - started
     if kept and any(not answer.error for answer in kept):
         _draw(predictor, request, kept)
     return summary
@@ -102,7 +106,7 @@ def answer_all(
 
 def _answers(predictor: Predictor, request: Request) -> Iterator[Prediction]:
     if not request.has_spans:
-        yield from predictor.stream(request.videos, request.top)
+        yield from predictor.stream(request.videos, request.top, request.fps)
         return
     window, stride = request.window, request.stride or request.window
     for video in request.videos:
@@ -110,7 +114,7 @@ def _answers(predictor: Predictor, request: Request) -> Iterator[Prediction]:
             if is_live(video):
                 yield from watch(predictor, video, window, stride, request.top, request.limit)
             else:
-                yield from predictor.windows(video, window, stride, request.top)
+                yield from predictor.windows(video, window, stride, request.top, request.fps)
         except VideoError as error:
             yield Prediction(video, kind=predictor.kind, error=error.cause)
 
@@ -127,7 +131,7 @@ def _draw(predictor: Predictor, request: Request, answers: Sequence[Prediction])
     if request.timeline:
         write_timeline(answers, predictor.classes, request.timeline)
     if request.annotate:
-        with open_any(video, predictor.reader, 0.0) as source:
+        with open_any(video, predictor.reader, request.fps) as source:
             write_annotated(source, answers, request.annotate, request.style)
 
 
@@ -151,11 +155,11 @@ def _print(text: str) -> None:
     sys.stdout.flush()
 
 
-def describe(summary: Summary, seconds: float) -> str:
+def describe(summary: Summary) -> str:
     """One line for people."""
     text = f"{summary.videos} videos"
     if summary.windows != summary.videos:
         text += f", {summary.windows} windows"
     if summary.unreadable:
         text += f", {len(summary.unreadable)} of them unreadable"
-    return f"{text}, {seconds:.1f} seconds"
+    return f"{text}, {summary.seconds:.1f} seconds"
