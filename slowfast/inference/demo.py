@@ -130,10 +130,8 @@ def demo(cfg: CfgNode, runtime: Runtime, task: Task) -> None:
         return
     options = cfg.DEMO
     out = str(Path(cfg.OUTPUT_DIR) / ANSWERS)
-    targets = [out, *filter(None, [options.OUTPUT_FILE])]
-    prepare_outputs(
-        targets, [options.INPUT_VIDEO] if options.INPUT_VIDEO else [], "DEMO.OUTPUT_FILE"
-    )
+    targets, sources = [out, options.OUTPUT_FILE], [options.INPUT_VIDEO]
+    prepare_outputs(filter(None, targets), list(filter(None, sources)), "DEMO.OUTPUT_FILE")
     predictor = load_for_demo(cfg, runtime)
     request = build_request(cfg, predictor)
     logger.info("%s: windows of %.2f s", request.videos[0], request.window)

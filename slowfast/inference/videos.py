@@ -51,8 +51,8 @@ def name_of(video: Video) -> str:
 def open_any(video: Video, reader: ClipReader, fps: float) -> Iterator[Source]:
     """The source of a video of any form, read as ``reader`` reads those of lists.
 
-    ``fps``: of frames in memory and of folders of frames. VideoError if it cannot be read; UserError if it is no video at
-    all, such as a number.
+    ``fps``: of frames in memory and of folders of frames. VideoError if it cannot be read;
+    UserError if it is no video at all, such as a number.
     """
     name = name_of(video)
     if isinstance(video, (str, os.PathLike)):
