@@ -10,9 +10,8 @@ from slowfast.config.node import CfgNode
 from slowfast.config.schema import Key, Section, register_section
 from slowfast.config.validate import register_rule
 from slowfast.datasets.classnames import configured_names, read_class_names
-from slowfast.engine.initial import class_names, find_tested_weights
+from slowfast.engine.initial import find_tested_weights
 from slowfast.engine.modes import MODE_REGISTRY
-from slowfast.engine.tasks import Task
 from slowfast.inference.annotate import Style
 from slowfast.inference.output import Lines
 from slowfast.inference.predictor import Prediction, Predictor, build_predictor
@@ -124,7 +123,7 @@ def _demo_rules(cfg: CfgNode) -> Iterable[Problem]:
 
 
 @MODE_REGISTRY.register("DEMO")
-def demo(cfg: CfgNode, runtime: Runtime, task: Task) -> None:
+def demo(cfg: CfgNode, runtime: Runtime) -> None:
     """Answer for the video of section DEMO; RunFailure if it cannot be read."""
     if not runtime.is_main:
         return
@@ -149,14 +148,14 @@ def demo(cfg: CfgNode, runtime: Runtime, task: Task) -> None:
 def load_for_demo(cfg: CfgNode, runtime: Runtime) -> Predictor:
     """The network that a test of this configuration would take. A clip is a view: temporal views
     of a window of its own length would all be the same."""
-    trained = find_tested_weights(cfg)
-    names = class_names(trained) or configured_names(cfg.DATA)
+    weights = find_tested_weights(cfg)
+    names = weights.class_names or configured_names(cfg.DATA)
     labels = cfg.DEMO.LABEL_FILE_PATH
     if labels:
         names = read_class_names(Path(labels).expanduser(), "DEMO.LABEL_FILE_PATH")
     values = {"TEST.NUM_ENSEMBLE_VIEWS": 1, "TEST.NUM_TEMPORAL_CLIPS": []}
     cfg = for_single_videos(cfg.flat(), runtime, names, values)
-    return build_predictor(cfg, runtime, trained, names)
+    return build_predictor(cfg, runtime, weights.checkpoint, names)
 
 
 def build_request(cfg: CfgNode, predictor: Predictor) -> Request:

@@ -15,7 +15,7 @@ from torch import nn
 from slowfast.config.node import CfgNode
 from slowfast.datasets.clip_reader import ClipReader
 from slowfast.datasets.loader import videos_per_process
-from slowfast.engine.initial import class_names, load_tested_weights
+from slowfast.engine.initial import TestedWeights, class_names, load_tested_weights
 from slowfast.engine.precision import build_autocast, settle_precision
 from slowfast.engine.tasks import task_class
 from slowfast.engine.tasks.base import Inputs, TaskInference
@@ -117,7 +117,7 @@ def build_predictor(
     cfg = settle_precision(cfg, runtime)
     inference = task_class(cfg).inference(cfg, runtime, names)
     model = inference.module.build_model()
-    load_tested_weights(cfg, model, trained)
+    load_tested_weights(cfg, model, TestedWeights(trained))
     model.eval().requires_grad_(False)
     return Predictor(cfg, runtime, inference, model)
 
