@@ -104,22 +104,23 @@ def draw(frame: np.ndarray, classes: Sequence[tuple[str, float]], error: str = "
     if not rows:
         return frame
     height, width = frame.shape[:2]
-    line = int(np.clip(height / 14, 16, 44))
-    scale = line / 34
+    line = int(np.clip(height / 13, 18, 44))
+    gap, scale = max(line // 9, 2), line / 34
     panel_width = min(width, max(int(width * 0.42), 200))
-    panel = frame[: line * len(rows) + line // 3, :panel_width]
+    panel = frame[: line * len(rows) + gap, :panel_width]
     panel[:] = cv2.addWeighted(panel, 0.35, np.full_like(panel, _DARK), 0.65, 0)
     for number, (name, share) in enumerate(rows):
-        top, bottom = line // 6 + number * line + 2, line // 6 + (number + 1) * line - 2
+        top, bottom = gap + number * line, (number + 1) * line
         # Numbers that are no probabilities have no bar.
-        length = int((panel_width - 8) * float(np.clip(share, 0, 1)))
+        length = int((panel_width - 2 * gap) * float(np.clip(share, 0, 1)))
         colour = _FIRST if number == 0 else _BAR
-        cv2.rectangle(panel, (4, top), (4 + length, bottom), colour, -1)
-        number_text = "" if error else _share(share)
-        room = panel_width - 16 - _width(number_text, scale)
-        baseline = bottom - line // 4
-        _write(panel, _fitting(name, room, scale), (8, baseline), scale)
-        _write(panel, number_text, (panel_width - 6 - _width(number_text, scale), baseline), scale)
+        cv2.rectangle(panel, (gap, top), (gap + length, bottom), colour, -1)
+        value = "" if error else _share(share)
+        value_width = _size(value, scale)[0]
+        text = _fitting(name, panel_width - value_width - 8 * gap, scale)
+        baseline = (top + bottom + _size("H", scale)[1]) // 2
+        _write(panel, text, (3 * gap, baseline), scale)
+        _write(panel, value, (panel_width - 2 * gap - value_width, baseline), scale)
     return frame
 
 
@@ -131,15 +132,16 @@ def _write(image: np.ndarray, text: str, place: tuple[int, int], scale: float) -
     cv2.putText(image, text, place, _FONT, scale, _WHITE, 1, cv2.LINE_AA)
 
 
-def _width(text: str, scale: float) -> int:
-    return cv2.getTextSize(text, _FONT, scale, 1)[0][0]
+def _size(text: str, scale: float) -> tuple[int, int]:
+    """Width and height in pixels."""
+    return cv2.getTextSize(text, _FONT, scale, 1)[0]
 
 
 def _fitting(text: str, room: int, scale: float) -> str:
     """``text``, or its beginning if it is wider than ``room`` pixels."""
-    if _width(text, scale) <= room:
+    if _size(text, scale)[0] <= room:
         return text
-    while text and _width(f"{text}...", scale) > room:
+    while text and _size(f"{text}...", scale)[0] > room:
         text = text[:-1]
     return f"{text}..."
 

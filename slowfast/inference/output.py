@@ -62,7 +62,7 @@ class Lines:
             return _row(list(self._cells(answer)))
         facts: dict = {"path": answer.path}
         if self.windows:
-            facts |= dict(zip(("start", "end"), _times(answer)))
+            facts |= {} if answer.span is None else dict(zip(("start", "end"), _times(answer)))
         if answer.error:
             facts["error"] = answer.error
         else:

@@ -40,7 +40,7 @@ FPS = 30.0  # of frames that come without a rate
 _MOST_READERS = 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prediction:
     """What a network says of one video.
 

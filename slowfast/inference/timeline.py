@@ -62,9 +62,10 @@ def _plot(
     mesh = axes.pcolormesh(
         edges, np.arange(len(labels) + 1), np.ma.masked_invalid(values), cmap="Blues", **limits
     )
-    best = [labels.index(b) if (b := int(a.scores.argmax())) in labels else -1 for a in readable]
-    spots = [_middle(edges, answers.index(answer)) for answer in readable]
-    marked = [(x, row + 0.5) for x, row in zip(spots, best) if row >= 0]
+    rows = {label: row + 0.5 for row, label in enumerate(labels)}
+    middles = (edges[:-1] + edges[1:]) / 2
+    best = [None if answer.error else int(answer.scores.argmax()) for answer in answers]
+    marked = [(x, rows[label]) for x, label in zip(middles, best) if label in rows]
     axes.plot(*zip(*marked), "o", color="#e6550d", markersize=3, label="most probable class")
     axes.set_yticks(np.arange(len(labels)) + 0.5, [_short(classes[label]) for label in labels])
     axes.invert_yaxis()
@@ -85,10 +86,6 @@ def _edges(answers: Sequence[Prediction]) -> np.ndarray:
     centres = [(start + end) / 2 for start, end in spans]
     inner = [(one + two) / 2 for one, two in zip(centres, centres[1:])]
     return np.array([spans[0][0], *inner, spans[-1][1]])
-
-
-def _middle(edges: np.ndarray, number: int) -> float:
-    return float(edges[number] + edges[number + 1]) / 2
 
 
 def _short(name: str, most: int = _LONG_NAME) -> str:
