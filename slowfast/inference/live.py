@@ -102,16 +102,17 @@ def watch(
     If the network is slower than that, moments are left out: an answer is always about now.
     """
     stride = stride or seconds
-    moment = seconds
+    moment, answered = seconds, -1.0
     with LiveFrames(word, seconds) as live:
         while limit is None or moment <= limit:
             goes_on = live.wait_until(moment)
             frames, start, end = live.last()
-            if not goes_on and end < moment - stride:
+            if not goes_on and end <= answered:
                 return
             rate = (len(frames) - 1) / (end - start) if end > start else 30.0
             answer = predictor.predict(frames, top, fps=max(rate, 1.0))
             yield replace(answer, path=word, span=(start, end))
+            answered = end
             if not goes_on:
                 return
             moment = max(moment + stride, live.last()[2])
