@@ -172,13 +172,19 @@ class ClipReader:
             rng = sample_rng(self.seed, epoch, index, "jitter")
             indices = self.sampler.train_indices(source.num_frames, source.fps, rng)
         else:
-            indices = self.sampler.val_indices(source.num_frames, source.fps)
+            (indices,) = self.eval_indices(source.num_frames, source.fps)
         return {"video": self._evaluated(source, [indices], epoch, index)[0]}
 
     def _test_clips(self, source: Source, label: int, epoch: int, index: int) -> Sample:
         """All views from one decode, in the reference's order: crops within clips."""
-        index_lists = self.sampler.test_indices(source.num_frames, source.fps, self.views.clips)
+        index_lists = self.eval_indices(source.num_frames, source.fps)
         return {"video": self._evaluated(source, index_lists, epoch, index)}
+
+    def eval_indices(self, num_frames: int, fps: float) -> list[np.ndarray]:
+        """The frames of each clip of an evaluation, where none are random."""
+        if self._clips_of == self._test_clips:
+            return self.sampler.test_indices(num_frames, fps, self.views.clips)
+        return [self.sampler.val_indices(num_frames, fps)]
 
     def _evaluated(
         self, source: Source, index_lists: Sequence[Sequence[int]], epoch: int, index: int

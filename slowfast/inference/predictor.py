@@ -139,6 +139,11 @@ class Predictor:
         return self._runtime.device
 
     @property
+    def inference(self) -> TaskInference:
+        """What the task says of videos that stand in no list."""
+        return self._inference
+
+    @property
     def classes(self) -> list[str]:
         """Names of the classes, in the order of :attr:`Prediction.scores`."""
         return list(self._inference.classes)

@@ -151,10 +151,15 @@ class RecognitionModule:
     def predict(self, model: nn.Module, inputs: Inputs) -> torch.Tensor:
         """Scores ``videos views classes``; a test video may have more views than fit at once."""
         parts = inputs.video.split(inputs.views_at_once or len(inputs.video))
-        logits = torch.cat([model(part) for part in parts]).float()
+        logits = torch.cat([model(part) for part in parts])
+        return self.activate(logits).unflatten(0, (inputs.size, -1))
+
+    def activate(self, logits: torch.Tensor) -> torch.Tensor:
+        """Logits of the network -> scores in the order of the list, both ``B classes``."""
+        logits = logits.float()
         if self._output_order:
             logits = logits[:, self._output_order]
-        return self._activation(logits).unflatten(0, (inputs.size, -1))
+        return self._activation(logits)
 
     def picture(self, inputs: Inputs, split: str) -> torch.Tensor:
         return self.normalizer(split).picture(inputs.video)
