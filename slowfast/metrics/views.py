@@ -33,8 +33,9 @@ def class_probabilities(
 
     ``merged``: ``... classes``; ``views``: how many were merged, a number or a tensor ``...``;
     ``method``: sum or max (DATA.ENSEMBLE_METHOD); ``activation``: what the logits of each view had
-    passed (MODEL.HEAD_ACT). Views that had a softmax: their mean, or their largest values divided by the
-    sum of these. Views without activation: the softmax of their mean, or of their largest logits.
+    passed (MODEL.HEAD_ACT). Views that had a softmax: their mean, or their largest values divided
+    by the sum of these. Views without activation: the softmax of their mean, or of their largest
+    logits.
     """
     merged = merged.float()
     count = torch.as_tensor(views, dtype=merged.dtype, device=merged.device)
@@ -53,11 +54,12 @@ class VideoScores:
 
     method: str = "sum"
     scores: dict[int, torch.Tensor] = field(default_factory=dict)
-    labels: dict[int, int] = field(default_factory=dict)
+    labels: dict[int, int | list[float]] = field(default_factory=dict)
     views: dict[int, int] = field(default_factory=dict)
 
-    def add(self, video: int, label: int, scores: torch.Tensor) -> None:
-        """Add scores ``views classes`` of a video."""
+    def add(self, video: int, label: int | list[float], scores: torch.Tensor) -> None:
+        """Add scores ``views classes`` of a video; ``label``: its number, or with several labels
+        one or zero for each class."""
         merged = merge_views(scores.detach().float().cpu(), self.method)
         if video in self.scores:
             merged = merge_views(torch.stack([self.scores[video], merged]), self.method)
@@ -77,7 +79,7 @@ class VideoScores:
         return len(self.scores)
 
     def tensors(self) -> tuple[list[int], torch.Tensor, torch.Tensor]:
-        """Video ids in order, scores ``N classes``, labels ``N``."""
+        """Video ids in order, scores ``N classes``, labels ``N`` (several: ``N classes``)."""
         order = sorted(self.scores)
         scores = torch.stack([self.scores[i] for i in order])
         return order, scores, torch.tensor([self.labels[i] for i in order])
