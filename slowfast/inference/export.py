@@ -20,8 +20,8 @@ from slowfast.datasets.clip_reader import ClipReader
 from slowfast.datasets.shapes_render import CLASSES, render_clip
 from slowfast.engine.tasks.base import Inputs, TaskInference
 from slowfast.inference.exported import KINDS, Kind
-from slowfast.inference.predictor import FPS, Predictor
-from slowfast.inference.videos import Video, open_any
+from slowfast.inference.predictor import Predictor
+from slowfast.inference.videos import Video
 from slowfast.metrics.views import class_probabilities
 from slowfast.models.weights.files import write_weights
 from slowfast.models.weights.safetensors import digest_of
@@ -226,16 +226,11 @@ def _resizing(pipeline: EvalPipeline) -> dict[str, Any]:
 
 def compared_views(predictor: Predictor, videos: Sequence[Video] = ()) -> torch.Tensor:
     """Views ``N T H W 3`` to compare with: of rendered clips, of ``videos``, and of noise."""
-    reader = predictor.inference.reader
     rendered = [
         render_clip(name, sample_rng(0, 0, number, "export"))
         for number, name in enumerate(CLASSES[::4])
     ]
-    views = []
-    for video in [*rendered, *videos]:
-        with open_any(video, reader, FPS) as source:
-            clips = predictor.inference.clips(reader.read_source(source)["video"])
-        views.append(clips[:_FEW].permute(0, 2, 3, 4, 1))
+    views = [predictor.read(video)[:_FEW].permute(0, 2, 3, 4, 1) for video in [*rendered, *videos]]
     rng = sample_rng(0, 0, 0, "export")
     noise = rng.integers(0, 256, (2, *views[0].shape[1:]), dtype=np.uint8)
     return torch.cat([*views, torch.from_numpy(noise)]).contiguous()
