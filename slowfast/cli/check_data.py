@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _show(report: Report, out: str) -> None:
-    from slowfast.datasets.lists import locate
+    from slowfast.datasets.items import locate
 
     for name, figures in report.summary()["lists"].items():
         print(f"{name}: {figures['videos']} videos, {figures['bad']} bad ({figures['source']})")

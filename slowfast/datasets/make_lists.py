@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from slowfast.config.schema import all_keys
+from slowfast.config.sections.train import TRAIN
 from slowfast.config.yaml_file import published_folder, read_yaml
 from slowfast.datasets import lists
 from slowfast.datasets.classnames import DEFAULT_NAME
@@ -250,7 +250,7 @@ def _batch_size(base: str | Path) -> int:
     entries = read_yaml(base) if base else []
     given = [entry.value for entry in entries if entry.key == "TRAIN.BATCH_SIZE"]
     is_number = bool(given) and isinstance(given[-1], int)
-    return given[-1] if is_number else all_keys()["TRAIN.BATCH_SIZE"].default
+    return given[-1] if is_number else TRAIN.keys["BATCH_SIZE"].default
 
 
 def _name_of_base(base: Path, folder: Path) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from slowfast.config.node import CfgNode
 from slowfast.datasets.base import VideoDataset
 from slowfast.datasets.batch import BadItem
-from slowfast.datasets.lists import locate
+from slowfast.datasets.items import locate
 from slowfast.utils.errors import UserError
 from slowfast.utils.logging import get_logger
 

@@ -28,6 +28,11 @@ _LISTS = {
         "set folder, few-shot lists).",
         affects_result=False,
     ),
+    "MULTI_LABEL": Key(
+        False,
+        "Videos have any number of labels (charades; lists in Kinetics format with lines such as "
+        "'path 3,7,12'); tests report mean average precision.",
+    ),
     "PATH_LABEL_SEPARATOR": Key(
         " ",
         "Separator of path and label in lists; if another one is found, it is used and reported.",
@@ -58,10 +63,12 @@ _LISTS = {
         [], "Class names in label order, in place of a file.", item=str, affects_result=False
     ),
     "CLASS_ORDER": Key(
-        "strict",
-        "If the class order is not the checkpoint's: strict is an error, permute reorders the "
-        "network's outputs by class name.",
-        choices=("strict", "permute"),
+        "names",
+        "Classes of a list that are not those of the tested weights, or in another order. names: "
+        "they are found by name, and a video of a class that the weights do not know is an error; "
+        "known: such videos are left out and counted; strict: any difference is an error. permute "
+        "is an older word for names.",
+        choices=("names", "known", "strict", "permute"),
         affects_result=False,
     ),
     "SPLIT_NUMBER": Key(1, "Number of the official split of UCF101 and HMDB51.", choices=(1, 2, 3)),
@@ -102,7 +109,6 @@ _LISTS = {
         le=1.0,
         affects_result=False,
     ),
-    "MULTI_LABEL": Key(False, "Several labels per video (not supported yet).", choices=(False,)),
 }
 
 # The other rules choose frames from the whole video.
@@ -189,7 +195,7 @@ _PIXELS = {
     "INPUT_FORMAT": Key(
         "auto",
         "Channel order of the network's input; auto: RGB for videos, BGR for frame folders of "
-        "Something-Something (which the published loader reads through OpenCV).",
+        "Something-Something and Charades (which the published loaders read through OpenCV).",
         choices=("auto", "RGB", "BGR"),
     ),
     "REVERSE_INPUT_CHANNEL": Key(

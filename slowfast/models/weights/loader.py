@@ -13,6 +13,7 @@ import yaml
 from torch import nn
 
 from slowfast.config.node import CfgNode
+from slowfast.layers.sub_norm import match_norm_names
 from slowfast.models.base import MODEL_REGISTRY, VideoModel
 from slowfast.models.weights.convert import fit_tensor
 from slowfast.models.weights.finite import check_finite
@@ -98,6 +99,7 @@ def load_state(
     with conversion(origin):
         others = _other_networks(state, model)
         source, state = adapt_state(state, model)
+        state = match_norm_names(state, model)
     report = LoadReport(source.name)
     targets = {k: v for k, v in model.state_dict().items() if not _is_counter(k)}
     filled: dict[str, torch.Tensor] = {}
@@ -167,7 +169,7 @@ def fitting_state(
 
     UserError naming ``key`` if it is of another architecture, or not finite.
     """
-    state = tensors_of(state if isinstance(state, dict) else {}, path)
+    state = match_norm_names(tensors_of(state if isinstance(state, dict) else {}, path), network)
     expected = network.state_dict()
     wrong = [n for n, v in expected.items() if n not in state or state[n].shape != v.shape]
     if wrong or len(state) != len(expected):
