@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 from slowfast.config.node import CfgNode
-from slowfast.models.base import VideoModel
+from slowfast.models.base import MODEL_REGISTRY, VideoModel
 from slowfast.models.weights.finite import check_finite, not_finite
 from slowfast.models.weights.loader import conversion, load_state, log_report
 from slowfast.models.weights.read import read_checkpoint, state_dict_of, tensors_of
 from slowfast.models.weights.safetensors import write_safetensors
-from slowfast.models.weights.sources import detect_source
+from slowfast.models.weights.sources import detect_source, networks_of
 from slowfast.models.weights.write import write_archive
 from slowfast.utils.errors import UserError
 from slowfast.utils.files import make_dirs, write_atomic
@@ -53,6 +53,14 @@ def inspect_file(path: str | Path) -> dict[str, Any]:
     facts["model"] = _model_name(content.get("cfg"))
     facts["shapes"] = {name: list(value.shape) for name, value in state.items()}
     return facts
+
+
+def networks_of_file(path: str | Path, key: str) -> list[str]:
+    """Names of the registered networks that a file is of: by its configuration, if it holds one,
+    else by the names of its tensors; empty if none is known. UserError naming ``key``."""
+    content = read_checkpoint(path, key, mapped=True)
+    name = _model_name(content.get("cfg"))
+    return [name] if name in MODEL_REGISTRY else networks_of(state_dict_of(content, path))
 
 
 def _texts(values: Iterable[Any]) -> list[str]:
