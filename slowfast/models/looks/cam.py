@@ -59,7 +59,8 @@ def grad_cam(
     (pathways) are averaged on the grid of the finest. UserError if a layer gives no map."""
     modules = dict(model.named_modules())
     maps = []
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():
+        video = video.clone().requires_grad_()  # weights may be frozen
         for name in layers:
             cam = _captum().LayerGradCam(model, modules[name])
             attributed = cam.attribute(video, target=target, relu_attributions=True).detach()

@@ -76,6 +76,8 @@ def look(
     """
     if method not in METHODS:
         raise UserError(f"there is no method {method!r}", f"one of {', '.join(METHODS)}", "--method")
+    if video.is_inference():
+        video = video.clone()
     layers = [name.replace("/", ".") for name in layers]
     _check_layers(model, layers if method == "gradcam" else ())
     record, logits = ForwardRecord.of(model, video)
