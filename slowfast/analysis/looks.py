@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from slowfast.analysis.contact_sheet import draw_sheet
+from slowfast.datasets.clip_reader import Views
 from slowfast.models.base import VideoModel
 from slowfast.models.looks import METHODS, Look, look
 from slowfast.utils.errors import UserError
@@ -66,7 +67,8 @@ def show_video(predictor: Predictor, video: str, options: LookOptions) -> Pictur
     target = _target(options.target, predictor.classes)
     prediction = predictor.predict(video, top=1)
     views = predictor.preprocess(video)
-    clip = views[_central(len(views), predictor.cfg.TEST.NUM_SPATIAL_CROPS)][None]
+    crops = predictor.cfg.TEST.NUM_SPATIAL_CROPS
+    clip = views[Views(len(views) // crops, crops).central][None]
     if target is None:
         target = predictor.classes.index(prediction.labels[0])
     seen = look(
@@ -91,11 +93,6 @@ def _target(text: str, classes: Sequence[str]) -> int | None:
         return int(text)
     remedy = did_you_mean(text, classes) or f"a name, or a number below {len(classes)}"
     raise UserError(f"the network has no class {text!r}", remedy, "--target")
-
-
-def _central(views: int, crops: int) -> int:
-    """Number of the central crop of the central clip; the crops of a clip stand together."""
-    return views // crops // 2 * crops + crops // 2
 
 
 def _draw(

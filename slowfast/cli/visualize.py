@@ -54,7 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cfg", help="configuration, for weights that contain none")
     parser.add_argument("--classes", metavar="FILE", help="class names, for CLIP")
     parser.add_argument(
-        "--set", nargs="+", default=[], metavar="KEY VALUE", help="keys that differ from the training"
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="KEY VALUE",
+        help="keys that differ from the training",
     )
     add_import_option(parser)
 

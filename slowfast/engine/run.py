@@ -16,6 +16,7 @@ from slowfast.engine.dry_run import dry_run
 from slowfast.engine.launch import launch
 from slowfast.engine.precision import settle_precision
 from slowfast.engine.tasks import build_task
+from slowfast.engine.tensorboard import videos
 from slowfast.engine.test import test
 from slowfast.engine.train import train
 from slowfast.utils.console import printing
@@ -98,6 +99,8 @@ def run_job(cfg: CfgNode, runtime: Runtime) -> None:
         train(cfg, runtime, task)
     if cfg.TEST.ENABLE:
         test(cfg, runtime, task)
+    if videos.is_wanted(cfg):
+        videos.show_videos(cfg, runtime, task)
 
 
 def main(argv: Sequence[str] | None = None, overrides: Sequence[str] = (), prog: str = PROG) -> int:

@@ -12,7 +12,7 @@ from slowfast.engine.precision import build_autocast
 from slowfast.engine.sharding import compile_network
 from slowfast.engine.tasks.base import Task
 from slowfast.engine.unreadable import UnreadableVideos
-from slowfast.metrics.evaluators import EvalResult
+from slowfast.metrics.evaluators import EvalResult, Evaluator, class_scores
 from slowfast.models.summary import measure_model
 from slowfast.utils.logging import format_eta, get_logger
 from slowfast.utils.progress import StepTimer
@@ -27,7 +27,7 @@ class TestObserver:
     __test__ = False  # pytest must not collect it
 
     def __init__(self, cfg: CfgNode, loggers: Loggers, name: str, batches: int):
-        self.title, self.log_every = f"test {name}", cfg.LOG_PERIOD
+        self.name, self.title, self.log_every = name, f"test {name}", cfg.LOG_PERIOD
         self.loggers, self.batches = loggers, batches
 
     def on_batch(self, step: int, figures: dict[str, float], size: int, timer: StepTimer) -> None:
@@ -35,6 +35,11 @@ class TestObserver:
             eta = format_eta(timer.step * (self.batches - step - 1))
             line = {"split": "test_iter", "cur_iter": str(step + 1)}
             self.loggers.log("test_iter", line | {"eta": eta, "time_diff": timer.step}, 0)
+
+    def on_end(self, evaluator: Evaluator) -> None:
+        found = class_scores(evaluator)
+        if found is not None:
+            self.loggers.log_scores(f"Test {self.name}", *found, 0)
 
 
 def test(cfg: CfgNode, runtime: Runtime, task: Task) -> EvalResult | None:

@@ -29,7 +29,7 @@ def colormap(name: str, key: str = "--colormap") -> np.ndarray:
         maps = importlib.import_module("matplotlib").colormaps
     except ModuleNotFoundError as error:
         raise UserError(
-            f"the colour map {name!r} needs Matplotlib", "pip install 'slowfast[plot]'", key
+            f"the colour map {name!r} needs Matplotlib", 'pip install -e ".[plot]"', key
         ) from error
     if name not in maps:
         raise UserError(f"there is no colour map {name!r}", "try turbo or viridis", key)
@@ -37,7 +37,7 @@ def colormap(name: str, key: str = "--colormap") -> np.ndarray:
 
 
 def draw_heat(frames: np.ndarray, maps: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    """uint8 frames ``T H W 3`` with ``maps`` ``T H W`` (0..1) over them, in ``colours`` ``256 3``."""
+    """uint8 frames ``T H W 3`` under ``maps`` ``T H W`` (0..1) in the colours ``256 3``."""
     heat = colours[(maps.clip(0, 1) * 255).round().astype(np.uint8)]
     opacity = _OPACITY * maps[..., None].clip(0, 1)
     return (frames * (1 - opacity) + heat * opacity).round().astype(np.uint8)
@@ -75,17 +75,20 @@ def _palette(count: int) -> list[tuple[int, int, int]]:
     return [tuple(map(int, c)) for c in cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0]]
 
 
-def add_title(frames: np.ndarray, lines: Sequence[str]) -> np.ndarray:
-    """uint8 ``T H W 3`` with white lines of text above; a long line is written smaller."""
+def add_title(
+    frames: np.ndarray, lines: Sequence[str], colours: Sequence[np.ndarray] = ()
+) -> np.ndarray:
+    """uint8 ``T H W 3`` with lines of text above, black on white or on the colour of each line; a
+    long line is written smaller."""
     width = frames.shape[2]
     head = np.full((_TITLE * len(lines), width, 3), 255, np.uint8)
+    for number, colour in enumerate(colours):
+        head[_TITLE * number : _TITLE * (number + 1)] = colour
     for number, line in enumerate(lines):
         (needed, _), _ = cv2.getTextSize(line, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)
         scale = 0.45 * min(1, (width - 8) / max(needed, 1))
         place = (4, _TITLE * number + 15)
-        cv2.putText(
-            head, line, place, cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), 1, cv2.LINE_AA
-        )
+        cv2.putText(head, line, place, cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), 1, cv2.LINE_AA)
     return np.concatenate([np.broadcast_to(head, (len(frames), *head.shape)), frames], axis=1)
 
 

@@ -86,5 +86,5 @@ def _captum() -> Any:
         return importlib.import_module("captum.attr")
     except ModuleNotFoundError as error:
         raise UserError(
-            "captum is not installed", "pip install 'slowfast[looks]'", "--method gradcam"
+            "captum is not installed", 'pip install -e ".[looks]"', "--method gradcam"
         ) from error

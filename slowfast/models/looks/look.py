@@ -75,7 +75,9 @@ def look(
     UserError where the network does not have what is asked for.
     """
     if method not in METHODS:
-        raise UserError(f"there is no method {method!r}", f"one of {', '.join(METHODS)}", "--method")
+        raise UserError(
+            f"there is no method {method!r}", f"one of {', '.join(METHODS)}", "--method"
+        )
     if video.is_inference():
         video = video.clone()
     layers = [name.replace("/", ".") for name in layers]

@@ -50,7 +50,9 @@ class Trace:
         """UserError if the layer that was asked for is none of the blocks."""
         if self.layer and not any(map(self._is_layer, self.blocks)):
             names = ", ".join(self.blocks)
-            raise UserError(f"{self.layer!r} is no block with attention", f"one of {names}", "--layer")
+            raise UserError(
+                f"{self.layer!r} is no block with attention", f"one of {names}", "--layer"
+            )
 
     def attend(self, shares: torch.Tensor, name: str, call: int = 0) -> torch.Tensor:
         """Shares of queries ``P N`` -> of keys ``P M``, by the weights of module ``name``."""
