@@ -109,13 +109,16 @@ class ClipReader:
         test ``views C T H W``), in training also ``boxes`` ``copies count 5`` and, for a mirrored
         clip of another class, its ``label``. VideoError if the item cannot be read.
         """
-        source = self.open(item)
+        return self.read_source(self.open(item), item.label, epoch, index)
+
+    def read_source(self, source: Source, label: int = 0, epoch: int = 0, index: int = 0) -> Sample:
+        """What :meth:`read` gives, of an open source."""
         if source.num_frames < self.data.MIN_FRAMES:
             raise VideoError(
-                item.path,
+                source.path,
                 f"has {source.num_frames} frames, DATA.MIN_FRAMES is {self.data.MIN_FRAMES}",
             )
-        return self._clips_of(source, item.label, epoch, index)
+        return self._clips_of(source, label, epoch, index)
 
     def _train_clips(self, source: Source, label: int, epoch: int, index: int) -> Sample:
         rng = sample_rng(self.seed, epoch, index)

@@ -29,13 +29,16 @@ def load_initial_weights(cfg: CfgNode, network: nn.Module) -> None:
     load_weights(network, path, cfg, key)
 
 
-def load_tested_weights(cfg: CfgNode, network: nn.Module) -> list[str]:
-    """Weights to test: TEST.CHECKPOINT_FILE_PATH, the run's own, or the training's initial ones.
+def load_tested_weights(
+    cfg: CfgNode, network: nn.Module, tested: Checkpoint | None = None
+) -> list[str]:
+    """Weights to test: TEST.CHECKPOINT_FILE_PATH, the run's own, or the training's initial ones;
+    ``tested`` where they were read already.
 
     Gives the class names of the checkpoint, if it has them. UserError if there are no weights:
     random ones are never tested.
     """
-    tested = _find_tested(cfg)
+    tested = tested or _find_tested(cfg)
     content = tested.content
     if content.get("ema_state") and cfg.EMA.ENABLE:
         network.load_state_dict(fitting_state(network, content["ema_state"], tested.path))
@@ -47,10 +50,12 @@ def load_tested_weights(cfg: CfgNode, network: nn.Module) -> list[str]:
         load_weights(network, tested, cfg)
     if cfg.TEST.PATCHING_MODEL:
         _patch(cfg, network)
-    return _class_names(tested)
+    return class_names(tested)
 
 
-def _class_names(tested: Checkpoint) -> list[str]:
+def class_names(tested: Checkpoint) -> list[str]:
+    """The names of the classes that a checkpoint was trained on, in label order; empty if it has
+    none."""
     names = tested.content.get("class_names") or []
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
         raise UserError(

@@ -25,6 +25,7 @@ from slowfast.engine.losses import build_loss
 from slowfast.engine.network import build_network
 from slowfast.engine.sharding import unwrap
 from slowfast.engine.tasks.base import TASK_REGISTRY, Inputs, LossOutput, Task, TestRun
+from slowfast.engine.tasks.inference import RecognitionInference
 from slowfast.metrics.evaluators import EvalResult, ViewEvaluator, error_figures
 from slowfast.metrics.sanity import sanity_warnings
 from slowfast.models.base import MODEL_REGISTRY, resolve_aux_losses
@@ -243,6 +244,7 @@ class RecognitionTask(Task):
     data_class = RecognitionData
     module_class = RecognitionModule
     report_class = RecognitionReport
+    inference_class = RecognitionInference
 
     def tests(self, model: nn.Module) -> Iterator[TestRun]:
         return self.data.tests()
