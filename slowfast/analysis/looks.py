@@ -107,9 +107,9 @@ def _draw(
     if seen.tokens is not None:
         rows.append(_with_tokens(frames, seen, options.tokens))
         count = min(options.tokens, seen.tokens.centres.shape[2])
-        captions.append(
-            f"STFM: {count} of {seen.tokens.centres.shape[2]} tokens, followed through the frames"
-        )
+        total = seen.tokens.centres.shape[2]
+        tokens = f"the {total} tokens" if count == total else f"{count} of {total} tokens"
+        captions.append(f"STFM: {tokens}, followed through the frames")
     animation = add_title(np.concatenate(rows, axis=2), [title, "; ".join(captions[1:])])
     return Pictures(draw_sheet(np.stack(rows), captions, options.columns), animation, title, seen)
 

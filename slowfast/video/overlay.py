@@ -55,7 +55,8 @@ def draw_tokens(frames: np.ndarray, centres: np.ndarray, steps: Sequence[int], s
     """Squares of ``size`` pixels around ``centres`` ``T' N 2`` (x, y), in place on ``T H W 3``.
 
     ``steps``: first frame of each of the T' positions, which stands until the next one. Each token
-    has a colour of its own and a line along the places where it was before.
+    has a colour of its own and a line along the places where it was before. Squares of tokens at
+    one place stand inside one another.
     """
     ends = [*steps[1:], len(frames)]
     palette = _palette(centres.shape[1])
@@ -64,9 +65,13 @@ def draw_tokens(frames: np.ndarray, centres: np.ndarray, steps: Sequence[int], s
             for token, colour in enumerate(palette):
                 path = centres[: step + 1, token].round().astype(np.int32)
                 cv2.polylines(frame, [path], False, colour, 1, cv2.LINE_AA)
-                corner, half = path[-1] - size // 2, size // 2
-                opposite = path[-1] + half - 1
-                cv2.rectangle(frame, corner.tolist(), opposite.tolist(), colour, 1, cv2.LINE_AA)
+            for token, colour in enumerate(palette):
+                centre = centres[step, token]
+                inside = 2 * int((centres[step, :token] == centre).all(-1).sum())
+                half = max(size // 2 - inside, 2)
+                corner = (centre - half).round().astype(int).tolist()
+                opposite = (centre + half - 1).round().astype(int).tolist()
+                cv2.rectangle(frame, corner, opposite, colour, 1, cv2.LINE_AA)
 
 
 def _palette(count: int) -> list[tuple[int, int, int]]:
@@ -98,9 +103,9 @@ def animated(frames: np.ndarray, fps: float, kind: str = "GIF") -> bytes:
 
     images = [Image.fromarray(frame) for frame in frames]
     if kind == "GIF":
-        # One palette for all frames: colours do not flicker, and the file is smaller.
+        # One palette for all frames, so that the background does not flicker.
         palette = Image.fromarray(np.concatenate(list(frames))).quantize(256)
-        images = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
+        images = [image.quantize(palette=palette) for image in images]
     file = io.BytesIO()
     options = {"quality": 85, "method": 4} if kind == "WEBP" else {"optimize": False}
     images[0].save(
