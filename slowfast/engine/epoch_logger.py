@@ -8,7 +8,7 @@ from slowfast.config.node import CfgNode
 from slowfast.engine.loggers import Loggers
 from slowfast.engine.meters import EpochMeter
 from slowfast.engine.step import StepOutput
-from slowfast.metrics.evaluators import EvalResult, Evaluator, class_scores, is_error
+from slowfast.metrics.evaluators import EvalResult, is_error
 from slowfast.utils.errors import UserError
 from slowfast.utils.progress import ProgressBar, StepTimer
 from slowfast.utils.runtime import Runtime
@@ -77,11 +77,6 @@ class ValObserver:
                 step, timer.step, memory, time_diff=timer.step, wait=timer.wait_share
             )
             self.loggers.log("val_iter", line, self.step)
-
-    def on_end(self, evaluator: Evaluator) -> None:
-        found = class_scores(evaluator)
-        if found is not None:
-            self.loggers.log_scores("", *found, self.step)
 
     def log_result(self, result: EvalResult, best: dict[str, float], bad_items: int) -> None:
         """Log the result of the whole pass, with the best errors so far."""

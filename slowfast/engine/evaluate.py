@@ -37,10 +37,6 @@ class Observer(Protocol):
         """After batch ``step`` of ``size`` labels, with its figures (empty if it was empty)."""
         ...
 
-    def on_end(self, evaluator: Evaluator) -> None:
-        """After the last batch, with the results of all processes."""
-        ...
-
 
 def evaluate(
     model: nn.Module,
@@ -91,7 +87,6 @@ def evaluate(
     for rank, other in enumerate(gather_objects(evaluator)):
         if rank != runtime.rank:
             evaluator.merge(other)
-    observer.on_end(evaluator)
     return evaluator.compute()
 
 

@@ -19,6 +19,7 @@ import torch
 
 from slowfast.config.node import CfgNode
 from slowfast.engine.tensorboard.evaluation import EvaluationPictures
+from slowfast.metrics.evaluators import Evaluator, class_scores
 from slowfast.utils.errors import UserError
 from slowfast.utils.logging import log_json_stats
 from slowfast.utils.registry import Registry
@@ -98,10 +99,17 @@ class TensorBoardLogger:
         for tag, value in scalar_tags(kind, figures).items():
             self._writer.add_scalar(tag, value, step)
 
-    def log_scores(self, name: str, scores: torch.Tensor, labels: torch.Tensor, step: int) -> None:
+    def log_scores(
+        self,
+        name: str,
+        scores: torch.Tensor,
+        labels: torch.Tensor,
+        classes: Sequence[str],
+        step: int,
+    ) -> None:
         """Confusion matrices and histograms, below ``name`` where there is one."""
         if self._pictures.enabled:
-            for tag, image in self._pictures.draw(scores, labels):
+            for tag, image in self._pictures.draw(scores, labels, classes):
                 self.add_image(f"{name}/{tag}" if name else tag, image, step)
 
     def add_image(self, tag: str, image: np.ndarray, step: int = 0) -> None:
@@ -188,12 +196,18 @@ class Loggers:
         for logger in self._loggers:
             logger.log(kind, figures, step)
 
-    def log_scores(self, name: str, scores: torch.Tensor, labels: torch.Tensor, step: int) -> None:
+    def log_scores(
+        self, name: str, evaluator: Evaluator, classes: Sequence[str], step: int
+    ) -> None:
         """Give scores ``N classes`` and labels ``N`` of all videos of an evaluation to the loggers
-        that take them; ``name`` of a test, empty for a validation."""
-        for logger in self._loggers:
+        that take them: ``log_scores(name, scores, labels, classes, step)``.
+
+        ``name`` of the test, empty for a validation; ``classes``: names, empty if unknown.
+        """
+        found = class_scores(evaluator)
+        for logger in self._loggers if found is not None else ():
             if hasattr(logger, "log_scores"):
-                logger.log_scores(name, scores, labels, step)
+                logger.log_scores(name, *found, classes, step)
 
     def close(self) -> None:
         for logger in self._loggers:

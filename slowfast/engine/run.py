@@ -13,11 +13,12 @@ from slowfast.config.plugins import IMPORTS, add_import_option
 from slowfast.config.schema import all_keys
 from slowfast.config.yaml_file import Entry, find_config, read_yaml
 from slowfast.engine.dry_run import dry_run
+from slowfast.engine.initial import find_tested_weights
 from slowfast.engine.launch import launch
 from slowfast.engine.precision import settle_precision
 from slowfast.engine.tasks import build_task
 from slowfast.engine.tensorboard import videos
-from slowfast.engine.test import test
+from slowfast.engine.test import build_test, test
 from slowfast.engine.train import train
 from slowfast.utils.console import printing
 from slowfast.utils.errors import UserError
@@ -93,14 +94,30 @@ def parse_command(
 def run_job(cfg: CfgNode, runtime: Runtime) -> None:
     """Train, then test, as the configuration asks."""
     cfg = settle_precision(cfg, runtime)
-    task = build_task(cfg, runtime)
-    task.data.check()
-    if cfg.TRAIN.ENABLE:
+    if not cfg.TRAIN.ENABLE:
+        task, weights = build_test(cfg, runtime)
+    else:
+        task = build_task(cfg, runtime)
+        task.data.check()
         train(cfg, runtime, task)
+        if not (cfg.TEST.ENABLE or videos.is_wanted(cfg)):
+            return
+        weights = find_tested_weights(cfg)
+        task.data.match_classes(weights.class_names)
     if cfg.TEST.ENABLE:
-        test(cfg, runtime, task)
+        test(task.cfg, runtime, task, weights)
     if videos.is_wanted(cfg):
-        videos.show_videos(cfg, runtime, task)
+        videos.show_videos(task.cfg, runtime, task, weights)
+
+
+def check_work(cfg: CfgNode) -> None:
+    """UserError if a run has nothing to do."""
+    if not (cfg.TRAIN.ENABLE or cfg.TEST.ENABLE or videos.is_wanted(cfg)):
+        raise UserError(
+            "is False, and so is TEST.ENABLE: the run has nothing to do",
+            "set one of them True",
+            "TRAIN.ENABLE",
+        )
 
 
 def main(argv: Sequence[str] | None = None, overrides: Sequence[str] = (), prog: str = PROG) -> int:
@@ -126,7 +143,9 @@ def main(argv: Sequence[str] | None = None, overrides: Sequence[str] = (), prog:
         if args.print_config:
             with printing():
                 sys.stdout.write(render_config(cfg) + "\n")
-        elif args.dry_run:
+            continue
+        check_work(cfg)
+        if args.dry_run:
             launch(cfg, dry_run, args.init_method)
         elif not file:
             raise UserError("no configuration file is given", f"example: {prog} {EXAMPLE}", "--cfg")

@@ -46,6 +46,7 @@ from slowfast.models.summary import measure_model
 from slowfast.models.weights.read import Checkpoint
 from slowfast.utils.distributed import gather_numbers
 from slowfast.utils.errors import Interrupted
+from slowfast.utils.files import write_text_atomic
 from slowfast.utils.logging import get_logger
 from slowfast.utils.runtime import Runtime, seed_process
 from slowfast.utils.signals import StopRequest
@@ -322,11 +323,12 @@ class Trainer:
         """Evaluate the validation list with the averaged weights, if there are any."""
         network = self.ema.module if self.ema else self.model
         share_buffers(network)
-        return evaluate(
+        evaluator = self.task.report.evaluator("val")
+        result = evaluate(
             network,
             self.task.module,
             self.val_loader,
-            self.task.report.evaluator("val"),
+            evaluator,
             split="val",
             autocast=self.optimizer_step.autocast,
             unreadable=self.val_unreadable,
@@ -334,6 +336,9 @@ class Trainer:
             runtime=self.runtime,
             stop=self.stop,
         )
+        names = self.task.data.class_names("val")
+        self.loggers.log_scores("", evaluator, names, self.progress.step)
+        return result
 
     def _update_precise_bn(self, epoch: int) -> None:
         self.train_loader.batch_sampler.set_epoch(epoch)
@@ -389,4 +394,7 @@ class Trainer:
 
 def train(cfg: CfgNode, runtime: Runtime, task: Task) -> None:
     """Train a model as configured, by the trainer of the task."""
-    (task.trainer_class or Trainer)(cfg, runtime, task).run()
+    trainer = (task.trainer_class or Trainer)(cfg, runtime, task)
+    if runtime.is_main:  # not before: a run that may not be resumed leaves the file as it is
+        write_text_atomic(Path(cfg.OUTPUT_DIR) / "config.yaml", cfg.dump())
+    trainer.run()

@@ -15,7 +15,7 @@ from torch import nn
 
 from slowfast.config.node import CfgNode
 from slowfast.datasets.loader import videos_per_process
-from slowfast.engine.initial import class_names, load_tested_weights
+from slowfast.engine.initial import TestedWeights, class_names, load_tested_weights
 from slowfast.engine.precision import build_autocast, settle_precision
 from slowfast.engine.tasks import task_class
 from slowfast.engine.tasks.base import Inputs, TaskInference
@@ -98,7 +98,7 @@ def load(
     inference = task_class(cfg).inference(cfg, runtime, names)
     _check_names(cfg, classes, names, trained)
     model = inference.module.build_model()
-    load_tested_weights(cfg, model, trained)
+    load_tested_weights(cfg, model, TestedWeights(trained))
     model.eval().requires_grad_(False)
     predictor = Predictor(cfg, runtime, inference, model)
     if support is not None:

@@ -33,8 +33,9 @@ def class_probabilities(
 
     ``merged``: ``... classes``; ``views``: how many were merged, a number or a tensor ``...``;
     ``method``: sum or max (DATA.ENSEMBLE_METHOD); ``activation``: what the logits of each view had
-    passed (MODEL.HEAD_ACT). Views that had a softmax: their mean, or their largest values divided by the
-    sum of these. Views without activation: the softmax of their mean, or of their largest logits.
+    passed (MODEL.HEAD_ACT). Views that had a softmax: their mean, or their largest values divided
+    by the sum of these. Views without activation: the softmax of their mean, or of their largest
+    logits.
     """
     merged = merged.float()
     count = torch.as_tensor(views, dtype=merged.dtype, device=merged.device)

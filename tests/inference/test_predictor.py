@@ -13,7 +13,7 @@ import torch
 import slowfast
 from slowfast.config.load import load_config
 from slowfast.datasets.lists import read_path_list
-from slowfast.engine.initial import load_tested_weights
+from slowfast.engine.initial import find_tested_weights, load_tested_weights
 from slowfast.engine.launch import launch
 from slowfast.engine.run import run_job
 from slowfast.engine.tasks import build_task
@@ -50,14 +50,13 @@ def trained(shapes: Path, out: Path, extra: dict) -> Path:
         "DATA.PATH_PREFIX": str(shapes),
         "OUTPUT_DIR": str(out),
         "SOLVER.MAX_EPOCH": 1,
-        "TEST.SAVE_RESULTS_PATH": "scores.npz",
     }
     launch(load_config(overrides=words(values | extra)), run_job)
     return out
 
 
 def scores_of(out: Path) -> torch.Tensor:
-    (file,) = out.rglob("scores.npz")
+    (file,) = out.glob("tests/*/scores.npz")
     return torch.from_numpy(np.load(file)["scores"])
 
 
@@ -111,7 +110,7 @@ def test_few_shot_answers_are_those_of_a_test(method, compositions, tmp_path):
     runtime = Runtime(torch.device("cpu"))
     task = build_task(cfg, runtime)
     model = task.module.build_model()
-    load_tested_weights(cfg, model)
+    load_tested_weights(cfg, model, find_tested_weights(cfg))
     model.eval()
     batch = next(iter(task.data.loader("test")))
     with torch.inference_mode():

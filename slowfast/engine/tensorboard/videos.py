@@ -13,13 +13,13 @@ import torch
 
 from slowfast.config.node import CfgNode
 from slowfast.datasets.clip_reader import Views
-from slowfast.engine.initial import load_tested_weights
+from slowfast.engine.initial import TestedWeights, load_tested_weights
 from slowfast.engine.loggers import TensorBoardLogger
 from slowfast.engine.precision import build_autocast
 from slowfast.engine.tasks.base import Task
-from slowfast.engine.tensorboard.classes import ShownClasses
+from slowfast.engine.tensorboard.classes import ClassFiles, ShownClasses
 from slowfast.engine.tensorboard.layers import ShownLayer, recorded, tensor_image
-from slowfast.metrics.views import merge_views
+from slowfast.metrics.views import class_probabilities, merge_views
 from slowfast.models.base import VideoModel
 from slowfast.models.looks import look
 from slowfast.models.weights.read import read_content
@@ -36,7 +36,8 @@ _SIDE = 192  # of the frames that are shown, about
 
 class Shown(NamedTuple):
     """A video of the test: its number in the list, its central view ``1 3 T H W`` as the network
-    receives it, the same as uint8 frames ``T H W 3``, its label, and merged scores ``classes``."""
+    receives it, the same as uint8 frames ``T H W 3``, its label, and the probabilities of the
+    ``classes``."""
 
     number: int
     clip: torch.Tensor
@@ -55,8 +56,9 @@ def is_wanted(cfg: CfgNode) -> bool:
     return bool(chosen)
 
 
-def show_videos(cfg: CfgNode, runtime: Runtime, task: Task) -> None:
-    """Write the pictures; UserError if a layer or a file that is named does not exist.
+def show_videos(cfg: CfgNode, runtime: Runtime, task: Task, weights: TestedWeights) -> None:
+    """Write the pictures of the tested ``weights``; UserError if a layer or a file that is named
+    does not exist.
 
     Each process shows its part of the videos, in a file of its own.
     """
@@ -65,11 +67,12 @@ def show_videos(cfg: CfgNode, runtime: Runtime, task: Task) -> None:
     with contextlib.closing(writer):
         if options.PREDICTIONS_PATH and runtime.is_main:
             scores, labels = read_scores(options.PREDICTIONS_PATH)
-            writer.log_scores("Saved predictions", scores, labels, 0)
+            names = task.data.class_names("test")
+            writer.log_scores("Saved predictions", scores, labels, names, 0)
         if not (options.MODEL_VIS.ENABLE or options.WRONG_PRED_VIS.ENABLE):
             return
         network = task.module.build_model()
-        task.module.match_classes(load_tested_weights(cfg, network))
+        load_tested_weights(cfg, network, weights)
         if not isinstance(network, VideoModel):
             raise UserError(
                 f"{type(network).__name__} has no classes of its own to be shown",
@@ -77,7 +80,8 @@ def show_videos(cfg: CfgNode, runtime: Runtime, task: Task) -> None:
                 "TENSORBOARD",
             )
         network.eval()
-        classes = ShownClasses.from_cfg(cfg)
+        names = task.data.class_names("test")
+        classes = ClassFiles(cfg).shown(names, cfg.MODEL.NUM_CLASSES)
         model = ModelPictures(cfg, network, classes, writer) if options.MODEL_VIS.ENABLE else None
         if model is not None and runtime.is_main:
             model.show_weights()
@@ -103,9 +107,11 @@ def _videos(cfg: CfgNode, runtime: Runtime, task: Task, network: VideoModel) -> 
         inputs = task.module.prepare(batch, "test")
         with torch.inference_mode(), autocast():
             scores = task.module.predict(network, inputs)
-        merged = merge_views(scores.float().cpu(), cfg.DATA.ENSEMBLE_METHOD)
+        method, views = cfg.DATA.ENSEMBLE_METHOD, scores.shape[1]
+        merged = merge_views(scores.float().cpu(), method)
+        merged = class_probabilities(merged, views, method, cfg.MODEL.HEAD_ACT).values
         crops = cfg.TEST.NUM_SPATIAL_CROPS
-        central = Views(scores.shape[1] // crops, crops).central
+        central = Views(views // crops, crops).central
         clips = inputs.video.unflatten(0, (batch.size, -1))[:, central]
         frames = task.module.picture(replace(inputs, video=clips), "test").numpy()
         for row, number in enumerate(batch.index.tolist()):
