@@ -2,6 +2,7 @@
 
 from slowfast.config.schema import Key, Section, register_section
 
+_ON = {"TENSORBOARD.ENABLE": True}
 _SUBSET = "Text file of class names, one per line, {}; empty: {}."
 
 
@@ -48,6 +49,7 @@ CONFUSION_MATRIX = register_section(
             "SUBSET_PATH": Key("", _SUBSET.format("which get a matrix of their own", "none")),
         },
         affects_result=False,
+        only_if=_ON | {"TENSORBOARD.CONFUSION_MATRIX.ENABLE": True},
     )
 )
 
@@ -62,6 +64,7 @@ HISTOGRAM = register_section(
             "TOPK": Key(10, "Predicted classes that are shown of each class.", ge=1),
         },
         affects_result=False,
+        only_if=_ON | {"TENSORBOARD.HISTOGRAM.ENABLE": True},
     )
 )
 
@@ -84,6 +87,7 @@ MODEL_VIS = register_section(
             "COLORMAP": Key("Pastel2", "Matplotlib's colours of the written predictions."),
         },
         affects_result=False,
+        only_if=_ON | {"TENSORBOARD.MODEL_VIS.ENABLE": True},
     )
 )
 
@@ -103,6 +107,8 @@ GRAD_CAM = register_section(
             "COLORMAP": Key("viridis", "Colours of the map."),
         },
         affects_result=False,
+        only_if=_ON
+        | {"TENSORBOARD.MODEL_VIS.ENABLE": True, "TENSORBOARD.MODEL_VIS.GRAD_CAM.ENABLE": True},
     )
 )
 
@@ -116,5 +122,6 @@ WRONG_PRED_VIS = register_section(
             "SUBSET_PATH": Key("", _SUBSET.format("whose videos are shown", "all")),
         },
         affects_result=False,
+        only_if=_ON | {"TENSORBOARD.WRONG_PRED_VIS.ENABLE": True},
     )
 )

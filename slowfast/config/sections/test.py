@@ -26,7 +26,10 @@ TEST = register_section(
                 choices=("last", "best"),
             ),
             "NUM_ENSEMBLE_VIEWS": Key(
-                10, "Number of test clips per video, spread over its length.", ge=1
+                10,
+                "Number of test clips per video, spread over its length.",
+                ge=1,
+                only_if={"TEST.NUM_TEMPORAL_CLIPS": []},
             ),
             "NUM_SPATIAL_CROPS": Key(
                 3, "Number of crops per test clip, along the longer side.", choices=(1, 2, 3)
@@ -55,6 +58,7 @@ TEST = register_section(
                 "Position of a single test crop (left repeats the published Something-Something "
                 "loader).",
                 choices=("centre", "left"),
+                only_if={"TEST.NUM_SPATIAL_CROPS": 1},
             ),
             "SAVE_RESULTS_PATH": Key(
                 "",

@@ -34,7 +34,8 @@ class EvaluationPictures:
     def __init__(self, cfg: CfgNode):
         self.confusion = cfg.TENSORBOARD.CONFUSION_MATRIX
         self.histogram = cfg.TENSORBOARD.HISTOGRAM
-        self.enabled = self.confusion.ENABLE or self.histogram.ENABLE
+        chosen = self.confusion.ENABLE or self.histogram.ENABLE
+        self.enabled = cfg.TENSORBOARD.ENABLE and chosen
         if self.enabled:
             part = "CONFUSION_MATRIX" if self.confusion.ENABLE else "HISTOGRAM"
             require_matplotlib(f"TENSORBOARD.{part}.ENABLE")

@@ -50,10 +50,7 @@ def is_wanted(cfg: CfgNode) -> bool:
     """Whether the section TENSORBOARD asks for something after the run."""
     options = cfg.TENSORBOARD
     chosen = options.MODEL_VIS.ENABLE or options.WRONG_PRED_VIS.ENABLE or options.PREDICTIONS_PATH
-    if chosen and not (options.ENABLE or "tensorboard" in cfg.LOGGERS):
-        logger.warning("TENSORBOARD.ENABLE is False: what its other keys choose is not drawn")
-        return False
-    return bool(chosen)
+    return options.ENABLE and bool(chosen)
 
 
 def show_videos(cfg: CfgNode, runtime: Runtime, task: Task, weights: TestedWeights) -> None:
@@ -92,7 +89,8 @@ def show_videos(cfg: CfgNode, runtime: Runtime, task: Task, weights: TestedWeigh
                 model.show(video)
             if options.WRONG_PRED_VIS.ENABLE:
                 wrong += _show_if_wrong(cfg, video, classes, writer)
-    logger.info("TensorBoard: %d videos were looked at, %d wrong ones are shown", shown, wrong)
+    text = f", {wrong} of them shown as wrong" if options.WRONG_PRED_VIS.ENABLE else ""
+    logger.info("TensorBoard: %d videos were looked at%s", shown, text)
 
 
 def _videos(cfg: CfgNode, runtime: Runtime, task: Task, network: VideoModel) -> Iterator[Shown]:
