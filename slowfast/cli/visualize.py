@@ -70,11 +70,16 @@ def run(args: argparse.Namespace) -> int:
     from slowfast.analysis.looks import LookOptions, show_video
     from slowfast.cli.options import override_words
     from slowfast.utils.errors import UserError, VideoError
-    from slowfast.utils.paths import prepare_outputs
+    from slowfast.utils.paths import is_within, prepare_outputs
 
     for name in ("frames", "tokens", "size", "fps"):
         if getattr(args, name) <= 0:
             raise UserError(f"is {getattr(args, name)}", "give a positive number", f"--{name}")
+    for video in args.videos:
+        if Path(video).is_dir() and is_within(args.out, video):
+            raise UserError(
+                f"{args.out} lies in the frames {video}", "name another folder", "--out"
+            )
     targets = _targets(args)
     outputs = [path for pair in targets.values() for path in pair]
     prepare_outputs(outputs, [args.checkpoint, *args.videos, *filter(None, [args.cfg])], "--out")

@@ -28,11 +28,13 @@ TENSORBOARD = register_section(
                 "",
                 'JSON file {"category": ["class", …]}: a confusion matrix for each category as '
                 "well.",
+                only_if=_ON | {"TENSORBOARD.CONFUSION_MATRIX.ENABLE": True},
             ),
             "PREDICTIONS_PATH": Key(
                 "",
                 "File of saved scores and labels (TEST.SAVE_RESULTS_PATH, or scores.npz of a test) "
                 "whose confusion matrix and histograms are drawn after the run.",
+                only_if=_ON,
             ),
         },
         affects_result=False,

@@ -27,8 +27,8 @@ _KEY = "TENSORBOARD.MODEL_VIS.LAYER_LIST"
 
 @dataclass(frozen=True)
 class ShownLayer:
-    """An entry of LAYER_LIST: ``text`` as it was written, ``name`` of the module, and ``indices``
-    of its feature map behind the batch axis (empty: all of it)."""
+    """An entry of LAYER_LIST: the layer as it was written (``text``), the ``name`` of its module,
+    and ``indices`` of its feature map behind the batch axis (empty: all of it)."""
 
     text: str
     name: str
