@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from slowfast.config.node import CfgNode
+from slowfast.datasets.items import Item
 from slowfast.datasets.loader import videos_per_process
 from slowfast.engine.initial import TestedWeights, class_names, load_tested_weights
 from slowfast.engine.precision import build_autocast, settle_precision
@@ -218,7 +219,7 @@ class Predictor:
         """uint8 ``V 3 T H W``."""
         reader = self._inference.reader
         with open_any(video, reader, fps) as source:
-            return self._inference.clips(reader.read_source(source)["video"])
+            return self._inference.clips(reader.read_source(source, Item(source.path, 0))["video"])
 
     def _try(self, video: Video, fps: float) -> Clips:
         name = name_of(video)
