@@ -150,6 +150,9 @@ class MultiLabelEvaluator(ViewEvaluator):
     It is no mean over videos, so that batches have no figures of their own.
     """
 
+    def class_scores(self) -> None:
+        """None: there is no one true class of a video."""
+
     def batch_figures(self, scores: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
         return {}
 

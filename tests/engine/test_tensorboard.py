@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 import sys
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from slowfast.engine.tensorboard.classes import ClassFiles
 from slowfast.engine.tensorboard.evaluation import EvaluationPictures
 from slowfast.engine.tensorboard.figures import confusion_figure
 from slowfast.engine.tensorboard.layers import ShownLayer, tensor_image
-from slowfast.engine.tensorboard.videos import read_scores
+from slowfast.engine.tensorboard.scores import read_scores
 from slowfast.utils.errors import UserError
 from tests.conftest import TINY, words
 
@@ -71,7 +72,7 @@ def trained(shapes, tmp_path_factory) -> Path:
             f"{TB}.HISTOGRAM.ENABLE": True,
             f"{TB}.HISTOGRAM.TOPK": 3,
             f"{TB}.HISTOGRAM.FIGSIZE": [2, 2],
-            "TEST.SAVE_RESULTS_PATH": "scores.pt",
+            "TEST.SAVE_RESULTS_PATH": "scores.pkl",
         },
     )
     return out
@@ -94,7 +95,7 @@ def test_pictures_of_validations_and_tests(trained):
 
 def test_saved_predictions_are_drawn_without_a_network(trained, shapes, tmp_path):
     (scores,) = trained.glob("tests/*/scores.npz")
-    for path in (trained / "scores.pt", scores):
+    for path in (trained / "scores.pkl", scores):
         out = tmp_path / path.suffix[1:]
         run(
             shapes,
@@ -109,7 +110,7 @@ def test_saved_predictions_are_drawn_without_a_network(trained, shapes, tmp_path
             },
         )
         assert set(images(out, "mine")) == {"Saved predictions/Confusion Matrix"}
-    scores, labels = read_scores(str(trained / "scores.pt"))
+    scores, labels = read_scores(str(trained / "scores.pkl"))
     assert scores.shape == (8, 4) and labels.tolist() == [0, 1, 0, 1, 2, 3, 2, 3]
 
 
@@ -226,5 +227,14 @@ def test_scores_of_other_files_are_refused(tmp_path):
     for name in ("other.npz", "other.pt", "none.pt"):
         with pytest.raises(UserError, match="PREDICTIONS_PATH"):
             read_scores(str(tmp_path / name))
+    for content in ([torch.rand(2, 3)] * 2, [print], [np.zeros((2, 3))]):
+        (tmp_path / "other.pkl").write_bytes(pickle.dumps(content))
+        with pytest.raises(UserError, match="PREDICTIONS_PATH"):
+            read_scores(tmp_path / "other.pkl")
+    pair = [np.random.rand(2, 3).astype(np.float32), np.array([2, 0])]
+    for protocol in (2, 4, 5):
+        (tmp_path / "pair.pkl").write_bytes(pickle.dumps(pair, protocol))
+        scores, labels = read_scores(tmp_path / "pair.pkl")
+        assert np.array_equal(scores, pair[0]) and labels.tolist() == [2, 0]
     torch.save([torch.rand(2, 3), torch.eye(3)[:2]], tmp_path / "pair.pt")
     assert read_scores(str(tmp_path / "pair.pt"))[1].tolist() == [0, 1]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -19,10 +18,10 @@ from slowfast.engine.precision import build_autocast
 from slowfast.engine.tasks.base import Task
 from slowfast.engine.tensorboard.classes import ClassFiles, ShownClasses
 from slowfast.engine.tensorboard.layers import ShownLayer, recorded, tensor_image
+from slowfast.engine.tensorboard.scores import read_scores
 from slowfast.metrics.views import class_probabilities, merge_views
 from slowfast.models.base import VideoModel
 from slowfast.models.looks import look
-from slowfast.models.weights.read import read_content
 from slowfast.utils.errors import UserError
 from slowfast.utils.logging import get_logger
 from slowfast.utils.runtime import Runtime
@@ -36,13 +35,13 @@ _SIDE = 192  # of the frames that are shown, about
 
 class Shown(NamedTuple):
     """A video of the test: its number in the list, its central view ``1 3 T H W`` as the network
-    receives it, the same as uint8 frames ``T H W 3``, its label, and the probabilities of the
-    ``classes``."""
+    receives it, the same as uint8 frames ``T H W 3``, its labels (one, but where videos have
+    several), and the probabilities of the ``classes``."""
 
     number: int
     clip: torch.Tensor
     frames: np.ndarray
-    label: int
+    labels: list[int]
     scores: torch.Tensor
 
 
@@ -113,8 +112,9 @@ def _videos(cfg: CfgNode, runtime: Runtime, task: Task, network: VideoModel) -> 
         clips = inputs.video.unflatten(0, (batch.size, -1))[:, central]
         frames = task.module.picture(replace(inputs, video=clips), "test").numpy()
         for row, number in enumerate(batch.index.tolist()):
-            label = int(batch.label[row])
-            yield Shown(number, clips[row : row + 1], frames[row], label, merged[row])
+            label = batch.label[row]
+            labels = label.nonzero().flatten().tolist() if label.ndim else [int(label)]
+            yield Shown(number, clips[row : row + 1], frames[row], labels, merged[row])
 
 
 class ModelPictures:
@@ -162,7 +162,9 @@ class ModelPictures:
     def _map(self, video: Shown, shape: Sequence[int]) -> np.ndarray:
         """``T H W`` from 0 to 1, of the size of the frames."""
         options = self.options.GRAD_CAM
-        target = video.label if options.USE_TRUE_LABEL else int(video.scores.argmax())
+        target = int(video.scores.argmax())
+        if options.USE_TRUE_LABEL and video.labels:
+            target = video.labels[0]
         seen = look(
             self.network,
             video.clip,
@@ -177,11 +179,11 @@ class ModelPictures:
 def _show_if_wrong(
     cfg: CfgNode, video: Shown, classes: ShownClasses, writer: TensorBoardLogger
 ) -> bool:
-    """Show a video whose best class is not its label, if its class is in the subset."""
-    chosen = classes.wrong is None or video.label in classes.wrong
-    if not chosen or int(video.scores.argmax()) == video.label:
+    """Show a video whose best class is none of its labels, if one of these is in the subset."""
+    chosen = classes.wrong is None or not set(classes.wrong).isdisjoint(video.labels)
+    if not chosen or int(video.scores.argmax()) in video.labels:
         return False
-    name = classes.names[video.label]
+    name = " + ".join(classes.names[label] for label in video.labels)
     lines, _ = describe(video.scores, classes.names, 1)
     frames = add_title(enlarge(video.frames, _SIDE), [f"true: {name}", *lines])
     tag = f"{cfg.TENSORBOARD.WRONG_PRED_VIS.TAG}/Video {video.number}, Pathway 0: {name}"
@@ -194,28 +196,6 @@ def describe(scores: torch.Tensor, names: Sequence[str], count: int) -> tuple[li
     best = scores.topk(min(count, len(scores)))
     labels = best.indices.tolist()
     return [f"[{value:.2f}] {names[k]}" for value, k in zip(best.values.tolist(), labels)], labels
-
-
-def read_scores(path: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scores ``N classes`` and labels ``N`` that a test has saved: a ``.npz`` file, or tensors
-    under ``scores`` and ``labels`` or as a pair. UserError if there are none."""
-    key = "TENSORBOARD.PREDICTIONS_PATH"
-    if Path(path).suffix == ".npz":
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                content = {name: torch.from_numpy(file[name]) for name in ("scores", "labels")}
-        except (OSError, KeyError, ValueError) as error:
-            raise UserError(
-                f"{path} holds no scores: {error}", "see docs/visualize.md", key
-            ) from None
-    else:
-        content = read_content(path, key)
-    pair = (content.get("scores"), content.get("labels")) if isinstance(content, dict) else content
-    is_pair = isinstance(pair, (list, tuple)) and len(pair) == 2
-    if not is_pair or not all(isinstance(part, torch.Tensor) for part in pair):
-        raise UserError(f"{path} holds no scores and labels", "see docs/visualize.md", key)
-    scores, labels = pair
-    return scores.float(), labels.argmax(-1) if labels.ndim == 2 else labels.long()
 
 
 def _key(name: str) -> str:
