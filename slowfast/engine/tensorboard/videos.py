@@ -14,11 +14,13 @@ from slowfast.config.node import CfgNode
 from slowfast.datasets.clip_reader import Views
 from slowfast.engine.initial import TestedWeights, load_tested_weights
 from slowfast.engine.loggers import TensorBoardLogger
+from slowfast.engine.modes import MODE_REGISTRY
 from slowfast.engine.precision import build_autocast
 from slowfast.engine.tasks.base import Task
 from slowfast.engine.tensorboard.classes import ClassFiles, ShownClasses
 from slowfast.engine.tensorboard.layers import ShownLayer, recorded, tensor_image
 from slowfast.engine.tensorboard.scores import read_scores
+from slowfast.engine.test import build_test
 from slowfast.metrics.views import class_probabilities, merge_views
 from slowfast.models.base import VideoModel
 from slowfast.models.looks import look
@@ -45,49 +47,60 @@ class Shown(NamedTuple):
     scores: torch.Tensor
 
 
-def is_wanted(cfg: CfgNode) -> bool:
-    """Whether the section TENSORBOARD asks for something after the run."""
+class TensorBoardMode:
+    """Writes the pictures of the tested weights, after the run."""
+
+    def is_chosen(self, cfg: CfgNode) -> bool:
+        """Whether the section TENSORBOARD asks for something besides scalars and evaluations."""
+        options = cfg.TENSORBOARD
+        videos = options.MODEL_VIS.ENABLE or options.WRONG_PRED_VIS.ENABLE
+        return options.ENABLE and bool(videos or options.PREDICTIONS_PATH)
+
+    def __call__(self, cfg: CfgNode, runtime: Runtime) -> None:
+        """UserError if a layer or a file that is named does not exist.
+
+        Each process shows its part of the videos, in a file of its own.
+        """
+        options = cfg.TENSORBOARD
+        task, weights = build_test(cfg, runtime)
+        with contextlib.closing(TensorBoardLogger(task.cfg)) as writer:
+            if options.PREDICTIONS_PATH and runtime.is_main:
+                scores, labels = read_scores(options.PREDICTIONS_PATH)
+                names = task.data.class_names("test")
+                writer.log_scores("Saved predictions", scores, labels, names, 0)
+            if options.MODEL_VIS.ENABLE or options.WRONG_PRED_VIS.ENABLE:
+                _show_videos(task, runtime, weights, writer)
+
+
+MODE_REGISTRY.register("TENSORBOARD")(TensorBoardMode())
+
+
+def _show_videos(
+    task: Task, runtime: Runtime, weights: TestedWeights, writer: TensorBoardLogger
+) -> None:
+    cfg = task.cfg
     options = cfg.TENSORBOARD
-    chosen = options.MODEL_VIS.ENABLE or options.WRONG_PRED_VIS.ENABLE or options.PREDICTIONS_PATH
-    return options.ENABLE and bool(chosen)
-
-
-def show_videos(cfg: CfgNode, runtime: Runtime, task: Task, weights: TestedWeights) -> None:
-    """Write the pictures of the tested ``weights``; UserError if a layer or a file that is named
-    does not exist.
-
-    Each process shows its part of the videos, in a file of its own.
-    """
-    options = cfg.TENSORBOARD
-    writer = TensorBoardLogger(cfg)
-    with contextlib.closing(writer):
-        if options.PREDICTIONS_PATH and runtime.is_main:
-            scores, labels = read_scores(options.PREDICTIONS_PATH)
-            names = task.data.class_names("test")
-            writer.log_scores("Saved predictions", scores, labels, names, 0)
-        if not (options.MODEL_VIS.ENABLE or options.WRONG_PRED_VIS.ENABLE):
-            return
-        network = task.module.build_model()
-        load_tested_weights(cfg, network, weights)
-        if not isinstance(network, VideoModel):
-            raise UserError(
-                f"{type(network).__name__} has no classes of its own to be shown",
-                "set MODEL_VIS.ENABLE and WRONG_PRED_VIS.ENABLE False",
-                "TENSORBOARD",
-            )
-        network.eval()
-        names = task.data.class_names("test")
-        classes = ClassFiles(cfg).shown(names, cfg.MODEL.NUM_CLASSES)
-        model = ModelPictures(cfg, network, classes, writer) if options.MODEL_VIS.ENABLE else None
-        if model is not None and runtime.is_main:
-            model.show_weights()
-        shown = wrong = 0
-        for video in _videos(cfg, runtime, task, network):
-            shown += 1
-            if model is not None:
-                model.show(video)
-            if options.WRONG_PRED_VIS.ENABLE:
-                wrong += _show_if_wrong(cfg, video, classes, writer)
+    network = task.module.build_model()
+    load_tested_weights(cfg, network, weights)
+    if not isinstance(network, VideoModel):
+        raise UserError(
+            f"{type(network).__name__} has no classes of its own to be shown",
+            "set MODEL_VIS.ENABLE and WRONG_PRED_VIS.ENABLE False",
+            "TENSORBOARD",
+        )
+    network.eval()
+    names = task.data.class_names("test")
+    classes = ClassFiles(cfg).shown(names, cfg.MODEL.NUM_CLASSES)
+    model = ModelPictures(cfg, network, classes, writer) if options.MODEL_VIS.ENABLE else None
+    if model is not None and runtime.is_main:
+        model.show_weights()
+    shown = wrong = 0
+    for video in _videos(cfg, runtime, task, network):
+        shown += 1
+        if model is not None:
+            model.show(video)
+        if options.WRONG_PRED_VIS.ENABLE:
+            wrong += _show_if_wrong(cfg, video, classes, writer)
     text = f", {wrong} of them shown as wrong" if options.WRONG_PRED_VIS.ENABLE else ""
     logger.info("TensorBoard: %d videos were looked at%s", shown, text)
 
