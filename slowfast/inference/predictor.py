@@ -156,6 +156,11 @@ class Predictor:
         return self._runtime.device
 
     @property
+    def inference(self) -> TaskInference:
+        """What the task says of videos that stand in no list."""
+        return self._inference
+
+    @property
     def classes(self) -> list[str]:
         """Names of the classes, in the order of :attr:`Prediction.scores`."""
         return list(self._inference.classes)
@@ -187,6 +192,11 @@ class Predictor:
         }
         with torch.inference_mode(), self._autocast():
             self._inference.set_support(self.model, clips)
+
+    def read(self, video: Video, fps: float = FPS) -> torch.Tensor:
+        """The views of a video before normalisation: uint8 RGB ``V 3 T H W``. VideoError if it
+        cannot be read."""
+        return self._read(video, fps)
 
     def preprocess(self, video: Video, fps: float = FPS) -> torch.Tensor:
         """What the network receives: float32 ``V 3 T H W``, normalised, on the device.
