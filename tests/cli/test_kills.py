@@ -15,7 +15,9 @@ import av
 import pytest
 import torch
 
+from slowfast.config.load import load_config
 from slowfast.datasets.moving_shapes import ShapesSpec, generate
+from slowfast.models.build import build_model
 from tests.analysis.test_text_prompts import KEY, Stub, good
 from tests.conftest import ROOT
 from tests.scripts import CONTEXT, enter_process
@@ -120,6 +122,9 @@ def place(tmp_path_factory) -> Path:
         "DATA: {PATH_TO_DATA_DIR: set, NUM_FRAMES: 2, TRAIN_CROP_SIZE: 32, TEST_CROP_SIZE: 32,"
         " TRAIN_JITTER_SCALES: [32, 36]}\n"
     )
+    values = {"MODEL.MODEL_NAME": "FrameAverage", "FRAME_AVERAGE.WIDTHS": [4]}
+    network = build_model(load_config([folder / "tiny.yaml"], values))
+    torch.save({"model_state": network.state_dict()}, folder / "frames.pyth")
     for name, code in (("trainer", TRAINER), ("sweep", SWEEP), ("experiments", EXPERIMENTS)):
         (folder / f"{name}.py").write_text(code)
     return folder
@@ -135,6 +140,12 @@ TOOLS = {
     "make_lists": (["folder", "classes", "--out", "out"], (1, 4)),
     "check_data": (["set/train.csv", "--prefix", "set", "--out", "out", *ONE], (1, 3)),
     "show_data": (["--cfg", "tiny.yaml", "--out", "out/sheet.png", "--videos", "2"], (1,)),
+    "visualize": (
+        ["frames.pyth", "set/videos/test/left_0000.mp4", "--out", "out", "--cfg", "tiny.yaml"]
+        + ["--classes", "classes.txt", "--set", "MODEL.MODEL_NAME", "FrameAverage"]
+        + ["FRAME_AVERAGE.WIDTHS", "[4]"],
+        (1, 2),
+    ),
     "average_weights": (["run", "out/w.safetensors", "--start", "1", "--end", "2"], (1,)),
     "convert_checkpoint": (["strip", CHECKPOINT, "out/w.safetensors"], (1,)),
     "make_moving_shapes": (
