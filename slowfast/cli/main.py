@@ -59,6 +59,7 @@ COMMANDS = {
     "text-prompts": Command("text_prompts", "text_prompts"),
     "model-table": Command("model_table", "model_table", prints=True),
     "convert": Command("convert", "convert_checkpoint"),
+    "export": Command("export", "export"),
     "average-weights": Command("average_weights", "average_weights"),
     "sweep": Command("sweep", "sweep"),
     "compare-runs": Command("compare_runs", "compare_runs", prints=True),

@@ -73,8 +73,12 @@ def find_tested_weights(cfg: CfgNode) -> TestedWeights:
     return TestedWeights(_find_tested(cfg))
 
 
-def load_tested_weights(cfg: CfgNode, network: nn.Module, weights: TestedWeights) -> None:
-    """Put the weights to be tested into ``network``."""
+def load_tested_weights(
+    cfg: CfgNode, network: nn.Module, weights: TestedWeights | None = None
+) -> TestedWeights:
+    """Put the weights to be tested into ``network``; those that :func:`find_tested_weights` finds,
+    if none are given."""
+    weights = weights or find_tested_weights(cfg)
     tested = weights.checkpoint
     content = tested.content
     if content.get("ema_state") and cfg.EMA.ENABLE:
@@ -87,6 +91,7 @@ def load_tested_weights(cfg: CfgNode, network: nn.Module, weights: TestedWeights
         load_weights(network, tested, cfg)
     if cfg.TEST.PATCHING_MODEL:
         _patch(cfg, network)
+    return weights
 
 
 def class_names(tested: Checkpoint) -> list[str]:

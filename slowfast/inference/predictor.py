@@ -14,6 +14,7 @@ from torch import nn
 
 from slowfast.config.node import CfgNode
 from slowfast.datasets.clip_reader import ClipReader
+from slowfast.datasets.items import Item
 from slowfast.datasets.loader import videos_per_process
 from slowfast.engine.initial import TestedWeights, class_names, load_tested_weights
 from slowfast.engine.precision import build_autocast, settle_precision
@@ -155,6 +156,11 @@ class Predictor:
         return self._runtime.device
 
     @property
+    def inference(self) -> TaskInference:
+        """What the task says of videos that stand in no list."""
+        return self._inference
+
+    @property
     def classes(self) -> list[str]:
         """Names of the classes, in the order of :attr:`Prediction.scores`."""
         return list(self._inference.classes)
@@ -186,6 +192,11 @@ class Predictor:
         }
         with torch.inference_mode(), self._autocast():
             self._inference.set_support(self.model, clips)
+
+    def read(self, video: Video, fps: float = FPS) -> torch.Tensor:
+        """The views of a video before normalisation: uint8 RGB ``V 3 T H W``. VideoError if it
+        cannot be read."""
+        return self._read(video, fps)
 
     def preprocess(self, video: Video, fps: float = FPS) -> torch.Tensor:
         """What the network receives: float32 ``V 3 T H W``, normalised, on the device.
@@ -258,7 +269,7 @@ class Predictor:
         """uint8 ``V 3 T H W``."""
         reader = self.reader
         with open_any(video, reader, fps) as source:
-            return self._inference.clips(reader.read_source(source)["video"])
+            return self._inference.clips(reader.read_source(source, Item(source.path, 0))["video"])
 
     def _try(self, video: Video, fps: float) -> Clips:
         name = name_of(video)

@@ -8,6 +8,7 @@ from typing import TypeVar
 import numpy as np
 
 from slowfast.datasets.clip_reader import ClipReader, Sample
+from slowfast.datasets.items import Item
 from slowfast.utils.errors import UserError, VideoError
 from slowfast.video.source import Source, as_it_is
 
@@ -74,8 +75,8 @@ def _read_group(
 ) -> list[Sample | VideoError]:
     wanted = sorted(set().union(*(_wanted(source, reader, window) for window in group)))
     try:
-        frames = source.decode(wanted)
-        return [reader.read_source(_Window(source, window, frames)) for window in group]
+        frames, item = source.decode(wanted), Item(source.path, 0)
+        return [reader.read_source(_Window(source, window, frames), item) for window in group]
     except VideoError as error:
         if len(group) == 1:
             return [error]

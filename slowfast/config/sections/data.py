@@ -28,6 +28,11 @@ _LISTS = {
         "set folder, few-shot lists).",
         affects_result=False,
     ),
+    "MULTI_LABEL": Key(
+        False,
+        "Videos have any number of labels (charades; lists in Kinetics format with lines such as "
+        "'path 3,7,12'); tests report mean average precision.",
+    ),
     "PATH_LABEL_SEPARATOR": Key(
         " ",
         "Separator of path and label in lists; if another one is found, it is used and reported.",
@@ -104,7 +109,6 @@ _LISTS = {
         le=1.0,
         affects_result=False,
     ),
-    "MULTI_LABEL": Key(False, "Several labels per video (not supported yet).", choices=(False,)),
 }
 
 # The other rules choose frames from the whole video.
@@ -191,7 +195,7 @@ _PIXELS = {
     "INPUT_FORMAT": Key(
         "auto",
         "Channel order of the network's input; auto: RGB for videos, BGR for frame folders of "
-        "Something-Something (which the published loader reads through OpenCV).",
+        "Something-Something and Charades (which the published loaders read through OpenCV).",
         choices=("auto", "RGB", "BGR"),
     ),
     "REVERSE_INPUT_CHANNEL": Key(

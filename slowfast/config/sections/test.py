@@ -62,8 +62,9 @@ TEST = register_section(
             ),
             "SAVE_RESULTS_PATH": Key(
                 "",
-                "File below OUTPUT_DIR for merged scores and labels (.pt or .npz); "
-                "predictions.csv is always written.",
+                "File below OUTPUT_DIR for merged scores and labels, besides the folder of the "
+                "test. .pkl: a pickle of [scores, labels] as NumPy arrays, in PySlowFast's form; "
+                ".npz or .pt: both by name.",
             ),
         },
         affects_result=False,

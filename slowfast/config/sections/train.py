@@ -192,7 +192,8 @@ BN = register_section(
         {
             "USE_PRECISE_STATS": Key(
                 False,
-                "Recompute batch-norm statistics over training batches before each validation.",
+                "Recompute batch-norm statistics over training batches before each validation "
+                "and checkpoint.",
             ),
             "NUM_BATCHES_PRECISE": Key(
                 200,
@@ -203,8 +204,19 @@ BN = register_section(
             "WEIGHT_DECAY": Key(0.0, "Weight decay of batch-norm parameters.", ge=0.0),
             "NORM_TYPE": Key(
                 "batchnorm",
-                "Kind of batch normalisation; sync_batchnorm shares statistics between processes.",
-                choices=("batchnorm", "sync_batchnorm"),
+                "Whose statistics normalise a clip: batchnorm: those of the batch of its process; "
+                "sync_batchnorm: of the batches of several processes; sub_batchnorm: of a part of "
+                "the batch of its process.",
+                choices=("batchnorm", "sync_batchnorm", "sub_batchnorm"),
+            ),
+            "NUM_SPLITS": Key(
+                1, "Number of parts of the batch of each process with sub_batchnorm.", ge=1
+            ),
+            "NUM_SYNC_DEVICES": Key(
+                0,
+                "Number of processes that share statistics with sync_batchnorm; 0: all "
+                "(PySlowFast's default is 1, each process for itself).",
+                ge=0,
             ),
         },
     )

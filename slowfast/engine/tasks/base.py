@@ -22,6 +22,7 @@ from slowfast.metrics.evaluators import EvalResult, Evaluator
 from slowfast.utils.errors import UserError
 from slowfast.utils.registry import Registry
 from slowfast.utils.runtime import Runtime
+from slowfast.video.device import Normalizer
 
 TASK_REGISTRY: Registry[type[Task]] = Registry("task", "TASK")
 
@@ -158,6 +159,8 @@ class TaskInference:
 
     takes_support: ClassVar[bool] = False
     kind: str = "probability"
+    # What an exported network gives for each view.
+    output: ClassVar[str] = "probabilities"
     classes: list[str]
     reader: ClipReader
     module: TaskModule
@@ -185,6 +188,15 @@ class TaskInference:
 
     def probabilities(self, model: nn.Module, inputs: Inputs) -> torch.Tensor:
         """Of each video, on the CPU: ``B classes``."""
+        raise NotImplementedError
+
+    def answer(self, model: nn.Module, video: torch.Tensor) -> torch.Tensor:
+        """:attr:`output` of single views, normalised ``B 3 T H W``: ``B …``. It is traced when a
+        network is exported, so that it must not depend on values or on B."""
+        raise NotImplementedError
+
+    def normalizer(self) -> Normalizer:
+        """What brings the clips of a test into the form that the network expects."""
         raise NotImplementedError
 
     def features(self, model: nn.Module, inputs: Inputs) -> torch.Tensor:

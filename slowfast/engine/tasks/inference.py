@@ -23,6 +23,7 @@ from slowfast.metrics.views import ClassProbabilities, class_probabilities, merg
 from slowfast.utils.errors import UserError
 from slowfast.utils.logging import get_logger
 from slowfast.utils.runtime import Runtime
+from slowfast.video.device import Normalizer
 
 logger = get_logger(__name__)
 
@@ -77,6 +78,13 @@ class RecognitionInference(TaskInference):
         method, activation = self.cfg.DATA.ENSEMBLE_METHOD, self.cfg.MODEL.HEAD_ACT
         return class_probabilities(merged, views, method, activation)
 
+    def answer(self, model: nn.Module, video: torch.Tensor) -> torch.Tensor:
+        scores = self.module.activate(model(video))
+        return class_probabilities(scores, 1, "sum", self.cfg.MODEL.HEAD_ACT).values
+
+    def normalizer(self) -> Normalizer:
+        return self.module.normalizer("test")
+
     def features(self, model: nn.Module, inputs: Inputs) -> torch.Tensor:
         parts = inputs.video.split(inputs.views_at_once or len(inputs.video))
         features = torch.cat([model.forward_features(part) for part in parts]).float()
@@ -89,6 +97,7 @@ class FewShotInference(TaskInference):
     """Compares one clip of a video with support clips of any classes."""
 
     takes_support = True
+    output = "embeddings"
 
     def __init__(
         self, cfg: CfgNode, runtime: Runtime, module_class: type[TaskModule], names: Sequence[str]
@@ -140,6 +149,12 @@ class FewShotInference(TaskInference):
         copies = queries[:, None].expand(-1, self._copies, *queries.shape[1:])
         logits = model.head(support, copies).logits[:, 0].float().cpu()
         return class_probabilities(logits, 1, "sum", "none").values
+
+    def answer(self, model: nn.Module, video: torch.Tensor) -> torch.Tensor:
+        return model.embed(video)
+
+    def normalizer(self) -> Normalizer:
+        return self.module.normalizer
 
     def features(self, model: nn.Module, inputs: Inputs) -> torch.Tensor:
         features = model.embed(inputs.video).float()
