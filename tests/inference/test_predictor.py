@@ -268,6 +268,9 @@ def test_weights_alone_need_a_configuration(run, tmp_path):
     assert predictor.classes == ["0", "1", "2", "3"]
     named = slowfast.load(bare, "cpu", cfg=run / "config.yaml", classes=["a", "b", "c", "d"])
     assert named.classes == ["a", "b", "c", "d"]
+    other = {"MODEL.NUM_CLASSES": 7}
+    with pytest.raises(UserError, match="bare.pyth has no classifier of 7 classes"):
+        slowfast.load(bare, "cpu", cfg=run / "config.yaml", overrides=other)
     with pytest.raises(UserError, match="has 4 classes, there are 2 names"):
         slowfast.load(bare, "cpu", cfg=run / "config.yaml", classes=["a", "b"])
     with pytest.raises(UserError, match="trained with other class names"):
