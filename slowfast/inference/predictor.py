@@ -121,9 +121,8 @@ def build_predictor(
     model = inference.module.build_model()
     before = {} if inference.takes_support else _classifier(model)
     load_tested_weights(cfg, model, TestedWeights(trained))
-    if any(
-        torch.equal(value, before[name]) for name, value in _classifier(model).items() if before
-    ):
+    after = _classifier(model)
+    if any(torch.equal(after[name], value) for name, value in before.items()):
         raise UserError(
             f"{trained.path} has no classifier of {cfg.MODEL.NUM_CLASSES} classes, and answers of "
             "a random one mean nothing",
