@@ -3,6 +3,7 @@
   data   samples against the decoding floor      model   forward and backward of a network
   train  whole training steps                    clip    temporal modelling beside plain CLIP
   loader samples a second, beside other loaders
+  predict  from a video to its answer, cold, warm and by the folder
   campaign  steps of all families on one device, in one table (--out)
 
 Prints one JSON object; a campaign prints its page, a Markdown table.
@@ -13,9 +14,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from slowfast.cli.options import add_overrides, override_words, split_files
+from slowfast.cli.options import add_overrides, override_words, split_files, words_of_run
 from slowfast.utils.json_text import json_text
 
+KINDS = ("data", "loader", "model", "train", "clip", "predict", "campaign")
 MODES = ("plain", "eager", "compiled")
 PRECISIONS = ("fp32", "tf32", "bf16")
 
@@ -27,6 +29,7 @@ EXAMPLES = """examples:
   {prog} model --cfg configs/Kinetics/MVIT*.yaml --rounds 5 NUM_GPUS 1
   {prog} train --cfg configs/Kinetics/UNIFORMER_S.yaml --batch 8 NUM_GPUS 1
   {prog} clip --cfg exp/stdd_vitb16_k400/config.yaml --rounds 3 NUM_GPUS 0
+  {prog} predict --cfg configs/quickstart/stfm.yaml --rounds 5 NUM_GPUS 0
   {prog} campaign --out runs/speed NUM_GPUS 1
   {prog} campaign --cfg configs/quickstart/mvit.yaml --modes eager --batch 2 NUM_GPUS 0
 """
@@ -34,20 +37,22 @@ EXAMPLES = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
-    parser.add_argument("what", choices=("data", "loader", "model", "train", "clip", "campaign"))
+    parser.add_argument("what", choices=KINDS)
     parser.add_argument(
         "--video",
         nargs="+",
         default=[],
-        help="data: files or frame folders to use instead; loader: a usual and a slow file",
+        help="data, predict: files (data: or frame folders) to use instead; loader: a usual and a "
+        "slow file",
     )
     parser.add_argument(
-        "--cfg", nargs="+", default=[], help="model, train, clip: configuration files"
+        "--cfg", nargs="+", default=[], help="model, train, clip, predict: configuration files"
     )
     parser.add_argument(
         "--batch",
         type=int,
-        help="loader, model, train: clips at once (1); campaign: clips per step (32)",
+        help="loader, model, train: clips at once (1); campaign: clips per step (32); predict: "
+        "videos of a folder (8)",
     )
     parser.add_argument("--workers", type=int, default=2, help="loader: processes of each (2)")
     parser.add_argument("--rounds", type=int, default=20, help="measured repetitions (20)")
@@ -69,6 +74,7 @@ def run(args: argparse.Namespace) -> None:
     from slowfast.analysis.speed.data import benchmark_data
     from slowfast.analysis.speed.loader import benchmark_loader
     from slowfast.analysis.speed.network import benchmark_model, benchmark_train
+    from slowfast.analysis.speed.predict import benchmark_predict
     from slowfast.config.load import load_config
     from slowfast.utils.errors import UserError
 
@@ -84,6 +90,9 @@ def run(args: argparse.Namespace) -> None:
         if not args.cfg:
             raise UserError("no configuration file is given", "see --help", "--cfg")
         kinds = {"model": benchmark_model, "train": benchmark_train, "clip": benchmark_clip}
+        kinds["predict"] = lambda cfg, batch, rounds: benchmark_predict(
+            cfg, args.video, rounds, args.batch or 8, [*words_of_run()[:-1], "predict"]
+        )
         measure = kinds[args.what]
         files, words = split_files(args.cfg)
         words = override_words(args.imports, words + args.opts)

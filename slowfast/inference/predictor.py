@@ -22,6 +22,7 @@ from slowfast.engine.tasks import task_class
 from slowfast.engine.tasks.base import Inputs, TaskInference
 from slowfast.inference.ahead import ahead
 from slowfast.inference.trained import (
+    KEY,
     Overrides,
     PathLike,
     choose_runtime,
@@ -118,9 +119,29 @@ def build_predictor(
     cfg = settle_precision(cfg, runtime)
     inference = task_class(cfg).inference(cfg, runtime, names)
     model = inference.module.build_model()
+    before = {} if inference.takes_support else _classifier(model)
     load_tested_weights(cfg, model, TestedWeights(trained))
+    after = _classifier(model)
+    if any(torch.equal(after[name], value) for name, value in before.items()):
+        raise UserError(
+            f"{trained.path} has no classifier of {cfg.MODEL.NUM_CLASSES} classes, and answers of "
+            "a random one mean nothing",
+            "set the number of classes that it was trained with: "
+            'overrides=["MODEL.NUM_CLASSES", "…"]',
+            KEY,
+        )
     model.eval().requires_grad_(False)
     return Predictor(cfg, runtime, inference, model)
+
+
+def _classifier(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Copies of the weights that give the classes, of a network that does not know their names."""
+    prefixes = () if model.spec.open_vocabulary else model.spec.classifier_of(model)
+    return {
+        name: value.detach().clone()
+        for name, value in model.named_parameters()
+        if name.startswith(tuple(prefixes)) and value.ndim > 1
+    }
 
 
 def _check_names(cfg: CfgNode, names: Sequence[str], trained: Checkpoint) -> None:
