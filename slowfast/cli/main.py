@@ -52,6 +52,7 @@ COMMANDS = {
     "check-data": Command("check_data", "check_data"),
     "make-lists": Command("make_lists", "make_lists"),
     "show-data": Command("show_data", "show_data"),
+    "visualize": Command("visualize", "visualize"),
     "resize-videos": Command("resize_videos", "resize_videos"),
     "extract-frames": Command("extract_frames", "extract_frames"),
     "make-moving-shapes": Command("make_moving_shapes", "make_moving_shapes"),

@@ -205,6 +205,11 @@ class Predictor:
         """
         return self._prepared([self._read(video, fps)]).video
 
+    def picture(self, clips: torch.Tensor) -> torch.Tensor:
+        """What :meth:`preprocess` gives, ``V 3 T H W`` -> uint8 RGB ``V T H W 3``, for pictures."""
+        labels = torch.zeros(len(clips), dtype=torch.long)
+        return self._inference.module.picture(Inputs(clips, labels, len(clips)), "test")
+
     def predict(
         self, videos: Video | Sequence[Video], top: int = 5, fps: float = FPS
     ) -> Prediction | list[Prediction]:

@@ -68,6 +68,12 @@ class Evaluator(Protocol):
         ...
 
 
+def class_scores(evaluator: Any) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Scores ``N classes`` and labels ``N`` of all videos of an evaluator that has them (a method
+    ``class_scores``), None for others and before the first video."""
+    return evaluator.class_scores() if hasattr(evaluator, "class_scores") else None
+
+
 def error_figures(scores: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
     """Top-1 and top-5 error in percent of ``B classes`` and labels ``B``, or mixed targets
     ``B classes``: scalars in double precision on the device of the scores.
@@ -114,6 +120,10 @@ class ViewEvaluator:
         self.videos.update(other.videos)
         self.paths |= other.paths
 
+    def class_scores(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Merged scores ``N classes`` and labels ``N`` in the order of the list; None: no video."""
+        return self.videos.tensors()[1:] if len(self.videos) else None
+
     def compute(self) -> EvalResult:
         """``top1_err`` and, of more than five classes, ``top5_err`` in percent, and the chosen
         metrics; the score is the top-1 accuracy in percent."""
@@ -132,6 +142,9 @@ class MultiLabelEvaluator(ViewEvaluator):
 
     It is no mean over videos, so that batches have no figures of their own.
     """
+
+    def class_scores(self) -> None:
+        """None: there is no one true class of a video."""
 
     def batch_figures(self, scores: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
         return {}

@@ -18,6 +18,8 @@ from slowfast.layers.positions import (
 )
 from slowfast.layers.stfm import StfmBlock, StfmOptions, StfmShape
 from slowfast.models.base import MODEL_REGISTRY, TINY_CLIP, init_transformer
+from slowfast.models.looks.networks import trace_mvit
+from slowfast.models.looks.trace import Trace
 from slowfast.models.mvit_options import (
     MVIT_VARIANTS,
     MvitOptions,
@@ -308,6 +310,9 @@ class MViT(StfmModel):
             return self.norm((x[:, 1:] if cls else x).mean(1)), {}
         x = self.norm(x)
         return (x[:, 0] if cls else x.mean(1)), {}
+
+    def attention_map(self, trace: Trace, shape: tuple[int, ...]) -> torch.Tensor:
+        return trace_mvit(trace, self, shape)
 
 
 def _stfm_block(dim: int, spec: PoolingSpec) -> StfmBlock:

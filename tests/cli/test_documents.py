@@ -24,6 +24,7 @@ DOCUMENTS = (
     "CONTRIBUTING.md",
     "docs/benchmarks.md",
     "docs/migration.md",
+    "docs/visualize.md",
 )
 # Makes a training of the documents a matter of seconds.
 QUICK = {k: v for k, v in TINY.items() if k.startswith(("SOLVER", "UNIFORMER", "LOG_", "DATA_L"))}
@@ -90,7 +91,9 @@ def run(command: str, project: Path) -> subprocess.CompletedProcess:
     )
 
 
-@pytest.mark.parametrize("document", [d for d in DOCUMENTS if not d.startswith("docs/")])
+@pytest.mark.parametrize(
+    "document", [*(d for d in DOCUMENTS if not d.startswith("docs/")), "docs/visualize.md"]
+)
 def test_commands_of(document, copy):
     done_here = 0
     for command in commands(document):
