@@ -22,7 +22,6 @@ from slowfast.engine.tasks.base import Inputs, TaskInference
 from slowfast.inference.exported import KINDS, Kind
 from slowfast.inference.predictor import Predictor
 from slowfast.inference.videos import Video
-from slowfast.metrics.views import class_probabilities
 from slowfast.models.weights.files import write_weights
 from slowfast.models.weights.safetensors import digest_of
 from slowfast.utils.errors import RunFailure, UserError
@@ -160,8 +159,7 @@ def describe(predictor: Predictor, pool: torch.Tensor) -> dict[str, Any]:
 
     ``pool``: views ``N T H W 3`` of any videos.
     """
-    inference, cfg = predictor.inference, predictor.cfg
-    reader = inference.reader
+    inference, cfg, reader = predictor.inference, predictor.cfg, predictor.reader
     if reader.transforms.before or reader.transforms.after:
         logger.warning("own clip transforms are not part of the file: apply them before it")
     frames = _frames(reader)
@@ -191,7 +189,7 @@ def _kind_of(predictor: Predictor) -> str:
     """What the numbers of the output are."""
     if predictor.inference.output == "embeddings":
         return predictor.model.embedding_type
-    return class_probabilities(torch.ones(2), 1, "sum", predictor.cfg.MODEL.HEAD_ACT).kind
+    return predictor.kind
 
 
 def _frames(reader: ClipReader) -> dict[str, Any]:
@@ -202,7 +200,7 @@ def _frames(reader: ClipReader) -> dict[str, Any]:
     )
     options = {name: vars(v) if is_dataclass(v) else v for name, v in vars(sampler).items()}
     count, fps = _EXAMPLE
-    indices = [clip.tolist() for clip in reader.eval_indices(count, fps)]
+    indices = [clip.tolist() for clip in reader.evaluated_indices(count, fps)]
     return {
         "rule": rule,
         "description": (type(sampler).__doc__ or "").strip().partition("\n")[0],

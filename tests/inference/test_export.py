@@ -125,7 +125,7 @@ def test_the_file_says_how_to_choose_and_resize_frames(tmp_path, video):
     assert frames["example"]["indices"] == [[24, 99, 174, 249], [49, 124, 199, 274]]
     with av.open(str(video)) as file:
         decoded = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
-    indices = predictor.inference.reader.eval_indices(len(decoded), 25.0)
+    indices = predictor.inference.reader.evaluated_indices(len(decoded), 25.0)
     height, width = decoded[0].shape[:2]
     side, size = resizing["short_side"], resizing["crop"]
     assert resizing["crops"] == ["centre"] and height < width

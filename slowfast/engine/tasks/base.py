@@ -19,7 +19,6 @@ from slowfast.datasets.clip_reader import ClipReader
 from slowfast.datasets.lists import ItemList
 from slowfast.datasets.loader import Loader
 from slowfast.metrics.evaluators import EvalResult, Evaluator
-from slowfast.metrics.views import ClassProbabilities
 from slowfast.utils.errors import UserError
 from slowfast.utils.registry import Registry
 from slowfast.utils.runtime import Runtime
@@ -154,12 +153,14 @@ class TaskInference:
 
     Built from (configuration, runtime, the task's ``module_class``, class names of the checkpoint);
     ``classes`` are the names of the answers, ``reader`` reads videos as a test does, ``module`` is
-    the task's. Methods that run the network are called inside autocast.
+    the task's, ``kind`` says what its numbers are (:mod:`slowfast.metrics.views`). Methods that run
+    the network are called inside autocast.
     """
 
     takes_support: ClassVar[bool] = False
     # What an exported network gives for each view.
     output: ClassVar[str] = "probabilities"
+    kind: str = "probability"
     classes: list[str]
     reader: ClipReader
     module: TaskModule
@@ -185,7 +186,7 @@ class TaskInference:
         """The clips of each class that videos are compared with, if it ``takes_support``."""
         raise NotImplementedError
 
-    def probabilities(self, model: nn.Module, inputs: Inputs) -> ClassProbabilities:
+    def probabilities(self, model: nn.Module, inputs: Inputs) -> torch.Tensor:
         """Of each video, on the CPU: ``B classes``."""
         raise NotImplementedError
 
