@@ -150,7 +150,7 @@ def reference(predictor: Predictor, views: torch.Tensor) -> torch.Tensor:
     inputs: Inputs = inference.prepare(views.permute(0, 4, 1, 2, 3)[:, None])
     if inference.output == "embeddings":
         return inference.answer(model, inputs.video)
-    return inference.probabilities(model, inputs).values
+    return inference.probabilities(model, inputs)
 
 
 def describe(predictor: Predictor, pool: torch.Tensor) -> dict[str, Any]:

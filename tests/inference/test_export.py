@@ -122,7 +122,8 @@ def test_the_file_says_how_to_choose_and_resize_frames(tmp_path, video):
     facts = export(predictor, tmp_path / "net.pt2", [video]).facts
     frames, resizing = facts["frames"], facts["resizing"]
     assert frames["rule"] == "segment" and frames["options"] == {"clip_length": 4}
-    assert frames["example"]["indices"] == [[24, 99, 174, 249], [49, 124, 199, 274]]
+    # Segments begin at 0, 75, 150 and 224; a third and two thirds of 74.75 frames later.
+    assert frames["example"]["indices"] == [[24, 99, 174, 248], [49, 124, 199, 273]]
     with av.open(str(video)) as file:
         decoded = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
     indices = predictor.inference.reader.evaluated_indices(len(decoded), 25.0)
