@@ -3,7 +3,7 @@
   data   samples against the decoding floor      model   forward and backward of a network
   train  whole training steps                    clip    temporal modelling beside plain CLIP
   loader samples a second, beside other loaders
-  export exported networks beside the networks: largest differences of small ones of all families, or of --cfg
+  export exported networks beside the networks: small ones of all families, or those of --cfg
   campaign  steps of all families on one device, in one table (--out)
 
 Prints one JSON object; a campaign prints its page, a Markdown table.
