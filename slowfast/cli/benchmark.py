@@ -4,6 +4,7 @@
   train  whole training steps                    clip    temporal modelling beside plain CLIP
   loader samples a second, beside other loaders
   predict  from a video to its answer, cold, warm and by the folder
+  export exported networks beside the networks: small ones of all families, or those of --cfg
   campaign  steps of all families on one device, in one table (--out)
 
 Prints one JSON object; a campaign prints its page, a Markdown table.
@@ -12,12 +13,14 @@ Prints one JSON object; a campaign prints its page, a Markdown table.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from slowfast.cli.options import add_overrides, override_words, split_files, words_of_run
 from slowfast.utils.json_text import json_text
 
-KINDS = ("data", "loader", "model", "train", "clip", "predict", "campaign")
+KINDS = ("data", "loader", "model", "train", "clip", "predict", "export", "campaign")
 MODES = ("plain", "eager", "compiled")
 PRECISIONS = ("fp32", "tf32", "bf16")
 
@@ -28,6 +31,8 @@ EXAMPLES = """examples:
   {prog} model --cfg configs/quickstart/stfm.yaml NUM_GPUS 0
   {prog} model --cfg configs/Kinetics/MVIT*.yaml --rounds 5 NUM_GPUS 1
   {prog} train --cfg configs/Kinetics/UNIFORMER_S.yaml --batch 8 NUM_GPUS 1
+  {prog} export
+  {prog} export --cfg configs/quickstart/stfm.yaml NUM_GPUS 0
   {prog} clip --cfg exp/stdd_vitb16_k400/config.yaml --rounds 3 NUM_GPUS 0
   {prog} predict --cfg configs/quickstart/stfm.yaml --rounds 5 NUM_GPUS 0
   {prog} campaign --out runs/speed NUM_GPUS 1
@@ -46,7 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "slow file",
     )
     parser.add_argument(
-        "--cfg", nargs="+", default=[], help="model, train, clip, predict: configuration files"
+        "--cfg",
+        nargs="+",
+        default=[],
+        help="model, train, clip, predict, export: configuration files",
     )
     parser.add_argument(
         "--batch",
@@ -70,6 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
+    from slowfast.analysis.export_check import check_export, small_families
     from slowfast.analysis.speed.clip import benchmark_clip
     from slowfast.analysis.speed.data import benchmark_data
     from slowfast.analysis.speed.loader import benchmark_loader
@@ -82,14 +91,21 @@ def run(args: argparse.Namespace) -> None:
         print(_run_campaign(args).read_text(encoding="utf-8"))
         return
     batch = args.batch or 1
-    if args.what == "data":
+    if args.what == "export" and not args.cfg:
+        result = {name: check_export(cfg) for name, cfg in small_families().items()}
+    elif args.what == "data":
         result = benchmark_data(args.video, args.rounds)
     elif args.what == "loader":
         result = benchmark_loader(args.video, args.rounds, args.workers, batch)
     else:
         if not args.cfg:
             raise UserError("no configuration file is given", "see --help", "--cfg")
-        kinds = {"model": benchmark_model, "train": benchmark_train, "clip": benchmark_clip}
+        kinds: dict[str, Callable[..., Any]] = {
+            "model": benchmark_model,
+            "train": benchmark_train,
+            "clip": benchmark_clip,
+        }
+        kinds["export"] = lambda cfg, *_: check_export(cfg)
         kinds["predict"] = lambda cfg, batch, rounds: benchmark_predict(
             cfg, args.video, rounds, args.batch or 8, [*words_of_run()[:-1], "predict"]
         )

@@ -61,6 +61,7 @@ COMMANDS = {
     "model-table": Command("model_table", "model_table", prints=True),
     "convert": Command("convert", "convert_checkpoint"),
     "export": Command("export", "export"),
+    "probe": Command("probe", "probe"),
     "average-weights": Command("average_weights", "average_weights"),
     "sweep": Command("sweep", "sweep"),
     "compare-runs": Command("compare_runs", "compare_runs", prints=True),

@@ -276,18 +276,28 @@ class Predictor:
     def embed(self, videos: Video | Sequence[Video], fps: float = FPS) -> torch.Tensor:
         """Features before the classifier, the mean over the views of a video: float32 ``B D`` on
         the CPU; one video is a list of one. VideoError if a video cannot be read."""
-        listed = [videos] if is_one_video(videos) else videos
         rows = []
-        for batch in self._batches(self._read_ahead(listed, fps)):
-            for clips in batch:
-                if clips.error:
-                    raise clips.error
-            inputs = self._prepared([clips.video for clips in batch])
-            with torch.inference_mode(), self._autocast():
-                rows.append(self._inference.features(self.model, inputs).cpu())
+        for row in self.embed_stream([videos] if is_one_video(videos) else videos, fps):
+            if isinstance(row, VideoError):
+                raise row
+            rows.append(row)
         if not rows:
             raise UserError("there are no videos to embed", "", "videos")
-        return torch.cat(rows)
+        return torch.stack(rows)
+
+    def embed_stream(
+        self, videos: Iterable[Video], fps: float = FPS
+    ) -> Iterator[torch.Tensor | VideoError]:
+        """:meth:`embed` for any number of videos: ``D`` of one after the other, or why it could
+        not be read."""
+        for batch in self._batches(self._read_ahead(videos, fps)):
+            good = [clips.video for clips in batch if clips.video is not None]
+            rows: Iterator[torch.Tensor] = iter(())
+            if good:
+                inputs = self._prepared(good)
+                with torch.inference_mode(), self._autocast():
+                    rows = iter(self._inference.features(self.model, inputs).cpu().unbind())
+            yield from (clips.error or next(rows) for clips in batch)
 
     # -- reading ---------------------------------------------------------------------------------
 
