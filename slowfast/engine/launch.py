@@ -17,6 +17,7 @@ from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException
 from slowfast.config.node import CfgNode
 from slowfast.config.plugins import import_plugins
 from slowfast.engine.failures import explain_failure
+from slowfast.engine.launches import recorded_launch
 from slowfast.utils import distributed
 from slowfast.utils.cli import run_command
 from slowfast.utils.distributed import ProcessInfo
@@ -221,4 +222,5 @@ def _output_folder(cfg: CfgNode, runtime: Runtime) -> Iterator[None]:
         setup_logging(cfg.OUTPUT_DIR, is_main=runtime.is_main, rank=runtime.rank)
         if runtime.is_main:
             write_text_atomic(Path(cfg.OUTPUT_DIR) / "config.yaml", cfg.dump())
+            stack.enter_context(recorded_launch(cfg, runtime))
         yield
