@@ -47,6 +47,14 @@ class CfgNode(YacsNode):
         node[leaf] = value
         self.origins[dotted] = origin
 
+    def with_value(self, dotted: str, value: Any, origin: str) -> CfgNode:
+        """A frozen copy in which a key has another value, which is not checked."""
+        copied = self.clone()
+        copied.defrost()
+        copied.assign(dotted, value, origin)
+        copied.freeze()
+        return copied
+
     def flat(self) -> dict[str, Any]:
         """All values by dotted key, sorted."""
 

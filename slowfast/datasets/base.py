@@ -18,7 +18,7 @@ from slowfast.config.node import CfgNode
 from slowfast.datasets import lists
 from slowfast.datasets.batch import BadItem
 from slowfast.datasets.checks import check_list
-from slowfast.datasets.classnames import configured_names
+from slowfast.datasets.classnames import configured_names, match_classes
 from slowfast.datasets.clip_reader import ClipReader, Sample, Views
 from slowfast.datasets.lists import Item, ItemList
 from slowfast.datasets.mirror import mirrored_labels
@@ -125,16 +125,20 @@ class VideoDataset(SampleSource):
     # ------------------------------------------------------------------------------------------
 
     @classmethod
-    def load_list(cls, cfg: CfgNode, split: str) -> ItemList:
-        """The list of ``split`` with its class names, checked; UserError with all problems."""
+    def load_list(cls, cfg: CfgNode, split: str, known: Sequence[str] = ()) -> ItemList:
+        """The list of ``split`` with its class names, checked; UserError with all problems.
+
+        ``known``: classes of the weights that are tested, whose labels the list then has.
+        """
         raw = cls.read_list(cfg, split)
         mapped = cfg.DATA.INDEX_LABEL_MAPPING_FILE or cfg.DATA.CLASS_NAMES
         names = (not mapped and raw.class_names) or configured_names(cfg.DATA)
         item_list = ItemList(raw.items, raw.source, names)
-        problems = check_list(item_list, split, cfg.MODEL.NUM_CLASSES, cfg.DATA.ALLOW_SINGLE_LABEL)
+        classes = len(names) if known and names else cfg.MODEL.NUM_CLASSES
+        problems = check_list(item_list, split, classes, cfg.DATA.ALLOW_SINGLE_LABEL)
         if problems:
             raise UserError(problems)
-        return item_list
+        return match_classes(item_list, known, cfg.DATA.CLASS_ORDER)
 
     @property
     def items(self) -> list[Item]:

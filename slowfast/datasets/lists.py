@@ -52,11 +52,12 @@ class Item:
 @dataclass(frozen=True)
 class ItemList:
     """The items of a split, the file or folder they come from, and the class names in label order
-    (empty if unknown)."""
+    (empty if unknown); ``left_out``: videos of classes that the tested weights do not know."""
 
     items: list[Item]
     source: str
     class_names: list[str] = field(default_factory=list)
+    left_out: int = 0
 
     @property
     def fingerprint(self) -> str:

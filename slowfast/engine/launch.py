@@ -9,7 +9,6 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import torch
 from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException
@@ -22,7 +21,7 @@ from slowfast.utils import distributed
 from slowfast.utils.cli import run_command
 from slowfast.utils.distributed import ProcessInfo
 from slowfast.utils.errors import Interrupted, RunFailure, UserError
-from slowfast.utils.files import make_dirs, write_text_atomic
+from slowfast.utils.files import make_dirs
 from slowfast.utils.locks import folder_lock
 from slowfast.utils.logging import close_logging, get_logger, setup_logging
 from slowfast.utils.processes import stop_this_process, watch_parent
@@ -203,7 +202,7 @@ def _run(cfg: CfgNode, job: Job, info: ProcessInfo) -> None:
 
 @contextlib.contextmanager
 def _output_folder(cfg: CfgNode, runtime: Runtime) -> Iterator[None]:
-    """OUTPUT_DIR with its lock, which rank 0 takes for all, its log and the configuration.
+    """OUTPUT_DIR with its lock, which rank 0 takes for all, and its log.
 
     UserError on all ranks if another run uses it, or one of them cannot create it.
     """
@@ -221,6 +220,5 @@ def _output_folder(cfg: CfgNode, runtime: Runtime) -> Iterator[None]:
         stack.callback(close_logging)
         setup_logging(cfg.OUTPUT_DIR, is_main=runtime.is_main, rank=runtime.rank)
         if runtime.is_main:
-            write_text_atomic(Path(cfg.OUTPUT_DIR) / "config.yaml", cfg.dump())
             stack.enter_context(recorded_launch(cfg, runtime))
         yield

@@ -46,6 +46,7 @@ from slowfast.models.summary import measure_model
 from slowfast.models.weights.read import Checkpoint
 from slowfast.utils.distributed import gather_numbers
 from slowfast.utils.errors import Interrupted
+from slowfast.utils.files import write_text_atomic
 from slowfast.utils.logging import get_logger
 from slowfast.utils.runtime import Runtime, seed_process
 from slowfast.utils.signals import StopRequest
@@ -389,4 +390,7 @@ class Trainer:
 
 def train(cfg: CfgNode, runtime: Runtime, task: Task) -> None:
     """Train a model as configured, by the trainer of the task."""
-    (task.trainer_class or Trainer)(cfg, runtime, task).run()
+    trainer = (task.trainer_class or Trainer)(cfg, runtime, task)
+    if runtime.is_main:  # not before: a run that may not be resumed leaves the file as it is
+        write_text_atomic(Path(cfg.OUTPUT_DIR) / "config.yaml", cfg.dump())
+    trainer.run()

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import torch
 
+from slowfast.metrics.classes import ClassFigures
 from slowfast.metrics.topk import topk_counts, unmix
 from slowfast.metrics.views import VideoScores, merge_views
 from slowfast.utils.errors import UserError
@@ -69,12 +70,20 @@ class Evaluator(Protocol):
 
 def error_figures(scores: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
     """Top-1 and top-5 error in percent of ``B classes`` and labels ``B``, or mixed targets
-    ``B classes``: scalars in double precision on the device of the scores."""
+    ``B classes``: scalars in double precision on the device of the scores.
+
+    Of five classes or fewer there is no top-5 error: it would always be 0.
+    """
     if targets.ndim == 2:
         scores, targets = unmix(scores, targets)
-    shares = topk_counts(scores, targets, KS).double() / len(targets)
-    top1, top5 = (100.0 * (1 - shares)).unbind()
-    return {"top1_err": top1, "top5_err": top5}
+    ks = meaningful_ks(scores.shape[1])
+    shares = topk_counts(scores, targets, ks).double() / len(targets)
+    return {f"top{k}_err": error for k, error in zip(ks, (100.0 * (1 - shares)).unbind())}
+
+
+def meaningful_ks(num_classes: int) -> tuple[int, ...]:
+    """The k of top-k figures that can be wrong for so many classes; 1 in any case."""
+    return tuple(k for k in KS if k == 1 or k < num_classes)
 
 
 @dataclass
@@ -107,22 +116,20 @@ class ViewEvaluator:
         self.paths |= other.paths
 
     def compute(self) -> EvalResult:
-        """``top1_err`` and ``top5_err`` in percent and the chosen metrics; the score is the top-1
-        accuracy in percent."""
+        """``top1_err`` and, of more than five classes, ``top5_err`` in percent, and the chosen
+        metrics; the score is the top-1 accuracy in percent."""
         if not len(self.videos):
             raise UserError("no video could be read", "see the warnings above")
         _, scores, labels = self.videos.tensors()
-        top1, top5 = self.videos.accuracies(KS)
-        figures = {"top1_err": 100 - top1, "top5_err": 100 - top5}
+        ks = meaningful_ks(scores.shape[1])
+        accuracies = self.videos.accuracies(ks)
+        figures = {f"top{k}_err": 100 - value for k, value in zip(ks, accuracies)}
         figures |= {name: METRIC_REGISTRY.get(name)(scores, labels) for name in self.metrics}
-        return EvalResult(figures, top1, len(self.videos))
+        return EvalResult(figures, accuracies[0], len(self.videos))
 
 
 @METRIC_REGISTRY.register("mean_class_accuracy")
 def mean_class_accuracy(scores: torch.Tensor, labels: torch.Tensor) -> float:
     """Mean over the classes that have videos of their top-1 accuracy, in percent."""
-    hits = (scores.argmax(1) == labels).double()
-    counts = torch.bincount(labels).double()
-    correct = torch.bincount(labels, weights=hits)
-    present = counts > 0
-    return float(100 * (correct[present] / counts[present]).mean())
+    figures = ClassFigures.of_scores(scores, labels)
+    return figures.mean(figures.recall)

@@ -22,10 +22,7 @@ def build_model(
     ``num_classes`` replaces MODEL.NUM_CLASSES. UserError if no model has that name.
     """
     if num_classes is not None and num_classes != cfg.MODEL.NUM_CLASSES:
-        cfg = cfg.clone()
-        cfg.defrost()
-        cfg.assign("MODEL.NUM_CLASSES", num_classes, "num_classes")
-        cfg.freeze()
+        cfg = cfg.with_value("MODEL.NUM_CLASSES", num_classes, "num_classes")
     model = MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME).from_cfg(cfg)
     with_batch1_safe_norm(model)
     if cfg.MODEL.ACT_CHECKPOINT_KEEPS == "products":

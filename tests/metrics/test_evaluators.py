@@ -42,7 +42,7 @@ def test_views_are_merged(method, correct):
     assert result.items == 3 and result.score == pytest.approx(100 * correct / 3)
     assert figures["top1_err"] == pytest.approx(100 - result.score)
     assert result.metrics["top1_err"] == pytest.approx(100 - result.score)
-    assert result.metrics["top5_err"] == 0
+    assert "top5_err" not in result.metrics and "top5_err" not in figures  # of three classes
     per_class = (100 * (method == "max") + 50) / 2
     assert result.metrics["mean_class_accuracy"] == pytest.approx(per_class)
 
@@ -75,6 +75,16 @@ def test_mixed_targets_count_both_classes():
     targets = torch.tensor([[0.6, 0.0, 0.4], [0.0, 0.7, 0.3]])
     # The first class of the target gets the second's score: rows give classes 0 and 0 or 1.
     assert error_figures(scores, targets)["top1_err"] == pytest.approx(50.0)
+
+
+@pytest.mark.parametrize(("classes", "names"), [(1, [1]), (5, [1]), (6, [1, 5]), (400, [1, 5])])
+def test_top5_is_reported_where_it_can_be_wrong(classes, names):
+    scores, labels = torch.rand(8, classes), torch.zeros(8, dtype=torch.long)
+    expected = [f"top{k}_err" for k in names]
+    assert list(error_figures(scores, labels)) == expected
+    evaluator = ViewEvaluator()
+    evaluator.update(scores[:, None], Batch(label=labels, index=torch.arange(8), path=["v"] * 8))
+    assert list(evaluator.compute().metrics) == expected
 
 
 def test_errors_are_known_by_name():

@@ -19,9 +19,11 @@ from slowfast.analysis.report.statistics import (
     confused_pairs,
     confusion_order,
 )
+from slowfast.engine.result_files import COLUMNS
 from slowfast.metrics.intervals import Estimate
 
 MOST_PAIRS = 100
+PROBABILITY = "probability"  # the kind of scores of which one can say how sure they are
 _PART = 30  # classes of the part of a confusion matrix that holds the most frequent confusions
 _TOP5_FROM = 6  # classes
 _WRONG_SHARE = 2 / 3  # of the gallery; the rest are the least certain videos
@@ -87,7 +89,7 @@ def test_details(record: TestRecord, key: str) -> TestDetails:
             [(record.name, list(record.episodes.values()))]
         )
     predictions, matrix = record.predictions, record.matrix
-    if predictions is None or matrix is None or record.intervals is None:
+    if predictions is None or matrix is None:
         return details
     details.accuracy, details.mean_class = record.intervals
     if len(matrix) >= _TOP5_FROM:
@@ -95,7 +97,7 @@ def test_details(record: TestRecord, key: str) -> TestDetails:
     found = confused_pairs(matrix)
     details.pairs, details.pair_count = found[:MOST_PAIRS], len(found)
     details.plots["confusion"] = figures.confusion_figure()
-    if predictions.are_probabilities:
+    if predictions.kind == PROBABILITY:
         details.plots["confidence"] = figures.confidence_figure(
             predictions.scores, predictions.correct
         )
@@ -109,22 +111,18 @@ test_details.__test__ = False  # pytest must not collect it
 def _further(record: TestRecord) -> dict[str, float]:
     """Figures of the test that the headline does not compute itself."""
     known = {"top1_acc", "top5_acc", "mean_class_accuracy", "interval", "videos", "episodes"}
-    known |= {"bad_items", "top1_err", "top5_err"}
     return {name: value for name, value in record.figures.items() if name not in known}
 
 
 def class_rows(record: TestRecord) -> list[ClassRow]:
     """The classes that have videos, those with the lowest accuracy first."""
     rows = []
-    for position, row in enumerate(record.class_rows):
-        name = row.get("name") or row.get("class") or ""
-        if not (row.get("label") or "class" in row):
-            continue  # the means
+    for row in record.class_rows:
         count = int(row.get("videos") or row.get("queries") or 0)
         numbers = [_percent(row.get(column)) for column in ("accuracy", "precision", "f1")]
         confused = int(row.get("confused") or 0)
-        label = int(row.get("label") or position)
         partner = row.get("most_confused_with") or ""
+        label, name = int(row["label"]), row["name"]
         rows.append(ClassRow(label, name, count, *numbers, partner, confused))
     kept = [row for row in rows if row.count]
     return sorted(kept, key=lambda row: (row.accuracy if row.accuracy is not None else 101, row.name))
@@ -169,7 +167,7 @@ def _data(
         "guesses": predictions.guesses.tolist(),
         "scores": _rounded(predictions.scores),
         "label_scores": _rounded(predictions.label_scores),
-        "probabilities": predictions.are_probabilities,
+        "score": COLUMNS[predictions.kind].replace("_", " "),
     }
 
 
@@ -187,7 +185,7 @@ def fill_gallery(details: TestDetails, pictures: VideoPictures, count: int) -> N
     shown = {item.row for item in details.wrong}
     order = np.argsort(predictions.scores, kind="stable")
     rows = (int(row) for row in order if int(row) not in shown)
-    if predictions.are_probabilities:
+    if predictions.kind == PROBABILITY:
         left = count - len(details.wrong)
         details.uncertain = _items(predictions, rows, pictures, left)
 

@@ -100,7 +100,7 @@ def run_page(run: RunRecord, limits: Limits) -> str:
         mirrors=mirror_pairs(names, tests[0].record.matrix if tests else None),
         mirror_verdict=mirror_verdict(cfg) if cfg else "",
         settings=run_settings(run),
-        test_differences={t.key: test_differences(run, t.record.folder) for t in tests},
+        test_differences={t.key: test_differences(run, t.record.path) for t in tests},
         failures=pictures.failures,
         spent=budget.spent,
         problems=problems,

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,17 +12,18 @@ from typing import Any
 import numpy as np
 
 from slowfast.analysis.report.history import History, read_history
-from slowfast.analysis.report.statistics import Interval, accuracy_intervals, confusion_matrix
-from slowfast.analysis.results import read_stats
+from slowfast.analysis.report.statistics import Interval, accuracy_intervals
+from slowfast.analysis.results import TestFolder, read_stats, tests_of
 from slowfast.config.load import load_config
 from slowfast.config.node import CfgNode
 from slowfast.config.yaml_file import read_yaml
 from slowfast.engine.launches import read_launches
+from slowfast.engine.result_files import CLASSES, COLUMNS, PREDICTIONS
+from slowfast.engine.results import CONFIG
 from slowfast.engine.unreadable import FILE_NAME as UNREADABLE
 from slowfast.metrics.intervals import Estimate, mean_interval
 from slowfast.utils.errors import UserError
 
-TESTS = "tests"
 _MESSAGE = re.compile(r"\[[^\]]*\]\[(WARNING|ERROR|CRITICAL)\] [^:]+: \d+: (.*)")
 _PRECISION = re.compile(r"the network computes in (\S+?):? ")
 
@@ -34,7 +33,7 @@ class Predictions:
     """The lines of ``predictions.csv``: ``N`` videos.
 
     ``labels``, ``guesses``: numbers of classes; ``scores``, ``label_scores``: of the prediction and
-    of the true class (nan where the file does not say); ``are_probabilities``: what scores are.
+    of the true class; ``kind``: what scores are, ``probability``, ``independent`` or ``logit``.
     """
 
     paths: list[str]
@@ -42,7 +41,7 @@ class Predictions:
     guesses: np.ndarray
     scores: np.ndarray
     label_scores: np.ndarray
-    are_probabilities: bool
+    kind: str
 
     @property
     def correct(self) -> np.ndarray:
@@ -53,33 +52,18 @@ class Predictions:
         return len(self.paths)
 
 
-@dataclass(frozen=True)
 class TestRecord:
-    """A folder of a test: ``facts`` are those of ``test.json``, ``class_rows`` the lines of
-    ``classes.csv``; what a kind of test does not write is empty."""
+    """A test: its folder, and what the page computes of it. Files are read when asked for."""
 
     __test__ = False  # pytest must not collect it
 
-    folder: Path
-    facts: dict[str, Any]
-    predictions: Predictions | None
-    class_rows: list[dict[str, str]]
-    episodes: dict[int, float]
+    def __init__(self, folder: TestFolder):
+        self.folder, self.facts, self.name = folder, folder.facts, folder.name
 
     @property
-    def name(self) -> str:
-        """Its name for people."""
-        return str(self.facts.get("name") or self.folder.name)
-
-    @property
-    def classes(self) -> list[str]:
-        """Names of the classes, in the order of the labels."""
-        return [str(name) for name in self.facts.get("classes") or []]
-
-    @property
-    def figures(self) -> dict[str, float]:
-        """The numbers that the test reported."""
-        return {k: v for k, v in (self.facts.get("figures") or {}).items() if _is_number(v)}
+    def path(self) -> Path:
+        """The folder."""
+        return self.folder.path
 
     @property
     def fingerprint(self) -> str:
@@ -87,20 +71,58 @@ class TestRecord:
         return str(self.facts.get("fingerprint", ""))
 
     @cached_property
+    def classes(self) -> list[str]:
+        """Names of the classes, in label order."""
+        return [str(name) for name in self.facts.get("classes") or []]
+
+    @cached_property
+    def figures(self) -> dict[str, float]:
+        """The numbers that the test reported."""
+        return self.folder.figures
+
+    @cached_property
+    def predictions(self) -> Predictions | None:
+        """None for a test without predictions, or whose videos do not have one label each."""
+        if not (self.path / PREDICTIONS).is_file():
+            return None
+        rows = self.folder.predictions()
+        if not rows or not rows[0]["label"].isdigit():
+            return None
+        kind = next(name for name, column in COLUMNS.items() if column in rows[0])
+        try:
+            return Predictions(
+                [row["path"] for row in rows],
+                np.array([int(row["label"]) for row in rows]),
+                np.array([int(row["prediction"]) for row in rows]),
+                np.array([float(row[COLUMNS[kind]]) for row in rows]),
+                np.array([float(row[f"label_{COLUMNS[kind]}"]) for row in rows]),
+                kind,
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            problem = f"{self.path / PREDICTIONS} cannot be read: {error}"
+            raise UserError(problem, "repeat the test") from None
+
+    @cached_property
+    def class_rows(self) -> list[dict[str, str]]:
+        """The lines of classes.csv without the means."""
+        return self.folder.class_rows() if (self.path / CLASSES).is_file() else []
+
+    @cached_property
+    def episodes(self) -> dict[int, float]:
+        """Accuracy in percent by number of the episode; empty for a test without episodes."""
+        return self.folder.episodes() if self.folder.is_fewshot else {}
+
+    @cached_property
     def intervals(self) -> tuple[Interval, Interval] | None:
         """Accuracy and mean-class accuracy over videos; None for a test without predictions."""
-        if self.predictions is None or not len(self.predictions):
+        if self.predictions is None:
             return None
         return accuracy_intervals(self.predictions.labels, self.predictions.correct)
 
     @cached_property
     def matrix(self) -> np.ndarray | None:
-        """Confusion matrix, a row per true class."""
-        if self.predictions is None or not len(self.predictions):
-            return None
-        p = self.predictions
-        count = max(len(self.classes), int(max(p.labels.max(), p.guesses.max())) + 1)
-        return confusion_matrix(p.labels, p.guesses, count)
+        """Confusion matrix, a row per true class; None for a test without predictions."""
+        return None if self.predictions is None else self.folder.confusion()
 
     @property
     def episode_mean(self) -> Estimate | None:
@@ -114,24 +136,26 @@ class TestRecord:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """An output folder. ``values`` are the lines of config.yaml by dotted key; ``messages`` are the
-    warnings and errors of the log with how often each came; ``unreadable``: list, line, path and
-    cause; ``launches``: see :mod:`slowfast.engine.launches`."""
+    """An output folder. ``tests``: the newest first; ``config_file``: of the training, or of the
+    newest test; ``values``: what it holds, by dotted key; ``messages``: the warnings and errors of
+    the log with how often each came; ``unreadable``: list, line, path and cause; ``launches``: see
+    :mod:`slowfast.engine.launches`."""
 
     folder: Path
     name: str
     history: History
     tests: list[TestRecord]
+    config_file: Path
     values: dict[str, Any]
     messages: list[tuple[str, str, int]]
     precision: str
-    unreadable: list[tuple[str, str, str, str]]
+    unreadable: list[tuple[str, ...]]
     launches: list[dict[str, Any]]
 
     def load_config(self) -> CfgNode:
         """The configuration, for reading its data on the CPU; UserError if it is not accepted."""
         few = {"NUM_GPUS": 0, "DATA_LOADER.NUM_WORKERS": 0, "DATA.DECODING_DEVICE": "cpu"}
-        return load_config([self.folder / "config.yaml"], few)
+        return load_config([self.config_file], few)
 
     @property
     def directory(self) -> Path:
@@ -146,10 +170,12 @@ def read_run(folder: str | Path) -> RunRecord:
     """UserError if ``folder`` holds nothing of a run."""
     folder = Path(folder)
     stats = read_stats(folder)
-    tests = [read_test(file.parent) for file in sorted(folder.glob(f"{TESTS}/*/test.json"))]
+    tests = [TestRecord(test) for test in reversed(tests_of(folder))]
     if not stats and not tests:
         raise UserError(f"{folder} holds no run", "name the OUTPUT_DIR of a training or test", "RUN")
-    tests.sort(key=lambda test: str(test.facts.get("started", "")), reverse=True)
+    config_file = folder / CONFIG
+    if tests and not config_file.is_file():
+        config_file = tests[0].path / CONFIG
     log = _read(folder / "stdout.log")
     found = _PRECISION.findall(log)
     return RunRecord(
@@ -157,7 +183,8 @@ def read_run(folder: str | Path) -> RunRecord:
         folder.resolve().name,
         read_history(stats),
         tests,
-        read_values(folder / "config.yaml"),
+        config_file,
+        read_values(config_file),
         _messages(log),
         found[-1] if found else "",
         _unreadable(folder / UNREADABLE),
@@ -165,51 +192,8 @@ def read_run(folder: str | Path) -> RunRecord:
     )
 
 
-def read_test(folder: Path) -> TestRecord:
-    """A folder of a test; UserError if its files are damaged."""
-    try:
-        facts = json.loads(_read(folder / "test.json"))
-        return TestRecord(
-            folder,
-            facts,
-            _predictions(folder / "predictions.csv"),
-            _rows(folder / "classes.csv"),
-            {int(r["episode"]): float(r["accuracy"]) for r in _rows(folder / "episodes.csv")},
-        )
-    except (ValueError, KeyError, AttributeError) as error:
-        raise UserError(f"{folder} is no result of a test: {error}", "repeat the test") from None
-
-
-def _predictions(file: Path) -> Predictions | None:
-    """None if there is no such file, or if its videos do not have one label each."""
-    rows = _rows(file)
-    if not rows or not rows[0]["label"].isdigit():
-        return None
-    column = "probability" if "probability" in rows[0] else "logit"
-    other = [row.get(f"label_{column}") or row.get("label_probability") or "nan" for row in rows]
-    return Predictions(
-        [row["path"] for row in rows],
-        np.array([int(row["label"]) for row in rows]),
-        np.array([int(row["prediction"]) for row in rows]),
-        np.array([float(row[column]) for row in rows]),
-        np.array([float(value) for value in other]),
-        column == "probability",
-    )
-
-
-def _rows(file: Path) -> list[dict[str, str]]:
-    if not file.is_file():
-        return []
-    with open(file, newline="", encoding="utf-8", errors="surrogateescape") as lines:
-        return list(csv.DictReader(lines))
-
-
 def _read(file: Path) -> str:
     return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def read_values(file: Path) -> dict[str, Any]:
@@ -222,6 +206,6 @@ def _messages(log: str) -> list[tuple[str, str, int]]:
     return [(level.lower(), text, count) for (level, text), count in found.items()]
 
 
-def _unreadable(file: Path) -> list[tuple[str, str, str, str]]:
+def _unreadable(file: Path) -> list[tuple[str, ...]]:
     lines = [line.split("\t") for line in _read(file).splitlines()]
     return [tuple(parts) for parts in lines if len(parts) == 4]

@@ -124,12 +124,6 @@ def mcnemar(only_a: int, only_b: int) -> float:
     return min(1.0, 2 * tail)
 
 
-def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
-    """Numbers of videos, ``classes classes``: a row per true class."""
-    counts = np.bincount(labels * classes + predictions, minlength=classes * classes)
-    return counts.reshape(classes, classes)
-
-
 def confused_pairs(matrix: np.ndarray) -> list[Confusion]:
     """What was taken for what, the most frequent first; right predictions are left out."""
     errors = matrix - np.diag(np.diag(matrix))

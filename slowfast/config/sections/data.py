@@ -58,10 +58,12 @@ _LISTS = {
         [], "Class names in label order, in place of a file.", item=str, affects_result=False
     ),
     "CLASS_ORDER": Key(
-        "strict",
-        "If the class order is not the checkpoint's: strict is an error, permute reorders the "
-        "network's outputs by class name.",
-        choices=("strict", "permute"),
+        "names",
+        "Classes of a list that are not those of the tested weights, or in another order. names: "
+        "they are found by name, and a video of a class that the weights do not know is an error; "
+        "known: such videos are left out and counted; strict: any difference is an error. permute "
+        "is an older word for names.",
+        choices=("names", "known", "strict", "permute"),
         affects_result=False,
     ),
     "SPLIT_NUMBER": Key(1, "Number of the official split of UCF101 and HMDB51.", choices=(1, 2, 3)),

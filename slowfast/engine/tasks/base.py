@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -53,12 +54,14 @@ class Inputs:
 
 @dataclass(frozen=True)
 class TestRun:
-    """One of the tests of a task: its name for people, and its data."""
+    """One of the tests of a task: its name for people, its data, and the short form of its name
+    (``1x3``) that the folder of its results has."""
 
     __test__ = False  # pytest must not collect it
 
     name: str
     loader: Loader
+    tag: str = "test"
 
 
 class TaskData(Protocol):
@@ -66,6 +69,11 @@ class TaskData(Protocol):
 
     def class_names(self, split: str) -> list[str]:
         """Names in label order of the list of a split, empty if unknown."""
+        ...
+
+    def match_classes(self, checkpoint_names: Sequence[str]) -> None:
+        """Bring the labels of the test in line with the classes of the weights that are tested
+        (empty: unknown), before its loader is made; UserError if they have nothing in common."""
         ...
 
     def check(self) -> None:
@@ -82,10 +90,6 @@ class TaskModule(Protocol):
 
     def build_model(self) -> nn.Module:
         """The network on the device, with random weights."""
-        ...
-
-    def match_classes(self, checkpoint_names: Sequence[str]) -> None:
-        """Compare the classes of the test with those of a checkpoint; UserError if they differ."""
         ...
 
     def begin(self, model: nn.Module, split: str) -> None:
@@ -119,17 +123,25 @@ class TaskReport(Protocol):
         """A new evaluator for ``val`` or ``test``."""
         ...
 
-    def describe(
-        self, result: EvalResult, unreadable: int, total: int
-    ) -> tuple[str, dict[str, Any]]:
-        """The result of a test as a line for people, and as entries of the JSON line.
+    def figures(self, result: EvalResult, unreadable: int, total: int) -> dict[str, float]:
+        """The numbers of a test by name; accuracies in percent.
 
         ``unreadable`` of the ``total`` items of the list could not be read.
         """
         ...
 
-    def save(self, test: TestRun, evaluator: Evaluator) -> None:
-        """Write the result files of a finished test."""
+    def describe(
+        self, result: EvalResult, unreadable: int, total: int
+    ) -> tuple[str, dict[str, Any]]:
+        """The result of a test as a line for people, and as entries of the JSON line."""
+        ...
+
+    def write(self, test: TestRun, evaluator: Evaluator, folder: Path) -> dict[str, Any]:
+        """Write the files of a finished test into an empty folder.
+
+        Gives further entries of its ``test.json``: ``classes``, their names; ``figures``, which
+        are added to :meth:`figures`.
+        """
         ...
 
 
@@ -156,6 +168,11 @@ class Task:
     def tests(self, model: nn.Module) -> Iterable[TestRun]:
         """The tests to run with the weights of ``model``."""
         return [TestRun("test", self.data.loader("test"))]
+
+    @classmethod
+    def fit_classes(cls, cfg: CfgNode, checkpoint_names: Sequence[str]) -> CfgNode:
+        """The configuration of a test without training, for weights with these classes."""
+        return cfg
 
     @classmethod
     def read_lists(cls, cfg: CfgNode, splits: Sequence[str]) -> dict[str, ItemList]:

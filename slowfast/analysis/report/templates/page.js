@@ -264,7 +264,7 @@ class Test {
   prepareVideos() {
     const table = $(".videos", this.root);
     if (!table) return;
-    const word = this.facts.probabilities ? "probability" : "logit";
+    const word = this.facts.score;
     const titles = [["video"], ["true class"], ["prediction"], [word, "n"], [word + " of the true class", "n"]];
     table.tHead.rows[0].replaceChildren(...titles.map(([text, kind]) => element("th", text, kind)));
     const again = () => { this.page = 0; this.listVideos(); };
