@@ -59,6 +59,7 @@ COMMANDS = {
     "model-table": Command("model_table", "model_table", prints=True),
     "convert": Command("convert", "convert_checkpoint"),
     "average-weights": Command("average_weights", "average_weights"),
+    "report": Command("report", "report"),
     "sweep": Command("sweep", "sweep"),
     "compare-runs": Command("compare_runs", "compare_runs", prints=True),
     "protocol-table": Command("protocol_table", "protocol_table", prints=True),

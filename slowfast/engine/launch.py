@@ -62,6 +62,13 @@ def launch(cfg: CfgNode, job: Job, init_method: str | None = None) -> None:
     )
 
 
+def is_first_process(cfg: CfgNode) -> bool:
+    """Whether this process, of those that the user or a launcher has started, is the first of the
+    run on all machines."""
+    info = process_from_launcher(cfg.NUM_GPUS, os.environ)
+    return (_machine(cfg, os.environ)[0] if info is None else info.rank) == 0
+
+
 # -- processes of a launcher ---------------------------------------------------------------------
 
 

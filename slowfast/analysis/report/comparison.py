@@ -16,11 +16,6 @@ from slowfast.analysis.report.runs import RunRecord, TestRecord
 from slowfast.analysis.report.statistics import PairedTest, paired_test
 from slowfast.metrics.intervals import Estimate, paired_difference
 from slowfast.models import MODEL_REGISTRY
-from slowfast.models.weights.read import Checkpoint
-from slowfast.utils.errors import UserError
-from slowfast.utils.logging import get_logger
-
-logger = get_logger(__name__)
 
 _MOST_CLASSES = 40  # of a table of differences
 
@@ -187,15 +182,5 @@ def _is_open(run: RunRecord) -> bool:
 
 def _trained_classes(entry: Entry) -> set[str]:
     """Names of the classes that the weights were trained on; empty if they do not say."""
-    facts = entry.test.facts.get("checkpoint")
-    path = facts.get("path") if isinstance(facts, dict) else facts
-    file = entry.run.directory / str(path or "")
-    if not file.is_file():
-        return set()
-    try:
-        content = Checkpoint.read(file, "", mapped=True).content
-    except UserError as error:
-        logger.warning("%s cannot be read: %s", file, error)
-        return set()
-    names = content.get("class_names")
-    return {str(name).lower() for name in names} if isinstance(names, (list, tuple)) else set()
+    facts = entry.test.facts.get("checkpoint") or {}
+    return {str(name).lower() for name in facts.get("classes") or []}

@@ -13,12 +13,7 @@ import numpy as np
 from slowfast.analysis.report import figures
 from slowfast.analysis.report.pictures import Picture, VideoPictures
 from slowfast.analysis.report.runs import Predictions, TestRecord
-from slowfast.analysis.report.statistics import (
-    Confusion,
-    Interval,
-    confused_pairs,
-    confusion_order,
-)
+from slowfast.analysis.report.statistics import Confusion, Interval, confused_pairs, confusion_order
 from slowfast.engine.result_files import COLUMNS
 from slowfast.metrics.intervals import Estimate
 
@@ -125,7 +120,9 @@ def class_rows(record: TestRecord) -> list[ClassRow]:
         label, name = int(row["label"]), row["name"]
         rows.append(ClassRow(label, name, count, *numbers, partner, confused))
     kept = [row for row in rows if row.count]
-    return sorted(kept, key=lambda row: (row.accuracy if row.accuracy is not None else 101, row.name))
+    return sorted(
+        kept, key=lambda row: (row.accuracy if row.accuracy is not None else 101, row.name)
+    )
 
 
 def _percent(text: str | None) -> float | None:
@@ -145,9 +142,8 @@ def _data(
     order = [label for label in confusion_order(matrix) if label in set(used.tolist())]
     part: list[int] = []
     for pair in pairs:
-        part += [label for label in (pair.label, pair.prediction) if label not in part]
-        if len(part) >= _PART:
-            break
+        new = [label for label in (pair.label, pair.prediction) if label not in part]
+        part += new if len(part) + len(new) <= _PART else []
     rows, columns = np.nonzero(matrix)
     prefix = os.path.commonpath(predictions.paths) + "/" if len(predictions) > 1 else ""
     if not all(path.startswith(prefix) for path in predictions.paths):

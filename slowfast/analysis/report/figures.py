@@ -12,8 +12,8 @@ from slowfast.analysis.report.history import Curve, History
 
 # Distinguishable in light and dark, and for the colour-blind (Okabe and Ito).
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#b8a900")
-_RIGHT = [[0, "rgba(0,114,178,0)"], [1, "rgba(0,114,178,0.9)"]]
-_WRONG = [[0, "rgba(213,94,0,0)"], [0.05, "rgba(213,94,0,0.30)"], [1, "rgba(213,94,0,1)"]]
+_RIGHT = [[0, "rgba(0,114,178,0)"], [1, "rgba(0,114,178,0.7)"]]
+_WRONG = [[0, "rgba(213,94,0,0)"], [0.02, "rgba(213,94,0,0.25)"], [1, "rgba(213,94,0,0.9)"]]
 
 
 def plain(text: str) -> str:
@@ -31,7 +31,9 @@ def loss_figure(runs: Sequence[tuple[str, History]]) -> go.Figure:
             _line(figure, steps, "training, steps", colour, width=1, opacity=0.45)
         _line(figure, history.loss, f"{label}training", colour, markers=True)
         if len(history.val_loss):
-            _line(figure, history.val_loss, f"{label}validation", _second(runs, colour), True, "dot")
+            _line(
+                figure, history.val_loss, f"{label}validation", _second(runs, colour), True, "dot"
+            )
         if len(runs) == 1 and history.best:
             figure.add_vline(history.best[0], line_dash="dash", line_width=1, opacity=0.6)
     return figure
@@ -53,11 +55,10 @@ def accuracy_figure(runs: Sequence[tuple[str, History]]) -> go.Figure:
             figure.add_scatter(
                 x=[epoch],
                 y=[value],
-                mode="markers+text",
+                mode="markers",
                 marker={"symbol": "star", "size": 14, "color": colour},
-                text=[f"{value:.2f}" if len(runs) == 1 else ""],
-                textposition="top center",
-                name=f"{label}best epoch",
+                cliponaxis=False,
+                name=f"{label}best epoch ({epoch}: {value:.2f})",
                 showlegend=len(runs) == 1,
             )
     return figure
@@ -134,14 +135,16 @@ def _figure(x: str, y: str) -> go.Figure:
     figure = go.Figure()
     figure.update_layout(
         template="none",
-        xaxis_title=x,
-        yaxis_title=y,
+        xaxis_title={"text": x, "standoff": 10},
+        yaxis_title={"text": y, "standoff": 10},
         margin={"l": 60, "r": 16, "t": 16, "b": 48},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
         hoverlabel={"align": "left"},
     )
+    figure.update_xaxes(automargin=True)
+    figure.update_yaxes(automargin=True)
     return figure
 
 

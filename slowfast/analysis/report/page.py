@@ -6,7 +6,7 @@ import base64
 import functools
 import gzip
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,18 +18,19 @@ from plotly.io.json import to_json_plotly
 
 from slowfast.analysis.report import figures
 from slowfast.analysis.report.comparison import entries_of, open_summary, pairings, run_names
-from slowfast.analysis.report.details import MOST_PAIRS, TestDetails, fill_gallery, test_details
+from slowfast.analysis.report.details import MOST_PAIRS, fill_gallery, test_details
 from slowfast.analysis.report.pictures import Budget, Picture, VideoPictures
 from slowfast.analysis.report.runs import RunRecord, TestRecord, read_run
 from slowfast.analysis.report.samples import mirror_pairs, mirror_verdict, sample_clips
 from slowfast.analysis.report.settings import different_values, run_settings, test_differences
 from slowfast.config.node import CfgNode
+from slowfast.config.schema import all_keys
+from slowfast.engine.checkpoint import FOLDER as CHECKPOINTS
+from slowfast.engine.results import FOLDER
 from slowfast.utils.errors import UserError
 from slowfast.utils.files import write_text_atomic
-from slowfast.utils.logging import get_logger
+from slowfast.utils.paths import prepare_outputs
 from slowfast.version import __version__
-
-logger = get_logger(__name__)
 
 FILE_NAME = "report.html"
 _MOST_TESTS = 6  # with all their details; of the others the figures alone
@@ -42,28 +43,45 @@ _SAMPLES_SHARE = 0.2  # of the size of all pictures, for what the network sees
 class Limits:
     """What the pictures of a page may take: videos, bytes, and seconds of reading videos."""
 
-    videos: int = 48
-    size: int = 6 << 20
-    seconds: float = 60.0
+    videos: int
+    size: int
+    seconds: float
 
     @classmethod
-    def from_cfg(cls, cfg: CfgNode) -> Limits:
-        """The limits of the section REPORT."""
-        report = cfg.REPORT
-        return cls(report.VIDEOS, int(report.MEGABYTES * 2**20), report.SECONDS)
+    def of_run(cls, run: RunRecord, given: Mapping[str, float]) -> Limits:
+        """``given``, else what the section REPORT of the run says, else its defaults."""
+        keys = {name: f"REPORT.{name}" for name in ("VIDEOS", "MEGABYTES", "SECONDS")}
+        configured = {n: run.values.get(k, all_keys()[k].default) for n, k in keys.items()}
+        values = configured | dict(given)
+        return cls(
+            int(values["VIDEOS"]), int(values["MEGABYTES"] * 2**20), float(values["SECONDS"])
+        )
 
 
 def write_page(
-    folders: Sequence[str | Path], out: str | Path, limits: Limits | None = None
+    folders: Sequence[str | Path], out: str | Path, given: Mapping[str, float] | None = None
 ) -> None:
     """Write the page of one run, or the comparison of several, to ``out``.
 
-    UserError if a folder holds no run.
+    ``given``: limits by the name of their key in the section REPORT, instead of those of the run.
+    UserError if a folder holds no run, or if ``out`` is one of the files that are read.
     """
     runs = [read_run(folder) for folder in folders]
-    limits = limits or Limits()
-    text = run_page(runs[0], limits) if len(runs) == 1 else comparison_page(runs, folders)
+    prepare_outputs([out], _sources(runs, Path(out)), "--out")
+    if len(runs) == 1:
+        text = run_page(runs[0], Limits.of_run(runs[0], given or {}))
+    else:
+        text = comparison_page(runs, folders)
     write_text_atomic(out, text)
+
+
+def _sources(runs: Sequence[RunRecord], out: Path) -> Iterator[Path]:
+    """What is read, and what else belongs to the runs; the page that is written anew is not."""
+    for run in runs:
+        for pattern in ("*", f"{FOLDER}/*/*", f"{CHECKPOINTS}/*"):
+            yield from (file for file in run.folder.glob(pattern) if file.name != FILE_NAME)
+        for test in run.tests if out.exists() else ():
+            yield from (run.directory / path for path in test.paths)
 
 
 def run_page(run: RunRecord, limits: Limits) -> str:
@@ -172,17 +190,18 @@ def comparison_page(runs: Sequence[RunRecord], folders: Sequence[str | Path]) ->
 
 
 def _render(template: str, plots: dict[str, Any], data: dict[str, Any], **context: Any) -> str:
-    content = {
-        "plots": {name: figure.to_dict() for name, figure in plots.items()},
-        "tests": data,
-    }
-    return _environment().get_template(template).render(
-        version=__version__,
-        written=time.strftime("%Y-%m-%d %H:%M"),
-        plot_names=list(plots),
-        data=_packed(to_json_plotly(content).encode()),
-        library=_plotly_source() if plots else "",
-        **context,
+    content = {"plots": {name: figure.to_dict() for name, figure in plots.items()}, "tests": data}
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            version=__version__,
+            written=time.strftime("%Y-%m-%d %H:%M"),
+            plot_names=list(plots),
+            data=_packed(to_json_plotly(content).encode()),
+            library=_plotly_source() if plots else "",
+            **context,
+        )
     )
 
 
@@ -217,8 +236,6 @@ def _environment() -> Environment:
 def _weights(test: TestRecord) -> str:
     """Which weights a test used, for people."""
     facts = test.facts.get("checkpoint") or {}
-    if not isinstance(facts, dict):
-        return str(facts)
     epoch = f", epoch {facts['epoch']}" if facts.get("epoch") is not None else ""
     return f"{facts.get('path', '')}{epoch}"
 

@@ -22,7 +22,8 @@ from slowfast.video.source import MAX_PIXELS, open_source, resolve_backend
 
 FRAMES = 8
 _HEIGHT = 112  # pixels
-_MOST_WIDTH = 200
+_LEAST_HEIGHT = 96
+_MOST_WIDTH = 180
 _QUALITY = 55
 
 
@@ -39,14 +40,21 @@ class Picture:
     width: int
     height: int
 
+    @property
+    def shown_width(self) -> int:
+        """Width on the page, where small frames are enlarged."""
+        return round(self.width * max(1.0, _LEAST_HEIGHT / self.height))
+
 
 @dataclass
 class Budget:
-    """What the pictures of a page may take: their number, bytes, and seconds of reading."""
+    """What the pictures of a page may take: their number, bytes, and seconds of reading; and
+    how many videos that cannot be read are tried."""
 
     videos: int
     size: int
     seconds: float
+    failures: int = 50
     used: int = 0
     spent: list[str] = field(default_factory=list)  # what has run out
     _start: float = field(default_factory=time.monotonic)
@@ -56,6 +64,7 @@ class Budget:
         limits = {
             "number of videos (REPORT.VIDEOS)": self.videos > 0,
             "size (REPORT.MEGABYTES)": self.used < self.size,
+            "attempts (too many videos cannot be read)": self.failures > 0,
             "time (REPORT.SECONDS)": time.monotonic() - self._start < self.seconds,
         }
         for name, is_left in limits.items():
@@ -97,6 +106,7 @@ class VideoPictures:
             made = draw_picture(self._frames(path))
         except VideoError as error:
             self.failures[path] = error.cause
+            self.budget.failures -= 1
             return None
         if not self.budget.take(made):
             return None
@@ -106,9 +116,7 @@ class VideoPictures:
     def _frames(self, path: str) -> list[np.ndarray]:
         """Evenly spaced frames, each scaled down when it is decoded."""
         full = str(self._directory / path)
-        source = open_source(
-            full, self._template, backend=self._backend, max_pixels=self._most
-        )
+        source = open_source(full, self._template, backend=self._backend, max_pixels=self._most)
         count = min(FRAMES, source.num_frames)
         # In the middle of equal parts: the last frames of a file are often damaged.
         indices = [int((part + 0.5) * source.num_frames / count) for part in range(count)]

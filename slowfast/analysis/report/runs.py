@@ -102,6 +102,11 @@ class TestRecord:
             problem = f"{self.path / PREDICTIONS} cannot be read: {error}"
             raise UserError(problem, "repeat the test") from None
 
+    @property
+    def paths(self) -> list[str]:
+        """The videos of the test, as the list names them; empty if they are not known."""
+        return [] if self.predictions is None else self.predictions.paths
+
     @cached_property
     def class_rows(self) -> list[dict[str, str]]:
         """The lines of classes.csv without the means."""
@@ -172,7 +177,9 @@ def read_run(folder: str | Path) -> RunRecord:
     stats = read_stats(folder)
     tests = [TestRecord(test) for test in reversed(tests_of(folder))]
     if not stats and not tests:
-        raise UserError(f"{folder} holds no run", "name the OUTPUT_DIR of a training or test", "RUN")
+        raise UserError(
+            f"{folder} holds no run", "name the OUTPUT_DIR of a training or test", "RUN"
+        )
     config_file = folder / CONFIG
     if tests and not config_file.is_file():
         config_file = tests[0].path / CONFIG

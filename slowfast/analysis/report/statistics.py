@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 SEED = 0
-REPEATS = 10_000
+REPEATS = 2_000
 _LEVEL = 95.0  # percent of the resamples that lie inside an interval
 _CELLS_AT_ONCE = 4_000_000  # numbers of resampled tables that are held in memory
 

@@ -108,10 +108,12 @@ function themed(layout) {
     yaxis: { ...layout.yaxis, ...line },
     shapes: (layout.shapes || []).map((shape) => ({ ...shape, line: { color: colour("--soft"), ...shape.line } })),
     hoverlabel: { ...layout.hoverlabel, ...hover },
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--soft"), activecolor: colour("--accent") },
   };
 }
 
-const OPTIONS = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+const BUTTONS = [["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]];
+const OPTIONS = { responsive: true, displaylogo: false, modeBarButtons: BUTTONS };
 
 function draw(node, plot) {
   return Plotly.react(node, plot.data, themed(plot.layout), OPTIONS);
@@ -159,9 +161,11 @@ class Test {
       const most = index === 0 ? 100 : Math.max(1, ...z.map((row) => Math.max(...row)));
       const gap = few ? 1 : 0;
       const shown = { ...trace, z, zmin: 0, zmax: most, xgap: gap, ygap: gap };
-      return few ? { ...shown, text: this.texts(order, index === 0), texttemplate: "%{text}" } : shown;
+      if (!few) return { ...shown, colorscale: stronger(trace.colorscale) };
+      return { ...shown, text: this.texts(order, index === 0), texttemplate: "%{text}", textfont: { color: colour("--text") } };
     });
     this.shown = order;
+    this.matrix.style.setProperty("--tall", Math.min(150 + 42 * order.length, 820) + "px");
     const range = [-0.5, order.length - 0.5];
     const layout = {
       ...plot.layout,
@@ -238,7 +242,7 @@ class Test {
     let text = "All videos";
     if (label !== null) text = guess === null ? "Class " + names[label] : names[label] + " → " + names[guess];
     $(".chosen", this.root).textContent = text;
-    $(".clear", this.root).hidden = label === null;
+    $(".filter", this.root).hidden = label === null;
     for (const shelf of $$(".shelf", this.root)) {
       const cards = $$(".clip", shelf);
       cards.forEach((card) => {
@@ -303,6 +307,8 @@ class Test {
   }
 }
 
+// Cells of a pixel or two need full colours.
+const stronger = (scale) => [scale[0], [0.001, scale[scale.length - 1][1].replace(/[\d.]+\)$/, "0.6)")], scale[scale.length - 1]];
 const fixed = (value) => (value === null ? "–" : value.toFixed(3));
 const shortened = (name) => plain(name.length > 26 ? name.slice(0, 25) + "…" : name);
 
