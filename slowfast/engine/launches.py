@@ -87,8 +87,8 @@ def _append(file: Path, facts: dict[str, Any]) -> None:
 
 
 def read_launches(folder: str | Path) -> list[dict[str, Any]]:
-    """The starts, oldest first, each with ``outcome``, ``seconds`` and ``end`` if it has ended; a
-    line that is damaged is left out."""
+    """The starts, oldest first, each with ``outcome``, ``seconds`` and ``end`` (None until it has
+    ended); a line that is damaged is left out."""
     file = Path(folder) / FILE_NAME
     lines = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
     launches: list[dict[str, Any]] = []
@@ -98,7 +98,7 @@ def read_launches(folder: str | Path) -> list[dict[str, Any]]:
         except ValueError:
             continue
         if facts.get("event") == "start":
-            launches.append(facts)
+            launches.append(facts | {"outcome": "", "seconds": None, "end": None})
         elif launches:
             launches[-1] |= {key: facts.get(key) for key in ("outcome", "seconds")}
             launches[-1]["end"] = facts.get("time")

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from slowfast.analysis.report.history import Curve, History
 
 # Distinguishable in light and dark, and for the colour-blind (Okabe and Ito).
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#b8a900")
+COLOURS = ("#1f86c7", "#d9680f", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#b8a900")
 _RIGHT = [[0, "rgba(0,114,178,0)"], [1, "rgba(0,114,178,0.7)"]]
 _WRONG = [[0, "rgba(213,94,0,0)"], [0.02, "rgba(213,94,0,0.25)"], [1, "rgba(213,94,0,0.9)"]]
 
@@ -119,6 +119,7 @@ def episodes_figure(tests: Sequence[tuple[str, Sequence[float]]]) -> go.Figure:
         )
         mean = float(np.mean(values))
         figure.add_vline(mean, line_color=colour, line_dash="dash", line_width=1.5)
+    figure.update_xaxes(dtick=20)
     figure.update_layout(barmode="group", showlegend=len(tests) > 1)
     return figure
 

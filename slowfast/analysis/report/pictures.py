@@ -57,15 +57,17 @@ class Budget:
     failures: int = 50
     used: int = 0
     spent: list[str] = field(default_factory=list)  # what has run out
-    _start: float = field(default_factory=time.monotonic)
+    _start: float | None = None  # when the first picture was asked for
 
     def allows(self) -> bool:
         """Whether there may be another picture."""
+        now = time.monotonic()
+        self._start = now if self._start is None else self._start
         limits = {
             "number of videos (REPORT.VIDEOS)": self.videos > 0,
             "size (REPORT.MEGABYTES)": self.used < self.size,
             "attempts (too many videos cannot be read)": self.failures > 0,
-            "time (REPORT.SECONDS)": time.monotonic() - self._start < self.seconds,
+            "time (REPORT.SECONDS)": now - self._start < self.seconds,
         }
         for name, is_left in limits.items():
             if not is_left and name not in self.spent:

@@ -19,11 +19,11 @@ _MOST_CLIPS = 12  # of a split: a test video has many views
 @dataclass(frozen=True)
 class MirrorPair:
     """Two classes whose names say that one is the mirror image of the other; ``confused``: test
-    videos of one that were taken for the other."""
+    videos of one that were taken for the other, None if that is not known."""
 
     one: str
     other: str
-    confused: int
+    confused: int | None
 
 
 def sample_clips(cfg: CfgNode, split: str, budget: Budget) -> list[tuple[Picture, str]]:
@@ -63,8 +63,8 @@ def mirror_pairs(names: Sequence[str], matrix: np.ndarray | None) -> list[Mirror
     for label, name in enumerate(names):
         other = labels.get(mirrored_name(name).lower(), label)
         if other > label:
-            confused = 0 if matrix is None else int(matrix[label, other] + matrix[other, label])
-            pairs.append(MirrorPair(name, names[other], confused))
+            both = None if matrix is None else int(matrix[label, other] + matrix[other, label])
+            pairs.append(MirrorPair(name, names[other], both))
     return pairs
 
 
