@@ -288,7 +288,7 @@ class Test {
     const found = this.bySureness.filter((row) =>
       this.isChosen(labels[row], guesses[row]) &&
       (!onlyWrong || labels[row] !== guesses[row]) &&
-      (!text || [paths[row], names[labels[row]], names[guesses[row]]].join("\n").toLowerCase().includes(text)));
+      (!text || [this.facts.prefix + paths[row], names[labels[row]], names[guesses[row]]].join("\n").toLowerCase().includes(text)));
     const pages = Math.max(Math.ceil(found.length / PAGE), 1);
     this.page = Math.min(Math.max(this.page, 0), pages - 1);
     const shown = found.slice(this.page * PAGE, (this.page + 1) * PAGE);
