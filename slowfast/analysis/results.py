@@ -70,6 +70,12 @@ class TestFolder:
         return self.facts["classes"]
 
     @property
+    def is_multi_label(self) -> bool:
+        """Whether videos have any number of labels: there is no confusion matrix, and classes have
+        an average precision instead of an accuracy."""
+        return bool(self.facts.get("multi_label"))
+
+    @property
     def is_fewshot(self) -> bool:
         """Whether it has episodes, and no scores of videos."""
         return (self.path / EPISODES).is_file()
@@ -135,6 +141,9 @@ def tests_of(run: str | Path) -> list[TestFolder]:
     return sorted(tests, key=lambda test: test.facts["started"])
 
 
+tests_of.__test__ = False  # pytest must not collect it
+
+
 def last_test(path: str | Path) -> TestFolder | None:
     """The folder of a test itself, or the last test of an output folder; None if it has none."""
     if (Path(path) / FACTS).is_file():
@@ -174,6 +183,11 @@ def read_result(out: Path) -> dict[str, float]:
         if not tests:
             raise RunFailure(f"{out} holds no result of a test", "is TEST.ENABLE True?")
         last = tests[-1]
+    if "map" in last:
+        raise UserError(
+            f"{out} has a test of videos with several labels, which has no top-1 accuracy",
+            "its mean average precision stands in test.json",
+        )
     names = {"top1": "top1_acc", "interval": "interval"}
     return {name: round(float(last.get(key, 0)), 2) for name, key in names.items()}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -98,9 +97,11 @@ def match_classes(item_list: ItemList, known: Sequence[str], policy: str) -> Ite
         raise _other_order(item_list, known)
     index = {name: label for label, name in enumerate(known)}
     labels = [index.get(name) for name in ours]
-    videos = Counter(item.label for item in item_list.items)
-    unknown = [label for label in sorted(videos) if labels[label] is None]
-    left_out = sum(videos[label] for label in unknown)
+    present = {label for item in item_list.items for label in item.labels}
+    unknown = [label for label in sorted(present) if labels[label] is None]
+    matched = [item.relabelled(labels) for item in item_list.items]
+    items = [item for item in matched if item is not None]
+    left_out = len(matched) - len(items)
     source = item_list.source
     if unknown and (policy != "known" or left_out == len(item_list.items)):
         raise _unknown_classes(item_list, known, unknown, left_out)
@@ -114,11 +115,6 @@ def match_classes(item_list: ItemList, known: Sequence[str], policy: str) -> Ite
         sum(label is not None for label in labels),
         len(known),
     )
-    items = [
-        replace(item, label=labels[item.label])
-        for item in item_list.items
-        if labels[item.label] is not None
-    ]
     return ItemList(items, source, list(known), left_out)
 
 

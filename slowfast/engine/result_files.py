@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from slowfast.metrics.average_precision import average_precisions
 from slowfast.metrics.classes import ClassFigures, confused_with, confusion_matrix
 from slowfast.metrics.evaluators import ViewEvaluator
 from slowfast.metrics.views import ClassProbabilities, class_probabilities
@@ -82,9 +83,53 @@ def write_recognition(table: ScoreTable, folder: Path) -> None:
     matrix = table.confusion()
     write_csv(folder / CLASSES, CLASS_COLUMNS, class_rows(matrix, table.names))
     write_csv(folder / CONFUSION, table.names, matrix.tolist())
+    _write_arrays(table, folder)
+
+
+def write_multi_label(table: ScoreTable, folder: Path) -> None:
+    """All files of a test of videos with several labels each; ``table.labels``: ``N C``."""
+    write_csv(folder / PREDICTIONS, *_multi_label_predictions(table))
+    write_csv(folder / CLASSES, MULTI_LABEL_COLUMNS, _average_precision_rows(table))
+    _write_arrays(table, folder)
+
+
+def _write_arrays(table: ScoreTable, folder: Path) -> None:
     content = {"scores": table.scores, "labels": table.labels, "views": table.views}
     arrays = {name: value.numpy() for name, value in content.items()}
     np.savez(folder / SCORES, paths=np.array(table.paths, dtype=np.str_), **arrays)
+
+
+def _multi_label_predictions(table: ScoreTable) -> tuple[list[str], Iterable[list[Any]]]:
+    """Header and rows of predictions.csv: the labels of each video, and its best classes."""
+    values, kind = table.probabilities()
+    column, names = COLUMNS[kind], table.names
+    best = table.scores.topk(min(_TOP, values.shape[1]), dim=1).indices
+    header = ["path", "labels", "label_names"]
+    for place in range(1, best.shape[1] + 1):
+        header += [f"top{place}", f"top{place}_name", f"top{place}_{column}", f"top{place}_correct"]
+
+    def rows() -> Iterable[list[Any]]:
+        for path, label, classes, numbers in zip(table.paths, table.labels, best, values):
+            present = label.nonzero()[:, 0].tolist()
+            row = [path, " ".join(map(str, present)), "; ".join(names[i] for i in present)]
+            for number in classes.tolist():
+                row += [number, names[number], f"{numbers[number]:.5f}", int(label[number])]
+            yield row
+
+    return header, rows()
+
+
+MULTI_LABEL_COLUMNS = ("label", "name", "videos", "average_precision")
+
+
+def _average_precision_rows(table: ScoreTable) -> Iterable[list[Any]]:
+    """Rows of classes.csv: the average precision of each class in percent, and its mean over the
+    classes that have videos."""
+    precisions = 100 * average_precisions(table.scores.numpy(), table.labels.numpy())
+    counts = table.labels.sum(0).int().tolist()
+    for label, (name, videos, value) in enumerate(zip(table.names, counts, precisions.tolist())):
+        yield [label, name, videos, percent(value)]
+    yield [MEAN, "", sum(counts), percent(float(np.nanmean(precisions)))]
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

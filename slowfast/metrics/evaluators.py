@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import torch
 
+from slowfast.metrics.average_precision import mean_average_precision
 from slowfast.metrics.classes import ClassFigures
 from slowfast.metrics.topk import topk_counts, unmix
 from slowfast.metrics.views import VideoScores, merge_views
@@ -20,14 +21,15 @@ from slowfast.utils.registry import Registry
 
 KS = (1, 5)
 
-# (scores N classes, labels N) -> a number; a name that ends in _err is better when lower.
+# (scores N classes, labels N, or N classes with DATA.MULTI_LABEL) -> a number; a name that ends in
+# _err is better when lower.
 Metric = Callable[[torch.Tensor, torch.Tensor], float]
 METRIC_REGISTRY: Registry[Metric] = Registry("metric", "TEST.METRICS")
 
 
 class LabelledBatch(Protocol):
-    """What an evaluator reads of a batch: ``label`` ``B``, ``index`` ``B``, a path each, and the
-    facts of its episodes (None outside of few-shot tasks)."""
+    """What an evaluator reads of a batch: ``label`` ``B`` (several labels a video: ``B classes``),
+    ``index`` ``B``, a path each, and the facts of its episodes (None outside of few-shot tasks)."""
 
     label: torch.Tensor
     index: torch.Tensor
@@ -108,7 +110,11 @@ class ViewEvaluator:
         for row, index, label, path in rows:
             self.videos.add(index, label, row)
             self.paths[index] = path
-        figures = error_figures(merge_views(scores, self.method), batch.label.cpu())
+        return self.batch_figures(merge_views(scores, self.method), batch.label.cpu())
+
+    def batch_figures(self, scores: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
+        """Figures of a batch, from merged scores ``B classes`` and its labels."""
+        figures = error_figures(scores, labels)
         return {name: float(value) for name, value in figures.items()}
 
     def merge(self, other: ViewEvaluator) -> None:
@@ -126,6 +132,30 @@ class ViewEvaluator:
         figures = {f"top{k}_err": 100 - value for k, value in zip(ks, accuracies)}
         figures |= {name: METRIC_REGISTRY.get(name)(scores, labels) for name in self.metrics}
         return EvalResult(figures, accuracies[0], len(self.videos))
+
+
+class MultiLabelEvaluator(ViewEvaluator):
+    """Mean average precision of videos with any number of labels each: ``B classes`` in a batch.
+
+    It is no mean over videos, so that batches have no figures of their own.
+    """
+
+    def batch_figures(self, scores: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
+        return {}
+
+    def compute(self) -> EvalResult:
+        """``map``, between 0 and 1 as PySlowFast reports it, over the classes that occur, and the
+        chosen metrics; the score is ``map``. UserError if no video has a label."""
+        if not len(self.videos):
+            raise UserError("no video could be read", "see the warnings above")
+        _, scores, labels = self.videos.tensors()
+        if not labels.any():
+            raise UserError(
+                f"none of the {len(labels)} videos has a label", "mean average precision needs some"
+            )
+        figures = {"map": mean_average_precision(scores.numpy(), labels.numpy())}
+        figures |= {name: METRIC_REGISTRY.get(name)(scores, labels) for name in self.metrics}
+        return EvalResult(figures, figures["map"], len(self.videos))
 
 
 @METRIC_REGISTRY.register("mean_class_accuracy")

@@ -54,11 +54,12 @@ class VideoScores:
 
     method: str = "sum"
     scores: dict[int, torch.Tensor] = field(default_factory=dict)
-    labels: dict[int, int] = field(default_factory=dict)
+    labels: dict[int, int | list[float]] = field(default_factory=dict)
     views: dict[int, int] = field(default_factory=dict)
 
-    def add(self, video: int, label: int, scores: torch.Tensor) -> None:
-        """Add scores ``views classes`` of a video."""
+    def add(self, video: int, label: int | list[float], scores: torch.Tensor) -> None:
+        """Add scores ``views classes`` of a video; ``label``: its number, or with several labels
+        one or zero for each class."""
         merged = merge_views(scores.detach().float().cpu(), self.method)
         if video in self.scores:
             merged = merge_views(torch.stack([self.scores[video], merged]), self.method)
@@ -78,7 +79,7 @@ class VideoScores:
         return len(self.scores)
 
     def tensors(self) -> tuple[list[int], torch.Tensor, torch.Tensor]:
-        """Video ids in order, scores ``N classes``, labels ``N``."""
+        """Video ids in order, scores ``N classes``, labels ``N`` (several: ``N classes``)."""
         order = sorted(self.scores)
         scores = torch.stack([self.scores[i] for i in order])
         return order, scores, torch.tensor([self.labels[i] for i in order])

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from slowfast.datasets.batch import Batch, EpisodeInfo
-from slowfast.engine.tasks.recognition import write_scores
+from slowfast.engine.result_files import write_scores
 from slowfast.metrics.episodes import EpisodeEvaluator
 from slowfast.metrics.evaluators import (
     METRIC_REGISTRY,
+    MultiLabelEvaluator,
     ViewEvaluator,
     error_figures,
     is_error,
@@ -132,3 +133,29 @@ def test_unknown_metrics_name_the_key():
     with pytest.raises(UserError, match="no metric is called 'top2'") as caught:
         METRIC_REGISTRY.get("top2")
     assert caught.value.problems[0].key == "TEST.METRICS"
+
+
+def test_several_labels_a_video():
+    """Class 0: both positives above the negative (1); class 1: positive second (1/2); class 2 does
+    not occur. Views are merged by their maximum."""
+    evaluator, other = MultiLabelEvaluator("max"), MultiLabelEvaluator("max")
+    scores = torch.tensor(
+        [
+            [[0.1, 0.2, 0.0], [0.9, 0.1, 0.5]],
+            [[0.8, 0.3, 0.1], [0.2, 0.4, 0.9]],
+            [[0.3, 0.1, 0.2], [0.1, 0.3, 0.2]],
+        ]
+    )
+    labels = torch.tensor([[1.0, 0, 0], [1, 0, 0], [0, 1, 0]])
+    paths = ["a", "b", "c"]
+    batches = [
+        Batch(label=labels[i], index=torch.tensor(i), path=[paths[n] for n in i])
+        for i in ([0, 1], [2])
+    ]
+    assert evaluator.update(scores[:2], batches[0]) == {}
+    other.update(scores[2:], batches[1])
+    evaluator.merge(other)
+    result = evaluator.compute()
+    assert result.metrics == {"map": 0.75} and result.score == 0.75 and result.items == 3
+    with pytest.raises(UserError, match="no video could be read"):
+        MultiLabelEvaluator().compute()

@@ -23,6 +23,7 @@ from slowfast.engine.network import build_network
 from slowfast.engine.result_files import ScoreTable, write_recognition, write_scores
 from slowfast.engine.sharding import unwrap
 from slowfast.engine.tasks.base import TASK_REGISTRY, Inputs, LossOutput, Task, TestRun
+from slowfast.engine.tasks.inference import RecognitionInference
 from slowfast.metrics.evaluators import (
     KS,
     EvalResult,
@@ -155,8 +156,12 @@ class RecognitionModule:
         if self._distillation is not None:
             loss = self._distillation(loss, logits, inputs.video)
         stats = {name: value.detach() for name, value in aux.items()}
-        stats |= error_figures(logits.detach(), inputs.targets)
+        stats |= self.figures(logits.detach(), inputs.targets)
         return LossOutput(loss, inputs.size, stats)
+
+    def figures(self, logits: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Figures of a training batch for the log: scalars on the device."""
+        return error_figures(logits, targets)
 
     def predict(self, model: nn.Module, inputs: Inputs) -> torch.Tensor:
         """Scores ``videos views classes``; a test video may have more views than fit at once."""
@@ -213,18 +218,23 @@ class RecognitionReport:
         write_recognition(table, folder)
         for text in sanity_warnings(table.scores, table.labels):
             logger.warning("%s", text)
-        if cfg.TEST.SAVE_RESULTS_PATH:
-            path = Path(cfg.OUTPUT_DIR) / cfg.TEST.SAVE_RESULTS_PATH
-            tag = f"_{test.tag}" if cfg.TEST.NUM_TEMPORAL_CLIPS else ""
-            # The last of several tests stands under the plain name, too.
-            for name in {path.name, f"{path.stem}{tag}{path.suffix}"}:
-                write_scores(table.scores, table.labels, path.with_name(name))
+        self.save_scores(table, test)
         accuracy = mean_class_accuracy(table.scores, table.labels)
         return {
             "figures": {"mean_class_accuracy": accuracy},
             "scores": table.facts(),
             "classes": table.names,
         }
+
+    def save_scores(self, table: ScoreTable, test: TestRun) -> None:
+        """The file that TEST.SAVE_RESULTS_PATH names, if it names one."""
+        cfg = self.cfg
+        if cfg.TEST.SAVE_RESULTS_PATH:
+            path = Path(cfg.OUTPUT_DIR) / cfg.TEST.SAVE_RESULTS_PATH
+            tag = f"_{test.tag}" if cfg.TEST.NUM_TEMPORAL_CLIPS else ""
+            # The last of several tests stands under the plain name, too.
+            for name in {path.name, f"{path.stem}{tag}{path.suffix}"}:
+                write_scores(table.scores, table.labels, path.with_name(name))
 
 
 def _accuracy_name(metric: str) -> str:
@@ -238,6 +248,7 @@ class RecognitionTask(Task):
     data_class = RecognitionData
     module_class = RecognitionModule
     report_class = RecognitionReport
+    inference_class = RecognitionInference
 
     def tests(self, model: nn.Module) -> Iterator[TestRun]:
         return self.data.tests()
