@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import functools
 import gzip
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,8 +195,7 @@ def _render(template: str, plots: dict[str, Any], data: dict[str, Any], **contex
         .get_template(template)
         .render(
             version=__version__,
-            written=time.strftime("%Y-%m-%d %H:%M"),
-            plot_names=list(plots),
+                plot_names=list(plots),
             data=_packed(to_json_plotly(content).encode()),
             library=_plotly_source() if plots else "",
             **context,
