@@ -195,7 +195,7 @@ def _render(template: str, plots: dict[str, Any], data: dict[str, Any], **contex
         .get_template(template)
         .render(
             version=__version__,
-                plot_names=list(plots),
+            plot_names=list(plots),
             data=_packed(to_json_plotly(content).encode()),
             library=_plotly_source() if plots else "",
             **context,
