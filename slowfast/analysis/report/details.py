@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from slowfast.analysis.report import figures
+from slowfast.analysis.report.history import MEAN_PRECISION
 from slowfast.analysis.report.pictures import Picture, VideoPictures
 from slowfast.analysis.report.runs import Predictions, TestRecord
 from slowfast.analysis.report.statistics import Confusion, Interval, confused_pairs, confusion_order
@@ -39,7 +40,8 @@ class GalleryItem:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """A line of the table of classes; accuracy, precision and F1 in percent, None: not defined."""
+    """A line of the table of classes; figures in percent, None: not defined. ``accuracy`` is the
+    average precision where videos have several labels."""
 
     label: int
     name: str
@@ -106,7 +108,10 @@ test_details.__test__ = False  # pytest must not collect it
 def _further(record: TestRecord) -> dict[str, float]:
     """Figures of the test that the headline does not compute itself."""
     known = {"top1_acc", "top5_acc", "mean_class_accuracy", "interval", "videos", "episodes"}
-    return {name: value for name, value in record.figures.items() if name not in known}
+    figures = {name: value for name, value in record.figures.items() if name not in known}
+    if MEAN_PRECISION in figures:  # the only one that is no percentage
+        figures = {"mean average precision in %": 100 * figures.pop(MEAN_PRECISION)} | figures
+    return figures
 
 
 def class_rows(record: TestRecord) -> list[ClassRow]:
@@ -114,7 +119,8 @@ def class_rows(record: TestRecord) -> list[ClassRow]:
     rows = []
     for row in record.class_rows:
         count = int(row.get("videos") or row.get("queries") or 0)
-        numbers = [_percent(row.get(column)) for column in ("accuracy", "precision", "f1")]
+        first = "average_precision" if "average_precision" in row else "accuracy"
+        numbers = [_percent(row.get(column)) for column in (first, "precision", "f1")]
         confused = int(row.get("confused") or 0)
         partner = row.get("most_confused_with") or ""
         label, name = int(row["label"]), row["name"]

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 _MAX_POINTS = 2000  # of a curve over steps
+MEAN_PRECISION = "map"  # the figure of tests with several labels, between 0 and 1
+_TITLES = {MEAN_PRECISION: ("mean average precision", 100)}
 # Figures of a validation that are no measure of quality.
 _NO_MEASURES = {"videos", "episodes", "bad_items", "interval", "loss"}
 
@@ -37,7 +39,7 @@ class Curve:
 
 @dataclass
 class History:
-    """Curves of a training; accuracies are in percent.
+    """Curves of a training; measures are in percent.
 
     ``step_loss`` and ``rate`` have a point per logged step, the others one per epoch; ``measures``
     are the figures of the validations by name, the top-1 accuracy first.
@@ -110,7 +112,8 @@ def _add_validation(history: History, row: dict[str, Any]) -> None:
     for name, value in row.items():
         known = name in _NO_MEASURES or name.endswith("_err") or isinstance(value, bool)
         if not known and isinstance(value, (int, float)):
-            history.measures.setdefault(name.replace("_", " "), Curve()).add(epoch, float(value))
+            title, scale = _TITLES.get(name, (name.replace("_", " "), 1))
+            history.measures.setdefault(title, Curve()).add(epoch, scale * float(value))
 
 
 _READERS = {"train_iter": _add_step, "train_epoch": _add_epoch, "val_epoch": _add_validation}

@@ -86,7 +86,7 @@ class TestRecord:
         if not (self.path / PREDICTIONS).is_file():
             return None
         rows = self.folder.predictions()
-        if not rows or not rows[0]["label"].isdigit():
+        if not rows or "prediction" not in rows[0]:
             return None
         kind = next(name for name, column in COLUMNS.items() if column in rows[0])
         try:

@@ -14,6 +14,7 @@ from slowfast.engine.result_files import (
     ScoreTable,
     episode_class_rows,
     write_csv,
+    write_multi_label,
     write_recognition,
 )
 from slowfast.metrics.classes import ClassFigures
@@ -69,6 +70,27 @@ def write_test(
     if len(names) > 5:
         figures["top5_acc"] = 99.0
     return _finish(test, names, figures, count, fingerprint, facts)
+
+
+def write_several_labels(
+    folder: Path, names: Sequence[str], labels: Sequence[Sequence[int]]
+) -> Path:
+    """``folder/tests/set-test-1x3`` of videos with several labels each (rows of 0 and 1)."""
+    targets = torch.tensor(labels)
+    count = len(targets)
+    table = ScoreTable(
+        [f"/videos/set/{number:03d}.mp4" for number in range(count)],
+        targets,
+        torch.rand(targets.shape, generator=torch.Generator().manual_seed(0)),
+        torch.ones(count, dtype=torch.int64),
+        list(names),
+        "sum",
+        "sigmoid",
+    )
+    test = folder / "tests" / "set-test-1x3"
+    test.mkdir(parents=True)
+    write_multi_label(table, test)
+    return _finish(test, names, {"map": 0.625}, count, "same list", {"multi_label": True})
 
 
 def write_episodes(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from slowfast.analysis.report.history import Curve, read_history
 
 
@@ -15,7 +17,7 @@ def epoch(number, loss, accuracy):
             "epoch": name,
             "top1_err": 100 - accuracy,
             "gpu_mem": "1G",
-            "map": 7.0,
+            "map": 0.07,
         },
     ]
 
@@ -25,7 +27,8 @@ def test_curves_and_best_epoch():
     assert history.loss == Curve([1, 2, 3], [2.0, 1.0, 0.5])
     assert history.rate.x == [0.5, 1, 1.5, 2, 2.5, 3]
     assert history.train_accuracy.y == [25, 25, 25]
-    assert list(history.measures) == ["top-1 accuracy", "map"]
+    assert list(history.measures) == ["top-1 accuracy", "mean average precision"]
+    assert history.measures["mean average precision"].y == [pytest.approx(7)] * 3
     assert history.best == (2, "top-1 accuracy", 50) and history.epochs == 3
 
 

@@ -23,7 +23,12 @@ from slowfast.analysis.report.runs import read_run
 from slowfast.analysis.report.samples import mirror_pairs
 from slowfast.analysis.report.settings import run_settings
 from slowfast.utils.errors import UserError
-from tests.analysis.report.folders import write_episodes, write_history, write_test
+from tests.analysis.report.folders import (
+    write_episodes,
+    write_history,
+    write_several_labels,
+    write_test,
+)
 
 NAMES = ["left", "right", "up", "down"]
 LABELS = [0, 0, 0, 1, 1, 1, 2, 2, 3, 3]
@@ -214,6 +219,17 @@ def test_few_shot_page(tmp_path):
     (bars,) = data["plots"]["test0-episodes"]["data"]
     assert page.text.index("left 10 10.00") < page.text.index("right 10 20.00")
     assert bars["type"] == "bar"
+
+
+def test_page_of_several_labels(tmp_path):
+    labels = [[1, 0, 1, 0], [0, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0]]
+    test = write_several_labels(tmp_path / "run", NAMES, labels)
+    _, page, data = page_of(tmp_path / "run")
+    assert "mean average precision in % 62.50" in page.text and data["tests"] == {}
+    rows = {row["name"]: row for row in csv.DictReader((test / "classes.csv").open())}
+    for name in NAMES[:3]:
+        assert f"{name} 2 {rows[name]['average_precision']}" in page.text
+    assert "down 0" not in page.text
 
 
 def test_run_without_a_test_and_folder_without_a_run(tmp_path):
