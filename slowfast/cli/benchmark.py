@@ -3,6 +3,7 @@
   data   samples against the decoding floor      model   forward and backward of a network
   train  whole training steps                    clip    temporal modelling beside plain CLIP
   loader samples a second, beside other loaders
+  report size of the page of a large test, and the time to write it
   campaign  steps of all families on one device, in one table (--out)
 
 Prints one JSON object; a campaign prints its page, a Markdown table.
@@ -27,6 +28,7 @@ EXAMPLES = """examples:
   {prog} model --cfg configs/Kinetics/MVIT*.yaml --rounds 5 NUM_GPUS 1
   {prog} train --cfg configs/Kinetics/UNIFORMER_S.yaml --batch 8 NUM_GPUS 1
   {prog} clip --cfg exp/stdd_vitb16_k400/config.yaml --rounds 3 NUM_GPUS 0
+  {prog} report --rounds 3 --video *.mp4
   {prog} campaign --out runs/speed NUM_GPUS 1
   {prog} campaign --cfg configs/quickstart/mvit.yaml --modes eager --batch 2 NUM_GPUS 0
 """
@@ -34,12 +36,14 @@ EXAMPLES = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
-    parser.add_argument("what", choices=("data", "loader", "model", "train", "clip", "campaign"))
+    kinds = ("data", "loader", "model", "train", "clip", "report", "campaign")
+    parser.add_argument("what", choices=kinds)
     parser.add_argument(
         "--video",
         nargs="+",
         default=[],
-        help="data: files or frame folders to use instead; loader: a usual and a slow file",
+        help="data: files or frame folders to use instead; loader: a usual and a slow file; "
+        "report: files that stand for the videos",
     )
     parser.add_argument(
         "--cfg", nargs="+", default=[], help="model, train, clip: configuration files"
@@ -69,6 +73,7 @@ def run(args: argparse.Namespace) -> None:
     from slowfast.analysis.speed.data import benchmark_data
     from slowfast.analysis.speed.loader import benchmark_loader
     from slowfast.analysis.speed.network import benchmark_model, benchmark_train
+    from slowfast.analysis.speed.report import benchmark_report
     from slowfast.config.load import load_config
     from slowfast.utils.errors import UserError
 
@@ -80,6 +85,8 @@ def run(args: argparse.Namespace) -> None:
         result = benchmark_data(args.video, args.rounds)
     elif args.what == "loader":
         result = benchmark_loader(args.video, args.rounds, args.workers, batch)
+    elif args.what == "report":
+        result = benchmark_report(args.video, args.rounds)
     else:
         if not args.cfg:
             raise UserError("no configuration file is given", "see --help", "--cfg")
