@@ -80,7 +80,6 @@ _ABSENT_MODELS = (
 
 # Keys that start what is missing here; they must be off.
 _SWITCHES = {
-    "DEMO.ENABLE": "a configuration has no demo mode here",
     "MASK.ENABLE": "masked pre-training is not part of this framework",
     "VIS_MASK.ENABLE": "masked pre-training is not part of this framework",
     "DETECTION.ENABLE": "detection is not part of this framework",

@@ -99,11 +99,13 @@ def undecayed_positions(model: MViT) -> set[str]:
 
 
 def is_mvit(state: State) -> bool:
-    """Whether a state dict is that of an MViT without STFM."""
+    """Whether a state dict is that of an MViT without STFM, as PySlowFast names its parameters
+    (torchvision's MViT has other names)."""
+    if "patch_embed.proj.weight" not in state or has_stfm(state):
+        return False
     blocks = [name for name in state if name.startswith("blocks.")]
     pooled = any(".attn.pool_" in name or ".attn.rel_pos_" in name for name in blocks)
-    head = {"patch_embed.proj.weight", "head.projection.weight"} <= set(state)
-    return (pooled or head) and not has_stfm(state)
+    return pooled or "head.projection.weight" in state
 
 
 def resize_mvit_positions(
@@ -278,7 +280,7 @@ class MViT(StfmModel):
         options = self.options
         x, grid = self.patch_embed(video)
         if options.cls_embed_on:
-            x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
+            x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)
         if options.use_abs_pos and options.sep_pos_embed:
             pos = self.pos_embed_temporal.unsqueeze(2) + self.pos_embed_spatial.unsqueeze(1)
             pos = pos.flatten(1, 2)  # 1 T*H*W C
