@@ -38,8 +38,13 @@ def _row(frames: np.ndarray, caption: str) -> np.ndarray:
 
 
 def contact_sheet(cfg: CfgNode, split: str, videos: int, columns: int = 8) -> np.ndarray:
-    """uint8 RGB ``H W 3``: the first ``videos`` videos of a split; training clips are augmented
-    and mixed.
+    """uint8 RGB ``H W 3``: the clips of :func:`network_clips`, a row each."""
+    return draw_sheet(*network_clips(cfg, split, videos), columns)
+
+
+def network_clips(cfg: CfgNode, split: str, videos: int) -> tuple[np.ndarray, list[str]]:
+    """uint8 RGB ``B T H W 3`` with a caption each: the first ``videos`` videos of a split; training
+    clips are augmented and mixed.
 
     UserError if none of them can be read.
     """
@@ -58,7 +63,7 @@ def contact_sheet(cfg: CfgNode, split: str, videos: int, columns: int = 8) -> np
             break
     if not pictures:
         raise UserError("none of the videos can be read", "tools/check_data.py says why", split)
-    return draw_sheet(torch.cat(pictures)[:num_rows].numpy(), captions[:num_rows], columns)
+    return torch.cat(pictures)[:num_rows].numpy(), captions[:num_rows]
 
 
 def _captions(batch: Batch, rows: int, inputs: Any, names: Sequence[str]) -> list[str]:
