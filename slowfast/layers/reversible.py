@@ -174,8 +174,10 @@ def run_reversible(
     """The pair (x, x) of tokens ``B N C`` through ``blocks``, joined: ``B N 2C``.
 
     In training only the last pair is kept, and the others are computed again in the backward pass;
-    ``stored``: all activations are kept instead, as in an ordinary network.
+    ``stored``: all activations are kept instead, as in an ordinary network. A compiled network does
+    the same: what is computed again in the backward pass is no part of a graph.
     """
+    stored = stored or torch.compiler.is_compiling()
     if stored or not (torch.is_grad_enabled() and any(block.training for block in blocks)):
         a = b = x
         for block in blocks:

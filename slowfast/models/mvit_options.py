@@ -102,7 +102,7 @@ REV = register_section(
             "ENABLE": Key(
                 False,
                 "Reversible blocks (arXiv 2302.04869): training keeps the activations of "
-                "MVIT.REV.BUFFER_LAYERS only.",
+                "MVIT.REV.BUFFER_LAYERS only (not with TRAIN.COMPILE, which keeps all).",
             ),
             "BUFFER_LAYERS": Key(
                 [], "Blocks that change grid or width; all others are reversible.", item=int, ge=0
