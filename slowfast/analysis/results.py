@@ -141,6 +141,9 @@ def tests_of(run: str | Path) -> list[TestFolder]:
     return sorted(tests, key=lambda test: test.facts["started"])
 
 
+tests_of.__test__ = False  # pytest must not collect it
+
+
 def last_test(path: str | Path) -> TestFolder | None:
     """The folder of a test itself, or the last test of an output folder; None if it has none."""
     if (Path(path) / FACTS).is_file():

@@ -31,6 +31,12 @@ class CfgNode(YacsNode):
         """Dotted key -> ``default``, ``file:line`` or ``command line`` (root only)."""
         return self.__dict__.setdefault("__origins__", {})
 
+    @property
+    def set_by_hand(self) -> set[str]:
+        """Dotted keys that the command line, Python code or a file that it names has set, and not
+        a file that stands behind ``_BASE_`` (root only)."""
+        return self.__dict__.setdefault("__set_by_hand__", set())
+
     def lookup(self, dotted: str) -> Any:
         """The value of a dotted key."""
         node: Any = self

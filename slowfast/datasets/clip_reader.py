@@ -107,10 +107,13 @@ class ClipReader:
         the clip, which may be mirrored, or a part of a video whose frames have labels. VideoError
         if the item cannot be read.
         """
-        source = self.open(item)
+        return self.read_source(self.open(item), item, epoch, index)
+
+    def read_source(self, source: Source, item: Item, epoch: int = 0, index: int = 0) -> Sample:
+        """What :meth:`read` gives, of a source of the item that is open."""
         if source.num_frames < self.data.MIN_FRAMES:
             raise VideoError(
-                item.path,
+                source.path,
                 f"has {source.num_frames} frames, DATA.MIN_FRAMES is {self.data.MIN_FRAMES}",
             )
         return self._clips_of(source, item, epoch, index)

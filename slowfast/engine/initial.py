@@ -41,7 +41,11 @@ class TestedWeights:
     __test__ = False  # pytest must not collect it
 
     checkpoint: Checkpoint
-    class_names: list[str]
+
+    @cached_property
+    def class_names(self) -> list[str]:
+        """Names in label order, as the file says them."""
+        return class_names(self.checkpoint)
 
     @property
     def epoch(self) -> int | None:
@@ -66,12 +70,15 @@ def find_tested_weights(cfg: CfgNode) -> TestedWeights:
 
     UserError if there are none: random weights are never tested.
     """
-    tested = _find_tested(cfg)
-    return TestedWeights(tested, _class_names(tested))
+    return TestedWeights(_find_tested(cfg))
 
 
-def load_tested_weights(cfg: CfgNode, network: nn.Module, weights: TestedWeights) -> None:
-    """Put the weights to be tested into ``network``."""
+def load_tested_weights(
+    cfg: CfgNode, network: nn.Module, weights: TestedWeights | None = None
+) -> TestedWeights:
+    """Put the weights to be tested into ``network``; those that :func:`find_tested_weights` finds,
+    if none are given."""
+    weights = weights or find_tested_weights(cfg)
     tested = weights.checkpoint
     content = tested.content
     if content.get("ema_state") and cfg.EMA.ENABLE:
@@ -84,9 +91,12 @@ def load_tested_weights(cfg: CfgNode, network: nn.Module, weights: TestedWeights
         load_weights(network, tested, cfg)
     if cfg.TEST.PATCHING_MODEL:
         _patch(cfg, network)
+    return weights
 
 
-def _class_names(tested: Checkpoint) -> list[str]:
+def class_names(tested: Checkpoint) -> list[str]:
+    """The names of the classes that a checkpoint was trained on, in label order; empty if it has
+    none."""
     names = tested.content.get("class_names") or []
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
         raise UserError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from slowfast.config.load import register_derivation
 from slowfast.config.node import CfgNode
@@ -12,6 +13,7 @@ from slowfast.engine.callbacks import CALLBACK_REGISTRY
 from slowfast.engine.compilation import REDUCE_OVERHEAD
 from slowfast.engine.loggers import LOGGER_REGISTRY
 from slowfast.engine.losses import LOSS_REGISTRY
+from slowfast.engine.result_files import SUFFIXES
 from slowfast.engine.tasks import takes_several_labels, task_class
 from slowfast.metrics.evaluators import METRIC_REGISTRY
 from slowfast.models.base import MODEL_REGISTRY
@@ -102,6 +104,17 @@ def _known_parts(cfg: CfgNode) -> Iterable[Problem]:
     ):
         for name in cfg.lookup(key):
             yield from registry.problems(name)
+
+
+@register_rule
+def _known_file_of_scores(cfg: CfgNode) -> Iterable[Problem]:
+    path = cfg.TEST.SAVE_RESULTS_PATH
+    if path and Path(path).suffix not in SUFFIXES:
+        yield Problem(
+            f"the form of the file {path!r} follows from its ending, which is not known",
+            f"choose one of {', '.join(SUFFIXES)}",
+            "TEST.SAVE_RESULTS_PATH",
+        )
 
 
 @register_rule

@@ -109,10 +109,10 @@ def run_job(cfg: CfgNode, runtime: Runtime) -> None:
 def check_work(cfg: CfgNode) -> None:
     """UserError if a run has nothing to do."""
     if not (cfg.TRAIN.ENABLE or cfg.TEST.ENABLE):
+        origins = " and ".join(cfg.origins.get(f"{part}.ENABLE", "") for part in ("TRAIN", "TEST"))
         raise UserError(
-            "is False, and so is TEST.ENABLE: the run has nothing to do",
+            f"TRAIN.ENABLE and TEST.ENABLE are False ({origins}): there is nothing to do",
             "set one of them True",
-            "TRAIN.ENABLE",
         )
 
 

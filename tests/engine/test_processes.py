@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import signal
 import socket
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from slowfast.analysis.results import tests_of
 from slowfast.config.load import load_config
 from slowfast.engine import launch as launch_module
 from slowfast.engine.run import run_job
@@ -144,7 +144,8 @@ def test_several_processes_are_one(start, alone, world):
     final = stats(out, "test_final")[-1]
     assert final["videos"] == 8 and final["bad_items"] == 1
     assert final["top1_acc"] == stats(one, "test_final")[-1]["top1_acc"]
-    rows = list(csv.DictReader((out / "predictions.csv").open()))
+    (test,) = tests_of(out)
+    rows = test.predictions()
     assert len({row["path"] for row in rows}) == len(rows) == 8
     bad = (out / "bad_items.tsv").read_text().splitlines()
     assert len(bad) == len(set(bad)) == (2 if "DATA.TRAIN_LIST" in extra else 6)

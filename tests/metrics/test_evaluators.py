@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from slowfast.datasets.batch import Batch, EpisodeInfo
-from slowfast.engine.tasks.recognition import write_scores
+from slowfast.engine.result_files import write_scores
 from slowfast.metrics.episodes import EpisodeEvaluator
 from slowfast.metrics.evaluators import (
     METRIC_REGISTRY,

@@ -111,18 +111,26 @@ _LISTS = {
     ),
 }
 
+# The other rules choose frames from the whole video.
+_OF_CLIPS = {"DATA.SAMPLING": ("auto", "clip")}
 _FRAMES = {
     "NUM_FRAMES": Key(8, "Number of frames per clip.", ge=1),
     "SAMPLING_RATE": Key(
-        8, "Stride between the frames of a clip, in frames at DATA.TARGET_FPS.", ge=1
+        8,
+        "Stride between the frames of a clip, in frames at DATA.TARGET_FPS.",
+        ge=1,
+        only_if=_OF_CLIPS,
     ),
-    "TARGET_FPS": Key(30, "Frame rate to which DATA.SAMPLING_RATE refers.", ge=1),
+    "TARGET_FPS": Key(
+        30, "Frame rate to which DATA.SAMPLING_RATE refers.", ge=1, only_if=_OF_CLIPS
+    ),
     "FRAME_RATE": Key(
         "auto",
         "Unit of DATA.SAMPLING_RATE. resample: frames at DATA.TARGET_FPS; native: frames of the "
         "file (as decord did for every published UniFormer and STFM Kinetics number); auto: native "
         "for DATA.DECODING_BACKEND decord, else resample.",
         choices=("auto", "resample", "native"),
+        only_if=_OF_CLIPS,
     ),
     "SAMPLING": Key(
         "auto",
@@ -134,9 +142,12 @@ _FRAMES = {
         "Frames per second of video with DATA.SAMPLING rate, from the start of the video (STAM: a "
         "tenth of DATA.NUM_FRAMES, for videos of ten seconds).",
         gt=0.0,
+        only_if={"DATA.SAMPLING": ("auto", "rate")},
     ),
     "USE_OFFSET_SAMPLING": Key(
-        False, "Spread test clips from the start to the end of the video; a single clip is central."
+        False,
+        "Spread test clips from the start to the end of the video; a single clip is central.",
+        only_if=_OF_CLIPS,
     ),
     "DECODING_BACKEND": Key(
         "pyav",
@@ -149,6 +160,7 @@ _FRAMES = {
         "Device of DATA.DECODING_BACKEND torchcodec: cpu, or cuda (NVDEC; for videos of high "
         "resolution; pixels differ slightly from those of the CPU).",
         choices=("cpu", "cuda"),
+        only_if={"DATA.DECODING_BACKEND": "torchcodec"},
     ),
     "ENSEMBLE_METHOD": Key(
         "sum",
@@ -177,7 +189,8 @@ _PIXELS = {
         "Number of input channels, one entry per pathway; always 3 here.",
         item=int,
         min_length=1,
-        ge=1,
+        ge=3,
+        le=3,
     ),
     "INPUT_FORMAT": Key(
         "auto",
@@ -243,6 +256,7 @@ _PIXELS = {
         "clockwise and counterclockwise exchanged, and clips without such a class are "
         "not mirrored; "
         "or a JSON file with pairs of class names.",
+        only_if={"DATA.RANDOM_FLIP": True},
     ),
 }
 
@@ -267,6 +281,7 @@ _TRANSFORMS = {
 _KEYS = _LISTS | _FRAMES | _PIXELS | _TRANSFORMS
 DATA = register_section(Section("DATA", "Lists, frames and pixels", _KEYS))
 
+_AUGMENTED = {"AUG.ENABLE": True}
 AUG = register_section(
     Section(
         "AUG",
@@ -285,26 +300,35 @@ AUG = register_section(
                 1, "Augmented copies per decoded clip; the batch grows by this factor.", ge=1
             ),
             "AA_TYPE": Key(
-                "rand-m9-mstd0.5-inc1", "RandAugment policy in timm's notation; empty: none."
+                "rand-m9-mstd0.5-inc1",
+                "RandAugment policy in timm's notation; empty: none.",
+                only_if=_AUGMENTED,
             ),
             "INTERPOLATION": Key(
                 "bicubic",
                 "Interpolation of RandAugment's geometric operations.",
                 choices=("bicubic", "bilinear", "nearest"),
+                only_if=_AUGMENTED,
             ),
-            "RE_PROB": Key(0.25, "Probability of random erasing.", ge=0.0, le=1.0),
+            "RE_PROB": Key(
+                0.25, "Probability of random erasing.", ge=0.0, le=1.0, only_if=_AUGMENTED
+            ),
             "RE_MODE": Key(
                 "pixel",
                 "Filling of erased boxes: noise per pixel, noise per channel (rand), or "
                 "zero (const).",
                 choices=("pixel", "rand", "const"),
+                only_if=_AUGMENTED,
             ),
-            "RE_COUNT": Key(1, "Number of erased boxes per clip.", ge=1),
-            "RE_SPLIT": Key(False, "Not used by random erasing; accepted for old files."),
+            "RE_COUNT": Key(1, "Number of erased boxes per clip.", ge=1, only_if=_AUGMENTED),
+            "RE_SPLIT": Key(
+                False, "Not used by random erasing; accepted for old files.", unused=True
+            ),
             "COLOR_JITTER": Key(
                 0.4,
                 "Not used for videos; colour jitter of images, accepted for old files.",
                 optional=True,
+                unused=True,
             ),
         },
     )

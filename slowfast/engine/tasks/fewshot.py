@@ -37,6 +37,7 @@ from slowfast.engine.precision import build_autocast
 from slowfast.engine.result_files import CLASSES, EPISODES, episode_class_rows, write_csv
 from slowfast.engine.sharding import unwrap
 from slowfast.engine.tasks.base import TASK_REGISTRY, LossOutput, Task, TestRun
+from slowfast.engine.tasks.inference import FewShotInference
 from slowfast.metrics.episodes import EpisodeEvaluator
 from slowfast.metrics.evaluators import EvalResult
 from slowfast.models.base import MODEL_REGISTRY
@@ -244,6 +245,7 @@ class FewShotTask(Task):
     data_class = FewShotData
     module_class = FewShotModule
     report_class = FewShotReport
+    inference_class = FewShotInference
     divides_batches = False
 
     def tests(self, model: nn.Module) -> list[TestRun]:

@@ -23,6 +23,7 @@ from slowfast.engine.network import build_network
 from slowfast.engine.result_files import ScoreTable, write_recognition, write_scores
 from slowfast.engine.sharding import unwrap
 from slowfast.engine.tasks.base import TASK_REGISTRY, Inputs, LossOutput, Task, TestRun
+from slowfast.engine.tasks.inference import RecognitionInference
 from slowfast.metrics.evaluators import (
     KS,
     EvalResult,
@@ -247,6 +248,7 @@ class RecognitionTask(Task):
     data_class = RecognitionData
     module_class = RecognitionModule
     report_class = RecognitionReport
+    inference_class = RecognitionInference
 
     def tests(self, model: nn.Module) -> Iterator[TestRun]:
         return self.data.tests()
