@@ -11,6 +11,19 @@ from torch import nn
 from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 
+# Channels -> a layer that normalises ``B C T H W``.
+NormLayer = Callable[[int], nn.Module]
+
+_NORM_LAYERS: dict[str, NormLayer] = {
+    "batchnorm": nn.BatchNorm3d,
+    "sync_batchnorm": nn.BatchNorm3d,  # with_synchronised_norm converts it in a run of several
+}
+
+
+def norm_layer(kind: str = "batchnorm") -> NormLayer:
+    """The constructor of normalisations of ``B C T H W`` that BN.NORM_TYPE names."""
+    return _NORM_LAYERS[kind]
+
 
 class Batch1SafeNorm(_BatchNorm):
     """Batch normalisation that works around a wrong CPU gradient for batch size 1.
