@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterable
 
@@ -74,8 +73,6 @@ def check_slowfast(cfg: CfgNode) -> Iterable[Problem]:
         )
 
 
-@torch.compiler.assume_constant_result
-@functools.cache
 def slow_frames(num_frames: int, alpha: int) -> tuple[int, ...]:
     """Frames of the slow pathway: ``num_frames // alpha`` from the first to the last."""
     count = num_frames // alpha
@@ -161,6 +158,7 @@ class SlowFast(VideoModel):
         super().__init__()
         self.alpha = alpha
         self._check_frames(num_frames)
+        self.num_frames, self.slow_frames = num_frames, slow_frames(num_frames, alpha)
         norm = residual.norm_layer
 
         def fusion(channels: int) -> FastToSlow:
@@ -216,8 +214,12 @@ class SlowFast(VideoModel):
 
     def pathways(self, video: torch.Tensor) -> list[torch.Tensor]:
         """``B 3 T H W`` -> the clips of the slow and of the fast pathway."""
-        self._check_frames(video.shape[2])
-        frames = slow_frames(video.shape[2], self.alpha)
+        count = video.shape[2]
+        self._check_frames(count)
+        # Constants, so that torch.compile makes one graph.
+        frames = self.slow_frames
+        if count != self.num_frames:
+            frames = slow_frames(count, self.alpha)
         return [torch.stack([video[:, :, frame] for frame in frames], dim=2), video]
 
     def pathway_maps(self, video: torch.Tensor) -> list[torch.Tensor]:
