@@ -85,22 +85,14 @@ class BottleneckBranch(Branch):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``B C T H W`` -> ``B D T H' W'``."""
-        return run_convolutions(
-            x, [(self.a, self.a_bn), (self.b, self.b_bn), (self.c, self.c_bn)]
-        )
+        return run_convolutions(x, [(self.a, self.a_bn), (self.b, self.b_bn), (self.c, self.c_bn)])
 
 
 class BasicBranch(Branch):
     """A k x3x3 convolution with the stride and a 1x3x3 convolution."""
 
     def __init__(
-        self,
-        in_channels: int,
-        channels: int,
-        *,
-        temporal_kernel: int,
-        stride: int,
-        norm: NormLayer,
+        self, in_channels: int, channels: int, *, temporal_kernel: int, stride: int, norm: NormLayer
     ):
         super().__init__()
         size = (temporal_kernel, 3, 3)

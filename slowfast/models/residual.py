@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from slowfast.config.node import CfgNode
@@ -42,9 +43,7 @@ RESNET = register_section(
             ),
             "NUM_GROUPS": Key(1, "Groups of the 1x3x3 convolutions (ResNeXt).", ge=1),
             "WIDTH_PER_GROUP": Key(64, "Channels of the stem, and inner ones of a group.", ge=1),
-            "INPLACE_RELU": Key(
-                True, "No effect, accepted for old files.", affects_result=False
-            ),
+            "INPLACE_RELU": Key(True, "No effect, accepted for old files.", affects_result=False),
             "STRIDE_1X1": Key(
                 False, "Stride in the first convolution of a bottleneck (ResNet alone)."
             ),
@@ -216,6 +215,9 @@ class PathwayWidths:
     temporal_kernels: Sequence[int]
 
 
+R50 = ResidualOptions()
+
+
 class ResNetStem(nn.Module):
     """k x7x7 convolution with stride 2 over rows and columns, and 1x3x3 max pooling."""
 
@@ -226,8 +228,8 @@ class ResNetStem(nn.Module):
 
     def forward(self, video: torch.Tensor) -> torch.Tensor:
         """``B 3 T H W`` -> ``B C T H/4 W/4``."""
-        x = nn.functional.relu(conv_norm(self.conv, self.bn, video), inplace=True)
-        return nn.functional.max_pool3d(x, (1, 3, 3), (1, 2, 2), (0, 1, 1))
+        x = F.relu(conv_norm(self.conv, self.bn, video), inplace=True)
+        return F.max_pool3d(x, (1, 3, 3), (1, 2, 2), (0, 1, 1))
 
 
 def init_residual(network: nn.Module, linear_std: float, zero_norm: bool, zero_conv: bool) -> None:
@@ -251,7 +253,7 @@ def train_classifier_only(network: nn.Module) -> None:
 
 def read_residual_options(cfg: CfgNode) -> ResidualOptions:
     """The blocks that RESNET, NONLOCAL, BN and MODEL describe."""
-    section, non_local, model = cfg.RESNET, cfg.NONLOCAL, cfg.MODEL
+    section, non_local = cfg.RESNET, cfg.NONLOCAL
     return ResidualOptions(
         depth=section.DEPTH,
         basic=section.TRANS_FUNC == "basic_transform",

@@ -16,6 +16,7 @@ from slowfast.layers.clip_head import PathwayHead
 from slowfast.layers.residual import Pathways
 from slowfast.models.base import MODEL_REGISTRY, TINY_CLIP, VideoModel
 from slowfast.models.residual import (
+    R50,
     NonLocalOptions,
     PathwayWidths,
     ResidualOptions,
@@ -63,9 +64,7 @@ def check_resnet(cfg: CfgNode) -> Iterable[Problem]:
 
 
 _NLN = ResidualOptions(
-    non_local=NonLocalOptions(
-        location=[[[]], [[1, 3]], [[1, 3, 5]], [[]]], kind="softmax"
-    )
+    non_local=NonLocalOptions(location=[[[]], [[1, 3]], [[1, 3, 5]], [[]]], kind="softmax")
 )
 
 
@@ -115,7 +114,7 @@ class ResNet(VideoModel):
         num_frames: int = 8,
         crop_size: int = 224,
         arch: str = "slow",
-        residual: ResidualOptions = ResidualOptions(),
+        residual: ResidualOptions = R50,
         dropout_rate: float = 0.5,
         head_act: str = "softmax",
         fc_init_std: float = 0.01,

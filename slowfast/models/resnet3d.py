@@ -40,6 +40,7 @@ RESNET3D = register_section(
     )
 )
 
+
 def _conv(in_channels: int, channels: int, kernel: int, stride: int = 1) -> nn.Conv3d:
     return nn.Conv3d(in_channels, channels, kernel, stride, padding=kernel // 2, bias=False)
 

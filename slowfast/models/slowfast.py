@@ -17,6 +17,7 @@ from slowfast.layers.norm import NormLayer
 from slowfast.layers.residual import Pathways
 from slowfast.models.base import MODEL_REGISTRY, TINY_CLIP, VideoModel
 from slowfast.models.residual import (
+    R50,
     PathwayWidths,
     ResidualOptions,
     ResNetStem,
@@ -39,7 +40,9 @@ SLOWFAST = register_section(
             "FUSION_CONV_CHANNEL_RATIO": Key(
                 2, "Channels that the slow pathway gets, per channel of the fast one.", ge=1
             ),
-            "FUSION_KERNEL_SZ": Key(5, "Temporal kernel of the convolutions to the slow pathway.", ge=1),
+            "FUSION_KERNEL_SZ": Key(
+                5, "Temporal kernel of the convolutions to the slow pathway.", ge=1
+            ),
         },
     )
 )
@@ -61,7 +64,7 @@ def check_slowfast(cfg: CfgNode) -> Iterable[Problem]:
         )
     if cfg.RESNET.WIDTH_PER_GROUP < options.BETA_INV:
         yield Problem(
-            f"a fast pathway of {cfg.RESNET.WIDTH_PER_GROUP} / {options.BETA_INV} channels has none",
+            f"{cfg.RESNET.WIDTH_PER_GROUP} / {options.BETA_INV} is no channel",
             "raise RESNET.WIDTH_PER_GROUP or lower SLOWFAST.BETA_INV",
             "SLOWFAST.BETA_INV",
         )
@@ -95,7 +98,7 @@ class FastToSlow(nn.Module):
         self.bn = norm(channels * ratio)
 
     def forward(self, clips: list[torch.Tensor]) -> list[torch.Tensor]:
-        """Slow ``B C t H W`` and fast ``B D T H W`` -> the slow one with more channels, and fast."""
+        """Slow ``B C t H W`` and fast ``B D T H W`` -> slow with more channels, and fast."""
         slow, fast = clips
         lateral = F.relu(conv_norm(self.conv_f2s, self.bn, fast), inplace=True)
         return [torch.cat([slow, lateral], dim=1), fast]
@@ -124,10 +127,7 @@ class SlowFast(VideoModel):
         classifier_prefixes=("head.projection.",),
         finetune_patterns=("s5.", "head."),
         check=check_slowfast,
-        variants={
-            "slowfast_4x16_r50": {},
-            "slowfast_8x8_r50": {"alpha": 4, "fusion_kernel": 7},
-        },
+        variants={"slowfast_4x16_r50": {}, "slowfast_8x8_r50": {"alpha": 4, "fusion_kernel": 7}},
         test_overrides=TINY_CLIP
         | {
             "MODEL.DROPOUT_RATE": 0.0,
@@ -149,7 +149,7 @@ class SlowFast(VideoModel):
         beta_inv: int = 8,
         fusion_ratio: int = 2,
         fusion_kernel: int = 5,
-        residual: ResidualOptions = ResidualOptions(),
+        residual: ResidualOptions = R50,
         dropout_rate: float = 0.5,
         head_act: str = "softmax",
         fc_init_std: float = 0.01,

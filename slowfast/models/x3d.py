@@ -186,12 +186,7 @@ class X3D(VideoModel):
             "x3d_m": {},
             "x3d_l": {"depth_factor": 5.0, "crop_size": 312},
         },
-        test_overrides=TINY_CLIP
-        | {
-            "MODEL.DROPOUT_RATE": 0.0,
-            "X3D.DIM_C1": 8,
-            "X3D.DIM_C5": 32,
-        },
+        test_overrides=TINY_CLIP | {"MODEL.DROPOUT_RATE": 0.0, "X3D.DIM_C1": 8, "X3D.DIM_C5": 32},
     )
 
     def __init__(
