@@ -65,9 +65,6 @@ _REFUSED = {
 
 # Networks of PySlowFast that are missing here. No other network is proposed in their place.
 _ABSENT_MODELS = (
-    "SlowFast",
-    "ResNet",
-    "X3D",
     "ContrastiveModel",
     "MaskMViT",
     "PTVCSN",

@@ -3,12 +3,15 @@
 from slowfast.models import (  # noqa: F401
     frame_average,
     mvit,
+    resnet,
     resnet3d,
     rev_mvit,
+    slowfast,
     stam,
     timesformer,
     tsn,
     uniformer,
+    x3d,
 )
 from slowfast.models.base import MODEL_REGISTRY, VideoModel
 from slowfast.models.build import build_model

@@ -120,7 +120,7 @@ def warnings(monkeypatch) -> list[str]:
     return texts
 
 
-@pytest.mark.parametrize("name", ["ResNet", "SlowFast", "X3D", "PTVResNet"])
+@pytest.mark.parametrize("name", ["ContrastiveModel", "PTVResNet"])
 def test_networks_of_pyslowfast_that_are_missing(name):
     """No other network is proposed in their place."""
     with pytest.raises(UserError) as caught:
@@ -131,18 +131,16 @@ def test_networks_of_pyslowfast_that_are_missing(name):
 
 
 def test_a_network_that_takes_such_a_name_is_used(monkeypatch):
-    monkeypatch.setitem(MODEL_REGISTRY._objects, "X3D", MODEL_REGISTRY.get("FrameAverage"))
-    assert load_config(overrides={"MODEL.MODEL_NAME": "X3D"}).MODEL.MODEL_NAME == "X3D"
+    monkeypatch.setitem(MODEL_REGISTRY._objects, "PTVX3D", MODEL_REGISTRY.get("FrameAverage"))
+    assert load_config(overrides={"MODEL.MODEL_NAME": "PTVX3D"}).MODEL.MODEL_NAME == "PTVX3D"
 
 
 def test_sections_that_no_network_here_reads(warnings):
-    load_config(overrides={"RESNET.DEPTH": 50, "MULTIGRID.BN_BASE_SIZE": 8, "DEMO.ENABLE": False})
+    load_config(overrides={"MASK.DECODER_DEPTH": 0, "BENCHMARK.NUM_EPOCHS": 5, "AVA.BGR": False})
     assert warnings == []  # PySlowFast's defaults: a full dump of its configuration
-    load_config(overrides={"RESNET.DEPTH": 101, "RESNET.NUM_GROUPS": 2, "NONLOCAL.GROUP": [[2]]})
-    assert len(warnings) == 1 and warnings[0].startswith(
-        "RESNET.DEPTH (overrides), RESNET.NUM_GROUPS (overrides), NONLOCAL.GROUP (overrides): set "
-        "without effect: neither MODEL.MODEL_NAME Uniformer nor"
-    )
+    load_config(overrides={"MASK.DECODER_DEPTH": 1, "MASK.MAE_ON": True, "AVA.BGR": True})
+    assert [text.partition(" (")[0] for text in warnings] == ["AVA.BGR", "MASK.DECODER_DEPTH"]
+    assert "neither MODEL.MODEL_NAME Uniformer nor" in warnings[1]
 
 
 @pytest.mark.parametrize(
@@ -194,9 +192,9 @@ def test_reversible_mvit_at_its_defaults():
 
 
 def test_keys_left_out():
-    load_config(overrides=["DATA.DECODING_SHORT_SIZE", "256", "MODEL.DETACH_FINAL_FC", "False"])
+    load_config(overrides=["DATA.DECODING_SHORT_SIZE", "256", "SOLVER.LARS_ON", "False"])
     with pytest.raises(UserError, match=r"only its default \(False\) is accepted"):
-        load_config(overrides=["MODEL.DETACH_FINAL_FC", "True"])
+        load_config(overrides=["SOLVER.LARS_ON", "True"])
 
 
 @pytest.mark.parametrize(
