@@ -257,9 +257,10 @@ def stems_of(names: Sequence[str]) -> dict[str, str]:
 
 
 def read_class_folders(
-    root: str | Path, key: str, follow_links: bool = False
+    root: str | Path, key: str, follow_links: bool = False, suffixes: Sequence[str] = VIDEO_SUFFIXES
 ) -> tuple[list[Item], list[str]]:
-    """``root/<class>/<video>``: items and class names; classes in alphabetical order.
+    """``root/<class>/<video>``: items and class names; classes in alphabetical order. Items are
+    folders and files with one of ``suffixes``.
 
     Links that lead out of ``root`` are left out, with a warning, unless ``follow_links``.
     UserError if there are no videos, or names cannot stand in a list.
@@ -272,11 +273,12 @@ def read_class_folders(
         Item(entry.path, label)
         for label, name in enumerate(classes)
         for entry in tree.entries(name)
-        if entry.is_dir() or Path(entry.name).suffix.lower() in VIDEO_SUFFIXES
+        if entry.is_dir() or Path(entry.name).suffix.lower() in suffixes
     ]
     tree.warn()
     if not items:
-        raise UserError(f"{root} holds no <class>/<video> files", "see DATASET.md", key)
+        shown = " ".join(suffixes)
+        raise UserError(f"{root} holds no <class>/<file> files ({shown})", "see DATASET.md", key)
     check_class_names(classes, key)
     check_names((item.path for item in items), key)
     return items, classes

@@ -187,7 +187,7 @@ class MViT(StfmModel, MvitTokens):
         self, video: torch.Tensor
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """``B 3 T H W`` -> features ``B C`` and auxiliary losses by name."""
-        x, grid = self.embed(video)
+        x, grid = self.tokens_of(video)
         for number, block in enumerate(self.blocks):
             x = run_checkpointed([block], x, self.num_checkpointed - number, grid)
             grid = block.next_grid(grid)

@@ -64,7 +64,7 @@ class MvitTokens(VideoModel):
     grid: Grid
 
     def build_tokens(self, options: MvitOptions, grid: Grid) -> None:
-        """Add the layers of :meth:`embed`, for tokens of ``grid``."""
+        """Add the layers of :meth:`tokens_of`, for tokens of ``grid``."""
         self.options, self.grid = options, grid
         self.patch_embed = PatchEmbed(options)
         self._add_positions()
@@ -93,7 +93,7 @@ class MvitTokens(VideoModel):
         for parameter in [*learnt, *([self.cls_token] if cls else [])]:
             nn.init.trunc_normal_(parameter, std=0.02)
 
-    def embed(self, video: torch.Tensor) -> tuple[torch.Tensor, Grid]:
+    def tokens_of(self, video: torch.Tensor) -> tuple[torch.Tensor, Grid]:
         """Tokens ``B N C`` of the clip with class token and absolute positions, and their grid."""
         options = self.options
         x, grid = self.patch_embed(video)

@@ -183,7 +183,7 @@ class ReversibleMViT(MvitTokens):
 
     def forward_features(self, video: torch.Tensor) -> torch.Tensor:
         """``B 3 T H W`` -> features ``B C``."""
-        x, grid = self.embed(video)
+        x, grid = self.tokens_of(video)
         run: list[ReversibleBlock] = []
         for block in self.rev_backbone.layers:
             if block.is_reversible:
