@@ -101,7 +101,6 @@ _EVALUATIONS = {"ssl_eval", "ssl_eval_k400", "ssl_eval_ssv2", "ssl_eval_ucf"}
 
 # Keys that start what is missing here; they must be off.
 _SWITCHES = {
-    "DEMO.ENABLE": "a configuration has no demo mode here",
     "MASK.ENABLE": "masked pre-training is not part of this framework",
     "VIS_MASK.ENABLE": "masked pre-training is not part of this framework",
     "DETECTION.ENABLE": "AVA detection is not part of this framework",

@@ -15,6 +15,7 @@ from slowfast.config.yaml_file import Entry, find_config, read_yaml
 from slowfast.engine.dry_run import dry_run
 from slowfast.engine.initial import find_tested_weights
 from slowfast.engine.launch import launch
+from slowfast.engine.modes import chosen_modes, run_modes
 from slowfast.engine.precision import settle_precision
 from slowfast.engine.tasks import build_task
 from slowfast.engine.test import build_test, test
@@ -91,12 +92,18 @@ def parse_command(
 
 
 def run_job(cfg: CfgNode, runtime: Runtime) -> None:
-    """Train, then test, as the configuration asks."""
+    """Train, test, and what else the configuration asks for."""
     cfg = settle_precision(cfg, runtime)
-    if not cfg.TRAIN.ENABLE:
+    if cfg.TRAIN.ENABLE:
+        _train(cfg, runtime)
+    elif cfg.TEST.ENABLE:
         task, weights = build_test(cfg, runtime)
         test(task.cfg, runtime, task, weights)
-        return
+    run_modes(cfg, runtime)
+
+
+def _train(cfg: CfgNode, runtime: Runtime) -> None:
+    """Train, and test what came of it."""
     task = build_task(cfg, runtime)
     task.data.check()
     train(cfg, runtime, task)
@@ -108,7 +115,7 @@ def run_job(cfg: CfgNode, runtime: Runtime) -> None:
 
 def check_work(cfg: CfgNode) -> None:
     """UserError if a run has nothing to do."""
-    if not (cfg.TRAIN.ENABLE or cfg.TEST.ENABLE):
+    if not (cfg.TRAIN.ENABLE or cfg.TEST.ENABLE or chosen_modes(cfg)):
         origins = " and ".join(cfg.origins.get(f"{part}.ENABLE", "") for part in ("TRAIN", "TEST"))
         raise UserError(
             f"TRAIN.ENABLE and TEST.ENABLE are False ({origins}): there is nothing to do",

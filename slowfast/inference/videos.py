@@ -17,6 +17,7 @@ import torch
 from slowfast.datasets.clip_reader import ClipReader
 from slowfast.datasets.lists import Item
 from slowfast.utils.errors import UserError, VideoError
+from slowfast.video.backends.frames import FrameFolder
 from slowfast.video.backends.memory import MemorySource
 from slowfast.video.source import Source
 
@@ -50,8 +51,8 @@ def name_of(video: Video) -> str:
 def open_any(video: Video, reader: ClipReader, fps: float) -> Iterator[Source]:
     """The source of a video of any form, read as ``reader`` reads those of lists.
 
-    ``fps``: of frames in memory. VideoError if it cannot be read; UserError if it is no video at
-    all, such as a number.
+    ``fps``: of frames in memory and of folders of frames. VideoError if it cannot be read;
+    UserError if it is no video at all, such as a number.
     """
     name = name_of(video)
     if isinstance(video, (str, os.PathLike)):
@@ -59,7 +60,10 @@ def open_any(video: Video, reader: ClipReader, fps: float) -> Iterator[Source]:
             with _downloading(name) as file, _as_file(file, name) as path:
                 yield reader.open(Item(path, 0))
         else:
-            yield reader.open(Item(os.path.expanduser(name), 0))
+            source = reader.open(Item(os.path.expanduser(name), 0))
+            if isinstance(source, FrameFolder):
+                source.fps = fps
+            yield source
     elif isinstance(video, (bytes, bytearray, memoryview)) or hasattr(video, "read"):
         with _as_file(video, name) as path:
             yield reader.open(Item(path, 0))

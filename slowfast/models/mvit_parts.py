@@ -98,7 +98,7 @@ class MvitTokens(VideoModel):
         options = self.options
         x, grid = self.patch_embed(video)
         if options.cls_embed_on:
-            x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
+            x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)
         if options.use_abs_pos and options.sep_pos_embed:
             pos = self.pos_embed_temporal.unsqueeze(2) + self.pos_embed_spatial.unsqueeze(1)
             pos = pos.flatten(1, 2)  # 1 T*H*W C

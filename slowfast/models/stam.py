@@ -87,7 +87,7 @@ class TemporalAggregate(nn.Module):
                 "give it clips of that length, or build it with DATA.NUM_FRAMES of yours",
                 "DATA.NUM_FRAMES",
             )
-        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
+        x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)
         return self.transformer_enc(x + self.pos_embed)[:, 0]
 
 
@@ -234,9 +234,9 @@ class Stam(VideoModel):
         x = self.patch_embed(video)
         pos = resize_pos_embed_nearest(self.pos_embed, x.shape[2], x.shape[3])
         x = rearrange(x, "b t h w c -> (b t) (h w) c")
-        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1) + pos
+        x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1) + pos
         x = run_checkpointed(self.blocks, x, self.num_checkpointed)
-        return rearrange(self.norm(x)[:, 0], "(b t) c -> b t c", b=len(video))
+        return rearrange(self.norm(x)[:, 0], "(b t) c -> b t c", b=video.shape[0])
 
     def forward_features(self, video: torch.Tensor) -> torch.Tensor:
         """``B 3 T H W`` -> features of the clip, ``B C``."""

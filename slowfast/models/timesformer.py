@@ -77,7 +77,7 @@ class DividedBlock(TransformerBlock):
 
     def forward(self, x: torch.Tensor, num_frames: int) -> torch.Tensor:
         """Tokens ``B 1+S*T C`` of clips of ``num_frames`` -> tokens ``B 1+S*T C``."""
-        b, t = len(x), num_frames
+        b, t = x.shape[0], num_frames
         cls, patches = x[:, :1], rearrange(x[:, 1:], "b (s t) c -> (b s) t c", t=t)
         over_time = self.temporal_attn(self.temporal_norm1(patches))
         patches = patches + self.temporal_fc(self.drop_path(over_time))
@@ -275,7 +275,7 @@ class TimeSformer(StfmModel):
         else:
             time = resize_pos_embed_nearest_1d(self.time_embed, x.shape[1])
             x = rearrange(x + time.unsqueeze(2), "b t s c -> b (s t) c")
-        return torch.cat([cls.expand(len(x), -1, -1), x], dim=1)
+        return torch.cat([cls.expand(x.shape[0], -1, -1), x], dim=1)
 
     def features_and_losses(
         self, video: torch.Tensor

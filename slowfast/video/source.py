@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -26,6 +26,8 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 # Most pixels of a frame, unless DATA.MAX_PIXELS says otherwise: 8192 x 8192.
 MAX_PIXELS = 1 << 26
+
+_CHUNK = 16  # frames that are held together
 
 Clip = Sequence[np.ndarray]  # frames ``H W 3``, uint8 RGB; a list or an array ``T H W 3``
 T = TypeVar("T")
@@ -75,6 +77,15 @@ class Source:
             )
         decoded = self.decode(distinct, work)
         return [[decoded[int(i)] for i in indices] for indices in index_lists]
+
+    def in_order(self) -> Iterator[np.ndarray]:
+        """All frames ``H W 3`` from the first to the last, a few in memory at a time.
+
+        VideoError if one cannot be decoded; those before it were given.
+        """
+        for start in range(0, self.num_frames, _CHUNK):
+            indices = list(range(start, min(start + _CHUNK, self.num_frames)))
+            yield from self.decode(indices).values()
 
     def frames(self, index_lists: Sequence[Sequence[int]]) -> list[np.ndarray]:
         """Like :meth:`clips`, each clip as one array ``T H W 3``."""

@@ -166,8 +166,12 @@ class RecognitionModule:
     def predict(self, model: nn.Module, inputs: Inputs) -> torch.Tensor:
         """Scores ``videos views classes``; a test video may have more views than fit at once."""
         parts = inputs.video.split(inputs.views_at_once or len(inputs.video))
-        logits = torch.cat([model(part) for part in parts]).float()
-        return self._activation(logits).unflatten(0, (inputs.size, -1))
+        logits = torch.cat([model(part) for part in parts])
+        return self.activate(logits).unflatten(0, (inputs.size, -1))
+
+    def activate(self, logits: torch.Tensor) -> torch.Tensor:
+        """Logits of the network -> scores, both ``B classes``."""
+        return self._activation(logits.float())
 
     def picture(self, inputs: Inputs, split: str) -> torch.Tensor:
         return self.normalizer(split).picture(inputs.video)
