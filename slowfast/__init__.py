@@ -15,14 +15,16 @@ from slowfast.config.schema import set_loader
 from slowfast.version import __version__
 
 if TYPE_CHECKING:
+    from slowfast.inference.predictor import load
     from slowfast.models.create import create_model, list_models
 
-__all__ = ["__version__", "create_model", "list_models"]
+__all__ = ["__version__", "create_model", "list_models", "load"]
 
 # Imported when they are first used: ``import slowfast`` alone loads neither PyTorch nor networks.
 _LAZY = {
     "create_model": ("slowfast.models.create", "create_model"),
     "list_models": ("slowfast.models.create", "list_models"),
+    "load": ("slowfast.inference.predictor", "load"),
 }
 
 

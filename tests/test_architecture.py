@@ -27,6 +27,7 @@ ROOMS = (
     "models",
     "datasets",
     "engine",
+    "inference",
     "analysis",
     "cli",
 )

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From a fresh clone to a tested network, on the CPU, without any download of data:
+# From a fresh clone to a tested network, with or without a GPU, without any download of data:
 # environment, package, embedded data set, training of a small UniFormer+STFM, multi-view test.
 #
 #   bash exp/quickstart/run.sh                       8 classes of motion, a few minutes

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Few-shot recognition from a fresh clone, on the CPU, without any download: environment, package,
+# Few-shot recognition from a fresh clone, with or without a GPU, without any download: environment, package,
 # the embedded set of 36 composed motions (22 classes train, 8 others are tested), a small 3-D
 # ResNet with STAF and two baselines, one table with intervals.
 #

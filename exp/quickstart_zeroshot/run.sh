@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Zero-shot recognition from a fresh clone, on the CPU, without any download: environment, package,
+# Zero-shot recognition from a fresh clone, with or without a GPU, without any download: environment, package,
 # the embedded set of composed motions, a miniature CLIP that learns 22 classes from their names
 # ("left arc braking"), and its test on 8 combinations of these words that it has never seen.
 #

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from slowfast.analysis.results import last_test, read_config
+from slowfast.engine.result_files import EPISODES
 from slowfast.metrics.intervals import Estimate, mean_interval, paired_difference
 from slowfast.utils.errors import Problem, UserError
 
@@ -23,8 +23,8 @@ _EPISODE_KEYS = (
     "DATA.TEST_LIST",
     "DATA.PATH_TO_DATA_DIR",
 )
-# (file of a run, its column of numbers); the second is how older versions wrote it.
-_RESULT_FILES = (("episodes.csv", "episode"), ("tasks.csv", "task"))
+# (file in OUTPUT_DIR, its column of numbers), as older versions wrote them.
+_OLD_FILES = ((EPISODES, "episode"), ("tasks.csv", "task"))
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class RunComparison:
 
 
 def compare_runs(a: str | Path, b: str | Path) -> RunComparison:
-    """Compare the last tests in two output folders; UserError if their episodes differ."""
+    """Compare two tests, or the last tests of two runs; UserError if their episodes differ."""
     first, second = read_accuracies(a), read_accuracies(b)
     problems = [
         Problem(f"is {x!r} in {a}, {y!r} in {b}", "test both on the same episodes", key)
@@ -66,21 +66,22 @@ def compare_runs(a: str | Path, b: str | Path) -> RunComparison:
 
 
 def read_accuracies(run: str | Path) -> dict[int, float]:
-    """Accuracy in percent by number of the episode, of the last test of a run."""
-    for name, column in _RESULT_FILES:
+    """Accuracy in percent by number of the episode, of a test, or of the last test of a run."""
+    test = last_test(run)
+    if test is not None and test.is_fewshot:
+        return test.episodes()
+    for name, column in _OLD_FILES:
         if (Path(run) / name).is_file():
             with open(Path(run) / name, newline="", encoding="utf-8") as lines:
                 return {int(row[column]): float(row["accuracy"]) for row in csv.DictReader(lines)}
     raise UserError(
-        f"there is no {Path(run) / _RESULT_FILES[0][0]}", "name the OUTPUT_DIR of a few-shot test"
+        f"{run} holds no {EPISODES} of a test", "name the OUTPUT_DIR of a few-shot test"
     )
 
 
 def _read_key(run: str | Path, key: str) -> Any:
-    file = Path(run) / "config.yaml"
-    if not file.is_file():
-        raise UserError(f"there is no {file}", "name the OUTPUT_DIR of a few-shot test")
-    value: Any = yaml.safe_load(file.read_text())
+    test = last_test(run)
+    value: Any = test.config() if test is not None else read_config(run)
     for part in key.split("."):
         value = (value or {}).get(part)
     return value

@@ -142,7 +142,12 @@ def _devices() -> Iterator[Finding]:
     for number, text in enumerate(devices):
         yield Finding(f"GPU {number}", text)
     if not devices:
-        yield Finding("GPU", "none that PyTorch can use", "set NUM_GPUS 0", required=False)
+        yield Finding(
+            "GPU",
+            "none that PyTorch can use",
+            "set NUM_GPUS 0, or -1 for whatever is there",
+            required=False,
+        )
     if version := cudnn_version():
         yield Finding("cuDNN", ".".join(map(str, version)), _cudnn_hazard(version), required=False)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from slowfast.analysis.results import read_result
+from slowfast.analysis.results import read_result, result_file
 from slowfast.utils.errors import UserError
 
 
@@ -28,7 +28,7 @@ class ProtocolRow:
 
 
 def read_rows(words: Iterable[str]) -> list[ProtocolRow]:
-    """One row per word ``NAME=DIR,DIR…``, where each DIR is the OUTPUT_DIR of a test."""
+    """One row per word ``NAME=DIR,DIR…``, where each DIR is an OUTPUT_DIR or a test's folder."""
     rows = []
     for word in words:
         name, equals, folders = word.partition("=")
@@ -36,7 +36,7 @@ def read_rows(words: Iterable[str]) -> list[ProtocolRow]:
             raise UserError(f"{word!r} is not NAME=DIR,DIR…", "see --help", "ROW")
         runs = [Path(folder) for folder in folders.split(",")]
         results = [read_result(run)["top1"] for run in runs]
-        rows.append(ProtocolRow(name, results, [run / "stats.jsonl" for run in runs]))
+        rows.append(ProtocolRow(name, results, [result_file(run) for run in runs]))
     return rows
 
 

@@ -13,7 +13,7 @@ EXAMPLES = "example: {prog} output/prototype output/staf"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
-    parser.add_argument("a", help="OUTPUT_DIR of a run")
+    parser.add_argument("a", help="OUTPUT_DIR of a run (its last test), or the folder of a test")
     parser.add_argument("b", help="OUTPUT_DIR of another")
 
 

@@ -1,7 +1,7 @@
 """One table of several tests: mean ± standard deviation over splits.
 
-With --base-novel: base and novel classes and their harmonic mean. Reads stats.jsonl of the tests'
-output folders.
+With --base-novel: base and novel classes and their harmonic mean. DIR is the folder of a test
+(OUTPUT_DIR/tests/…), or an OUTPUT_DIR, of which the last test counts.
 """
 
 from __future__ import annotations

@@ -192,6 +192,12 @@ def foreign_keys() -> dict[str, list[Any]]:
     return _upstream()["foreign"]
 
 
+def is_refusal(problem: Problem) -> bool:
+    """Whether a key or value of PySlowFast is refused that would not be part of the tree, so that
+    all other values can be judged nevertheless."""
+    return problem.key in _SWITCHES or problem.key in upstream_defaults()
+
+
 def is_foreign(entry: Entry) -> bool:
     """Whether the entry is a key of a missing model or task and has no effect here."""
     if entry.key in _SWITCHES:
@@ -200,21 +206,19 @@ def is_foreign(entry: Entry) -> bool:
 
 
 def warn_unread(entries: Iterable[Entry], model: str) -> None:
-    """Warn of foreign keys whose values are not PySlowFast's defaults."""
+    """One warning of all foreign keys whose values are not PySlowFast's defaults."""
     changed = [
         entry
         for entry in entries
         if foreign_keys()[entry.key]
         and not any(_same(entry.value, default) for default in foreign_keys()[entry.key])
     ]
-    for section in sorted({entry.key.split(".")[0] for entry in changed}):
-        here = [entry for entry in changed if entry.key.startswith(f"{section}.")]
+    if changed:
         logger.warning(
-            "%s: set, but not read by MODEL.MODEL_NAME %s nor by any other part of this "
-            "framework (%s)",
-            ", ".join(entry.key for entry in here),
+            "%s: set without effect: neither MODEL.MODEL_NAME %s nor any other part of this "
+            "framework reads these keys of PySlowFast",
+            ", ".join(f"{entry.key} ({entry.origin})" for entry in changed),
             model,
-            here[0].origin,
         )
 
 

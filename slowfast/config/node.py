@@ -31,6 +31,12 @@ class CfgNode(YacsNode):
         """Dotted key -> ``default``, ``file:line`` or ``command line`` (root only)."""
         return self.__dict__.setdefault("__origins__", {})
 
+    @property
+    def set_by_hand(self) -> set[str]:
+        """Dotted keys that the command line, Python code or a file that it names has set, and not
+        a file that stands behind ``_BASE_`` (root only)."""
+        return self.__dict__.setdefault("__set_by_hand__", set())
+
     def lookup(self, dotted: str) -> Any:
         """The value of a dotted key."""
         node: Any = self
@@ -46,6 +52,14 @@ class CfgNode(YacsNode):
             node = node[part]
         node[leaf] = value
         self.origins[dotted] = origin
+
+    def with_value(self, dotted: str, value: Any, origin: str) -> CfgNode:
+        """A frozen copy in which a key has another value, which is not checked."""
+        copied = self.clone()
+        copied.defrost()
+        copied.assign(dotted, value, origin)
+        copied.freeze()
+        return copied
 
     def flat(self) -> dict[str, Any]:
         """All values by dotted key, sorted."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from slowfast.utils.registry import Registry, did_you_mean
@@ -26,6 +26,13 @@ class WrongType(ValueError):
 
 
 @dataclass(frozen=True)
+class Other:
+    """In ``only_if``: any value but these."""
+
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
 class Key:
     """One key: ``default``, ``help`` (shown by ``--explain``), limits.
 
@@ -39,6 +46,11 @@ class Key:
     are ``min_length`` at least. Numbers are finite unless ``finite`` is False, which allows inf;
     nan is no value. ``checked_by_rule``: such a value is judged by a rule
     (:func:`slowfast.config.validate.register_rule`), because other keys decide whether it is used.
+
+    ``only_if`` says when the key has an effect: other keys and the value that each must have (a
+    tuple: one of several; :class:`Other`: any but some; of a list: an entry). ``unused``: no value
+    ever has an effect, the key is accepted for old files. A run warns of keys that somebody set
+    without effect (:mod:`slowfast.config.effect`).
     """
 
     default: Any
@@ -54,6 +66,8 @@ class Key:
     optional: bool = False
     affects_result: bool = True
     checked_by_rule: bool = False
+    only_if: Mapping[str, Any] = field(default_factory=dict)
+    unused: bool = False
 
     @property
     def value_type(self) -> type:
@@ -198,13 +212,14 @@ def _float(value: str | int) -> Any:
 class Section:
     """A named group of keys; ``name`` is empty for the keys at the top of the tree.
 
-    ``affects_result`` False says of all keys what :class:`Key` says of one.
+    ``affects_result`` False and ``only_if`` say of all keys what :class:`Key` says of one.
     """
 
     name: str
     help: str
     keys: dict[str, Key]
     affects_result: bool = True
+    only_if: Mapping[str, Any] = field(default_factory=dict)
 
     def dotted(self) -> dict[str, Key]:
         """``{"SECTION.KEY": Key}``."""
@@ -253,9 +268,16 @@ def all_keys() -> dict[str, Key]:
     return {name: key for section in SECTIONS.values() for name, key in section.dotted().items()}
 
 
-def extend_section(name: str, keys: dict[str, Key]) -> None:
-    """Add keys to a registered section, where the code that reads them stands."""
+def extend_section(
+    name: str, keys: dict[str, Key], only_if: Mapping[str, Any] | None = None
+) -> None:
+    """Add keys to a registered section, where the code that reads them stands.
+
+    ``only_if`` holds for all of them, besides their own (see :class:`Key`).
+    """
     known = SECTIONS[name].keys
+    if only_if:
+        keys = {key: replace(k, only_if={**only_if, **k.only_if}) for key, k in keys.items()}
     clashes = sorted(key for key in keys if known.get(key, keys[key]) != keys[key])
     assert not clashes, f"{name} has other keys called {', '.join(clashes)}"
     known.update(keys)

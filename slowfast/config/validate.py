@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from slowfast.config.compat import is_refusal
 from slowfast.config.node import CfgNode
 from slowfast.config.schema import all_keys
 from slowfast.utils.errors import Problem
@@ -19,8 +20,8 @@ def register_rule(rule: Rule) -> Rule:
 
 
 def find_problems(cfg: CfgNode, merging: Iterable[Problem] = ()) -> list[Problem]:
-    """All problems of a configuration: ``merging`` (values that could not be put into the tree)
-    and limits of single keys; without any of these, problems of combinations.
+    """All problems of a configuration: ``merging`` (values that could not be put into the tree),
+    limits of single keys, and combinations, if every value that they read is known.
     """
     problems = list(merging)
     refused = {problem.key for problem in problems}
@@ -30,7 +31,9 @@ def find_problems(cfg: CfgNode, merging: Iterable[Problem] = ()) -> list[Problem
         if text:
             remedy, origin = key.remedy(dotted, value), cfg.origins.get(dotted, "")
             problems.append(Problem(text, remedy, dotted, origin))
-    return problems or [problem for rule in _RULES for problem in rule(cfg)]
+    if all(is_refusal(problem) and problem.key not in all_keys() for problem in problems):
+        problems += [problem for rule in _RULES for problem in rule(cfg)]
+    return problems
 
 
 @register_rule

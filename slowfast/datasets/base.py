@@ -12,16 +12,18 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+import torch
 from torch.utils.data import Dataset
 
 from slowfast.config.node import CfgNode
 from slowfast.datasets import lists
 from slowfast.datasets.batch import BadItem
 from slowfast.datasets.checks import check_list
-from slowfast.datasets.classnames import configured_names
+from slowfast.datasets.classnames import configured_names, match_classes
 from slowfast.datasets.clip_reader import ClipReader, Sample, Views
 from slowfast.datasets.lists import Item, ItemList
 from slowfast.datasets.mirror import mirrored_labels
+from slowfast.datasets.multi_label import MULTI_LABEL_FORM, binary_vector
 from slowfast.utils.errors import UserError, VideoError
 from slowfast.utils.registry import Registry
 from slowfast.utils.seeding import sample_rng
@@ -91,6 +93,8 @@ class VideoDataset(SampleSource):
     sampling: ClassVar[str] = "clip"  # how the published loader chooses frames
     published_bgr: ClassVar[bool] = False  # the published loader reads images through OpenCV
     test_short_side_is_crop: ClassVar[bool] = False  # also for a test with one crop
+    may_be_multi_label: ClassVar[bool] = False  # its lists can be read with DATA.MULTI_LABEL
+    must_be_multi_label: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -100,6 +104,7 @@ class VideoDataset(SampleSource):
         item_list: ItemList | None = None,
     ):
         self.split, self.seed, self.on_error = split, cfg.RNG_SEED, cfg.DATA.ON_ERROR
+        self._multi_label, self._classes = cfg.DATA.MULTI_LABEL, cfg.MODEL.NUM_CLASSES
         self.item_list = item_list or self.load_list(cfg, split)
         mirrored = mirrored_labels(cfg, self.class_names) if split == "train" else {}
         self.reader = ClipReader(
@@ -120,21 +125,30 @@ class VideoDataset(SampleSource):
 
     def describe_item(self, item: Item, index: int) -> Sample:
         """Fields of a sample that follow from the list alone."""
-        return {"label": item.label, "index": index, "path": item.path}
+        return {"label": self.target(item.labels), "index": index, "path": item.path}
+
+    def target(self, labels: Sequence[int]) -> int | torch.Tensor:
+        """The labels of a clip as a batch takes them: the number of its class; with
+        DATA.MULTI_LABEL a float vector ``classes`` of ones and zeros."""
+        return binary_vector(labels, self._classes) if self._multi_label else labels[0]
 
     # ------------------------------------------------------------------------------------------
 
     @classmethod
-    def load_list(cls, cfg: CfgNode, split: str) -> ItemList:
-        """The list of ``split`` with its class names, checked; UserError with all problems."""
+    def load_list(cls, cfg: CfgNode, split: str, known: Sequence[str] = ()) -> ItemList:
+        """The list of ``split`` with its class names, checked; UserError with all problems.
+
+        ``known``: classes of the weights that are tested, whose labels the list then has.
+        """
         raw = cls.read_list(cfg, split)
         mapped = cfg.DATA.INDEX_LABEL_MAPPING_FILE or cfg.DATA.CLASS_NAMES
         names = (not mapped and raw.class_names) or configured_names(cfg.DATA)
         item_list = ItemList(raw.items, raw.source, names)
-        problems = check_list(item_list, split, cfg.MODEL.NUM_CLASSES, cfg.DATA.ALLOW_SINGLE_LABEL)
+        classes = len(names) if known and names else cfg.MODEL.NUM_CLASSES
+        problems = check_list(item_list, split, classes, cfg.DATA.ALLOW_SINGLE_LABEL)
         if problems:
             raise UserError(problems)
-        return item_list
+        return match_classes(item_list, known, cfg.DATA.CLASS_ORDER)
 
     @property
     def items(self) -> list[Item]:
@@ -142,7 +156,7 @@ class VideoDataset(SampleSource):
 
     @property
     def labels(self) -> list[int]:
-        """Labels in list order, for samplers that balance classes."""
+        """Labels in list order, for samplers that balance classes (-1 with DATA.MULTI_LABEL)."""
         return [item.label for item in self.items]
 
     @property
@@ -181,7 +195,10 @@ class VideoDataset(SampleSource):
                 raise_if_starved(error)
                 bad.append(BadItem(candidate, item.path, item.line, error.cause))
                 continue
-            sample = self.describe_item(item, candidate) | clips  # a mirrored clip has a label
+            sample = self.describe_item(item, candidate)
+            if "labels" in clips:
+                sample["label"] = self.target(clips.pop("labels"))
+            sample |= clips
             return sample | {"replaced": bad} if bad else sample
         return bad[0]
 
@@ -195,6 +212,8 @@ class VideoDataset(SampleSource):
 
 class ListDataset(VideoDataset):
     """A data set whose splits are ``<PATH_TO_DATA_DIR>/{train,val,test}.csv`` (Kinetics form)."""
+
+    may_be_multi_label = True
 
     @classmethod
     def list_file(cls, cfg: CfgNode, split: str) -> Path:
@@ -214,7 +233,12 @@ class ListDataset(VideoDataset):
             raise UserError(
                 "is not set", f"name the folder that holds {file.name}", "DATA.PATH_TO_DATA_DIR"
             )
-        items = lists.read_path_list(
-            file, cfg.DATA.PATH_LABEL_SEPARATOR, cfg.DATA.PATH_PREFIX, "DATA.PATH_TO_DATA_DIR"
+        return ItemList(cls.read_items(cfg, file), str(file))
+
+    @classmethod
+    def read_items(cls, cfg: CfgNode, file: Path) -> list[Item]:
+        """The items of a list file."""
+        data, form = cfg.DATA, MULTI_LABEL_FORM if cfg.DATA.MULTI_LABEL else lists.ONE_LABEL
+        return lists.read_path_list(
+            file, data.PATH_LABEL_SEPARATOR, data.PATH_PREFIX, "DATA.PATH_TO_DATA_DIR", form
         )
-        return ItemList(items, str(file))

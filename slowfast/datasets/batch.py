@@ -43,7 +43,8 @@ class Batch:
     - ``video``: uint8 RGB, ``B C T H W`` (test: ``videos views C T H W``; an episode:
       ``K*S+Q C T H W``), None where nothing could be read; with AUG.DEVICE ``network`` the whole
       frames of training clips, which become that when they move to the device;
-    - ``label``: ``B`` int64 (episodes: ``N Q``, classes within the episode);
+    - ``label``: ``B`` int64; with DATA.MULTI_LABEL ``B classes`` float, 1 for each label, else 0
+      (episodes: ``N Q``, classes within the episode);
     - ``index``: ``B``, numbers of the samples in their list; ``path``: one for each clip;
     - ``bad``: videos that could not be read;
     - ``boxes``: erasing boxes ``B count 5`` (training);
@@ -61,8 +62,9 @@ class Batch:
 
     @property
     def size(self) -> int:
-        """Labels: what the batch counts in a mean; 0 if nothing could be read."""
-        return self.label.numel()
+        """Labelled clips (in episodes: queries): what the batch counts in a mean; 0 if nothing
+        could be read."""
+        return len(self.label) if self.label.is_floating_point() else self.label.numel()
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> Batch:
         """The same batch with its tensors on ``device``."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from slowfast.config.node import CfgNode
 from slowfast.config.validate import register_rule
-from slowfast.datasets import kinetics, moving_shapes, official_splits, something  # noqa: F401
+from slowfast.datasets import charades, kinetics, moving_shapes, official_splits, something  # noqa: F401
 from slowfast.datasets.base import DATASET_REGISTRY, VideoDataset
 from slowfast.datasets.clip_reader import Views
 from slowfast.datasets.lists import ItemList
@@ -36,6 +36,28 @@ def _known_names(cfg: CfgNode) -> Iterable[Problem]:
         if cfg[part].ENABLE:
             for problem in DATASET_REGISTRY.problems(cfg[part].DATASET):
                 yield Problem(problem.message, problem.remedy, f"{part}.DATASET")
+
+
+@register_rule
+def _labels(cfg: CfgNode) -> Iterable[Problem]:
+    for part in ("TRAIN", "TEST"):
+        name = cfg[part].DATASET
+        if not cfg[part].ENABLE or name not in DATASET_REGISTRY:
+            continue
+        dataset, several = DATASET_REGISTRY.get(name), cfg.DATA.MULTI_LABEL
+        if several and not dataset.may_be_multi_label:
+            yield Problem(
+                f"videos of {name} have one label each",
+                "set it False, or use charades, or kinetics with lines 'path 3,7,12'",
+                "DATA.MULTI_LABEL",
+            )
+        elif dataset.must_be_multi_label and not several:
+            yield Problem(
+                f"videos of {name} have several labels",
+                "set it True, MODEL.LOSS_FUNC bce_logit, MODEL.HEAD_ACT sigmoid and "
+                "DATA.ENSEMBLE_METHOD max",
+                "DATA.MULTI_LABEL",
+            )
 
 
 @register_rule

@@ -30,14 +30,14 @@ def check_list(item_list: ItemList, split: str, classes: int, single_label: bool
 
 def check_labels(items: Iterable[Item], classes: int, source: str) -> list[Problem]:
     """Problems for the first few labels outside ``[0, classes)``."""
-    wrong = [item for item in items if not 0 <= item.label < classes]
+    wrong = [(i, label) for i in items for label in i.labels if not 0 <= label < classes]
     problems = [
         Problem(
-            f"label {item.label} is outside 0..{classes - 1}",
+            f"label {label} is outside 0..{classes - 1}",
             f"MODEL.NUM_CLASSES is {classes}",
             f"{source}:{item.line}",
         )
-        for item in wrong[:_MAX_REPORTED]
+        for item, label in wrong[:_MAX_REPORTED]
     ]
     if len(wrong) > _MAX_REPORTED:
         problems.append(Problem(f"and {len(wrong) - _MAX_REPORTED} more labels of {source}"))
@@ -67,13 +67,13 @@ def check_class_names(names: Sequence[str], classes: int, source: str) -> list[P
 def check_variety(items: Sequence[Item], split: str, classes: int, source: str) -> list[Problem]:
     """A problem if all videos have the same label: the list may have been published without
     labels."""
-    if classes < 2 or len({item.label for item in items}) != 1:
+    if classes < 2 or len({item.label_text for item in items}) != 1:
         return []
     if len(items) < (2 if split == "train" else _MIN_VARIED):
         return []
     return [
         Problem(
-            f"all {len(items)} videos of {source} have label {items[0].label}",
+            f"all {len(items)} videos of {source} have label {items[0].label_text}",
             "add the labels (test lists of some sets are published without them), or set "
             "DATA.ALLOW_SINGLE_LABEL True",
             "DATA.ALLOW_SINGLE_LABEL",
@@ -102,7 +102,7 @@ def check_paths(items: Sequence[Item], source: str, sampled: int = 20) -> list[P
 
 def warn_absent_labels(item_list: ItemList, classes: int) -> None:
     """Warn about classes without training videos."""
-    present = {item.label for item in item_list.items}
+    present = {label for item in item_list.items for label in item.labels}
     absent = [label for label in range(classes) if label not in present]
     if absent:
         names = item_list.class_names

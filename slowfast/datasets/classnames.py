@@ -1,18 +1,24 @@
-"""Class names: read, validated, and compared with those of the checkpoint."""
+"""Class names: read, validated, and matched with those of the weights that are tested."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from slowfast.config.node import CfgNode
 from slowfast.datasets.fields import is_count
-from slowfast.datasets.lists import check_class_names, read_json, read_lines
+from slowfast.datasets.lists import ItemList, check_class_names, read_json, read_lines
 from slowfast.utils.errors import UserError
+from slowfast.utils.logging import get_logger
 from slowfast.utils.text import shown
 
+logger = get_logger(__name__)
+
 DEFAULT_NAME = "classes.txt"
+_MAX_NAMES = 5  # in a message
 _MAX_DIGITS = 9  # of a label
 
 
@@ -74,34 +80,68 @@ def configured_names(data: CfgNode) -> list[str]:
     return read_class_names(default) if folder and default.is_file() else []
 
 
-def permutation(ours: Sequence[str], theirs: Sequence[str]) -> list[int]:
-    """For each name of ``ours`` its index in ``theirs``; UserError if the sets of names differ."""
-    index = {name: i for i, name in enumerate(theirs)}
-    missing = [name for name in ours if name not in index]
-    if missing or len(ours) != len(theirs):
-        raise UserError(
-            f"the list has {len(ours)} classes, the checkpoint {len(theirs)}; "
-            f"not in the checkpoint: {', '.join(missing[:5]) or 'none'}",
-            "use the class names the checkpoint was trained with",
-            "DATA.CLASS_NAMES_PATH",
-        )
-    return [index[name] for name in ours]
+def match_classes(item_list: ItemList, known: Sequence[str], policy: str) -> ItemList:
+    """The list with the labels of the classes ``known``, those of the weights that are tested: a
+    class is found by its name, so that the list may have a part of them, or another order.
 
-
-def check_order(ours: Sequence[str], theirs: Sequence[str], policy: str) -> list[int] | None:
-    """The permutation to apply to the outputs; None if the orders agree or one is unknown.
-
-    With ``policy`` ``strict``, a different order is a UserError that shows the permutation.
+    A list without class names has these labels already, and gets the names. What happens to videos
+    of classes that are not known is said by ``policy`` (DATA.CLASS_ORDER): ``names`` is a
+    UserError, ``known`` leaves them out. ``strict``: any difference is a UserError.
     """
-    if not ours or not theirs or list(ours) == list(theirs):
-        return None
-    order = permutation(ours, theirs)
-    if policy == "permute":
-        return order
-    first = next(i for i, j in enumerate(order) if i != j)
-    raise UserError(
-        f"class {first} is {ours[first]!r} in the list and {theirs[first]!r} in the checkpoint; "
-        f"list label -> output of the network: {order}",
-        "set DATA.CLASS_ORDER permute to apply that permutation, or use the checkpoint's order",
+    ours = item_list.class_names
+    if not known or list(known) == ours:
+        return item_list
+    if not ours:
+        return replace(item_list, class_names=list(known))
+    if policy == "strict":
+        raise _other_order(item_list, known)
+    index = {name: label for label, name in enumerate(known)}
+    labels = [index.get(name) for name in ours]
+    present = {label for item in item_list.items for label in item.labels}
+    unknown = [label for label in sorted(present) if labels[label] is None]
+    matched = [item.relabelled(labels) for item in item_list.items]
+    items = [item for item in matched if item is not None]
+    left_out = len(matched) - len(items)
+    source = item_list.source
+    if unknown and (policy != "known" or left_out == len(item_list.items)):
+        raise _unknown_classes(item_list, known, unknown, left_out)
+    if unknown:
+        names = ", ".join(repr(ours[label]) for label in unknown[:_MAX_NAMES])
+        text = "%s: %d videos of %d classes that the weights do not know are left out: %s"
+        logger.warning(text, source, left_out, len(unknown), names)
+    logger.info(
+        "%s: %d classes are found by name in the %d of the weights",
+        source,
+        sum(label is not None for label in labels),
+        len(known),
+    )
+    return ItemList(items, source, list(known), left_out)
+
+
+def _unknown_classes(
+    item_list: ItemList, known: Sequence[str], unknown: Sequence[int], videos: int
+) -> UserError:
+    names = ", ".join(repr(item_list.class_names[label]) for label in unknown[:_MAX_NAMES])
+    more = f" and {len(unknown) - _MAX_NAMES} more" if len(unknown) > _MAX_NAMES else ""
+    theirs = ", ".join(map(repr, known[:_MAX_NAMES])) + (", …" if len(known) > _MAX_NAMES else "")
+    remedy = f"the weights know {len(known)} classes: {theirs}; write the names of classes as there"
+    if videos < len(item_list.items):
+        remedy += ", or set DATA.CLASS_ORDER known to leave these videos out"
+    return UserError(
+        f"{videos} of {len(item_list.items)} videos of {item_list.source} show classes that the "
+        f"weights do not know: {names}{more}",
+        remedy,
+        "DATA.CLASS_ORDER",
+    )
+
+
+def _other_order(item_list: ItemList, known: Sequence[str]) -> UserError:
+    ours = item_list.class_names
+    pairs = enumerate(itertools.zip_longest(ours, known))
+    first, (name, other) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
+    return UserError(
+        f"class {first} is {name!r} in {item_list.source} and {other!r} in the weights "
+        f"({len(ours)} and {len(known)} classes)",
+        "set DATA.CLASS_ORDER names, which finds the classes by their names",
         "DATA.CLASS_ORDER",
     )

@@ -21,6 +21,7 @@ from slowfast.video.source import Clip, Source, open_source, resolve_backend
 from slowfast.video.transforms import build_transforms
 
 Sample = dict[str, Any]
+Labels = tuple[int, ...]
 Copy = tuple[torch.Tensor, torch.Tensor, bool]  # what the training pipeline makes of a clip
 
 _LARGE_CLIP = 256 << 20  # bytes of decoded frames above which they are not held together
@@ -95,31 +96,37 @@ class ClipReader:
             self.backend,
             self._decode_threads,
             self.data.MAX_PIXELS,
+            item.image_names,
         )
 
     def read(self, item: Item, epoch: int, index: int) -> Sample:
         """Clips of an item; random numbers depend on (seed, ``epoch``, ``index``) alone.
 
         Gives ``video`` (uint8 ``C T H W``; training with AUG.NUM_SAMPLE > 1 ``copies C T H W``,
-        test ``views C T H W``), in training also ``boxes`` ``copies count 5`` and, for a mirrored
-        clip of another class, its ``label``. VideoError if the item cannot be read.
+        test ``views C T H W``), in training also ``boxes`` ``copies count 5`` and the ``labels`` of
+        the clip, which may be mirrored, or a part of a video whose frames have labels. VideoError
+        if the item cannot be read.
         """
-        source = self.open(item)
+        return self.read_source(self.open(item), item, epoch, index)
+
+    def read_source(self, source: Source, item: Item, epoch: int = 0, index: int = 0) -> Sample:
+        """What :meth:`read` gives, of a source of the item that is open."""
         if source.num_frames < self.data.MIN_FRAMES:
             raise VideoError(
-                item.path,
+                source.path,
                 f"has {source.num_frames} frames, DATA.MIN_FRAMES is {self.data.MIN_FRAMES}",
             )
-        return self._clips_of(source, item.label, epoch, index)
+        return self._clips_of(source, item, epoch, index)
 
-    def _train_clips(self, source: Source, label: int, epoch: int, index: int) -> Sample:
+    def _train_clips(self, source: Source, item: Item, epoch: int, index: int) -> Sample:
         rng = sample_rng(self.seed, epoch, index)
         transforms = self.transforms.for_sample(self.seed, epoch, index)
         indices = self.sampler.train_indices(source.num_frames, source.fps, rng)
-        other = self.mirrored_labels.get(label, label)
+        labels = item.labels_between(int(min(indices)), int(max(indices)))
+        other = self._mirrored(labels)
         if self.pipeline.deferred:
             (clip,) = source.clips([indices])
-            return self._deferred(transforms.before(clip), rng, label, other)
+            return self._deferred(transforms.before(clip), rng, labels, other)
         if self._is_large(source, len(indices)):
             # Every frame is treated with the same random numbers, as the frames of a clip are.
             (frames,) = source.clips(
@@ -133,11 +140,17 @@ class ClipReader:
         videos = [transforms.after(video) for video in videos]
         if self.copies == 1:
             sample = {"video": videos[0], "boxes": boxes[0][None]}
-            return sample | {"label": other} if mirrored[0] else sample
-        return {"video": stack_channels_last(videos), "boxes": torch.stack(boxes)}
+            return sample | {"labels": other if mirrored[0] else labels}
+        sample = {"video": stack_channels_last(videos), "boxes": torch.stack(boxes)}
+        return sample | {"labels": labels}
+
+    def _mirrored(self, labels: Labels) -> Labels | None:
+        """The labels of the mirrored clip, None if it may not be mirrored."""
+        others = [self.mirrored_labels.get(label, label) for label in labels]
+        return None if None in others else tuple(others)
 
     def _deferred(
-        self, clip: Clip, rng: np.random.Generator, label: int, other: int | None
+        self, clip: Clip, rng: np.random.Generator, labels: Labels, other: Labels | None
     ) -> Sample:
         """Whole frames, and what the network's device has to do with them (AUG.DEVICE)."""
         size = frame_size(clip)
@@ -146,14 +159,14 @@ class ClipReader:
             "video": pipelines.to_tensor(np.stack(clip)),
             "boxes": torch.from_numpy(np.stack([draw.erasing for draw in draws])),
             "deferred": Deferred.of(self.pipeline, draws),
-            "label": other if self.copies == 1 and draws[0].mirrored else label,
+            "labels": other if self.copies == 1 and draws[0].mirrored else labels,
         }
 
     def _copies(
         self,
         clip: Clip,
         rng: np.random.Generator,
-        other: int | None,
+        other: Labels | None,
         before: Callable[[Clip], Clip] = lambda clip: clip,
     ) -> list[Copy]:
         return [self.pipeline(before(clip), rng, other is not None) for _ in range(self.copies)]
@@ -164,7 +177,7 @@ class ClipReader:
         whole = self.transforms.before or getattr(self.pipeline, "motion_shift", False)
         return not whole and 3 * source.pixels * frames > _LARGE_CLIP
 
-    def _single_clip(self, source: Source, label: int, epoch: int, index: int) -> Sample:
+    def _single_clip(self, source: Source, item: Item, epoch: int, index: int) -> Sample:
         if self.random_frames:
             rng = sample_rng(self.seed, epoch, index, "jitter")
             indices = self.sampler.train_indices(source.num_frames, source.fps, rng)
@@ -172,7 +185,7 @@ class ClipReader:
             indices = self.sampler.val_indices(source.num_frames, source.fps)
         return {"video": self._evaluated(source, [indices], epoch, index)[0]}
 
-    def _test_clips(self, source: Source, label: int, epoch: int, index: int) -> Sample:
+    def _test_clips(self, source: Source, item: Item, epoch: int, index: int) -> Sample:
         """All views from one decode, in the reference's order: crops within clips."""
         index_lists = self.sampler.test_indices(source.num_frames, source.fps, self.views.clips)
         return {"video": self._evaluated(source, index_lists, epoch, index)}

@@ -9,8 +9,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,8 +22,8 @@ from slowfast.datasets.fields import (
     split_fields,
     to_int,
 )
+from slowfast.datasets.items import Item, ItemList
 from slowfast.utils.errors import Problem, UserError
-from slowfast.utils.files import short_hash
 from slowfast.utils.logging import get_logger
 from slowfast.utils.paths import Tree
 from slowfast.utils.text import name_problem, read_text, shorten
@@ -36,33 +35,6 @@ _SEPARATORS = (" ", ",", "\t", ";")
 _MAX_REPORTED = 5  # problems per list
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")  # tabs separate columns
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One video: ``path`` of a file or frame folder, ``label``, ``num_frames`` (0: unknown), and
-    the ``line`` of the list (0: unknown)."""
-
-    path: str
-    label: int
-    num_frames: int = 0
-    line: int = 0
-
-
-@dataclass(frozen=True)
-class ItemList:
-    """The items of a split, the file or folder they come from, and the class names in label order
-    (empty if unknown)."""
-
-    items: list[Item]
-    source: str
-    class_names: list[str] = field(default_factory=list)
-
-    @property
-    def fingerprint(self) -> str:
-        """Number of videos and a hash of file names and labels: equal for equal copies of a set."""
-        rows = (f"{os.path.basename(i.path)} {i.label}\n" for i in self.items)
-        return f"{len(self.items)} videos, {short_hash(*rows)}"
 
 
 def read_lines(path: str | Path, key: str, remedy: str = "") -> list[tuple[int, str]]:
@@ -111,31 +83,51 @@ class _Row(NamedTuple):
     count: str = ""
 
 
-def _split(line: str, separator: str) -> _Row | None:
+class LabelForm(NamedTuple):
+    """How the last column of a list is read: whether a text is one, the item that it makes of
+    (path, text, number of frames, line; ValueError, as what follows the line), and what cannot
+    separate columns because it stands inside of it."""
+
+    matches: Callable[[str], bool]
+    item: Callable[[str, str, int, int], Item]
+    inner: str = ""
+
+
+ONE_LABEL = LabelForm(
+    is_whole,
+    lambda path, text, num_frames, line: Item(path, to_int(text, "label"), num_frames, line),
+)
+
+
+def _split(line: str, separator: str, form: LabelForm) -> _Row | None:
     """A line in its columns; None if it has none. ValueError, as what follows the line."""
     if not line.startswith('"'):
         path, label = cut_last(line, separator)
         short, count = cut_last(path, separator)
-        return _Row(path, label, short, count) if path and is_whole(label) else None
-    fields = [field for field in split_fields(line, separator) if field]
-    if len(fields) not in (2, 3) or not is_whole(fields[-1]):
+        return _Row(path, label, short, count) if path and form.matches(label) else None
+    *fields, last = split_fields(line, separator)
+    fields = [field for field in fields if field] + ([last] if last or form.inner else [])
+    if len(fields) not in (2, 3) or not form.matches(fields[-1]):
         return None
     three = len(fields) == 3
     return _Row("" if three else fields[0], fields[-1], *(fields[:2] if three else ()))
 
 
-def _parses(lines: Sequence[tuple[int, str]], separator: str) -> bool:
+def _parses(lines: Sequence[tuple[int, str]], separator: str, form: LabelForm) -> bool:
     try:
-        return all(_split(line, separator) for _, line in lines)
+        return all(_split(line, separator, form) for _, line in lines)
     except ValueError:
         return False
 
 
-def find_separator(lines: Sequence[tuple[int, str]], configured: str, path: str) -> str:
+def find_separator(
+    lines: Sequence[tuple[int, str]], configured: str, path: str, form: LabelForm = ONE_LABEL
+) -> str:
     """The configured separator if the first lines can be parsed with it, else one that works."""
     candidates = [configured] + [s for s in _SEPARATORS if s != configured]
-    for separator in filter(None, candidates):
-        if _parses(lines[:20], separator):
+    candidates = [separator for separator in candidates if separator not in ("", form.inner)]
+    for separator in candidates:
+        if _parses(lines[:20], separator, form):
             if separator != configured:
                 logger.warning(
                     "%s is separated by %r, not by DATA.PATH_LABEL_SEPARATOR %r: using %r",
@@ -145,11 +137,14 @@ def find_separator(lines: Sequence[tuple[int, str]], configured: str, path: str)
                     separator,
                 )
             return separator
-    return configured or _SEPARATORS[0]
+    return candidates[0]
 
 
-def read_path_list(path: str | Path, separator: str, prefix: str, key: str) -> list[Item]:
+def read_path_list(
+    path: str | Path, separator: str, prefix: str, key: str, form: LabelForm = ONE_LABEL
+) -> list[Item]:
     """Items of ``path label`` or ``path frames label`` lines; paths may contain the separator.
+    ``form``: how a label is read.
 
     A first line of column names is left out, with a warning that shows it.
     """
@@ -159,11 +154,11 @@ def read_path_list(path: str | Path, separator: str, prefix: str, key: str) -> l
         lines = lines[1:]
     if not lines:
         raise UserError(f"{path} holds no line but a header", "", key)
-    separator = find_separator(lines, separator, str(path))
+    separator = find_separator(lines, separator, str(path), form)
     rows, problems = [], []
     for number, line in lines:
         try:
-            row = _split(line, separator)
+            row = _split(line, separator, form)
         except ValueError as error:
             problems.append(_line_problem(f"{error}: {shorten(line)!r}", path, number))
             continue
@@ -179,14 +174,14 @@ def read_path_list(path: str | Path, separator: str, prefix: str, key: str) -> l
         name = row.short if counted else row.path
         what = name_problem(name) if name else "has three columns, other lines have two"
         try:
-            label = to_int(row.label, "label")
             frames = to_int(row.count, "count") if counted else 0
+            item = form.item(os.path.join(prefix, name), row.label, frames, number)
         except ValueError as error:
             what = what or str(error)
         if what:
             problems.append(_line_problem(what, path, number))
         else:
-            items.append(Item(os.path.join(prefix, name), label, frames, number))
+            items.append(item)
     raise_line_problems(path, problems)
     return items
 

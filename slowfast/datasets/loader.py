@@ -50,7 +50,7 @@ def collate(samples: list[Sample | BadItem]) -> Batch:
     extra = {name: [s[name] for s in rows] for name in good[0].keys() - _BATCH_FIELDS}
     return Batch(
         video=video,
-        label=torch.tensor([s["label"] for s in rows]),
+        label=torch.stack([torch.as_tensor(s["label"]) for s in rows]),
         index=torch.tensor([s["index"] for s in rows]),
         path=[s["path"] for s in rows],
         bad=bad,

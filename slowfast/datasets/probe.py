@@ -6,12 +6,13 @@ import functools
 import os
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from slowfast.datasets.lists import Item, ItemList, format_path_list
+from slowfast.datasets.multi_label import MultiLabelItem, format_items
 from slowfast.utils.errors import VideoError
 from slowfast.utils.files import make_dirs, remove_leftovers, short_hash, write_text_atomic
 from slowfast.utils.json_text import json_text
@@ -21,16 +22,23 @@ from slowfast.video.source import Source, open_source
 _HASHED = 1 << 20  # bytes at both ends of a file that identify its content
 
 
-def probe_video(path: str, template: str = "{:05d}.jpg", whole: bool = False) -> dict[str, Any]:
+def probe_video(
+    path: str,
+    template: str = "{:05d}.jpg",
+    whole: bool = False,
+    images: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """Facts about a video file or frame folder, from its first, middle and last frame (``whole``:
-    from all frames).
+    from all frames). ``images``: the names of the images of folders, one a line, where a list gives
+    them.
 
     ``cause`` (why it cannot be read, empty otherwise), ``frames``, ``fps``, ``width``, ``height``,
     and ``content``, a hash of the file.
     """
     facts: dict[str, Any] = {"cause": "", "frames": 0, "fps": 0.0, "width": 0, "height": 0}
     try:
-        source = open_source(path, template)
+        names = (images or {}).get(path, "")
+        source = open_source(path, template, names=names.split("\n") if names else ())
         facts |= {"frames": source.num_frames, "fps": round(source.fps, 3)}
         last = source.num_frames - 1
         indices = range(last + 1) if whole else sorted({0, last // 2, last})
@@ -89,7 +97,7 @@ class Report:
     def _figures(self, name: str) -> dict[str, Any]:
         items = self.lists[name].items
         good = [f for item in items if not (f := self.facts[item.path])["cause"]]
-        classes = Counter(item.label for item in items)
+        classes = Counter(label for item in items for label in item.labels)
         return {
             "source": self.lists[name].source,
             "videos": len(items),
@@ -123,7 +131,9 @@ def check_lists(
     ``journal``: file of the results so far, see :func:`slowfast.utils.parallel.map_files`.
     """
     paths = list(dict.fromkeys(i.path for item_list in lists.values() for i in item_list.items))
-    work = functools.partial(probe_video, template=template, whole=whole)
+    named = {i.path: i.image_names for listed in lists.values() for i in listed.items}
+    images = {path: "\n".join(names) for path, names in named.items() if names}
+    work = functools.partial(probe_video, template=template, whole=whole, images=images)
     depth = "whole" if whole else "ends"
     facts = map_files(
         work,
@@ -178,4 +188,6 @@ def write_report(report: Report, folder: str | Path) -> None:
         write_text_atomic(folder / f"bad_{name}.tsv", "".join(f"{row}\n" for row in rows))
         good = [i for i in item_list.items if i.path not in bad_paths]
         counted = all(item.num_frames for item in good)
-        write_text_atomic(folder / f"good_{name}.csv", format_path_list(good, counted))
+        several = any(isinstance(item, MultiLabelItem) for item in good)
+        text = (format_items if several else format_path_list)(good, counted)
+        write_text_atomic(folder / f"good_{name}.csv", text)

@@ -16,6 +16,7 @@ from slowfast.engine.schedule import learning_rate
 from slowfast.engine.step import OptimizerStep
 from slowfast.engine.tasks import build_task
 from slowfast.engine.tasks.base import Task
+from slowfast.engine.test import build_test
 from slowfast.models.summary import measure_model
 from slowfast.utils.errors import UserError
 from slowfast.utils.files import make_dirs
@@ -30,8 +31,12 @@ def dry_run(cfg: CfgNode, runtime: Runtime) -> None:
     cfg = settle_precision(cfg, runtime)
     seed_process(cfg.RNG_SEED)
     _check_output(cfg)
-    task = build_task(cfg, runtime)
-    task.data.check()
+    if cfg.TRAIN.ENABLE:
+        task, weights = build_task(cfg, runtime), None
+        task.data.check()
+    else:
+        task, weights = build_test(cfg, runtime)
+        cfg = task.cfg
     model = task.module.build_model()
     size = measure_model(model, cfg.DATA.NUM_FRAMES, cfg.DATA.TRAIN_CROP_SIZE)
     logger.info("%s: %s", cfg.MODEL.MODEL_NAME, size)
@@ -39,8 +44,8 @@ def dry_run(cfg: CfgNode, runtime: Runtime) -> None:
         load_initial_weights(cfg, model)
         _try_training(cfg, runtime, task, model)
     if cfg.TEST.ENABLE:
-        if not cfg.TRAIN.ENABLE:
-            task.module.match_classes(load_tested_weights(cfg, model))
+        if weights is not None:
+            load_tested_weights(cfg, model, weights)
         _try_test(cfg, runtime, task, model)
     logger.info("dry run: all is in place; no checkpoint was written")
 

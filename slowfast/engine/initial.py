@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -11,6 +15,7 @@ from slowfast.models.base import MODEL_REGISTRY
 from slowfast.models.weights.loader import find_pretrained, fitting_state, load_weights
 from slowfast.models.weights.read import Checkpoint
 from slowfast.utils.errors import UserError
+from slowfast.utils.files import file_hash
 from slowfast.utils.logging import get_logger
 
 logger = get_logger(__name__)
@@ -29,13 +34,52 @@ def load_initial_weights(cfg: CfgNode, network: nn.Module) -> None:
     load_weights(network, path, cfg, key)
 
 
-def load_tested_weights(cfg: CfgNode, network: nn.Module) -> list[str]:
-    """Weights to test: TEST.CHECKPOINT_FILE_PATH, the run's own, or the training's initial ones.
+@dataclass(frozen=True)
+class TestedWeights:
+    """The file whose weights are tested, and the names of its classes (empty if unknown)."""
 
-    Gives the class names of the checkpoint, if it has them. UserError if there are no weights:
-    random ones are never tested.
+    __test__ = False  # pytest must not collect it
+
+    checkpoint: Checkpoint
+
+    @cached_property
+    def class_names(self) -> list[str]:
+        """Names in label order, as the file says them."""
+        return class_names(self.checkpoint)
+
+    @property
+    def epoch(self) -> int | None:
+        """Finished epochs of the training, where the file says so."""
+        epoch = self.checkpoint.content.get("epoch")
+        return epoch + 1 if type(epoch) is int and epoch >= 0 else None
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the file."""
+        return file_hash(self.checkpoint.path)
+
+    def facts(self) -> dict[str, Any]:
+        """For the results of the test: ``path``, ``epoch``, ``sha256``, ``classes``."""
+        path = str(self.checkpoint.path)
+        names = self.class_names
+        return {"path": path, "epoch": self.epoch, "sha256": self.sha256, "classes": names}
+
+
+def find_tested_weights(cfg: CfgNode) -> TestedWeights:
+    """TEST.CHECKPOINT_FILE_PATH, the run's own checkpoint, or the training's initial weights.
+
+    UserError if there are none: random weights are never tested.
     """
-    tested = _find_tested(cfg)
+    return TestedWeights(_find_tested(cfg))
+
+
+def load_tested_weights(
+    cfg: CfgNode, network: nn.Module, weights: TestedWeights | None = None
+) -> TestedWeights:
+    """Put the weights to be tested into ``network``; those that :func:`find_tested_weights` finds,
+    if none are given."""
+    weights = weights or find_tested_weights(cfg)
+    tested = weights.checkpoint
     content = tested.content
     if content.get("ema_state") and cfg.EMA.ENABLE:
         network.load_state_dict(fitting_state(network, content["ema_state"], tested.path))
@@ -47,10 +91,12 @@ def load_tested_weights(cfg: CfgNode, network: nn.Module) -> list[str]:
         load_weights(network, tested, cfg)
     if cfg.TEST.PATCHING_MODEL:
         _patch(cfg, network)
-    return _class_names(tested)
+    return weights
 
 
-def _class_names(tested: Checkpoint) -> list[str]:
+def class_names(tested: Checkpoint) -> list[str]:
+    """The names of the classes that a checkpoint was trained on, in label order; empty if it has
+    none."""
     names = tested.content.get("class_names") or []
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
         raise UserError(

@@ -9,23 +9,23 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import torch
 from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException
 
-from slowfast.config.node import CfgNode
+from slowfast.config.effect import describe_idle_keys
+from slowfast.config.node import DEFAULT_ORIGIN, CfgNode
 from slowfast.config.plugins import import_plugins
 from slowfast.engine.failures import explain_failure
 from slowfast.utils import distributed
 from slowfast.utils.cli import run_command
 from slowfast.utils.distributed import ProcessInfo
 from slowfast.utils.errors import Interrupted, RunFailure, UserError
-from slowfast.utils.files import make_dirs, write_text_atomic
+from slowfast.utils.files import make_dirs
 from slowfast.utils.locks import folder_lock
 from slowfast.utils.logging import close_logging, get_logger, setup_logging
 from slowfast.utils.processes import stop_this_process, watch_parent
-from slowfast.utils.runtime import Runtime, check_gpu_count
+from slowfast.utils.runtime import Runtime, check_gpu_count, gpu_count
 from slowfast.utils.signals import StopRequest
 
 logger = get_logger(__name__)
@@ -185,6 +185,9 @@ def _run(cfg: CfgNode, job: Job, info: ProcessInfo) -> None:
         import_plugins(cfg.IMPORTS)  # a process that was spawned knows nothing of them yet
         runtime = distributed.start_process(cfg.NUM_GPUS, cfg.DIST_BACKEND, info, cfg.DIST.TIMEOUT)
         with _output_folder(cfg, runtime):
+            if runtime.is_main:
+                _log_device(cfg, runtime)
+                _warn_of_idle_keys(cfg)
             job(cfg, runtime)
     except Interrupted:  # all processes have agreed to it
         raise
@@ -200,9 +203,29 @@ def _run(cfg: CfgNode, job: Job, info: ProcessInfo) -> None:
         distributed.stop_process(reason)
 
 
+def _log_device(cfg: CfgNode, runtime: Runtime) -> None:
+    """What the run computes on, why, and what it leaves idle."""
+    device = runtime.device_name() + (f", {runtime.world} processes" if runtime.world > 1 else "")
+    used = runtime.local_world if runtime.on_gpu else 0
+    idle = max(gpu_count() - used, 0)
+    logger.info(
+        "device: %s (NUM_GPUS %d, %s)%s",
+        device,
+        cfg.NUM_GPUS,
+        cfg.origins.get("NUM_GPUS", DEFAULT_ORIGIN),
+        f"; GPUs of this machine that are not used: {idle}" if idle else "",
+    )
+
+
+def _warn_of_idle_keys(cfg: CfgNode) -> None:
+    text = describe_idle_keys(cfg)
+    if text:
+        logger.warning("%s", text)
+
+
 @contextlib.contextmanager
 def _output_folder(cfg: CfgNode, runtime: Runtime) -> Iterator[None]:
-    """OUTPUT_DIR with its lock, which rank 0 takes for all, its log and the configuration.
+    """OUTPUT_DIR with its lock, which rank 0 takes for all, and its log.
 
     UserError on all ranks if another run uses it, or one of them cannot create it.
     """
@@ -219,6 +242,4 @@ def _output_folder(cfg: CfgNode, runtime: Runtime) -> Iterator[None]:
             raise failures[0]
         stack.callback(close_logging)
         setup_logging(cfg.OUTPUT_DIR, is_main=runtime.is_main, rank=runtime.rank)
-        if runtime.is_main:
-            write_text_atomic(Path(cfg.OUTPUT_DIR) / "config.yaml", cfg.dump())
         yield

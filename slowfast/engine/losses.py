@@ -14,6 +14,7 @@ a class registered in a module that IMPORTS names::
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +43,9 @@ class Loss:
     ``class_weights``: a factor per class on its part of the loss; empty: all 1. The loss stays a
     mean over clips (it is not divided by the weights), as accumulation and several processes need.
     """
+
+    # Whether targets may be several ones a clip (DATA.MULTI_LABEL).
+    takes_several_labels: ClassVar[bool] = False
 
     def __init__(
         self, num_classes: int, smoothing: float = 0.0, class_weights: Sequence[float] = ()
@@ -99,6 +103,8 @@ class CrossEntropy(Loss):
 @LOSS_REGISTRY.register("bce_logit")
 class BinaryCrossEntropy(Loss):
     """Binary cross entropy of each class, a mean over clips and classes."""
+
+    takes_several_labels = True
 
     def compute(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """See :meth:`Loss.compute`."""

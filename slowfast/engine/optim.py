@@ -20,6 +20,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from slowfast.config.node import CfgNode
+from slowfast.layers.sub_norm import SubBatchNorm
 from slowfast.models.base import VideoModel
 from slowfast.utils.errors import UserError
 from slowfast.utils.registry import Registry, near_names
@@ -252,7 +253,7 @@ def batchnorm_parameters(model: nn.Module) -> set[str]:
     return {
         f"{prefix}.{name}" if prefix else name
         for prefix, module in model.named_modules()
-        if isinstance(module, _BatchNorm)
+        if isinstance(module, (_BatchNorm, SubBatchNorm))
         for name, _ in module.named_parameters(recurse=False)
     }
 

@@ -8,7 +8,8 @@ and the statistics are those of all processes. Layers that are frozen keep their
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from slowfast.layers.norm import CpuSyncBatchNorm
-from slowfast.utils.distributed import gather_objects, sum_numbers
+from slowfast.utils.distributed import gather_numbers, gather_objects, group_ranks, own_rank
 
 
 class _Population:
@@ -35,28 +36,24 @@ class _Population:
 
     @property
     def size(self) -> int:
-        """Elements per channel of the last batch in this process; 0 if the layer was not used."""
+        """Elements per channel of the last batch in this process; 0: the layer was not used."""
         return self._size
 
     @property
-    def is_synchronised(self) -> bool:
-        """Whether the statistics of the layer are those of all processes."""
-        return isinstance(self.layer, (nn.SyncBatchNorm, CpuSyncBatchNorm))
+    def ranks(self) -> list[int]:
+        """The processes of whose batches the layer has the statistics."""
+        if isinstance(self.layer, (nn.SyncBatchNorm, CpuSyncBatchNorm)):
+            return group_ranks(self.layer.process_group)
+        return [own_rank()]
 
-    def add_batch(self, global_size: int, counts: bool, counts_everywhere: bool) -> None:
-        """Add the statistics of the last batch.
-
-        ``global_size``: its elements per channel in all processes, to which the statistics of
-        synchronised layers refer. ``counts``: it is not a dummy batch of this process;
-        ``counts_everywhere``: nor of another one, with which synchronised layers would mix it.
-        """
-        size, self._size = self._size, 0
-        if size == 0 or not (counts_everywhere if self.is_synchronised else counts):
+    def add_batch(self, sizes: Sequence[float]) -> None:
+        """Add the statistics of the last batch; ``sizes``: its elements per channel in each
+        process, NaN where it is a dummy batch, with which synchronised layers would mix it."""
+        self._size, size = 0, sum(sizes[rank] for rank in self.ranks)
+        if math.isnan(size) or size == 0:
             return
-        if self.is_synchronised:
-            size = global_size
         mean, variance = self.layer.running_mean.double(), self.layer.running_var.double()
-        self.count += size
+        self.count += int(size)
         self.mean_sum += size * mean
         # running_var is the unbiased estimate; the population variance is not.
         self.square_sum += (size - 1) * variance + size * mean.square()
@@ -91,10 +88,9 @@ def update_statistics(
         with torch.no_grad():
             for batch, counts in itertools.islice(inputs, count):
                 forward(model, batch)
-                sizes = [population.size for population in populations]
-                *global_sizes, dummies = sum_numbers([*sizes, not counts])
-                for population, size in zip(populations, global_sizes):
-                    population.add_batch(int(size), counts, not dummies)
+                mine = [population.size if counts else math.nan for population in populations]
+                for population, sizes in zip(populations, zip(*gather_numbers(mine))):
+                    population.add_batch(sizes)
     finally:
         for population in populations:
             population.close()

@@ -41,10 +41,7 @@ def settle_precision(cfg: CfgNode, runtime: Runtime) -> CfgNode:
     reason = f"{KEY} says so"
     if cfg.TRAIN.MIXED_PRECISION is None:
         value, reason = _decision(cfg, runtime)
-        cfg = cfg.clone()
-        cfg.defrost()
-        cfg.assign(KEY, value, reason)
-        cfg.freeze()
+        cfg = cfg.with_value(KEY, value, reason)
     name = str(compute_dtype(cfg, runtime)).removeprefix("torch.")
     if runtime.on_gpu and gpu.TF32:
         name += " (float32 products in TF32)"

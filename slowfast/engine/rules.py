@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from slowfast.config.load import register_derivation
 from slowfast.config.node import CfgNode
@@ -11,10 +12,14 @@ from slowfast.datasets.classnames import configured_names
 from slowfast.engine.callbacks import CALLBACK_REGISTRY
 from slowfast.engine.compilation import REDUCE_OVERHEAD
 from slowfast.engine.loggers import LOGGER_REGISTRY
-from slowfast.engine.tasks import task_class
+from slowfast.engine.losses import LOSS_REGISTRY
+from slowfast.engine.result_files import SUFFIXES
+from slowfast.engine.tasks import takes_several_labels, task_class
 from slowfast.metrics.evaluators import METRIC_REGISTRY
 from slowfast.models.base import MODEL_REGISTRY
 from slowfast.utils.errors import Problem
+
+_MULTI_LABEL = "DATA.MULTI_LABEL"
 
 
 @register_rule
@@ -35,6 +40,40 @@ def _num_classes_of_names(cfg: CfgNode) -> None:
     names = configured_names(cfg.DATA) if open_vocabulary else []
     if names and len(names) != cfg.MODEL.NUM_CLASSES:
         cfg.assign("MODEL.NUM_CLASSES", len(names), "the class names")
+
+
+@register_rule
+def _several_labels(cfg: CfgNode) -> Iterable[Problem]:
+    """What cannot be computed for videos with any number of labels."""
+    if not cfg.DATA.MULTI_LABEL:
+        return
+    if not takes_several_labels(cfg):
+        yield Problem(f"TASK {cfg.TASK} takes one label a video", "set it False", _MULTI_LABEL)
+    loss, trains = cfg.MODEL.LOSS_FUNC, cfg.TRAIN.ENABLE
+    several = loss in LOSS_REGISTRY and LOSS_REGISTRY.get(loss).takes_several_labels
+    if trains and not several:
+        yield Problem(
+            f"{loss} takes one label a clip", "set MODEL.LOSS_FUNC bce_logit", "MODEL.LOSS_FUNC"
+        )
+    if cfg.MODEL.HEAD_ACT == "softmax":
+        yield Problem(
+            "classes that are present together compete in a softmax",
+            "set MODEL.HEAD_ACT sigmoid",
+            "MODEL.HEAD_ACT",
+        )
+    if "mean_class_accuracy" in cfg.TEST.METRICS:
+        yield Problem(
+            "mean_class_accuracy is defined for one label a video", "leave it out", "TEST.METRICS"
+        )
+    for key, switch in (("MIXUP.ENABLE", cfg.MIXUP.ENABLE), ("SOLVER.KD", cfg.SOLVER.KD)):
+        if trains and switch:
+            yield Problem("is defined for one label a clip", "set it False", key)
+    if trains and cfg.DATA.BATCH_SAMPLER == "class_balanced":
+        yield Problem(
+            "class_balanced needs one label a video",
+            "set DATA.BATCH_SAMPLER shuffle",
+            "DATA.BATCH_SAMPLER",
+        )
 
 
 @register_rule
@@ -65,6 +104,17 @@ def _known_parts(cfg: CfgNode) -> Iterable[Problem]:
     ):
         for name in cfg.lookup(key):
             yield from registry.problems(name)
+
+
+@register_rule
+def _known_file_of_scores(cfg: CfgNode) -> Iterable[Problem]:
+    path = cfg.TEST.SAVE_RESULTS_PATH
+    if path and Path(path).suffix not in SUFFIXES:
+        yield Problem(
+            f"the form of the file {path!r} follows from its ending, which is not known",
+            f"choose one of {', '.join(SUFFIXES)}",
+            "TEST.SAVE_RESULTS_PATH",
+        )
 
 
 @register_rule

@@ -13,10 +13,11 @@ from slowfast.config.plugins import IMPORTS, add_import_option
 from slowfast.config.schema import all_keys
 from slowfast.config.yaml_file import Entry, find_config, read_yaml
 from slowfast.engine.dry_run import dry_run
+from slowfast.engine.initial import find_tested_weights
 from slowfast.engine.launch import launch
 from slowfast.engine.precision import settle_precision
 from slowfast.engine.tasks import build_task
-from slowfast.engine.test import test
+from slowfast.engine.test import build_test, test
 from slowfast.engine.train import train
 from slowfast.utils.console import printing
 from slowfast.utils.errors import UserError
@@ -92,12 +93,27 @@ def parse_command(
 def run_job(cfg: CfgNode, runtime: Runtime) -> None:
     """Train, then test, as the configuration asks."""
     cfg = settle_precision(cfg, runtime)
+    if not cfg.TRAIN.ENABLE:
+        task, weights = build_test(cfg, runtime)
+        test(task.cfg, runtime, task, weights)
+        return
     task = build_task(cfg, runtime)
     task.data.check()
-    if cfg.TRAIN.ENABLE:
-        train(cfg, runtime, task)
+    train(cfg, runtime, task)
     if cfg.TEST.ENABLE:
-        test(cfg, runtime, task)
+        weights = find_tested_weights(cfg)
+        task.data.match_classes(weights.class_names)
+        test(cfg, runtime, task, weights)
+
+
+def check_work(cfg: CfgNode) -> None:
+    """UserError if a run has nothing to do."""
+    if not (cfg.TRAIN.ENABLE or cfg.TEST.ENABLE):
+        origins = " and ".join(cfg.origins.get(f"{part}.ENABLE", "") for part in ("TRAIN", "TEST"))
+        raise UserError(
+            f"TRAIN.ENABLE and TEST.ENABLE are False ({origins}): there is nothing to do",
+            "set one of them True",
+        )
 
 
 def main(argv: Sequence[str] | None = None, overrides: Sequence[str] = (), prog: str = PROG) -> int:
@@ -123,7 +139,9 @@ def main(argv: Sequence[str] | None = None, overrides: Sequence[str] = (), prog:
         if args.print_config:
             with printing():
                 sys.stdout.write(render_config(cfg) + "\n")
-        elif args.dry_run:
+            continue
+        check_work(cfg)
+        if args.dry_run:
             launch(cfg, dry_run, args.init_method)
         elif not file:
             raise UserError("no configuration file is given", f"example: {prog} {EXAMPLE}", "--cfg")

@@ -31,6 +31,7 @@ from slowfast.config.node import CfgNode
 from slowfast.engine.compilation import compile_forward
 from slowfast.engine.precision import compute_dtype
 from slowfast.layers.norm import with_synchronised_norm
+from slowfast.utils.errors import UserError
 from slowfast.utils.runtime import Runtime
 
 
@@ -119,10 +120,27 @@ def _scalar_averager(network: nn.Module, mesh: DeviceMesh) -> Callable[[torch.Te
 
 
 def synchronise_norm(cfg: CfgNode, runtime: Runtime, network: nn.Module) -> nn.Module:
-    """Batch normalisation over all processes where BN.NORM_TYPE asks for it; done first."""
-    if cfg.BN.NORM_TYPE == "sync_batchnorm" and runtime.world > 1:
+    """Batch normalisation over several processes where BN.NORM_TYPE asks for it; done first.
+
+    UserError if groups of BN.NUM_SYNC_DEVICES do not make up all processes.
+    """
+    if cfg.BN.NORM_TYPE != "sync_batchnorm" or runtime.world == 1:
+        return network
+    size = cfg.BN.NUM_SYNC_DEVICES or runtime.world
+    if runtime.world % size:
+        raise UserError(
+            f"{runtime.world} processes do not divide into groups of {size}",
+            f"choose a divisor of {runtime.world}, or 0 for all processes",
+            "BN.NUM_SYNC_DEVICES",
+        )
+    if size == 1:
+        return network
+    if size == runtime.world:
         return with_synchronised_norm(network, runtime.on_gpu)
-    return network
+    # Every process takes part in making every group.
+    starts = range(0, runtime.world, size)
+    groups = [dist.new_group(list(range(start, start + size))) for start in starts]
+    return with_synchronised_norm(network, runtime.on_gpu, groups[runtime.rank // size])
 
 
 def wrap_model(cfg: CfgNode, runtime: Runtime, network: nn.Module) -> nn.Module:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import time
+from datetime import datetime
 
 from slowfast.config.node import CfgNode
 from slowfast.engine.evaluate import evaluate
-from slowfast.engine.initial import load_tested_weights
+from slowfast.engine.initial import TestedWeights, find_tested_weights, load_tested_weights
 from slowfast.engine.loggers import Loggers
 from slowfast.engine.precision import build_autocast
+from slowfast.engine.results import FinishedTest, save_test
 from slowfast.engine.sharding import compile_network
+from slowfast.engine.tasks import build_task, task_class
 from slowfast.engine.tasks.base import Task
 from slowfast.engine.unreadable import UnreadableVideos
 from slowfast.metrics.evaluators import EvalResult
@@ -37,10 +41,23 @@ class TestObserver:
             self.loggers.log("test_iter", line | {"eta": eta, "time_diff": timer.step}, 0)
 
 
-def test(cfg: CfgNode, runtime: Runtime, task: Task) -> EvalResult | None:
-    """Test the weights that the configuration names; the result of the last test."""
+def build_test(cfg: CfgNode, runtime: Runtime) -> tuple[Task, TestedWeights]:
+    """The task of a test without training, with checked lists, and the weights that are tested.
+
+    The configuration of the task (``task.cfg``) and the labels of its list are made to fit the
+    classes of the weights; UserError if that is not possible.
+    """
+    weights = find_tested_weights(cfg)
+    task = build_task(task_class(cfg).fit_classes(cfg, weights.class_names), runtime)
+    task.data.match_classes(weights.class_names)
+    task.data.check()
+    return task, weights
+
+
+def test(cfg: CfgNode, runtime: Runtime, task: Task, weights: TestedWeights) -> EvalResult | None:
+    """Test ``weights`` as the configuration asks; the result of the last test."""
     network = task.module.build_model()
-    task.module.match_classes(load_tested_weights(cfg, network))
+    load_tested_weights(cfg, network, weights)
     if cfg.LOG_MODEL_INFO and runtime.is_main and not cfg.TRAIN.ENABLE:
         size = measure_model(network, cfg.DATA.NUM_FRAMES, cfg.DATA.TEST_CROP_SIZE)
         logger.info("%s: %s", cfg.MODEL.MODEL_NAME, size)
@@ -53,6 +70,7 @@ def test(cfg: CfgNode, runtime: Runtime, task: Task) -> EvalResult | None:
             logger.info("%s: %s, %d batches", run.name, dataset.describe(), batches)
             unreadable = UnreadableVideos.for_dataset(cfg, dataset, runtime.is_main)
             evaluator = task.report.evaluator("test")
+            started, start = datetime.now().astimezone(), time.perf_counter()
             result = evaluate(
                 network,
                 task.module,
@@ -65,13 +83,26 @@ def test(cfg: CfgNode, runtime: Runtime, task: Task) -> EvalResult | None:
                 runtime=runtime,
             )
             if runtime.is_main:
-                task.report.save(run, evaluator)
-                text, entries = task.report.describe(result, unreadable.count, len(dataset))
-                logger.info("test, %s: %s", run.name, text)
-                facts = {"split": "test_final", "views": run.name, "bad_items": unreadable.count}
-                facts["list"] = dataset.item_list.fingerprint
-                loggers.log("test_final", facts | entries, 0)
+                seconds = time.perf_counter() - start
+                done = FinishedTest(
+                    run, evaluator, result, weights, unreadable.count, started, seconds
+                )
+                _report(cfg, task, done, loggers)
     return result
+
+
+def _report(cfg: CfgNode, task: Task, done: FinishedTest, loggers: Loggers) -> None:
+    """Write the results of a test and log them; the last line names their folder."""
+    folder = save_test(cfg, task.report, done)
+    run, dataset = done.run, done.run.loader.dataset
+    text, entries = task.report.describe(done.result, done.unreadable, len(dataset))
+    logger.info("test, %s: %s", run.name, text)
+    facts = {"split": "test_final", "views": run.name, "bad_items": done.unreadable}
+    facts["list"] = dataset.item_list.fingerprint
+    if dataset.item_list.left_out:
+        facts["left_out"] = dataset.item_list.left_out
+    loggers.log("test_final", facts | entries, 0)
+    logger.info("results: %s", folder)
 
 
 test.__test__ = False  # pytest must not collect it

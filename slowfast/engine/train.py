@@ -40,12 +40,14 @@ from slowfast.engine.step import OptimizerStep
 from slowfast.engine.step_sync import sync_step
 from slowfast.engine.tasks.base import Task
 from slowfast.engine.unreadable import UnreadableVideos
+from slowfast.layers.sub_norm import fold_statistics
 from slowfast.metrics.evaluators import EvalResult
 from slowfast.models.build import set_train_mode
 from slowfast.models.summary import measure_model
 from slowfast.models.weights.read import Checkpoint
 from slowfast.utils.distributed import gather_numbers
 from slowfast.utils.errors import Interrupted
+from slowfast.utils.files import write_text_atomic
 from slowfast.utils.logging import get_logger
 from slowfast.utils.runtime import Runtime, seed_process
 from slowfast.utils.signals import StopRequest
@@ -76,7 +78,8 @@ class Trainer:
         resumed = self._read_checkpoint()
         network = self.build_network(with_weights=resumed is None)
         self.ema = self._build_ema(network)
-        network = shard(cfg, runtime, network)
+        # The average never trains: its layers need no other process, and a group has no copy.
+        network = shard(cfg, runtime, synchronise_norm(cfg, runtime, network))
         self.optimizer = build_optimizer(cfg, network)
         for line in describe_groups(self.optimizer):
             logger.info("%s", line)
@@ -128,7 +131,7 @@ class Trainer:
         if cfg.LOG_MODEL_INFO and self.runtime.is_main:
             size = measure_model(network, cfg.DATA.NUM_FRAMES, cfg.DATA.TRAIN_CROP_SIZE)
             logger.info("%s: %s", cfg.MODEL.MODEL_NAME, size)
-        return synchronise_norm(cfg, self.runtime, network)
+        return network
 
     def _build_ema(self, network: nn.Module) -> ModelEmaV3 | None:
         ema = self.cfg.EMA
@@ -284,6 +287,8 @@ class Trainer:
         try:
             if (evaluated or saved) and cfg.BN.USE_PRECISE_STATS:
                 self._update_precise_bn(epoch)
+            for network in [self.model] + ([self.ema.module] if self.ema else []):
+                fold_statistics(network)
             if evaluated:
                 observer = self.val_observer(epoch)
                 result = self.validate(observer)
@@ -389,4 +394,7 @@ class Trainer:
 
 def train(cfg: CfgNode, runtime: Runtime, task: Task) -> None:
     """Train a model as configured, by the trainer of the task."""
-    (task.trainer_class or Trainer)(cfg, runtime, task).run()
+    trainer = (task.trainer_class or Trainer)(cfg, runtime, task)
+    if runtime.is_main:  # not before: a run that may not be resumed leaves the file as it is
+        write_text_atomic(Path(cfg.OUTPUT_DIR) / "config.yaml", cfg.dump())
+    trainer.run()

@@ -11,18 +11,7 @@ from torch import nn
 from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 
-# Channels -> a layer that normalises ``B C T H W``.
-NormLayer = Callable[[int], nn.Module]
-
-_NORM_LAYERS: dict[str, NormLayer] = {
-    "batchnorm": nn.BatchNorm3d,
-    "sync_batchnorm": nn.BatchNorm3d,  # with_synchronised_norm converts it in a run of several
-}
-
-
-def norm_layer(kind: str = "batchnorm") -> NormLayer:
-    """The constructor of normalisations of ``B C T H W`` that BN.NORM_TYPE names."""
-    return _NORM_LAYERS[kind]
+from slowfast.layers.sub_norm import replace_norms
 
 
 class Batch1SafeNorm(_BatchNorm):
@@ -73,9 +62,11 @@ def with_batch1_safe_norm(network: nn.Module) -> nn.Module:
 class CpuSyncBatchNorm(_BatchNorm):
     """:class:`torch.nn.SyncBatchNorm`, which exists for GPUs only, of ``B C ...`` on the CPU.
 
-    Statistics are those of the batches of all processes, weighted by their sizes; gradients flow
-    through them to all processes.
+    Statistics are those of the batches of all processes, or of those in ``process_group``, weighted
+    by their sizes; gradients flow through them to all of these processes.
     """
+
+    process_group: dist.ProcessGroup | None = None
 
     def _check_input_dim(self, input: torch.Tensor) -> None:
         if input.dim() < 2:
@@ -84,8 +75,10 @@ class CpuSyncBatchNorm(_BatchNorm):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """``B C ...`` -> ``B C ...``."""
         self._check_input_dim(input)
-        several = dist.is_initialized() and dist.get_world_size() > 1
-        return _normalise(self, input, all_reduce if several else lambda x: x)
+        group = self.process_group
+        if not dist.is_initialized() or dist.get_world_size(group) == 1:
+            return _normalise(self, input, lambda x: x)
+        return _normalise(self, input, lambda x: all_reduce(x, group=group or dist.group.WORLD))
 
 
 def _normalise(
@@ -126,21 +119,25 @@ def _update_running(
     norm.running_var.lerp_(variance * (count / (count - 1).clamp_min(1)), rate)
 
 
-def with_synchronised_norm(network: nn.Module, on_gpu: bool) -> nn.Module:
-    """``network`` with every batch normalisation synchronised between processes."""
+def with_synchronised_norm(
+    network: nn.Module, on_gpu: bool, group: dist.ProcessGroup | None = None
+) -> nn.Module:
+    """``network`` with every batch normalisation synchronised between the processes of ``group``
+    (None: all)."""
     if on_gpu:
-        return convert_sync_batchnorm(network)
-    for module in list(network.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, _BatchNorm):
-                setattr(module, name, _cpu_sync_norm(child))
-    return network
+        return convert_sync_batchnorm(network, group)
+    return replace_norms(
+        network,
+        lambda layer: isinstance(layer, _BatchNorm),
+        lambda norm: _cpu_sync_norm(norm, group),
+    )
 
 
-def _cpu_sync_norm(norm: _BatchNorm) -> CpuSyncBatchNorm:
+def _cpu_sync_norm(norm: _BatchNorm, group: dist.ProcessGroup | None) -> CpuSyncBatchNorm:
     sync = CpuSyncBatchNorm(
         norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats
     )
+    sync.process_group = group
     # The parameters themselves: an optimizer may refer to them already.
     sync._parameters, sync._buffers = norm._parameters, norm._buffers
     sync._modules = norm._modules

@@ -16,7 +16,17 @@ def average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
     return float(np.sum(recall_steps * hits / seen))
 
 
+def average_precisions(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The average precision of each class; ``N classes`` each, labels 0 or 1. NaN for classes
+    without a positive."""
+    return np.array(
+        [
+            average_precision(scores[:, c], labels[:, c]) if labels[:, c].any() else np.nan
+            for c in range(labels.shape[1])
+        ]
+    )
+
+
 def mean_average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Mean over the classes that have a positive; ``N classes`` each, labels 0 or 1."""
-    present = np.flatnonzero(labels.any(axis=0))
-    return float(np.mean([average_precision(scores[:, c], labels[:, c]) for c in present]))
+    """Mean of :func:`average_precisions` over the classes that have a positive."""
+    return float(np.nanmean(average_precisions(scores, labels)))

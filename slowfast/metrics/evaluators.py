@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 import torch
 
+from slowfast.metrics.average_precision import mean_average_precision
+from slowfast.metrics.classes import ClassFigures
 from slowfast.metrics.topk import topk_counts, unmix
 from slowfast.metrics.views import VideoScores, merge_views
 from slowfast.utils.errors import UserError
@@ -19,14 +21,15 @@ from slowfast.utils.registry import Registry
 
 KS = (1, 5)
 
-# (scores N classes, labels N) -> a number; a name that ends in _err is better when lower.
+# (scores N classes, labels N, or N classes with DATA.MULTI_LABEL) -> a number; a name that ends in
+# _err is better when lower.
 Metric = Callable[[torch.Tensor, torch.Tensor], float]
 METRIC_REGISTRY: Registry[Metric] = Registry("metric", "TEST.METRICS")
 
 
 class LabelledBatch(Protocol):
-    """What an evaluator reads of a batch: ``label`` ``B``, ``index`` ``B``, a path each, and the
-    facts of its episodes (None outside of few-shot tasks)."""
+    """What an evaluator reads of a batch: ``label`` ``B`` (several labels a video: ``B classes``),
+    ``index`` ``B``, a path each, and the facts of its episodes (None outside of few-shot tasks)."""
 
     label: torch.Tensor
     index: torch.Tensor
@@ -69,12 +72,20 @@ class Evaluator(Protocol):
 
 def error_figures(scores: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
     """Top-1 and top-5 error in percent of ``B classes`` and labels ``B``, or mixed targets
-    ``B classes``: scalars in double precision on the device of the scores."""
+    ``B classes``: scalars in double precision on the device of the scores.
+
+    Of five classes or fewer there is no top-5 error: it would always be 0.
+    """
     if targets.ndim == 2:
         scores, targets = unmix(scores, targets)
-    shares = topk_counts(scores, targets, KS).double() / len(targets)
-    top1, top5 = (100.0 * (1 - shares)).unbind()
-    return {"top1_err": top1, "top5_err": top5}
+    ks = meaningful_ks(scores.shape[1])
+    shares = topk_counts(scores, targets, ks).double() / len(targets)
+    return {f"top{k}_err": error for k, error in zip(ks, (100.0 * (1 - shares)).unbind())}
+
+
+def meaningful_ks(num_classes: int) -> tuple[int, ...]:
+    """The k of top-k figures that can be wrong for so many classes; 1 in any case."""
+    return tuple(k for k in KS if k == 1 or k < num_classes)
 
 
 @dataclass
@@ -99,7 +110,11 @@ class ViewEvaluator:
         for row, index, label, path in rows:
             self.videos.add(index, label, row)
             self.paths[index] = path
-        figures = error_figures(merge_views(scores, self.method), batch.label.cpu())
+        return self.batch_figures(merge_views(scores, self.method), batch.label.cpu())
+
+    def batch_figures(self, scores: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
+        """Figures of a batch, from merged scores ``B classes`` and its labels."""
+        figures = error_figures(scores, labels)
         return {name: float(value) for name, value in figures.items()}
 
     def merge(self, other: ViewEvaluator) -> None:
@@ -107,22 +122,44 @@ class ViewEvaluator:
         self.paths |= other.paths
 
     def compute(self) -> EvalResult:
-        """``top1_err`` and ``top5_err`` in percent and the chosen metrics; the score is the top-1
-        accuracy in percent."""
+        """``top1_err`` and, of more than five classes, ``top5_err`` in percent, and the chosen
+        metrics; the score is the top-1 accuracy in percent."""
         if not len(self.videos):
             raise UserError("no video could be read", "see the warnings above")
         _, scores, labels = self.videos.tensors()
-        top1, top5 = self.videos.accuracies(KS)
-        figures = {"top1_err": 100 - top1, "top5_err": 100 - top5}
+        ks = meaningful_ks(scores.shape[1])
+        accuracies = self.videos.accuracies(ks)
+        figures = {f"top{k}_err": 100 - value for k, value in zip(ks, accuracies)}
         figures |= {name: METRIC_REGISTRY.get(name)(scores, labels) for name in self.metrics}
-        return EvalResult(figures, top1, len(self.videos))
+        return EvalResult(figures, accuracies[0], len(self.videos))
+
+
+class MultiLabelEvaluator(ViewEvaluator):
+    """Mean average precision of videos with any number of labels each: ``B classes`` in a batch.
+
+    It is no mean over videos, so that batches have no figures of their own.
+    """
+
+    def batch_figures(self, scores: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
+        return {}
+
+    def compute(self) -> EvalResult:
+        """``map``, between 0 and 1 as PySlowFast reports it, over the classes that occur, and the
+        chosen metrics; the score is ``map``. UserError if no video has a label."""
+        if not len(self.videos):
+            raise UserError("no video could be read", "see the warnings above")
+        _, scores, labels = self.videos.tensors()
+        if not labels.any():
+            raise UserError(
+                f"none of the {len(labels)} videos has a label", "mean average precision needs some"
+            )
+        figures = {"map": mean_average_precision(scores.numpy(), labels.numpy())}
+        figures |= {name: METRIC_REGISTRY.get(name)(scores, labels) for name in self.metrics}
+        return EvalResult(figures, figures["map"], len(self.videos))
 
 
 @METRIC_REGISTRY.register("mean_class_accuracy")
 def mean_class_accuracy(scores: torch.Tensor, labels: torch.Tensor) -> float:
     """Mean over the classes that have videos of their top-1 accuracy, in percent."""
-    hits = (scores.argmax(1) == labels).double()
-    counts = torch.bincount(labels).double()
-    correct = torch.bincount(labels, weights=hits)
-    present = counts > 0
-    return float(100 * (correct[present] / counts[present]).mean())
+    figures = ClassFigures.of_scores(scores, labels)
+    return figures.mean(figures.recall)

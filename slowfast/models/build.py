@@ -8,6 +8,7 @@ from torch import nn
 from slowfast.config.node import CfgNode
 from slowfast.layers.checkpointing import keep_products
 from slowfast.layers.norm import with_batch1_safe_norm
+from slowfast.layers.sub_norm import with_sub_norm
 from slowfast.models.base import MODEL_REGISTRY, VideoModel
 from slowfast.utils.logging import get_logger
 
@@ -22,11 +23,10 @@ def build_model(
     ``num_classes`` replaces MODEL.NUM_CLASSES. UserError if no model has that name.
     """
     if num_classes is not None and num_classes != cfg.MODEL.NUM_CLASSES:
-        cfg = cfg.clone()
-        cfg.defrost()
-        cfg.assign("MODEL.NUM_CLASSES", num_classes, "num_classes")
-        cfg.freeze()
+        cfg = cfg.with_value("MODEL.NUM_CLASSES", num_classes, "num_classes")
     model = MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME).from_cfg(cfg)
+    if cfg.BN.NORM_TYPE == "sub_batchnorm":
+        with_sub_norm(model, cfg.BN.NUM_SPLITS)
     with_batch1_safe_norm(model)
     if cfg.MODEL.ACT_CHECKPOINT_KEEPS == "products":
         keep_products(model)

@@ -94,6 +94,7 @@ extend_section(
             "euclidean",
             "Method prototype: how queries are compared with prototypes.",
             choices=("euclidean", "cosine"),
+            only_if={"FEWSHOT.METHOD": "prototype"},
         )
     },
 )
@@ -124,7 +125,15 @@ class PrototypeHead(FewShotHead):
 
 
 extend_section(
-    "FEWSHOT", {"SMOOTHING": Key(0.1, "OTAM: softness of the minimum over paths (lambda).", gt=0.0)}
+    "FEWSHOT",
+    {
+        "SMOOTHING": Key(
+            0.1,
+            "OTAM: softness of the minimum over paths (lambda).",
+            gt=0.0,
+            only_if={"FEWSHOT.METHOD": "otam"},
+        )
+    },
 )
 
 
@@ -152,16 +161,23 @@ class OtamHead(FewShotHead):
 extend_section(
     "FEWSHOT",
     {
-        "TRX_DIM": Key(1152, "TRX: width of keys and values.", ge=1),
+        "TRX_DIM": Key(
+            1152, "TRX: width of keys and values.", ge=1, only_if={"FEWSHOT.METHOD": "trx"}
+        ),
         "TRX_TUPLES": Key(
             [2, 3],
             "TRX: numbers of frames in a tuple, one branch each.",
             item=int,
             min_length=1,
             ge=1,
+            only_if={"FEWSHOT.METHOD": "trx"},
         ),
         "TRX_DROPOUT": Key(
-            0.1, "TRX: dropout after the positions of frames are added.", ge=0.0, le=1.0
+            0.1,
+            "TRX: dropout after the positions of frames are added.",
+            ge=0.0,
+            le=1.0,
+            only_if={"FEWSHOT.METHOD": "trx"},
         ),
     },
 )
@@ -204,17 +220,23 @@ class TrxFewShotHead(FewShotHead):
 extend_section(
     "FEWSHOT",
     {
-        "SELF_WEIGHT": Key(1.0, "STAF: weight of the similarity after self-attention (alpha)."),
+        "SELF_WEIGHT": Key(
+            1.0,
+            "STAF: weight of the similarity after self-attention (alpha).",
+            only_if={"FEWSHOT.METHOD": "staf"},
+        ),
         "EPISODE_LOSS_WEIGHT": Key(
             0.5,
             "STAF: weight of the episode's loss (lamda) beside that of the global classifier.",
             ge=0.0,
+            only_if={"FEWSHOT.METHOD": "staf"},
         ),
         "TRAIN_CLASSES": Key(
             0,
             "STAF: outputs of the global classifier. 0: the classes of the training list "
             "(released weights may need more).",
             ge=0,
+            only_if={"FEWSHOT.METHOD": "staf"},
         ),
     },
 )

@@ -24,6 +24,7 @@ FRAME_AVERAGE = register_section(
                 [16, 32, 64, 128], "Channels of the convolutions.", item=int, min_length=1, ge=1
             )
         },
+        only_if={"MODEL.MODEL_NAME": "FrameAverage"},
     )
 )
 

@@ -91,6 +91,7 @@ MVIT = register_section(
                 "", "Weights to start from: a path or a name below MODEL.PRETRAINED_DIR, or empty."
             ),
         },
+        only_if={"MODEL.MODEL_NAME": "MViT"},
     )
 )
 

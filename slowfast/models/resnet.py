@@ -125,8 +125,8 @@ class ResNet(VideoModel):
             raise UserError(f"there is no ResNet of arch {arch!r}", f"use {', '.join(ARCHES)}")
         kernels = ARCHES[arch]
         self.pools = kernels.pools
-        width, norm = residual.width, residual.norm_layer
-        self.s1 = Pathways([{"stem": ResNetStem(width, kernels.stem, norm)}])
+        width = residual.width
+        self.s1 = Pathways([{"stem": ResNetStem(width, kernels.stem)}])
         channels = width
         for stage, temporal_kernels in enumerate(kernels.stages):
             out = 4 * width * 2**stage

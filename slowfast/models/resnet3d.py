@@ -37,6 +37,7 @@ RESNET3D = register_section(
                 "(r3d50_KMS_200ep and the like), or empty.",
             ),
         },
+        only_if={"MODEL.MODEL_NAME": "ResNet3D"},
     )
 )
 

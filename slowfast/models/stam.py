@@ -50,6 +50,7 @@ STAM = register_section(
                 "(ImageNet ViT of timm), or empty.",
             ),
         },
+        only_if={"MODEL.MODEL_NAME": "STAM"},
     )
 )
 

@@ -26,6 +26,7 @@ STFM = register_section(
                 "Index of the block, from 0, that the module follows (TimeSformer, MViT); "
                 "-1: after three quarters of the blocks, in MViT before the last stage.",
                 ge=-1,
+                only_if={"MODEL.MODEL_NAME": ("TimeSformer", "MViT")},
             ),
             "NUM_TOKENS": Key(64, "Tokens per frame (64 for B, 16 for S in the paper).", ge=1),
             "DENSE": Key(True, "Overlapping patches, 4 pixels apart, instead of 16."),
@@ -40,9 +41,13 @@ STFM = register_section(
                 choices=("hard", "straight_through"),
             ),
             "TEMPERATURE": Key(
-                1.0, "Temperature of the soft-max of SELECTION straight_through.", gt=0.0
+                1.0,
+                "Temperature of the soft-max of SELECTION straight_through.",
+                gt=0.0,
+                only_if={"STFM.SELECTION": "straight_through"},
             ),
         },
+        only_if={"MODEL.MODEL_NAME": ("Uniformer", "TimeSformer", "MViT"), "STFM.ENABLE": True},
     )
 )
 

@@ -58,6 +58,7 @@ TIMESFORMER = register_section(
                 "(ImageNet ViT of timm, or a TimeSformer), or empty.",
             ),
         },
+        only_if={"MODEL.MODEL_NAME": "TimeSformer"},
     )
 )
 

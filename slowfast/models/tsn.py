@@ -71,6 +71,7 @@ TSN = register_section(
                 "(ImageNet weights of the backbone, or a whole network), or empty.",
             ),
         },
+        only_if={"MODEL.MODEL_NAME": "TSN"},
     )
 )
 

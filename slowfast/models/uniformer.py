@@ -69,6 +69,7 @@ UNIFORMER = register_section(
                 "(pretrained/index.yaml), or empty.",
             ),
         },
+        only_if={"MODEL.MODEL_NAME": "Uniformer"},
     )
 )
 

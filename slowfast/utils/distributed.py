@@ -172,6 +172,16 @@ def _unset_keys(keys: Sequence[str], store: dist.Store, timeout_s: float) -> lis
     return missing
 
 
+def own_rank() -> int:
+    """The number of this process among all."""
+    return dist.get_rank() if is_active() else 0
+
+
+def group_ranks(group: dist.ProcessGroup | None) -> list[int]:
+    """The numbers of the processes of a group; None: of all processes."""
+    return dist.get_process_group_ranks(group or dist.group.WORLD) if is_active() else [0]
+
+
 # -- gathering -----------------------------------------------------------------------------------
 
 

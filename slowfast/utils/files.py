@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import secrets
+import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -50,6 +51,7 @@ def failure_of(
 
 _TEMPORARY = re.compile(r"(?P<start>\..+\.[0-9a-f]{4}-)(?P<process>[0-9]{1,9})-[0-9a-f]{8}\.tmp")
 _LONGEST_NAME = 200  # bytes; a file's name has 255 at most
+_PARKED = ".old"  # ends the name of a folder while another one takes its place
 
 
 def make_dirs(path: str | Path, key: str = "") -> Path:
@@ -81,6 +83,59 @@ def write_atomic(path: str | Path, write: Callable[[str], None]) -> None:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+
+
+def replace_folder(path: str | Path, fill: Callable[[Path], None]) -> None:
+    """Let ``fill(temporary folder)`` write files, sync them, and put the folder in the place of
+    ``path``.
+
+    RunFailure leaves the old folder. A process that is killed leaves the old or the new folder,
+    after :func:`settle_folders` of its parent; one process at a time may write there.
+    """
+    path = Path(path)
+    settle_folders(path.parent)
+    temporary = path.with_name(f"{_temporary_start(path)}{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    parked = path.with_name(f".{path.name}{_PARKED}")
+    try:
+        temporary.mkdir()
+        fill(temporary)
+        for folder, _, names in os.walk(temporary, topdown=False):
+            for name in names:
+                with open(os.path.join(folder, name), "rb+") as file:
+                    os.fsync(file.fileno())
+            _sync_folder(Path(folder))
+        if path.exists():  # no system call exchanges folders everywhere
+            os.rename(path, parked)
+        os.rename(temporary, path)
+        _sync_folder(path.parent)
+        shutil.rmtree(parked, ignore_errors=True)
+    except OSError as error:
+        raise failure_of(error, path, action="write") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def settle_folders(parent: str | Path) -> None:
+    """Finish what killed calls of :func:`replace_folder` have left in ``parent``."""
+    for name in os.listdir(parent) if os.path.isdir(parent) else ():
+        left, found = Path(parent, name), _TEMPORARY.fullmatch(name)
+        if name.startswith(".") and name.endswith(_PARKED) and left.is_dir():
+            path = left.with_name(name[1 : -len(_PARKED)])
+            if path.exists():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                os.rename(left, path)
+        elif found and left.is_dir() and not _is_running(int(found["process"])):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def file_hash(path: str | Path) -> str:
+    """The SHA-256 of a file in hexadecimal digits, as ``sha256sum`` prints it."""
+    digest = hashlib.sha256()
+    with open(path_manager.get_local_path(str(path)), "rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _temporary_start(path: Path) -> str:

@@ -10,7 +10,7 @@ import resource
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,6 +43,10 @@ class Runtime:
         """Steps that the host gives to the device before it reads the figures of the first: the
         next one must be there when a GPU has finished; a CPU has finished when it returns."""
         return 1 if self.on_gpu else 0
+
+    def device_name(self) -> str:
+        """Name of the GPU; ``CPU`` without one."""
+        return torch.cuda.get_device_name(self.device) if self.on_gpu else "CPU"
 
     def synchronize(self) -> None:
         """Wait until the device has finished; does nothing on the CPU."""
@@ -182,6 +186,19 @@ def gpu_count() -> int:
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
+ALL_GPUS = -1  # NUM_GPUS: whatever is there
+
+
+def gpus_to_use(batch_sizes: Sequence[int], env: Mapping[str, str] = os.environ) -> int:
+    """What ``NUM_GPUS`` -1 means here: 0 without a visible GPU; else as many as are visible, or the
+    next smaller number that divides the batches. Under torchrun, a GPU for each process."""
+    found = gpu_count()
+    if found and "LOCAL_WORLD_SIZE" in env:
+        return int(env["LOCAL_WORLD_SIZE"])
+    common = math.gcd(*batch_sizes)
+    return next((number for number in range(found, 0, -1) if common % number == 0), 0)
+
+
 def describe_devices() -> list[str]:
     """Name, memory and capability of every visible GPU."""
     lines = []
@@ -208,7 +225,7 @@ def check_gpu_count(num_gpus: int) -> None:
     if gpu_count() < num_gpus:
         raise UserError(
             f"{num_gpus} GPU(s) asked for, {gpu_count()} found on this machine",
-            "set NUM_GPUS 0 to run on the CPU, or to the number of GPUs you have",
+            "set NUM_GPUS 0 to run on the CPU, or -1 to use the GPUs that are there",
             "NUM_GPUS",
         )
 

@@ -89,6 +89,35 @@ class ClipSampler(FrameSampler):
         ]
 
 
+@FRAME_SAMPLER_REGISTRY.register("strided")
+class StridedSampler(FrameSampler):
+    """Charades' loader: every SAMPLING_RATE-th frame of the file; test clips over the video."""
+
+    def __init__(self, clip_length: int, rate: int):
+        super().__init__(clip_length)
+        self.rate = rate
+
+    @classmethod
+    def from_cfg(cls, cfg: CfgNode) -> StridedSampler:
+        """See :meth:`FrameSampler.from_cfg`."""
+        return cls(cfg.DATA.NUM_FRAMES, cfg.DATA.SAMPLING_RATE)
+
+    def train_indices(self, num_frames: int, fps: float, rng: np.random.Generator) -> np.ndarray:
+        """See :meth:`FrameSampler.train_indices`."""
+        return sampling.strided_random(num_frames, self.clip_length, self.rate, rng)
+
+    def val_indices(self, num_frames: int, fps: float) -> np.ndarray:
+        """See :meth:`FrameSampler.val_indices`."""
+        return sampling.strided_view(num_frames, self.clip_length, self.rate, 0, 1)
+
+    def test_indices(self, num_frames: int, fps: float, num_views: int) -> list[np.ndarray]:
+        """See :meth:`FrameSampler.test_indices`."""
+        return [
+            sampling.strided_view(num_frames, self.clip_length, self.rate, view, num_views)
+            for view in range(num_views)
+        ]
+
+
 @FRAME_SAMPLER_REGISTRY.register("segment")
 class SegmentSampler(FrameSampler):
     """Something-Something loader: a frame of each segment; test views shift within segments."""

@@ -72,6 +72,31 @@ def kinetics_clip_at(num_frames: int, fps: float, shape: ClipShape, fraction: fl
     return clip_indices(num_frames, start, length, shape.num_frames)
 
 
+def strided(num_frames: int, start: int, clip_length: int, rate: int) -> np.ndarray:
+    """``clip_length`` indices ``rate`` apart from ``start`` on, clamped."""
+    return np.clip(start + rate * np.arange(clip_length), 0, num_frames - 1)
+
+
+def strided_random(
+    num_frames: int, clip_length: int, rate: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Training clip of the Charades loader: a random start; a clip that is longer than the video
+    may start before it."""
+    slack = num_frames - ((clip_length - 1) * rate + 1)
+    start = int(rng.integers(min(slack, 0), max(slack, 0), endpoint=True))
+    return strided(num_frames, start, clip_length, rate)
+
+
+def strided_view(
+    num_frames: int, clip_length: int, rate: int, view: int, num_views: int
+) -> np.ndarray:
+    """Test clip ``view`` of ``num_views`` of the Charades loader, from the first start to the last;
+    a single one from the middle."""
+    slack = max(num_frames - ((clip_length - 1) * rate + 1), 0)
+    start = round(slack / (num_views - 1) * view) if num_views > 1 else slack // 2
+    return strided(num_frames, start, clip_length, rate)
+
+
 def segment_bounds(num_frames: int, segments: int) -> np.ndarray:
     """Bounds of equal segments, rounded half to even: ``segments + 1`` indices."""
     return np.round((num_frames - 1) / segments * np.arange(segments + 1)).astype(np.int64)

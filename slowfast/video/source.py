@@ -151,11 +151,14 @@ def open_source(
     backend: str = "pyav",
     threads: bool = False,
     max_pixels: int = MAX_PIXELS,
+    names: Sequence[str] = (),
 ) -> Source:
-    """Open a frame folder (images named by ``template``, counted if ``num_frames`` is 0) or a
-    video file."""
-    if not os.path.isdir(path):
+    """Open a frame folder (images ``names``, else those named by ``template``, counted if
+    ``num_frames`` is 0) or a video file."""
+    if not os.path.isdir(path) and not names:
         return open_video(path, backend, threads, max_pixels)
-    from slowfast.video.backends.frames import FrameFolder
+    from slowfast.video.backends.frames import FrameFolder, NamedFrames
 
+    if names:
+        return NamedFrames(path, names, max_pixels=max_pixels)
     return FrameFolder(path, template, num_frames or None, max_pixels=max_pixels)

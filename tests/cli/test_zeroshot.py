@@ -11,6 +11,7 @@ import sys
 import pytest
 import torch
 
+from slowfast.analysis.results import tests_of
 from slowfast.engine.run import main
 from slowfast.models import MODEL_REGISTRY
 from tests.cli.test_scripts import installed, script  # noqa: F401  (a fixture)
@@ -60,10 +61,12 @@ def test_quickstart(installed, tmp_path):  # noqa: F811
     done = script("quickstart_zeroshot/run.sh", *quick, **installed)
     ((name, base, novel, harmonic),) = table_of(done)
     assert name == "compositions" and 0 <= float(base) <= 100 and 0 <= float(novel) <= 100
-    seen = (tmp_path / "out" / "seen" / "predictions.csv").read_text().splitlines()
-    unseen = (tmp_path / "out" / "unseen" / "predictions.csv").read_text().splitlines()
-    assert len(seen) == 1 + 22 and len(unseen) == 1 + 8 * 3
-    named = {line.rsplit(",", 1)[1] for line in unseen[1:]}
+    (seen,), (unseen,) = (tests_of(tmp_path / "out" / part) for part in ("seen", "unseen"))
+    assert (seen.facts["split"], unseen.facts["split"]) == ("val", "test")
+    assert len(seen.predictions()) == 22 and len(unseen.predictions()) == 8 * 3
+    assert len(unseen.classes) == 8 and len(unseen.facts["checkpoint"]["classes"]) == 22
+    assert {"top1_acc", "top5_acc", "mean_class_accuracy"} <= set(unseen.figures)
+    named = {row["prediction_name"] for row in unseen.predictions()}
     classes = json.loads((tmp_path / "data" / "zeroshot" / "test_classes.json").read_text())
     assert named <= set(classes.values())
 
@@ -92,8 +95,10 @@ def test_protocol_over_splits(compositions, weights, tmp_path):
         each = [float(value) for value in row[2].split(",")]
         assert len(each) == 3 and " ± " in row[1]
         assert float(row[1].split(" ± ")[0]) == pytest.approx(sum(each) / 3, abs=0.01)
-    predicted = (tmp_path / "out" / "k600_split2" / "predictions.csv").read_text()
-    assert "motion 3 of 2" in predicted
+    (test,) = tests_of(tmp_path / "out" / "k600_split2")
+    assert test.name == "k600_split2-test-" + test.facts["views"]
+    assert "motion 3 of 2" in test.classes
+    assert {row["label_name"] for row in test.predictions()} <= set(test.classes)
     assert (tmp_path / "out" / "table.md").read_text().count("\n") == 4
 
 
@@ -153,9 +158,12 @@ def test_your_own_class_names(compositions, tmp_path):
         "DATA.PATH_PREFIX": compositions / "videos",
     }
     assert main(["--cfg", str(ROOT / "exp/stdd_vitb16_zeroshot/config.yaml"), *words(values)]) == 0
-    predicted = (tmp_path / "out" / "predictions.csv").read_text().splitlines()
-    assert len(predicted) == 7 and predicted[1].split(",")[4] == "feeding a cat"
-    assert {line.split(",")[5] for line in predicted[1:]} <= {"feeding a cat", "washing a dog"}
+    (test,) = tests_of(tmp_path / "out")
+    rows = test.predictions()
+    assert len(rows) == 6 and rows[0]["label_name"] == "feeding a cat"
+    assert {row["prediction_name"] for row in rows} <= {"feeding a cat", "washing a dog"}
+    both = [float(row["probability"]) + float(row["top2_probability"]) for row in rows]
+    assert both == pytest.approx([1.0] * 6, abs=2e-5)
 
 
 def test_stopped_training_ends_as_if_left_alone(compositions, tmp_path):

@@ -139,11 +139,10 @@ def test_sections_that_no_network_here_reads(warnings):
     load_config(overrides={"MASK.DECODER_DEPTH": 0, "BENCHMARK.NUM_EPOCHS": 5, "AVA.BGR": False})
     assert warnings == []  # PySlowFast's defaults: a full dump of its configuration
     load_config(overrides={"MASK.DECODER_DEPTH": 1, "MASK.MAE_ON": True, "AVA.BGR": True})
-    assert [text.partition(":")[0] for text in warnings] == [
-        "AVA.BGR",
-        "MASK.DECODER_DEPTH, MASK.MAE_ON",
-    ]
-    assert "not read by MODEL.MODEL_NAME Uniformer" in warnings[1]
+    assert len(warnings) == 1 and warnings[0].startswith(
+        "MASK.DECODER_DEPTH (overrides), MASK.MAE_ON (overrides), AVA.BGR (overrides): set "
+        "without effect: neither MODEL.MODEL_NAME Uniformer nor"
+    )
 
 
 @pytest.mark.parametrize(
@@ -152,6 +151,37 @@ def test_sections_that_no_network_here_reads(warnings):
 def test_typos_in_such_sections(key, near):
     with pytest.raises(UserError, match=f"did you mean {near}"):
         load_config(overrides={key: 3})
+
+
+def test_a_typo_is_found_in_every_section():
+    """Also in those that no network here reads: no key passes because of its section's name."""
+    names = {*compat.upstream_defaults(), *compat.foreign_keys()}
+    typos = {f"{name.rpartition('.')[0]}.NO_SUCH_KEY": 1 for name in names if "." in name}
+    assert {"DEMO", "RESNET", "SLOWFAST", "MULTIGRID", "AVA"} <= {t.split(".")[0] for t in typos}
+    with pytest.raises(UserError) as caught:
+        load_config(overrides=typos)
+    assert {problem.key for problem in caught.value.problems} == set(typos)
+
+
+def test_the_defaults_of_pyslowfast_pass_key_for_key(warnings):
+    """A dump of its whole configuration, as people keep it in their run folders."""
+    defaults = compat.upstream_defaults() | compat.foreign_keys()
+    load_config(overrides={key: values[0] for key, values in defaults.items() if values})
+    assert warnings == []
+
+
+def test_the_last_value_counts_and_all_problems_are_told_at_once(tmp_path):
+    file = tmp_path / "fine_tune.yaml"
+    file.write_text(
+        "DATA: {DECODING_SHORT_SIZE: 320, TRAIN_JITTER_SCALES: [100, 200]}\n"
+        "MODEL: {DETACH_FINAL_FC: True}\n"
+    )
+    with pytest.raises(UserError) as caught:
+        load_config([file])
+    keys = [problem.key for problem in caught.value.problems]
+    assert keys == ["DATA.DECODING_SHORT_SIZE", "MODEL.DETACH_FINAL_FC", "DATA.TRAIN_JITTER_SCALES"]
+    mended = {"DATA.DECODING_SHORT_SIZE": 256, "DATA.TRAIN_JITTER_SCALES": [256, 320]}
+    load_config([file], mended | {"MODEL.DETACH_FINAL_FC": False})
 
 
 def test_reversible_mvit_at_its_defaults():

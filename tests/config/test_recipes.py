@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from slowfast.analysis.results import tests_of
 from slowfast.config.load import load_config
 from slowfast.config.node import CfgNode
 from slowfast.config.yaml_file import read_yaml
@@ -129,7 +130,8 @@ def test_a_test_does_not_depend_on_training_only_keys(tiny_words, tmp_path):
         out = {"OUTPUT_DIR": str(tmp_path / name)}
         args = words(tiny_words | tested | extra | out)
         assert main(["--cfg", str(ROOT / "configs/quickstart/uniformer.yaml"), *args]) == 0
-        predictions.append((tmp_path / name / "predictions.csv").read_text())
+        (test,) = tests_of(tmp_path / name)
+        predictions.append((test.path / "predictions.csv").read_text())
     assert predictions[0] == predictions[1] and len(predictions[0].splitlines()) == 9
 
 

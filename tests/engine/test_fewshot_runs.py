@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 import socket
@@ -16,6 +15,7 @@ import torch
 
 from slowfast.analysis.compare import compare_runs, read_accuracies
 from slowfast.analysis.contact_sheet import contact_sheet
+from slowfast.analysis.results import tests_of
 from slowfast.config.load import load_config
 from slowfast.datasets.probe import check_lists
 from slowfast.engine.launch import launch
@@ -71,7 +71,7 @@ def finished(compositions, tmp_path_factory) -> Path:
     return run(compositions, tmp_path_factory.mktemp("run") / "out")
 
 
-def test_what_a_run_leaves(finished):
+def test_what_a_run_leaves(finished, compositions):
     lines = stats(finished)
     kinds = [line["_type"] for line in lines]
     assert kinds.count("train_iter") == 6 and kinds.count("val_epoch") == 2
@@ -83,12 +83,17 @@ def test_what_a_run_leaves(finished):
     assert last["episodes"] == 24
     accuracies = read_accuracies(finished)
     assert sorted(accuracies) == list(range(24))
-    assert (finished / "episodes.csv").read_text().startswith("episode,accuracy\n")
+    (test,) = tests_of(finished)
+    assert test.name == f"{compositions.name}-test-3w1s" and test.is_fewshot
+    assert (test.path / "episodes.csv").read_text().startswith("episode,accuracy\n")
     mean, spread = statistics.mean(accuracies.values()), statistics.pstdev(accuracies.values())
     assert float(last["top1_acc"]) == pytest.approx(mean, abs=0.01)
     assert float(last["interval"]) == pytest.approx(1.96 * spread / 24**0.5, abs=0.01)
-    with open(finished / "classes.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = test.class_rows()
+    assert test.class_means()["queries"] == "72" and [row["name"] for row in rows] == test.classes
+    assert test.figures["top1_acc"] == pytest.approx(mean) and test.figures["episodes"] == 24
+    assert test.facts["task"] == "fewshot" and len(test.facts["checkpoint"]["classes"]) == 22
+    assert test.config()["FEWSHOT"]["WAY"] == 3
     assert sum(int(row["queries"]) for row in rows) == 72 and len(rows) == 8
     weighted = sum(int(r["queries"]) * float(r["accuracy"]) for r in rows) / 72
     assert weighted == pytest.approx(mean, abs=0.01)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -40,8 +41,10 @@ def test_the_newest_checkpoint_is_read_once(make_cfg, tmp_path, reads):
         path = checkpoint.checkpoint_path(tmp_path, epoch)
         save(cfg, path, float(epoch), class_names=["a", "b", "c", "d"])
     model = build_model(cfg)
-    names = initial.load_tested_weights(cfg, model)
-    assert reads == ["checkpoint_epoch_00002.pyth"] and names == ["a", "b", "c", "d"]
+    weights = initial.load_tested_weights(cfg, model)
+    assert reads == ["checkpoint_epoch_00002.pyth"]
+    assert weights.class_names == ["a", "b", "c", "d"] and weights.epoch is None
+    assert weights.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert (model.head.weight == 2).all()
 
 

@@ -65,6 +65,30 @@ def test_first_machine(nodes, host):
     assert name == host and 1024 < int(port) < 65536
 
 
+@pytest.mark.parametrize("visible, number", [(0, 0), (2, 2), (3, 2)])
+def test_gpus_that_are_there(monkeypatch, visible, number):
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    monkeypatch.setattr(runtime_module, "gpu_count", lambda: visible)
+    words = ["NUM_GPUS", "-1", "TRAIN.BATCH_SIZE", "4", "TEST.BATCH_SIZE", "2"]
+    cfg = load_config(overrides=words)
+    assert number == cfg.NUM_GPUS and cfg.origins["NUM_GPUS"] == "-1 in command line"
+
+
+@pytest.mark.parametrize(
+    "given, visible, said",
+    [
+        (-1, 0, "device: CPU (NUM_GPUS 0, -1 in command line)"),
+        (0, 0, "device: CPU (NUM_GPUS 0, command line)"),
+        (0, 2, "device: CPU (NUM_GPUS 0, command line); GPUs of this machine that are not used: 2"),
+    ],
+)
+def test_the_log_says_where_a_run_computes(monkeypatch, tmp_path, given, visible, said):
+    cfg = load_config(overrides=["NUM_GPUS", str(given), "OUTPUT_DIR", str(tmp_path)])
+    monkeypatch.setattr(launch_module, "gpu_count", lambda: visible)
+    launch_module.launch(cfg, lambda *_: None)
+    assert (tmp_path / "stdout.log").read_text().splitlines()[0].endswith(said)
+
+
 def test_the_parent_of_a_process_per_gpu_touches_none(monkeypatch):
     """A context would take half a gigabyte of the first GPU for the whole run."""
     keys = ["MODEL.MODEL_NAME", "FrameAverage", "NUM_GPUS"]

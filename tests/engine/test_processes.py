@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import signal
 import socket
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from slowfast.analysis.results import tests_of
 from slowfast.config.load import load_config
 from slowfast.engine import launch as launch_module
 from slowfast.engine.run import run_job
@@ -144,12 +144,44 @@ def test_several_processes_are_one(start, alone, world):
     final = stats(out, "test_final")[-1]
     assert final["videos"] == 8 and final["bad_items"] == 1
     assert final["top1_acc"] == stats(one, "test_final")[-1]["top1_acc"]
-    rows = list(csv.DictReader((out / "predictions.csv").open()))
+    (test,) = tests_of(out)
+    rows = test.predictions()
     assert len({row["path"] for row in rows}) == len(rows) == 8
     bad = (out / "bad_items.tsv").read_text().splitlines()
     assert len(bad) == len(set(bad)) == (2 if "DATA.TRAIN_LIST" in extra else 6)
     assert len(stats(out, "train_epoch")) == 2
     assert not list(out.glob("stdout_rank*.log"))
+
+
+def normalisation(kind: str, **keys) -> dict:
+    """A training whose batch-norm statistics are recomputed, without unreadable videos."""
+    statistics = {"BN.USE_PRECISE_STATS": True, "DATA.TRAIN_LIST": "good.csv"}
+    return statistics | {"BN.NORM_TYPE": kind} | {f"BN.{name}": n for name, n in keys.items()}
+
+
+def test_parts_of_a_batch_are_the_same_in_two_processes(start):
+    """Each clip is a part: statistics of four parts, or of two in each of two processes."""
+    one = finish(start("one", 1, normalisation("sub_batchnorm", NUM_SPLITS=4)))
+    out = finish(start("two", 2, normalisation("sub_batchnorm", NUM_SPLITS=2)))
+    alone, two = state(one)["model_state"], state(out)["model_state"]
+    names = [name for name in alone if "split_bn" not in name]
+    assert any(name.endswith("bn.running_var") for name in names)
+    for name in names:
+        assert torch.allclose(alone[name].double(), two[name].double(), atol=1e-4), name
+    assert stats(out, "test_final")[-1]["videos"] == 8
+
+
+def test_statistics_of_groups_are_those_of_larger_batches(start):
+    """Two groups of two processes are two processes that have twice as many clips each."""
+    two = finish(start("two", 2, normalisation("batchnorm")))
+    out = finish(start("four", 4, normalisation("sync_batchnorm", NUM_SYNC_DEVICES=2)))
+    assert_close(state(two), state(out))
+
+
+def test_groups_that_do_not_divide_the_processes_are_refused(start):
+    for run in start("uneven", 3, normalisation("sync_batchnorm", NUM_SYNC_DEVICES=2)):
+        assert run.wait() == 2
+        assert "3 processes do not divide into groups of 2" in run.console
 
 
 def test_shards_are_the_whole(start):

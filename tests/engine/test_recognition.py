@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 
 from slowfast.datasets.loader import videos_per_process, views_per_process
 from slowfast.engine.tasks import build_task
 from slowfast.engine.tasks.base import Inputs
-from slowfast.engine.tasks.recognition import write_scores
+from slowfast.engine.tasks.recognition import RecognitionTask
 from slowfast.metrics.evaluators import EvalResult
 from slowfast.utils.errors import UserError
 from slowfast.utils.runtime import Runtime
@@ -28,16 +27,6 @@ def test_each_test_fills_its_batches(make_cfg):
     assert [run.name for run in runs] == ["1x3 views", "2x3 views"]
     first, second = (next(iter(run.loader)) for run in runs)
     assert first.video.shape[:2] == (4, 3) and second.video.shape[:2] == (2, 6)
-
-
-@pytest.mark.parametrize("name", ["scores.pt", "scores.npz"])
-def test_scores_are_saved(name, tmp_path):
-    scores, labels = torch.rand(3, 4), torch.tensor([0, 3, 1])
-    write_scores(scores, labels, tmp_path / name)
-    read = np.load if name.endswith("npz") else torch.load
-    saved = read(tmp_path / name)
-    assert torch.equal(torch.as_tensor(saved["scores"]), scores)
-    assert torch.equal(torch.as_tensor(saved["labels"]), labels)
 
 
 @pytest.mark.parametrize(
@@ -80,23 +69,45 @@ def test_many_views_go_through_in_parts(make_cfg):
     assert torch.allclose(whole.sum(-1), torch.ones(5, 2))
 
 
-def test_outputs_are_reordered_by_name(make_cfg):
-    module = task_of(make_cfg, **{"DATA.CLASS_ORDER": "permute"}).module
-    module.match_classes(["up", "left", "down", "right"])  # the list: left right up down
-    logits = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
-    scores = module.predict(lambda video: logits, Inputs(torch.zeros(1, 3), torch.zeros(1), 1))
-    assert scores[0, 0].argsort().tolist() == [2, 0, 3, 1]
-    strict = task_of(make_cfg).module
-    with pytest.raises(UserError, match="DATA.CLASS_ORDER"):
-        strict.match_classes(["up", "left", "down", "right"])
+def test_labels_are_those_of_the_weights(make_cfg):
+    data = task_of(make_cfg).data  # the list: left right up down
+    before = [item.label for item in data.item_list("test").items]
+    data.match_classes(["up", "left", "down", "right"])
+    assert [item.label for item in data.item_list("test").items] == [
+        [1, 3, 0, 2][label] for label in before
+    ]
+    assert data.class_names("test") == ["up", "left", "down", "right"]
+    assert data.class_names("val") == ["left", "right", "up", "down"]
+    strict = task_of(make_cfg, **{"DATA.CLASS_ORDER": "strict"}).data
+    strict.match_classes(["up", "left", "down", "right"])
+    with pytest.raises(UserError, match="DATA.CLASS_ORDER: class 0 is 'left'"):
+        strict.item_list("test")
+
+
+def test_the_number_of_outputs_is_that_of_the_weights(make_cfg):
+    cfg = make_cfg()
+    assert RecognitionTask.fit_classes(cfg, ["a", "b", "c", "d"]) is cfg
+    assert RecognitionTask.fit_classes(cfg, []) is cfg
+    fitted = RecognitionTask.fit_classes(cfg, ["a", "b"])
+    assert fitted.MODEL.NUM_CLASSES == 2 and cfg.MODEL.NUM_CLASSES == 4
+    assert fitted.origins["MODEL.NUM_CLASSES"] == "the tested weights"
 
 
 def test_unreadable_videos_count_as_wrong(make_cfg):
     report = task_of(make_cfg).report
-    result = EvalResult({"top1_err": 50.0, "top5_err": 0.0, "mean_class_accuracy": 40.0}, 50.0, 8)
+    result = EvalResult({"top1_err": 50.0, "top5_err": 10.0, "mean_class_accuracy": 40.0}, 50.0, 8)
     text, entries = report.describe(result, unreadable=2, total=10)
     assert entries["top1_acc"] == "50.00" and entries["top1_acc_with_bad"] == "40.00"
-    assert "2 could not be read" in text and entries["mean_class_accuracy"] == "40.00"
+    assert text == (
+        "top-1 50.00 %, top-5 90.00 % of 8 videos, mean_class_accuracy 40.00; "
+        "2 could not be read, counted as wrong: 40.00 %"
+    )
+    assert entries["mean_class_accuracy"] == "40.00" and entries["videos"] == 8
+    few = EvalResult({"top1_err": 50.0}, 50.0, 8)  # five classes or fewer
+    assert report.describe(few, 0, 8) == (
+        "top-1 50.00 % of 8 videos",
+        {"top1_acc": "50.00", "videos": 8},
+    )
     assert "top1_acc_with_bad" not in report.describe(result, 0, 8)[1]
 
 

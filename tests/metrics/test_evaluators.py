@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from slowfast.datasets.batch import Batch, EpisodeInfo
-from slowfast.engine.tasks.recognition import write_scores
+from slowfast.engine.result_files import write_scores
 from slowfast.metrics.episodes import EpisodeEvaluator
 from slowfast.metrics.evaluators import (
     METRIC_REGISTRY,
+    MultiLabelEvaluator,
     ViewEvaluator,
     error_figures,
     is_error,
@@ -42,7 +43,7 @@ def test_views_are_merged(method, correct):
     assert result.items == 3 and result.score == pytest.approx(100 * correct / 3)
     assert figures["top1_err"] == pytest.approx(100 - result.score)
     assert result.metrics["top1_err"] == pytest.approx(100 - result.score)
-    assert result.metrics["top5_err"] == 0
+    assert "top5_err" not in result.metrics and "top5_err" not in figures  # of three classes
     per_class = (100 * (method == "max") + 50) / 2
     assert result.metrics["mean_class_accuracy"] == pytest.approx(per_class)
 
@@ -75,6 +76,16 @@ def test_mixed_targets_count_both_classes():
     targets = torch.tensor([[0.6, 0.0, 0.4], [0.0, 0.7, 0.3]])
     # The first class of the target gets the second's score: rows give classes 0 and 0 or 1.
     assert error_figures(scores, targets)["top1_err"] == pytest.approx(50.0)
+
+
+@pytest.mark.parametrize(("classes", "names"), [(1, [1]), (5, [1]), (6, [1, 5]), (400, [1, 5])])
+def test_top5_is_reported_where_it_can_be_wrong(classes, names):
+    scores, labels = torch.rand(8, classes), torch.zeros(8, dtype=torch.long)
+    expected = [f"top{k}_err" for k in names]
+    assert list(error_figures(scores, labels)) == expected
+    evaluator = ViewEvaluator()
+    evaluator.update(scores[:, None], Batch(label=labels, index=torch.arange(8), path=["v"] * 8))
+    assert list(evaluator.compute().metrics) == expected
 
 
 def test_errors_are_known_by_name():
@@ -122,3 +133,29 @@ def test_unknown_metrics_name_the_key():
     with pytest.raises(UserError, match="no metric is called 'top2'") as caught:
         METRIC_REGISTRY.get("top2")
     assert caught.value.problems[0].key == "TEST.METRICS"
+
+
+def test_several_labels_a_video():
+    """Class 0: both positives above the negative (1); class 1: positive second (1/2); class 2 does
+    not occur. Views are merged by their maximum."""
+    evaluator, other = MultiLabelEvaluator("max"), MultiLabelEvaluator("max")
+    scores = torch.tensor(
+        [
+            [[0.1, 0.2, 0.0], [0.9, 0.1, 0.5]],
+            [[0.8, 0.3, 0.1], [0.2, 0.4, 0.9]],
+            [[0.3, 0.1, 0.2], [0.1, 0.3, 0.2]],
+        ]
+    )
+    labels = torch.tensor([[1.0, 0, 0], [1, 0, 0], [0, 1, 0]])
+    paths = ["a", "b", "c"]
+    batches = [
+        Batch(label=labels[i], index=torch.tensor(i), path=[paths[n] for n in i])
+        for i in ([0, 1], [2])
+    ]
+    assert evaluator.update(scores[:2], batches[0]) == {}
+    other.update(scores[2:], batches[1])
+    evaluator.merge(other)
+    result = evaluator.compute()
+    assert result.metrics == {"map": 0.75} and result.score == 0.75 and result.items == 3
+    with pytest.raises(UserError, match="no video could be read"):
+        MultiLabelEvaluator().compute()

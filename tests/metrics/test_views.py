@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import torch
 
-from slowfast.metrics.views import VideoScores, merge_views
+from slowfast.metrics.views import VideoScores, class_probabilities, merge_views
 
 VIEWS = torch.tensor([[1.0, 5.0], [4.0, 3.0], [2.0, 0.0]])
 
@@ -81,3 +82,38 @@ def test_scores_are_kept_as_float_on_the_cpu_without_gradient():
     scores.add(0, 0, torch.ones(2, 3, dtype=torch.bfloat16, requires_grad=True))
     (kept,) = scores.scores.values()
     assert kept.dtype == torch.float32 and not kept.requires_grad
+
+
+def test_probabilities_by_hand():
+    views = torch.tensor([[0.7, 0.2, 0.1], [0.3, 0.6, 0.1]])  # two views after a softmax
+    mean = class_probabilities(merge_views(views, "sum"), 2, "sum", "softmax")
+    assert mean.kind == "probability"
+    assert torch.allclose(mean.values, torch.tensor([0.5, 0.4, 0.1]))
+    largest = class_probabilities(merge_views(views, "max"), 2, "max", "softmax")
+    assert torch.allclose(largest.values, torch.tensor([0.7, 0.6, 0.1]) / 1.4)
+
+    logits = torch.tensor([[2.0, 0.0], [0.0, 0.0]])  # mean 1 and 0, largest 2 and 0
+    mean = class_probabilities(merge_views(logits, "sum"), 2, "sum", "none")
+    assert mean.values[0] == pytest.approx(math.e / (math.e + 1))
+    largest = class_probabilities(merge_views(logits, "max"), 2, "max", "none")
+    assert largest.values[0] == pytest.approx(math.e**2 / (math.e**2 + 1))
+
+
+def test_independent_probabilities_and_logits_are_called_so():
+    merged = torch.tensor([1.8, 0.4])
+    independent = class_probabilities(merged, 2, "sum", "sigmoid")
+    assert independent.kind == "independent"
+    assert torch.allclose(independent.values, torch.tensor([0.9, 0.2]))
+    assert class_probabilities(merged, 2, "sum", "own").kind == "logit"
+
+
+@pytest.mark.parametrize("activation", ["softmax", "none"])
+@pytest.mark.parametrize("method", ["sum", "max"])
+def test_probabilities_sum_to_one_in_the_order_of_the_scores(method, activation):
+    logits = 4 * torch.randn(7, 5, 9, generator=torch.Generator().manual_seed(0))
+    views = logits.softmax(-1) if activation == "softmax" else logits
+    merged = merge_views(views, method)
+    values = class_probabilities(merged, torch.full((7,), 5), method, activation).values
+    assert torch.allclose(values.sum(-1), torch.ones(7), atol=1e-6)
+    in_order = values.gather(-1, merged.argsort(-1))
+    assert (in_order.diff(dim=-1) >= 0).all()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from slowfast.analysis.results import tests_of
 from slowfast.models.weights.read import read_checkpoint
 from tests.conftest import ROOT
 from tests.engine.processes import assert_same_state
@@ -89,13 +89,9 @@ def test_everything_of_the_project_is_used(finished):
     assert "worst_class_accuracy" in lines[-1] and lines[-1]["videos"] == 8
     curve = (finished / "curve.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in curve] == ["2", "4"]
-    with open(finished / "predictions.csv", newline="") as file:
-        assert {row["label_name"] for row in csv.DictReader(file)} == {
-            "left",
-            "right",
-            "up",
-            "down",
-        }
+    (test,) = tests_of(finished)
+    assert {row["label_name"] for row in test.predictions()} == {"left", "right", "up", "down"}
+    assert "worst_class_accuracy" in test.figures
     content = newest(finished)
     assert "convs.0.weight" in content["model_state"]
     assert content["class_names"] == ["down", "left", "right", "up"]

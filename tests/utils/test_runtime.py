@@ -16,6 +16,7 @@ from slowfast.utils.runtime import (
     cpu_count,
     describe_devices,
     gpu_count,
+    gpus_to_use,
     ram_usage_gb,
     seed_process,
 )
@@ -136,6 +137,23 @@ def test_too_few_gpus(gpus, visible, num_gpus, local_world):
     with pytest.raises(UserError, match=f"{visible} found on this machine"):
         choose_device(num_gpus, local_world - 1, local_world)
     assert chosen == []
+
+
+@pytest.mark.parametrize(
+    "visible, sizes, env, number",
+    [
+        (0, [16, 24], {}, 0),
+        (1, [16, 24], {}, 1),
+        (4, [16, 24], {}, 4),
+        (3, [16, 24], {}, 2),  # 16 videos cannot be divided by three
+        (8, [7, 8], {}, 1),
+        (8, [16, 24], {"LOCAL_WORLD_SIZE": "4"}, 4),  # torchrun has decided
+        (0, [16, 24], {"LOCAL_WORLD_SIZE": "4"}, 0),
+    ],
+)
+def test_gpus_that_are_there(gpus, visible, sizes, env, number):
+    chosen = gpus(visible)
+    assert gpus_to_use(sizes, env) == number and chosen == []
 
 
 def test_gpus_are_counted_without_a_context(gpus):

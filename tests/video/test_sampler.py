@@ -9,7 +9,7 @@ from slowfast.utils.errors import UserError
 from slowfast.video import sampling
 from slowfast.video.sampler import FRAME_SAMPLER_REGISTRY, FrameSampler, build_sampler
 
-NAMES = ["clip", "linspace", "rate", "segment", "tsn"]
+NAMES = ["clip", "linspace", "rate", "segment", "strided", "tsn"]
 
 
 def test_names():
@@ -44,6 +44,8 @@ def test_one_rule_per_name(make_cfg, name):
         "tsn": ([12, 37, 62, 87], [[12, 37, 62, 87]] * 2),
         "linspace": ([0, 33, 66, 99], [[0, 33, 66, 99]] * 2),
         "rate": ([0, 15, 31, 46], [[0, 15, 31, 46]] * 2),
+        # 25 frames long: from 0 and from 75, or from the middle
+        "strided": ([37, 45, 53, 61], [[0, 8, 16, 24], [75, 83, 91, 99]]),
     }[name]
     assert sampler.val_indices(100, 25.0).tolist() == list(validation)
     assert [v.tolist() for v in sampler.test_indices(100, 25.0, 2)] == [list(t) for t in test]

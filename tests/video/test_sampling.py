@@ -84,3 +84,19 @@ def test_views_without_offset_share_the_slack():
     ]
     assert sampling.view_start(51, 10.0, 0, 1, True) == 20.0
     assert sampling.view_start(5, 10.0, 1, 2, False) == 0.0  # shorter than the clip
+
+
+def test_strided_clips():
+    """Charades: views from the first start to the last, rounded to even; a short video repeats its
+    ends, before its start as well."""
+    starts = [int(sampling.strided_view(100, 8, 4, view, 10)[0]) for view in range(10)]
+    assert starts == [round(71 / 9 * view) for view in range(10)] and starts[-1] == 71
+    assert sampling.strided_view(10, 8, 4, 1, 2).tolist() == [0, 4, 8, 9, 9, 9, 9, 9]
+    rng = np.random.default_rng(0)
+    drawn = [sampling.strided_random(20, 4, 2, rng) for _ in range(300)]
+    assert {int(clip[0]) for clip in drawn} == set(range(14))
+    assert all((np.diff(clip) == 2).all() for clip in drawn)
+    short = [sampling.strided_random(3, 4, 2, rng) for _ in range(300)]
+    assert {tuple(clip.tolist()) for clip in short} == {
+        tuple(np.clip(np.arange(start, start + 7, 2), 0, 2).tolist()) for start in range(-4, 1)
+    }

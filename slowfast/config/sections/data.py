@@ -28,6 +28,11 @@ _LISTS = {
         "set folder, few-shot lists).",
         affects_result=False,
     ),
+    "MULTI_LABEL": Key(
+        False,
+        "Videos have any number of labels (charades; lists in Kinetics format with lines such as "
+        "'path 3,7,12'); tests report mean average precision.",
+    ),
     "PATH_LABEL_SEPARATOR": Key(
         " ",
         "Separator of path and label in lists; if another one is found, it is used and reported.",
@@ -58,10 +63,12 @@ _LISTS = {
         [], "Class names in label order, in place of a file.", item=str, affects_result=False
     ),
     "CLASS_ORDER": Key(
-        "strict",
-        "If the class order is not the checkpoint's: strict is an error, permute reorders the "
-        "network's outputs by class name.",
-        choices=("strict", "permute"),
+        "names",
+        "Classes of a list that are not those of the tested weights, or in another order. names: "
+        "they are found by name, and a video of a class that the weights do not know is an error; "
+        "known: such videos are left out and counted; strict: any difference is an error. permute "
+        "is an older word for names.",
+        choices=("names", "known", "strict", "permute"),
         affects_result=False,
     ),
     "SPLIT_NUMBER": Key(1, "Number of the official split of UCF101 and HMDB51.", choices=(1, 2, 3)),
@@ -102,21 +109,28 @@ _LISTS = {
         le=1.0,
         affects_result=False,
     ),
-    "MULTI_LABEL": Key(False, "Several labels per video (not supported yet).", choices=(False,)),
 }
 
+# The other rules choose frames from the whole video.
+_OF_CLIPS = {"DATA.SAMPLING": ("auto", "clip")}
 _FRAMES = {
     "NUM_FRAMES": Key(8, "Number of frames per clip.", ge=1),
     "SAMPLING_RATE": Key(
-        8, "Stride between the frames of a clip, in frames at DATA.TARGET_FPS.", ge=1
+        8,
+        "Stride between the frames of a clip, in frames at DATA.TARGET_FPS.",
+        ge=1,
+        only_if=_OF_CLIPS,
     ),
-    "TARGET_FPS": Key(30, "Frame rate to which DATA.SAMPLING_RATE refers.", ge=1),
+    "TARGET_FPS": Key(
+        30, "Frame rate to which DATA.SAMPLING_RATE refers.", ge=1, only_if=_OF_CLIPS
+    ),
     "FRAME_RATE": Key(
         "auto",
         "Unit of DATA.SAMPLING_RATE. resample: frames at DATA.TARGET_FPS; native: frames of the "
         "file (as decord did for every published UniFormer and STFM Kinetics number); auto: native "
         "for DATA.DECODING_BACKEND decord, else resample.",
         choices=("auto", "resample", "native"),
+        only_if=_OF_CLIPS,
     ),
     "SAMPLING": Key(
         "auto",
@@ -128,9 +142,12 @@ _FRAMES = {
         "Frames per second of video with DATA.SAMPLING rate, from the start of the video (STAM: a "
         "tenth of DATA.NUM_FRAMES, for videos of ten seconds).",
         gt=0.0,
+        only_if={"DATA.SAMPLING": ("auto", "rate")},
     ),
     "USE_OFFSET_SAMPLING": Key(
-        False, "Spread test clips from the start to the end of the video; a single clip is central."
+        False,
+        "Spread test clips from the start to the end of the video; a single clip is central.",
+        only_if=_OF_CLIPS,
     ),
     "DECODING_BACKEND": Key(
         "pyav",
@@ -143,6 +160,7 @@ _FRAMES = {
         "Device of DATA.DECODING_BACKEND torchcodec: cpu, or cuda (NVDEC; for videos of high "
         "resolution; pixels differ slightly from those of the CPU).",
         choices=("cpu", "cuda"),
+        only_if={"DATA.DECODING_BACKEND": "torchcodec"},
     ),
     "ENSEMBLE_METHOD": Key(
         "sum",
@@ -171,12 +189,13 @@ _PIXELS = {
         "Number of input channels, one entry per pathway; always 3 here.",
         item=int,
         min_length=1,
-        ge=1,
+        ge=3,
+        le=3,
     ),
     "INPUT_FORMAT": Key(
         "auto",
         "Channel order of the network's input; auto: RGB for videos, BGR for frame folders of "
-        "Something-Something (which the published loader reads through OpenCV).",
+        "Something-Something and Charades (which the published loaders read through OpenCV).",
         choices=("auto", "RGB", "BGR"),
     ),
     "REVERSE_INPUT_CHANNEL": Key(
@@ -237,6 +256,7 @@ _PIXELS = {
         "clockwise and counterclockwise exchanged, and clips without such a class are "
         "not mirrored; "
         "or a JSON file with pairs of class names.",
+        only_if={"DATA.RANDOM_FLIP": True},
     ),
 }
 
@@ -261,6 +281,7 @@ _TRANSFORMS = {
 _KEYS = _LISTS | _FRAMES | _PIXELS | _TRANSFORMS
 DATA = register_section(Section("DATA", "Lists, frames and pixels", _KEYS))
 
+_AUGMENTED = {"AUG.ENABLE": True}
 AUG = register_section(
     Section(
         "AUG",
@@ -279,26 +300,35 @@ AUG = register_section(
                 1, "Augmented copies per decoded clip; the batch grows by this factor.", ge=1
             ),
             "AA_TYPE": Key(
-                "rand-m9-mstd0.5-inc1", "RandAugment policy in timm's notation; empty: none."
+                "rand-m9-mstd0.5-inc1",
+                "RandAugment policy in timm's notation; empty: none.",
+                only_if=_AUGMENTED,
             ),
             "INTERPOLATION": Key(
                 "bicubic",
                 "Interpolation of RandAugment's geometric operations.",
                 choices=("bicubic", "bilinear", "nearest"),
+                only_if=_AUGMENTED,
             ),
-            "RE_PROB": Key(0.25, "Probability of random erasing.", ge=0.0, le=1.0),
+            "RE_PROB": Key(
+                0.25, "Probability of random erasing.", ge=0.0, le=1.0, only_if=_AUGMENTED
+            ),
             "RE_MODE": Key(
                 "pixel",
                 "Filling of erased boxes: noise per pixel, noise per channel (rand), or "
                 "zero (const).",
                 choices=("pixel", "rand", "const"),
+                only_if=_AUGMENTED,
             ),
-            "RE_COUNT": Key(1, "Number of erased boxes per clip.", ge=1),
-            "RE_SPLIT": Key(False, "Not used by random erasing; accepted for old files."),
+            "RE_COUNT": Key(1, "Number of erased boxes per clip.", ge=1, only_if=_AUGMENTED),
+            "RE_SPLIT": Key(
+                False, "Not used by random erasing; accepted for old files.", unused=True
+            ),
             "COLOR_JITTER": Key(
                 0.4,
                 "Not used for videos; colour jitter of images, accepted for old files.",
                 optional=True,
+                unused=True,
             ),
         },
     )

@@ -63,7 +63,9 @@ FEWSHOT = register_section(
                 "Factor of cosine similarities (scale_cls), for staf and for prototype with "
                 "DISTANCE cosine.",
                 gt=0.0,
+                only_if={"FEWSHOT.METHOD": ("staf", "prototype")},
             ),
         },
+        only_if={"TASK": "fewshot"},
     )
 )

@@ -20,7 +20,10 @@ MODEL = register_section(
                 "Training loss; every one takes labels, and mixed targets of MIXUP.",
             ),
             "FOCAL_GAMMA": Key(
-                2.0, "Exponent of the loss focal; 0 makes it cross entropy.", ge=0.0
+                2.0,
+                "Exponent of the loss focal; 0 makes it cross entropy.",
+                ge=0.0,
+                only_if={"MODEL.LOSS_FUNC": "focal"},
             ),
             "LOSS_CLASS_WEIGHTS": Key(
                 [],
@@ -29,7 +32,11 @@ MODEL = register_section(
                 ge=0.0,
             ),
             "LABEL_SMOOTHING": Key(
-                0.0, "Label smoothing of training without mixup.", ge=0.0, le=1.0
+                0.0,
+                "Label smoothing of training without mixup.",
+                ge=0.0,
+                le=1.0,
+                only_if={"MIXUP.ENABLE": False},
             ),
             "HEAD_ACT": Key(
                 "softmax",
@@ -65,6 +72,7 @@ MODEL = register_section(
                 item=int,
                 min_length=1,
                 ge=0,
+                only_if={"MODEL.USE_CHECKPOINT": True},
             ),
             "ACT_CHECKPOINT": Key(
                 False, "Use activation checkpointing in all blocks: less memory, more time."

@@ -18,9 +18,16 @@ RUN = register_section(
                 affects_result=False,
             ),
             "TUNE_HEAD": Key(
-                False, "Train the class features of CLIP, initialised with those of the texts."
+                False,
+                "Train the class features of CLIP, initialised with those of the texts.",
+                only_if={"MODEL.MODEL_NAME": "TemporalClipVideo"},
             ),
-            "NUM_GPUS": Key(1, "Number of GPUs on this machine; 0 runs on the CPU.", ge=0),
+            "NUM_GPUS": Key(
+                1,
+                "Number of GPUs on this machine; 0 runs on the CPU; -1 uses what is there: all "
+                "visible GPUs among which the batches can be divided, or the CPU.",
+                ge=-1,
+            ),
             "NUM_SHARDS": Key(1, "Number of machines that take part.", ge=1, affects_result=False),
             "SHARD_ID": Key(0, "Number of this machine, from 0.", ge=0, affects_result=False),
             "DIST_BACKEND": Key(

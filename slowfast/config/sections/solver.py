@@ -1,7 +1,9 @@
 """SOLVER: optimizer, learning rate and gradient."""
 
-from slowfast.config.schema import Key, Section, register_section
+from slowfast.config.schema import Key, Other, Section, register_section
 
+_COSINE = {"SOLVER.LR_POLICY": "cosine"}
+_STEPS = {"SOLVER.LR_POLICY": "steps_with_relative_lrs"}
 SOLVER = register_section(
     Section(
         "SOLVER",
@@ -19,22 +21,39 @@ SOLVER = register_section(
             ),
             "LR_POLICY": Key("cosine", "Schedule of the learning rate."),
             "MAX_EPOCH": Key(300, "Number of training epochs.", ge=1),
-            "COSINE_END_LR": Key(0.0, "Learning rate at the end of the cosine.", ge=0.0),
-            "COSINE_AFTER_WARMUP": Key(False, "Start the cosine after the warm-up, not with it."),
+            "COSINE_END_LR": Key(
+                0.0, "Learning rate at the end of the cosine.", ge=0.0, only_if=_COSINE
+            ),
+            "COSINE_AFTER_WARMUP": Key(
+                False, "Start the cosine after the warm-up, not with it.", only_if=_COSINE
+            ),
             "COSINE_RESTART_EPOCH": Key(
-                0.0, "Epochs between restarts of the cosine (STDD); 0: no restart.", ge=0.0
+                0.0,
+                "Epochs between restarts of the cosine (STDD); 0: no restart.",
+                ge=0.0,
+                only_if=_COSINE,
             ),
             "STEPS": Key(
                 [],
                 "Epochs at which the factors of SOLVER.LRS take effect; the first is 0.",
                 item=float,
                 ge=0.0,
+                only_if=_STEPS,
             ),
             "LRS": Key(
-                [], "Factors of SOLVER.BASE_LR, one per entry of SOLVER.STEPS.", item=float, ge=0.0
+                [],
+                "Factors of SOLVER.BASE_LR, one per entry of SOLVER.STEPS.",
+                item=float,
+                ge=0.0,
+                only_if=_STEPS,
             ),
             "WARMUP_EPOCHS": Key(0.0, "Number of epochs of linear warm-up.", ge=0.0),
-            "WARMUP_START_LR": Key(0.01, "Learning rate at the start of the warm-up.", ge=0.0),
+            "WARMUP_START_LR": Key(
+                0.01,
+                "Learning rate at the start of the warm-up.",
+                ge=0.0,
+                only_if={"SOLVER.WARMUP_EPOCHS": Other((0.0,))},
+            ),
             "BASE_LR_SCALE_NUM_SHARDS": Key(
                 False, "Multiply BASE_LR, WARMUP_START_LR and COSINE_END_LR by NUM_SHARDS."
             ),
@@ -42,10 +61,21 @@ SOLVER = register_section(
                 "sgd", "Optimizer: sgd, adam, adamw, or any that timm knows (lamb, lion, ...)."
             ),
             "MOMENTUM": Key(
-                0.9, "Momentum of SGD and of other optimizers that have it.", ge=0.0, le=1.0
+                0.9,
+                "Momentum of SGD and of other optimizers that have it.",
+                ge=0.0,
+                le=1.0,
+                only_if={"SOLVER.OPTIMIZING_METHOD": Other(("adam", "adamw"))},
             ),
-            "DAMPENING": Key(0.0, "Dampening of the momentum of SGD.", ge=0.0),
-            "NESTEROV": Key(True, "Use Nesterov momentum in SGD."),
+            "DAMPENING": Key(
+                0.0,
+                "Dampening of the momentum of SGD.",
+                ge=0.0,
+                only_if={"SOLVER.OPTIMIZING_METHOD": "sgd"},
+            ),
+            "NESTEROV": Key(
+                True, "Use Nesterov momentum in SGD.", only_if={"SOLVER.OPTIMIZING_METHOD": "sgd"}
+            ),
             "BETAS": Key(
                 [0.9, 0.999],
                 "Betas of Adam and of other optimizers that have betas.",
@@ -53,6 +83,7 @@ SOLVER = register_section(
                 min_length=2,
                 ge=0.0,
                 le=1.0,
+                only_if={"SOLVER.OPTIMIZING_METHOD": Other(("sgd",))},
             ),
             "WEIGHT_DECAY": Key(1e-4, "Weight decay of the optimizer.", ge=0.0),
             "ZERO_WD_1D_PARAM": Key(
@@ -88,12 +119,25 @@ SOLVER = register_section(
                 False, "Distil a frozen teacher: its soft targets are part of the loss (STAM)."
             ),
             "KD_TEACHER": Key(
-                "", "Configuration file of the teacher network; empty: the student's own."
+                "",
+                "Configuration file of the teacher network; empty: the student's own.",
+                only_if={"SOLVER.KD": True},
             ),
-            "KD_WEIGHTS": Key("", "Checkpoint file of the teacher network."),
-            "KD_ALPHA": Key(0.5, "Share of the teacher in the loss, from 0 to 1.", ge=0.0, le=1.0),
+            "KD_WEIGHTS": Key(
+                "", "Checkpoint file of the teacher network.", only_if={"SOLVER.KD": True}
+            ),
+            "KD_ALPHA": Key(
+                0.5,
+                "Share of the teacher in the loss, from 0 to 1.",
+                ge=0.0,
+                le=1.0,
+                only_if={"SOLVER.KD": True},
+            ),
             "KD_TEMPERATURE": Key(
-                1.0, "Temperature of the soft-max of teacher and student.", gt=0.0
+                1.0,
+                "Temperature of the soft-max of teacher and student.",
+                gt=0.0,
+                only_if={"SOLVER.KD": True},
             ),
             "ACCUM_STEPS": Key(
                 1, "Number of batches whose gradients are averaged for one optimizer step.", ge=1

@@ -26,7 +26,10 @@ TEST = register_section(
                 choices=("last", "best"),
             ),
             "NUM_ENSEMBLE_VIEWS": Key(
-                10, "Number of test clips per video, spread over its length.", ge=1
+                10,
+                "Number of test clips per video, spread over its length.",
+                ge=1,
+                only_if={"TEST.NUM_TEMPORAL_CLIPS": []},
             ),
             "NUM_SPATIAL_CROPS": Key(
                 3, "Number of crops per test clip, along the longer side.", choices=(1, 2, 3)
@@ -55,11 +58,13 @@ TEST = register_section(
                 "Position of a single test crop (left repeats the published Something-Something "
                 "loader).",
                 choices=("centre", "left"),
+                only_if={"TEST.NUM_SPATIAL_CROPS": 1},
             ),
             "SAVE_RESULTS_PATH": Key(
                 "",
-                "File below OUTPUT_DIR for merged scores and labels (.pt or .npz); "
-                "predictions.csv is always written.",
+                "File below OUTPUT_DIR for merged scores and labels, besides the folder of the "
+                "test. .pkl: a pickle of [scores, labels] as NumPy arrays, in PySlowFast's form; "
+                ".npz or .pt: both by name.",
             ),
         },
         affects_result=False,

@@ -25,6 +25,7 @@ TRAIN = register_section(
                 "Validations without a better score after which the callback early_stopping ends "
                 "the training.",
                 ge=1,
+                only_if={"CALLBACKS": "early_stopping"},
             ),
             "CHECKPOINT_PERIOD": Key(
                 10,
@@ -66,6 +67,7 @@ TRAIN = register_section(
                 "optimizer or an epoch; "
                 "TRAIN.AUTO_RESUME continues a run.",
                 affects_result=False,
+                unused=True,
             ),
             "CHECKPOINT_CLEAR_NAME_PATTERN": Key(
                 [],
@@ -118,6 +120,7 @@ TRAIN = register_section(
                 "Data type of mixed precision; auto: bfloat16 where the device has it, "
                 "else float16.",
                 choices=("auto", "float16", "bfloat16"),
+                only_if={"TRAIN.MIXED_PRECISION": (None, True)},
             ),
             "COMPILE": Key(
                 False,
@@ -135,6 +138,7 @@ TRAIN = register_section(
                 "Number of consecutive skipped steps after which the run stops.",
                 ge=1,
                 affects_result=False,
+                only_if={"TRAIN.NAN_POLICY": "skip"},
             ),
             "KILL_LOSS_EXPLOSION_FACTOR": Key(
                 0.0,
@@ -157,6 +161,7 @@ EMA = register_section(
             "DECAY": Key(0.9999, "Share of the old average that each step keeps.", ge=0.0, le=1.0),
             "WARMUP": Key(True, "Raise EMA.DECAY from 0 during the first steps (timm's rule)."),
         },
+        only_if={"EMA.ENABLE": True},
     )
 )
 
@@ -176,6 +181,7 @@ MIXUP = register_section(
             ),
             "LABEL_SMOOTH_VALUE": Key(0.1, "Label smoothing of the mixed targets.", ge=0.0, le=1.0),
         },
+        only_if={"MIXUP.ENABLE": True},
     )
 )
 
@@ -186,16 +192,31 @@ BN = register_section(
         {
             "USE_PRECISE_STATS": Key(
                 False,
-                "Recompute batch-norm statistics over training batches before each validation.",
+                "Recompute batch-norm statistics over training batches before each validation "
+                "and checkpoint.",
             ),
             "NUM_BATCHES_PRECISE": Key(
-                200, "Number of training batches for precise batch-norm statistics.", ge=1
+                200,
+                "Number of training batches for precise batch-norm statistics.",
+                ge=1,
+                only_if={"BN.USE_PRECISE_STATS": True},
             ),
             "WEIGHT_DECAY": Key(0.0, "Weight decay of batch-norm parameters.", ge=0.0),
             "NORM_TYPE": Key(
                 "batchnorm",
-                "Kind of batch normalisation; sync_batchnorm shares statistics between processes.",
-                choices=("batchnorm", "sync_batchnorm"),
+                "Whose statistics normalise a clip: batchnorm: those of the batch of its process; "
+                "sync_batchnorm: of the batches of several processes; sub_batchnorm: of a part of "
+                "the batch of its process.",
+                choices=("batchnorm", "sync_batchnorm", "sub_batchnorm"),
+            ),
+            "NUM_SPLITS": Key(
+                1, "Number of parts of the batch of each process with sub_batchnorm.", ge=1
+            ),
+            "NUM_SYNC_DEVICES": Key(
+                0,
+                "Number of processes that share statistics with sync_batchnorm; 0: all "
+                "(PySlowFast's default is 1, each process for itself).",
+                ge=0,
             ),
         },
     )

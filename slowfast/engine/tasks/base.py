@@ -5,8 +5,9 @@ Loops know these members and nothing else of a task.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -14,9 +15,12 @@ from torch import nn
 
 from slowfast.config.node import CfgNode
 from slowfast.datasets.batch import Batch
+from slowfast.datasets.clip_reader import ClipReader
 from slowfast.datasets.lists import ItemList
 from slowfast.datasets.loader import Loader
 from slowfast.metrics.evaluators import EvalResult, Evaluator
+from slowfast.metrics.views import ClassProbabilities
+from slowfast.utils.errors import UserError
 from slowfast.utils.registry import Registry
 from slowfast.utils.runtime import Runtime
 
@@ -53,12 +57,14 @@ class Inputs:
 
 @dataclass(frozen=True)
 class TestRun:
-    """One of the tests of a task: its name for people, and its data."""
+    """One of the tests of a task: its name for people, its data, and the short form of its name
+    (``1x3``) that the folder of its results has."""
 
     __test__ = False  # pytest must not collect it
 
     name: str
     loader: Loader
+    tag: str = "test"
 
 
 class TaskData(Protocol):
@@ -66,6 +72,11 @@ class TaskData(Protocol):
 
     def class_names(self, split: str) -> list[str]:
         """Names in label order of the list of a split, empty if unknown."""
+        ...
+
+    def match_classes(self, checkpoint_names: Sequence[str]) -> None:
+        """Bring the labels of the test in line with the classes of the weights that are tested
+        (empty: unknown), before its loader is made; UserError if they have nothing in common."""
         ...
 
     def check(self) -> None:
@@ -82,10 +93,6 @@ class TaskModule(Protocol):
 
     def build_model(self) -> nn.Module:
         """The network on the device, with random weights."""
-        ...
-
-    def match_classes(self, checkpoint_names: Sequence[str]) -> None:
-        """Compare the classes of the test with those of a checkpoint; UserError if they differ."""
         ...
 
     def begin(self, model: nn.Module, split: str) -> None:
@@ -119,18 +126,69 @@ class TaskReport(Protocol):
         """A new evaluator for ``val`` or ``test``."""
         ...
 
-    def describe(
-        self, result: EvalResult, unreadable: int, total: int
-    ) -> tuple[str, dict[str, Any]]:
-        """The result of a test as a line for people, and as entries of the JSON line.
+    def figures(self, result: EvalResult, unreadable: int, total: int) -> dict[str, float]:
+        """The numbers of a test by name; accuracies in percent.
 
         ``unreadable`` of the ``total`` items of the list could not be read.
         """
         ...
 
-    def save(self, test: TestRun, evaluator: Evaluator) -> None:
-        """Write the result files of a finished test."""
+    def describe(
+        self, result: EvalResult, unreadable: int, total: int
+    ) -> tuple[str, dict[str, Any]]:
+        """The result of a test as a line for people, and as entries of the JSON line."""
         ...
+
+    def write(self, test: TestRun, evaluator: Evaluator, folder: Path) -> dict[str, Any]:
+        """Write the files of a finished test into an empty folder.
+
+        Gives further entries of its ``test.json``: ``classes``, their names; ``figures``, which
+        are added to :meth:`figures`.
+        """
+        ...
+
+
+class TaskInference:
+    """What the network of a task says of videos that stand in no list.
+
+    Built from (configuration, runtime, the task's ``module_class``, class names of the checkpoint);
+    ``classes`` are the names of the answers, ``reader`` reads videos as a test does, ``module`` is
+    the task's. Methods that run the network are called inside autocast.
+    """
+
+    takes_support: ClassVar[bool] = False
+    classes: list[str]
+    reader: ClipReader
+    module: TaskModule
+
+    def __init__(
+        self, cfg: CfgNode, runtime: Runtime, module_class: type[TaskModule], names: Sequence[str]
+    ):
+        raise UserError(
+            f"the task {cfg.TASK!r} says nothing of single videos",
+            "give its class inference_class a class of its own (slowfast.engine.tasks.inference)",
+            "TASK",
+        )
+
+    def clips(self, sample: torch.Tensor) -> torch.Tensor:
+        """What :attr:`reader` gives as ``video`` -> ``V 3 T H W``, the views of a video."""
+        raise NotImplementedError
+
+    def prepare(self, video: torch.Tensor) -> Inputs:
+        """uint8 ``B V 3 T H W`` -> what the network takes, ``video`` ``B*V 3 T H W``."""
+        raise NotImplementedError
+
+    def set_support(self, model: nn.Module, support: Mapping[str, Sequence[Inputs]]) -> None:
+        """The clips of each class that videos are compared with, if it ``takes_support``."""
+        raise NotImplementedError
+
+    def probabilities(self, model: nn.Module, inputs: Inputs) -> ClassProbabilities:
+        """Of each video, on the CPU: ``B classes``."""
+        raise NotImplementedError
+
+    def features(self, model: nn.Module, inputs: Inputs) -> torch.Tensor:
+        """The mean of the features of the views of each video: float32 ``B D``."""
+        raise NotImplementedError
 
 
 class Task:
@@ -144,6 +202,8 @@ class Task:
     report_class: ClassVar[type[TaskReport]]
     # A subclass of slowfast.engine.train.Trainer that trains this task; None: Trainer itself.
     trainer_class: ClassVar[Any] = None
+    # What the network says of videos that stand in no list.
+    inference_class: ClassVar[type[TaskInference]] = TaskInference
     # Whether the videos of a batch are divided among the processes of a machine.
     divides_batches: ClassVar[bool] = True
 
@@ -156,6 +216,16 @@ class Task:
     def tests(self, model: nn.Module) -> Iterable[TestRun]:
         """The tests to run with the weights of ``model``."""
         return [TestRun("test", self.data.loader("test"))]
+
+    @classmethod
+    def fit_classes(cls, cfg: CfgNode, checkpoint_names: Sequence[str]) -> CfgNode:
+        """The configuration of a test without training, for weights with these classes."""
+        return cfg
+
+    @classmethod
+    def inference(cls, cfg: CfgNode, runtime: Runtime, names: Sequence[str]) -> TaskInference:
+        """What answers for single videos; ``names``: the classes of the checkpoint."""
+        return cls.inference_class(cfg, runtime, cls.module_class, names)
 
     @classmethod
     def read_lists(cls, cfg: CfgNode, splits: Sequence[str]) -> dict[str, ItemList]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -35,15 +34,17 @@ from slowfast.datasets.loader import Loader, construct_loader
 from slowfast.engine.feature_cache import open_cache
 from slowfast.engine.network import arrange
 from slowfast.engine.precision import build_autocast
+from slowfast.engine.result_files import CLASSES, EPISODES, episode_class_rows, write_csv
 from slowfast.engine.sharding import unwrap
 from slowfast.engine.tasks.base import TASK_REGISTRY, LossOutput, Task, TestRun
+from slowfast.engine.tasks.inference import FewShotInference
 from slowfast.metrics.episodes import EpisodeEvaluator
 from slowfast.metrics.evaluators import EvalResult
 from slowfast.models.base import MODEL_REGISTRY
 from slowfast.models.fewshot import EpisodeTargets, build_fewshot, split_episode
 from slowfast.models.fewshot_heads import FEWSHOT_REGISTRY
 from slowfast.utils.errors import Problem
-from slowfast.utils.files import write_atomic, write_text_atomic
+from slowfast.utils.files import write_text_atomic
 from slowfast.utils.logging import get_logger
 from slowfast.utils.runtime import Runtime
 from slowfast.video.device import build_normalizer
@@ -90,6 +91,17 @@ class FewShotData:
         check_disjoint({s: f for s, f in files.items() if f.is_file() or s in used})
         for split in used:
             self.plan(split)
+
+    def match_classes(self, checkpoint_names: Sequence[str]) -> None:
+        """Warn of test classes that the weights were trained on."""
+        leaked = sorted(set(checkpoint_names) & set(self.class_names("test")))
+        if leaked:
+            logger.warning(
+                "the weights were trained on %d of the test classes, e.g. %r: this is not a "
+                "few-shot test",
+                len(leaked),
+                leaked[0],
+            )
 
     def protocol(self, split: str) -> str:
         """How episodes are made, as a phrase for logs and results."""
@@ -151,17 +163,6 @@ class FewShotModule:
         network = build_fewshot(self.cfg, max(num_classes, 1), self.runtime.device)
         return arrange(self.cfg, network)
 
-    def match_classes(self, checkpoint_names: Sequence[str]) -> None:
-        """Warn of test classes that the weights were trained on."""
-        leaked = sorted(set(checkpoint_names) & set(self.data.class_names("test")))
-        if leaked:
-            logger.warning(
-                "the weights were trained on %d of the test classes, e.g. %r: this is not a "
-                "few-shot test",
-                len(leaked),
-                leaked[0],
-            )
-
     def begin(self, model: nn.Module, split: str) -> None:
         """Nothing: all of an episode depends on its clips."""
 
@@ -210,6 +211,10 @@ class FewShotReport:
     def evaluator(self, split: str) -> EpisodeEvaluator:
         return EpisodeEvaluator()
 
+    def figures(self, result: EvalResult, unreadable: int, total: int) -> dict[str, float]:
+        interval = result.metrics["interval"]
+        return {"top1_acc": result.score, "interval": interval, "episodes": result.items}
+
     def describe(
         self, result: EvalResult, unreadable: int, total: int
     ) -> tuple[str, dict[str, Any]]:
@@ -223,25 +228,14 @@ class FewShotReport:
         }
         return text, entries
 
-    def save(self, test: TestRun, evaluator: EpisodeEvaluator) -> None:
+    def write(self, test: TestRun, evaluator: EpisodeEvaluator, folder: Path) -> dict[str, Any]:
         """``episodes.csv``, which tools/compare_runs.py reads, and ``classes.csv``."""
-        folder, accuracy = Path(self.cfg.OUTPUT_DIR), evaluator.accuracy
-        per_episode = [[number, f"{accuracy[number]:.4f}"] for number in sorted(accuracy)]
-        _write_csv(folder / "episodes.csv", ["episode", "accuracy"], per_episode)
-        names = self.data.class_names("test")
-        per_class = [
-            [names[label], count, f"{100 * correct / count:.2f}"]
-            for label, (correct, count) in sorted(evaluator.by_class.items())
-        ]
-        _write_csv(folder / "classes.csv", ["class", "queries", "accuracy"], per_class)
-
-
-def _write_csv(path: Path, header: list[str], rows: list[list[Any]]) -> None:
-    def write(temporary: str) -> None:
-        with open(temporary, "w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([header, *rows])
-
-    write_atomic(path, write)
+        accuracy, names = evaluator.accuracy, self.data.class_names("test")
+        per_episode = ([number, f"{accuracy[number]:.4f}"] for number in sorted(accuracy))
+        write_csv(folder / EPISODES, ["episode", "accuracy"], per_episode)
+        header = ["label", "name", "queries", "correct", "accuracy"]
+        write_csv(folder / CLASSES, header, episode_class_rows(evaluator.by_class, names))
+        return {"classes": names, "protocol": self.data.protocol("test")}
 
 
 @TASK_REGISTRY.register(NAME)
@@ -251,6 +245,7 @@ class FewShotTask(Task):
     data_class = FewShotData
     module_class = FewShotModule
     report_class = FewShotReport
+    inference_class = FewShotInference
     divides_batches = False
 
     def tests(self, model: nn.Module) -> list[TestRun]:
@@ -260,7 +255,8 @@ class FewShotTask(Task):
             text = "".join(f"{line}\n" for line in plan.json_lines())
             write_text_atomic(Path(self.cfg.OUTPUT_DIR) / options.EPISODES_FILE, text)
         loader = self._cached_loader(model, plan) if options.CACHE else self.data.loader("test")
-        return [TestRun(self.data.protocol("test"), loader)]
+        tag = f"{options.WAY}w{options.SHOT}s"
+        return [TestRun(self.data.protocol("test"), loader, tag)]
 
     def _cached_loader(self, model: nn.Module, plan: EpisodePlan) -> Loader:
         """Episodes of embeddings below FEWSHOT.CACHE, which are computed if they are not there."""

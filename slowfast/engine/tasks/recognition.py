@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -16,20 +14,26 @@ from slowfast.config.node import CfgNode
 from slowfast.datasets.batch import Batch
 from slowfast.datasets.build import build_dataset, dataset_class
 from slowfast.datasets.checks import warn_overlap
-from slowfast.datasets.classnames import check_order
 from slowfast.datasets.clip_reader import Views
 from slowfast.datasets.lists import ItemList
 from slowfast.datasets.loader import Loader, construct_loader, views_per_process
 from slowfast.engine.distillation import Distillation
 from slowfast.engine.losses import build_loss
 from slowfast.engine.network import build_network
+from slowfast.engine.result_files import ScoreTable, write_recognition, write_scores
 from slowfast.engine.sharding import unwrap
 from slowfast.engine.tasks.base import TASK_REGISTRY, Inputs, LossOutput, Task, TestRun
-from slowfast.metrics.evaluators import EvalResult, ViewEvaluator, error_figures
+from slowfast.engine.tasks.inference import RecognitionInference
+from slowfast.metrics.evaluators import (
+    KS,
+    EvalResult,
+    ViewEvaluator,
+    error_figures,
+    is_error,
+    mean_class_accuracy,
+)
 from slowfast.metrics.sanity import sanity_warnings
 from slowfast.models.base import MODEL_REGISTRY, resolve_aux_losses
-from slowfast.models.weights.write import write_archive
-from slowfast.utils.files import write_atomic
 from slowfast.utils.logging import get_logger
 from slowfast.utils.runtime import Runtime
 from slowfast.utils.seeding import sample_rng
@@ -50,11 +54,26 @@ class RecognitionData:
 
     def __init__(self, cfg: CfgNode, runtime: Runtime):
         self.cfg, self.runtime = cfg, runtime
-        # The checked list of a split, read once.
-        self.item_list = functools.cache(self._load_list)
+        self._lists: dict[str, ItemList] = {}
+        self._known: dict[str, list[str]] = {}  # classes whose labels the list of a split has
 
-    def _load_list(self, split: str) -> ItemList:
-        return dataset_class(self.cfg, split).load_list(self.cfg, split)
+    def item_list(self, split: str) -> ItemList:
+        """The checked list of a split, which is read once."""
+        if split not in self._lists:
+            known = self._known.get(split, [])
+            self._lists[split] = dataset_class(self.cfg, split).load_list(self.cfg, split, known)
+        return self._lists[split]
+
+    def match_classes(self, checkpoint_names: Sequence[str]) -> None:
+        """The list of the test gets the labels of the checkpoint's classes, by their names."""
+        self._use_classes("test", checkpoint_names)
+
+    def _use_classes(self, split: str, names: Sequence[str]) -> None:
+        if MODEL_REGISTRY.get(self.cfg.MODEL.MODEL_NAME).spec.open_vocabulary:
+            return  # its outputs are the classes of the list, whatever it was trained on
+        if list(names) != self._known.get(split, []):
+            self._known[split] = list(names)
+            self._lists.pop(split, None)
 
     def class_names(self, split: str) -> list[str]:
         return self.item_list(split).class_names
@@ -62,6 +81,9 @@ class RecognitionData:
     def check(self) -> None:
         splits = ["train", "val"] if self.cfg.TRAIN.ENABLE else []
         splits += ["test"] if self.cfg.TEST.ENABLE else []
+        if self.cfg.TRAIN.ENABLE:
+            for split in splits[1:]:  # the weights will have the classes of the training
+                self._use_classes(split, self.item_list("train").class_names)
         lists = {split: self.item_list(split) for split in splits}
         for split in sorted(set(splits) - {"train"}):
             if "train" in lists and self.runtime.is_main:
@@ -77,8 +99,8 @@ class RecognitionData:
         test = self.cfg.TEST
         for count in list(test.NUM_TEMPORAL_CLIPS) or [test.NUM_ENSEMBLE_VIEWS]:
             views = Views(count, test.NUM_SPATIAL_CROPS)
-            name = f"{views.clips}x{views.crops} views"
-            yield TestRun(name, self.loader("test", views))
+            tag = f"{views.clips}x{views.crops}"
+            yield TestRun(f"{tag} views", self.loader("test", views), tag)
 
 
 class RecognitionModule:
@@ -102,20 +124,10 @@ class RecognitionModule:
         self._distillation = Distillation(cfg, runtime.device) if distils else None
         self._activation = _ACTIVATIONS[cfg.MODEL.HEAD_ACT]
         self._views_at_once = views_per_process(cfg, runtime.local_world)
-        self._output_order: list[int] | None = None
         self.normalizer = functools.cache(self._build_normalizer)
 
     def build_model(self) -> nn.Module:
         return build_network(self.cfg, self.runtime.device)
-
-    def match_classes(self, checkpoint_names: Sequence[str]) -> None:
-        """UserError if the order of the classes differs, unless DATA.CLASS_ORDER permutes them."""
-        if MODEL_REGISTRY.get(self.cfg.MODEL.MODEL_NAME).spec.open_vocabulary:
-            return  # its outputs are the classes of the list, whatever it was trained on
-        names = self.data.class_names("test")
-        self._output_order = check_order(names, checkpoint_names, self.cfg.DATA.CLASS_ORDER)
-        if self._output_order:
-            logger.warning("outputs are reordered by class name: %s", self._output_order)
 
     def begin(self, model: nn.Module, split: str) -> None:
         unwrap(model).begin(split)
@@ -144,15 +156,17 @@ class RecognitionModule:
         if self._distillation is not None:
             loss = self._distillation(loss, logits, inputs.video)
         stats = {name: value.detach() for name, value in aux.items()}
-        stats |= error_figures(logits.detach(), inputs.targets)
+        stats |= self.figures(logits.detach(), inputs.targets)
         return LossOutput(loss, inputs.size, stats)
+
+    def figures(self, logits: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Figures of a training batch for the log: scalars on the device."""
+        return error_figures(logits, targets)
 
     def predict(self, model: nn.Module, inputs: Inputs) -> torch.Tensor:
         """Scores ``videos views classes``; a test video may have more views than fit at once."""
         parts = inputs.video.split(inputs.views_at_once or len(inputs.video))
         logits = torch.cat([model(part) for part in parts]).float()
-        if self._output_order:
-            logits = logits[:, self._output_order]
         return self._activation(logits).unflatten(0, (inputs.size, -1))
 
     def picture(self, inputs: Inputs, split: str) -> torch.Tensor:
@@ -169,71 +183,62 @@ class RecognitionReport:
         method = self.cfg.DATA.ENSEMBLE_METHOD if split == "test" else "sum"
         return ViewEvaluator(method, tuple(self.cfg.TEST.METRICS))
 
+    def figures(self, result: EvalResult, unreadable: int, total: int) -> dict[str, float]:
+        """``top1_acc``, ``top5_acc``, the chosen metrics; with unreadable videos also
+        ``top1_acc_with_bad``, which counts them as wrong."""
+        figures = {
+            _accuracy_name(name): 100 - value if is_error(name) else value
+            for name, value in result.metrics.items()
+        }
+        if unreadable:
+            figures["top1_acc_with_bad"] = result.score * result.items / total
+        return figures
+
     def describe(
         self, result: EvalResult, unreadable: int, total: int
     ) -> tuple[str, dict[str, Any]]:
-        """With unreadable videos also the accuracy that counts them as wrong."""
-        figures = dict(result.metrics)
-        top1, top5 = result.score, 100 - figures.pop("top5_err")
-        del figures["top1_err"]
-        text = f"top-1 {top1:.2f} %, top-5 {top5:.2f} % of {result.items} videos"
-        entries = {"top1_acc": f"{top1:.2f}", "top5_acc": f"{top5:.2f}", "videos": result.items}
-        for name, value in figures.items():
-            text += f", {name} {value:.2f}"
-            entries[name] = f"{value:.2f}"
+        figures = self.figures(result, unreadable, total)
+        entries: dict[str, Any] = {name: f"{value:.2f}" for name, value in figures.items()}
+        top = [f"top-{k} {entries[f'top{k}_acc']} %" for k in KS if f"top{k}_acc" in entries]
+        text = f"{', '.join(top)} of {result.items} videos"
+        text += "".join(
+            f", {name} {entries[name]}" for name in result.metrics if not is_error(name)
+        )
         if unreadable:
-            with_bad = top1 * result.items / total
-            entries["top1_acc_with_bad"] = f"{with_bad:.2f}"
-            text += f"; {unreadable} could not be read, counted as wrong: {with_bad:.2f} %"
-        return text, entries
+            with_bad = entries["top1_acc_with_bad"]
+            text += f"; {unreadable} could not be read, counted as wrong: {with_bad} %"
+        return text, entries | {"videos": result.items}
 
-    def save(self, test: TestRun, evaluator: ViewEvaluator) -> None:
-        """``predictions.csv`` and, where asked for, the scores; warnings about odd predictions."""
-        folder = Path(self.cfg.OUTPUT_DIR)
-        tag = "" if not self.cfg.TEST.NUM_TEMPORAL_CLIPS else "_" + test.name.split()[0]
+    def write(self, test: TestRun, evaluator: ViewEvaluator, folder: Path) -> dict[str, Any]:
+        """Predictions, figures of the classes, confusion matrix and scores, and the file that
+        TEST.SAVE_RESULTS_PATH names; warnings about odd predictions."""
+        cfg = self.cfg
         names = self.data.class_names("test")
-        write_predictions(evaluator, names, folder / f"predictions{tag}.csv")
-        _, scores, labels = evaluator.videos.tensors()
-        for text in sanity_warnings(scores, labels):
+        table = ScoreTable.collect(evaluator, names, cfg.MODEL.HEAD_ACT)
+        write_recognition(table, folder)
+        for text in sanity_warnings(table.scores, table.labels):
             logger.warning("%s", text)
-        if self.cfg.TEST.SAVE_RESULTS_PATH:
-            path = folder / self.cfg.TEST.SAVE_RESULTS_PATH
+        self.save_scores(table, test)
+        accuracy = mean_class_accuracy(table.scores, table.labels)
+        return {
+            "figures": {"mean_class_accuracy": accuracy},
+            "scores": table.facts(),
+            "classes": table.names,
+        }
+
+    def save_scores(self, table: ScoreTable, test: TestRun) -> None:
+        """The file that TEST.SAVE_RESULTS_PATH names, if it names one."""
+        cfg = self.cfg
+        if cfg.TEST.SAVE_RESULTS_PATH:
+            path = Path(cfg.OUTPUT_DIR) / cfg.TEST.SAVE_RESULTS_PATH
+            tag = f"_{test.tag}" if cfg.TEST.NUM_TEMPORAL_CLIPS else ""
             # The last of several tests stands under the plain name, too.
             for name in {path.name, f"{path.stem}{tag}{path.suffix}"}:
-                write_scores(scores, labels, path.with_name(name))
+                write_scores(table.scores, table.labels, path.with_name(name))
 
 
-def write_scores(scores: torch.Tensor, labels: torch.Tensor, path: Path) -> None:
-    """Scores ``N classes`` and labels ``N`` in the order of the list: NumPy's file for ``.npz``,
-    else PyTorch's."""
-    content = {"scores": scores, "labels": labels}
-
-    def write(temporary: str) -> None:
-        if path.suffix != ".npz":
-            write_archive(content, temporary)
-            return
-        with open(temporary, "wb") as file:
-            np.savez(file, **{name: value.numpy() for name, value in content.items()})
-
-    write_atomic(path, write)
-
-
-def write_predictions(evaluator: ViewEvaluator, names: Sequence[str], path: Path) -> None:
-    """A line per video: path, label, prediction, its score, and the names if known."""
-    order, scores, labels = evaluator.videos.tensors()
-    best = scores.max(1)
-
-    def write(temporary: str) -> None:
-        with open(temporary, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["path", "label", "prediction", "score", "label_name", "name"])
-            for row, video in enumerate(order):
-                label, guess = int(labels[row]), int(best.indices[row])
-                words = [names[label], names[guess]] if names else ["", ""]
-                score = f"{best.values[row]:.5f}"
-                writer.writerow([evaluator.paths[video], label, guess, score, *words])
-
-    write_atomic(path, write)
+def _accuracy_name(metric: str) -> str:
+    return f"{metric.removesuffix('_err')}_acc" if is_error(metric) else metric
 
 
 @TASK_REGISTRY.register("recognition")
@@ -243,9 +248,24 @@ class RecognitionTask(Task):
     data_class = RecognitionData
     module_class = RecognitionModule
     report_class = RecognitionReport
+    inference_class = RecognitionInference
 
     def tests(self, model: nn.Module) -> Iterator[TestRun]:
         return self.data.tests()
+
+    @classmethod
+    def fit_classes(cls, cfg: CfgNode, checkpoint_names: Sequence[str]) -> CfgNode:
+        """MODEL.NUM_CLASSES as in the weights: the list may have fewer classes, or more."""
+        count = len(checkpoint_names)
+        fixed = not MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME).spec.open_vocabulary
+        if fixed and count and count != cfg.MODEL.NUM_CLASSES:
+            logger.info(
+                "MODEL.NUM_CLASSES is %d, as in the weights (it was %d)",
+                count,
+                cfg.MODEL.NUM_CLASSES,
+            )
+            return cfg.with_value("MODEL.NUM_CLASSES", count, "the tested weights")
+        return cfg
 
     @classmethod
     def read_lists(cls, cfg: CfgNode, splits: Sequence[str]) -> dict[str, ItemList]:

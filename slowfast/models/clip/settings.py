@@ -18,6 +18,8 @@ from slowfast.models.clip.texts import read_features
 
 # -- keys ----------------------------------------------------------------------------------------
 
+_CLIP = {"MODEL.MODEL_NAME": "TemporalClipVideo"}
+_CROSS = {"MODEL.TEMPORAL_MODELING_TYPE": "stcross_attend"}
 extend_section(
     "MODEL",
     {
@@ -30,6 +32,7 @@ extend_section(
             "exchange between frames.",
             gt=0.0,
             le=0.99,
+            only_if=_CROSS,
         ),
         "MASK_STRIDE": Key(
             [1, 2, 2],
@@ -37,19 +40,24 @@ extend_section(
             item=int,
             min_length=3,
             ge=1,
+            only_if=_CROSS,
         ),
         "SPATIAL_REPEAT": Key(
-            True, "CLIP, stcross_attend: one random offset per clip instead of one per cell."
+            True,
+            "CLIP, stcross_attend: one random offset per clip instead of one per cell.",
+            only_if=_CROSS,
         ),
         "TEMPORAL_SHUFFLE": Key(
             True,
             "CLIP, stcross_attend: permute the patterns of the frames at random in training; in "
             "evaluation CLIP.SHUFFLE_IN_EVAL decides.",
+            only_if=_CROSS,
         ),
         "CHANNEL_FOLD": Key(
             64,
             "CLIP, stcross_attend: width // CHANNEL_FOLD channels are exchanged in each direction.",
             ge=2,
+            only_if=_CROSS,
         ),
         "TEMPORAL_SCALE": Key(
             [1],
@@ -57,6 +65,7 @@ extend_section(
             item=int,
             min_length=1,
             ge=1,
+            only_if=_CROSS,
         ),
         "CONTEXT_LENGTH": Key(77, "CLIP: largest number of tokens of a text.", ge=3),
         "KEEP_RAW_MODEL": Key(
@@ -66,14 +75,25 @@ extend_section(
             False, "CLIP: distil the features of frames from the frozen copy (FROSTER)."
         ),
         "DISTILLATION_RATIO": Key(
-            1.0, "CLIP: weight of the loss of MODEL.RAW_MODEL_DISTILLATION.", ge=0.0
+            1.0,
+            "CLIP: weight of the loss of MODEL.RAW_MODEL_DISTILLATION.",
+            ge=0.0,  # no only_if: published files hold it while the loss is off
         ),
         "ENSEMBLE_PRED": Key(False, "CLIP: mix the scores of the frozen copy in, in evaluation."),
         "ENSEMBLE_RAWMODEL_RATIO": Key(
-            0.0, "CLIP: share of the frozen copy's scores for MODEL.ENSEMBLE_PRED.", ge=0.0, le=1.0
+            0.0,
+            "CLIP: share of the frozen copy's scores for MODEL.ENSEMBLE_PRED.",
+            ge=0.0,
+            le=1.0,
+            only_if={"MODEL.ENSEMBLE_PRED": True},
         ),
         "TEXT_PROMPT": Key(False, "CLIP: learn prompt tokens before the class names."),
-        "PROMPT_NUM": Key(1, "CLIP: number of learned prompt tokens before the class names.", ge=1),
+        "PROMPT_NUM": Key(
+            1,
+            "CLIP: number of learned prompt tokens before the class names.",
+            ge=1,
+            only_if={"MODEL.TEXT_PROMPT": True},
+        ),
         "FINETUNE_FACTOR": Key(
             1.0, "CLIP: factor of the learning rate of parameters called message_*.", ge=0.0
         ),
@@ -88,17 +108,23 @@ extend_section(
             "CLIP: factor of the learning rate of all parameters without a factor of their own.",
             ge=0.0,
         ),
-        "STATIC_GRAPH": Key(False, "Without effect, for old files; DDP finds out by itself."),
+        "STATIC_GRAPH": Key(
+            False, "Without effect, for old files; DDP finds out by itself.", unused=True
+        ),
     },
+    _CLIP,
 )
 extend_section(
     "DATA",
     {
         "TEXT_AUG": Key(False, "CLIP: several texts per class, from DATA.TEXT_AUG_FEATURE_FILE."),
         "TEXT_AUG_FEATURE_FILE": Key(
-            "", "CLIP: file of text features for DATA.TEXT_AUG, a tensor classes x texts x width."
+            "",
+            "CLIP: file of text features for DATA.TEXT_AUG, a tensor classes x texts x width.",
+            only_if={"DATA.TEXT_AUG": True},
         ),
     },
+    _CLIP,
 )
 extend_section(
     "TRAIN",
@@ -115,26 +141,32 @@ extend_section(
             "the network's (Open-VCLIP, arXiv 2302.00624).",
         ),
         "LINEAR_CONNECT_LOSS_RATIO": Key(
-            1.0, "CLIP: weight of the loss of TRAIN.LINEAR_CONNECT_CLIMB.", ge=0.0
+            1.0,
+            "CLIP: weight of the loss of TRAIN.LINEAR_CONNECT_CLIMB.",
+            ge=0.0,  # no only_if: published files hold it while the loss is off
         ),
         "LINEAR_CONNECT_SAMPLE": Key(
             True,
             "CLIP: draw the share of the original weights between LINEAR_CONNECT_SAMPLE_L and _R "
             "at each step; False: always the middle.",
+            only_if={"TRAIN.LINEAR_CONNECT_CLIMB": True},
         ),
         "LINEAR_CONNECT_SAMPLE_L": Key(
             0.4,
             "CLIP: smallest share of the original weights in TRAIN.LINEAR_CONNECT_CLIMB.",
             ge=0.0,
             le=1.0,
+            only_if={"TRAIN.LINEAR_CONNECT_CLIMB": True},
         ),
         "LINEAR_CONNECT_SAMPLE_R": Key(
             0.6,
             "CLIP: largest share of the original weights in TRAIN.LINEAR_CONNECT_CLIMB.",
             ge=0.0,
             le=1.0,
+            only_if={"TRAIN.LINEAR_CONNECT_CLIMB": True},
         ),
     },
+    _CLIP,
 )
 extend_section(
     "TEST",
@@ -150,11 +182,19 @@ extend_section(
             "of the trained ones, for any network.",
         ),
         "PATCHING_RATIO": Key(
-            0.5, "Share of the original weights for TEST.PATCHING_MODEL.", ge=0.0, le=1.0
+            0.5,
+            "Share of the original weights for TEST.PATCHING_MODEL.",
+            ge=0.0,
+            le=1.0,
+            only_if={"TEST.PATCHING_MODEL": True},
         ),
-        "OPENSET": Key(False, "Without effect, for old files; the class names of a test decide."),
+        "OPENSET": Key(
+            False, "Without effect, for old files; the class names of a test decide.", unused=True
+        ),
         "UPDATE_STATE": Key(
-            False, "Without effect, for old files; texts are always encoded by the tested weights."
+            False,
+            "Without effect, for old files; texts are always encoded by the tested weights.",
+            unused=True,
         ),
     },
 )
@@ -185,12 +225,14 @@ register_section(
                 False,
                 "stcross_attend: permute the patterns of the frames in evaluation, too (as "
                 "released: results vary from run to run).",
+                only_if=_CROSS,
             ),
             "SHIFT_GROUP": Key(
                 0,
                 "channel_shift: number of frames of a batch that count as one clip; 0: "
                 "DATA.NUM_FRAMES (the release always takes 8).",
                 ge=0,
+                only_if={"MODEL.TEMPORAL_MODELING_TYPE": "channel_shift"},
             ),
             "ACTIVATION": Key(
                 "quick_gelu",
@@ -198,19 +240,44 @@ register_section(
                 "open_clip trained.",
                 choices=("quick_gelu", "gelu"),
             ),
-            "PATCH_SIZE": Key(16, "Side of a patch in pixels, for MODEL.ARCH custom.", ge=1),
-            "WIDTH": Key(
-                768, "Width of the visual tower (64 per head), for MODEL.ARCH custom.", ge=64
+            "PATCH_SIZE": Key(
+                16,
+                "Side of a patch in pixels, for MODEL.ARCH custom.",
+                ge=1,
+                only_if={"MODEL.ARCH": "custom"},
             ),
-            "LAYERS": Key(12, "Layers of the visual tower, for MODEL.ARCH custom.", ge=1),
+            "WIDTH": Key(
+                768,
+                "Width of the visual tower (64 per head), for MODEL.ARCH custom.",
+                ge=64,
+                only_if={"MODEL.ARCH": "custom"},
+            ),
+            "LAYERS": Key(
+                12,
+                "Layers of the visual tower, for MODEL.ARCH custom.",
+                ge=1,
+                only_if={"MODEL.ARCH": "custom"},
+            ),
             "EMBED_DIM": Key(
-                512, "Width of the features of frames and texts, for MODEL.ARCH custom.", ge=1
+                512,
+                "Width of the features of frames and texts, for MODEL.ARCH custom.",
+                ge=1,
+                only_if={"MODEL.ARCH": "custom"},
             ),
             "TEXT_WIDTH": Key(
-                512, "Width of the text tower (64 per head), for MODEL.ARCH custom.", ge=64
+                512,
+                "Width of the text tower (64 per head), for MODEL.ARCH custom.",
+                ge=64,
+                only_if={"MODEL.ARCH": "custom"},
             ),
-            "TEXT_LAYERS": Key(12, "Layers of the text tower, for MODEL.ARCH custom.", ge=1),
+            "TEXT_LAYERS": Key(
+                12,
+                "Layers of the text tower, for MODEL.ARCH custom.",
+                ge=1,
+                only_if={"MODEL.ARCH": "custom"},
+            ),
         },
+        only_if=_CLIP,
     )
 )
 

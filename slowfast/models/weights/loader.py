@@ -13,6 +13,7 @@ import yaml
 from torch import nn
 
 from slowfast.config.node import CfgNode
+from slowfast.layers.sub_norm import match_norm_names
 from slowfast.models.base import VideoModel
 from slowfast.models.weights.convert import fit_tensor
 from slowfast.models.weights.finite import check_finite
@@ -97,6 +98,7 @@ def load_state(
         state = {new: state[old] for old, new in clear_names(state, clear_patterns).items()}
     with conversion(origin):
         source, state = adapt_state(state, model)
+        state = match_norm_names(state, model)
     report = LoadReport(source.name)
     targets = {k: v for k, v in model.state_dict().items() if not _is_counter(k)}
     filled: dict[str, torch.Tensor] = {}
@@ -150,7 +152,7 @@ def fitting_state(
 
     UserError naming ``key`` if it is of another architecture, or not finite.
     """
-    state = tensors_of(state if isinstance(state, dict) else {}, path)
+    state = match_norm_names(tensors_of(state if isinstance(state, dict) else {}, path), network)
     expected = network.state_dict()
     wrong = [n for n, v in expected.items() if n not in state or state[n].shape != v.shape]
     if wrong or len(state) != len(expected):

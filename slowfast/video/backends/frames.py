@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import cv2
@@ -47,6 +47,7 @@ class FrameFolder(Source):
             raise VideoError(path, f"no image {self._name(0)} in it (DATA.IMAGE_TEMPLATE)")
 
     def _name(self, index: int) -> str:
+        """The name of an image, counted from 0."""
         return self._format(self.template, index)
 
     def _format(self, template: str, index: int) -> str:
@@ -95,3 +96,16 @@ class FrameFolder(Source):
             raise VideoError(name, f"more than DATA.MAX_PIXELS: {error}") from error
         except OSError:
             return 0, 0
+
+
+class NamedFrames(FrameFolder):
+    """The images ``names`` of a folder, in this order. VideoError if there is no such folder."""
+
+    def __init__(self, path: str, names: Sequence[str], max_pixels: int = MAX_PIXELS):
+        if not os.path.isdir(path):
+            raise VideoError(path, "there is no such folder of frames")
+        self.path, self.names, self.fps = path, names, 30.0
+        self.num_frames, self._max_pixels = len(names), max_pixels
+
+    def _name(self, index: int) -> str:
+        return self.names[index]

@@ -1,0 +1,145 @@
+"""What the network of a task says of videos that stand in no list: one class per kind of task.
+
+They use the parts of a test: its reader of clips, and the task's module, whose data are the class
+names of the checkpoint alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from slowfast.config.node import CfgNode
+from slowfast.datasets.batch import Batch
+from slowfast.datasets.build import dataset_class
+from slowfast.datasets.clip_reader import ClipReader, Views, configured_views
+from slowfast.datasets.episodes import build_clip_reader
+from slowfast.datasets.lists import ItemList
+from slowfast.engine.tasks.base import Inputs, TaskInference, TaskModule
+from slowfast.metrics.views import ClassProbabilities, class_probabilities, merge_views
+from slowfast.utils.errors import UserError
+from slowfast.utils.logging import get_logger
+from slowfast.utils.runtime import Runtime
+
+logger = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class KnownClasses:
+    """Data of a task of which nothing but the class names is known."""
+
+    names: list[str]
+
+    def class_names(self, split: str) -> list[str]:
+        """The names, whatever the split."""
+        return self.names
+
+
+class RecognitionInference(TaskInference):
+    """All views of the recipe's test of a video, as the test reads and merges them."""
+
+    def __init__(
+        self, cfg: CfgNode, runtime: Runtime, module_class: type[TaskModule], names: Sequence[str]
+    ):
+        self.cfg = cfg
+        self.classes = list(names) or [str(label) for label in range(cfg.MODEL.NUM_CLASSES)]
+        if len(self.classes) != cfg.MODEL.NUM_CLASSES:
+            raise UserError(
+                f"the network has {cfg.MODEL.NUM_CLASSES} classes, there are {len(self.classes)} "
+                "names",
+                "give the names that it was trained with, in their order",
+                "classes",
+            )
+        self.module = module_class(cfg, runtime, KnownClasses(self.classes))
+        counts = cfg.TEST.NUM_TEMPORAL_CLIPS  # of several tests the last one counts
+        views = Views(counts[-1], cfg.TEST.NUM_SPATIAL_CROPS) if counts else configured_views(cfg)
+        no_list = ItemList([], "", self.classes)
+        self.reader: ClipReader = dataset_class(cfg, "test")(cfg, "test", views, no_list).reader
+
+    def clips(self, sample: torch.Tensor) -> torch.Tensor:
+        return sample
+
+    def prepare(self, video: torch.Tensor) -> Inputs:
+        labels = torch.zeros(len(video), dtype=torch.long)
+        batch = Batch(video, labels, torch.arange(len(video)), [""] * len(video))
+        return self.module.prepare(batch, "test")
+
+    def probabilities(self, model: nn.Module, inputs: Inputs) -> ClassProbabilities:
+        scores = self.module.predict(model, inputs)
+        method = self.cfg.DATA.ENSEMBLE_METHOD
+        merged = merge_views(scores.float().cpu(), method)
+        return class_probabilities(merged, scores.shape[1], method, self.cfg.MODEL.HEAD_ACT)
+
+    def features(self, model: nn.Module, inputs: Inputs) -> torch.Tensor:
+        parts = inputs.video.split(inputs.views_at_once or len(inputs.video))
+        features = torch.cat([model.forward_features(part) for part in parts]).float()
+        if features.ndim == 3:  # of each frame
+            features = features.mean(1)
+        return features.unflatten(0, (inputs.size, -1)).mean(1)
+
+
+class FewShotInference(TaskInference):
+    """Compares one clip of a video with support clips of any classes."""
+
+    takes_support = True
+
+    def __init__(
+        self, cfg: CfgNode, runtime: Runtime, module_class: type[TaskModule], names: Sequence[str]
+    ):
+        self.cfg = cfg
+        self.classes: list[str] = []  # those of the support clips
+        self.module = module_class(cfg, runtime, KnownClasses(list(names)))
+        self.reader = build_clip_reader(cfg, "test")
+        self._device = runtime.device
+        self._support: torch.Tensor | None = None
+        options = cfg.FEWSHOT
+        queries = options.QUERY_TEST * (options.WAY if options.QUERY_CLASSES == "all" else 1)
+        # STAF treats a single query differently from several, and is tested with so many.
+        self._copies = min(queries, 2)
+
+    def clips(self, sample: torch.Tensor) -> torch.Tensor:
+        return sample[None]
+
+    def prepare(self, video: torch.Tensor) -> Inputs:
+        video = self.module.normalizer(video.flatten(0, 1), self._device)
+        return Inputs(video, torch.zeros(len(video), dtype=torch.long), len(video))
+
+    def set_support(self, model: nn.Module, support: Mapping[str, Sequence[Inputs]]) -> None:
+        counts = {name: len(clips) for name, clips in support.items()}
+        if len(counts) < 2 or not all(counts.values()):
+            raise UserError(
+                f"support clips of {len(counts)} classes, {min(counts.values(), default=0)} of one",
+                'give at least one clip of at least two classes: {"name": [clip, …], …}',
+                "support",
+            )
+        shots = min(counts.values())
+        if shots < max(counts.values()):
+            logger.warning("support clips: the first %d of each class are used", shots)
+        rows = [
+            torch.cat([model.embed(clip.video) for clip in clips[:shots]])
+            for clips in support.values()
+        ]
+        self._support, self.classes = torch.stack(rows), list(counts)
+
+    def probabilities(self, model: nn.Module, inputs: Inputs) -> ClassProbabilities:
+        if self._support is None:
+            raise UserError(
+                "a few-shot network compares videos with clips of the classes, and there are none",
+                'give support={"name": [clip, …], …}',
+                "support",
+            )
+        queries = model.embed(inputs.video)
+        support = self._support.expand(len(queries), *self._support.shape)
+        copies = queries[:, None].expand(-1, self._copies, *queries.shape[1:])
+        logits = model.head(support, copies).logits[:, 0].float().cpu()
+        return class_probabilities(logits, 1, "sum", "none")
+
+    def features(self, model: nn.Module, inputs: Inputs) -> torch.Tensor:
+        features = model.embed(inputs.video).float()
+        if features.ndim == 2:
+            return features
+        # Feature maps are C L, frames T D: the mean over positions or frames.
+        return features.mean(-1 if model.embedding_type == "maps" else 1)

@@ -1,0 +1,277 @@
+"""A trained network that answers for videos: ``slowfast.load(checkpoint).predict(video)``."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from slowfast.config.node import CfgNode
+from slowfast.datasets.items import Item
+from slowfast.datasets.loader import videos_per_process
+from slowfast.engine.initial import TestedWeights, class_names, load_tested_weights
+from slowfast.engine.precision import build_autocast, settle_precision
+from slowfast.engine.tasks import task_class
+from slowfast.engine.tasks.base import Inputs, TaskInference
+from slowfast.inference.trained import (
+    Overrides,
+    PathLike,
+    choose_runtime,
+    configuration,
+    read_names,
+    read_trained,
+)
+from slowfast.inference.videos import Video, is_one_video, name_of, open_any
+from slowfast.models.base import MODEL_REGISTRY
+from slowfast.models.weights.read import Checkpoint
+from slowfast.utils.errors import UserError, VideoError
+from slowfast.utils.runtime import Runtime, cpu_count
+
+FPS = 30.0  # of frames that come without a rate
+_MOST_READERS = 8
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network says of one video.
+
+    ``path``: of the video, or what it is; ``labels``: names of the most probable classes, the best
+    first; ``probabilities``: theirs; ``scores`` ``K``: of all classes, in the order of
+    :attr:`Predictor.classes`. ``kind`` says what these numbers are: ``probability`` (they sum to
+    one), ``independent`` (each class may be there or not) or ``logit`` (only their order counts).
+    ``error``: why the video could not be read; the rest is empty then.
+    """
+
+    path: str
+    labels: list[str] = field(default_factory=list)
+    probabilities: list[float] = field(default_factory=list)
+    scores: torch.Tensor = field(default_factory=lambda: torch.empty(0), repr=False)
+    kind: str = "probability"
+    error: str = ""
+
+
+class Clips(NamedTuple):
+    """A video that was read, uint8 ``V 3 T H W``, or why it could not be (``error``)."""
+
+    name: str
+    video: torch.Tensor | None
+    error: VideoError | None = None
+
+
+def load(
+    checkpoint: PathLike,
+    device: torch.device | str | None = None,
+    *,
+    cfg: PathLike | CfgNode | None = None,
+    classes: PathLike | Sequence[str] | None = None,
+    support: Mapping[str, Sequence[Video]] | None = None,
+    overrides: Overrides = (),
+) -> Predictor:
+    """A network with its weights, its configuration and its class names.
+
+    >>> predictor = slowfast.load("output/mine/checkpoints/checkpoint_best.pyth")
+    >>> predictor.predict("video.mp4").labels
+    ['left', 'up', 'right', 'down']
+
+    Args:
+        checkpoint: a file or its address; a folder of a run stands for its best checkpoint.
+        device: None: a GPU where there is one.
+        cfg: a configuration, by path or published name, instead of the checkpoint's. Weights that
+            were released without one need it.
+        classes: names of the classes, or a file of names: those that CLIP is to tell apart, or
+            those of weights that do not say them.
+        support: clips of each class, for a few-shot network.
+        overrides: KEY VALUE words or a mapping, as of the command line.
+
+    UserError if the file holds no weights of such a network.
+    """
+    trained = read_trained(checkpoint)
+    runtime = choose_runtime(device)
+    names = read_names(classes, trained)
+    cfg = settle_precision(configuration(trained, runtime, names, cfg, overrides), runtime)
+    inference = task_class(cfg).inference(cfg, runtime, names)
+    _check_names(cfg, classes, names, trained)
+    model = inference.module.build_model()
+    load_tested_weights(cfg, model, TestedWeights(trained))
+    model.eval().requires_grad_(False)
+    predictor = Predictor(cfg, runtime, inference, model)
+    if support is not None:
+        predictor.set_support(support)
+    return predictor
+
+
+def _check_names(cfg: CfgNode, given: object, names: Sequence[str], trained: Checkpoint) -> None:
+    """UserError for other names than those that the outputs of a network have."""
+    known = class_names(trained)
+    is_open = MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME).spec.open_vocabulary
+    if given is not None and known and list(names) != known and not is_open:
+        raise UserError(
+            f"{trained.path} was trained with other class names: {', '.join(known[:5])} …",
+            "leave classes out; only CLIP takes classes by their names",
+            "classes",
+        )
+
+
+class Predictor:
+    """A network ``model`` in evaluation mode, and all that leads from a video to an answer.
+
+    A video is a path, an address, an open file, bytes, a folder of frames, or frames: uint8 RGB
+    ``T H W 3`` as an array, a tensor or a list. Views, crops and merging are those of the test in
+    the configuration ``cfg``, so that the answers are those of a test.
+    """
+
+    def __init__(self, cfg: CfgNode, runtime: Runtime, inference: TaskInference, model: nn.Module):
+        self.cfg, self.model = cfg, model
+        self._runtime, self._inference = runtime, inference
+        self._autocast = build_autocast(cfg, runtime)
+        with torch.inference_mode():
+            inference.module.begin(model, "test")
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        return self._runtime.device
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes, in the order of :attr:`Prediction.scores`."""
+        return list(self._inference.classes)
+
+    def set_support(self, support: Mapping[str, Sequence[Video]], fps: float = FPS) -> None:
+        """Few-shot: compare videos with these clips from now on, ``{class: [clip, …]}``.
+
+        UserError if the network is none of this kind; VideoError if a clip cannot be read.
+        """
+        if not self._inference.takes_support:
+            raise UserError(
+                "this network has classes of its own and takes no support clips",
+                "leave them out",
+                "support",
+            )
+        clips = {
+            name: [self._prepared([self._read(video, fps)]) for video in videos]
+            for name, videos in support.items()
+        }
+        with torch.inference_mode(), self._autocast():
+            self._inference.set_support(self.model, clips)
+
+    def preprocess(self, video: Video, fps: float = FPS) -> torch.Tensor:
+        """What the network receives: float32 ``V 3 T H W``, normalised, on the device.
+
+        V is the number of views of the test, clips times crops. VideoError if it cannot be read.
+        """
+        return self._prepared([self._read(video, fps)]).video
+
+    def predict(
+        self, videos: Video | Sequence[Video], top: int = 5, fps: float = FPS
+    ) -> Prediction | list[Prediction]:
+        """The ``top`` classes of a video, or of each video of a list.
+
+        ``fps``: frame rate of frames in memory. A single video that cannot be read is a
+        VideoError; in a list, its prediction has an ``error``, and the others are not affected.
+        """
+        if not is_one_video(videos):
+            return list(self.stream(videos, top, fps))
+        (prediction,) = self._answer([Clips(name_of(videos), self._read(videos, fps))], top)
+        return prediction
+
+    def stream(
+        self, videos: Iterable[Video], top: int = 5, fps: float = FPS
+    ) -> Iterator[Prediction]:
+        """:meth:`predict` for any number of videos: an answer after the other, in their order.
+
+        Threads read the next videos while the network computes; memory does not grow.
+        """
+        for batch in self._batches(videos, fps):
+            yield from self._answer(batch, top)
+
+    def embed(self, videos: Video | Sequence[Video], fps: float = FPS) -> torch.Tensor:
+        """Features before the classifier, the mean over the views of a video: float32 ``B D`` on
+        the CPU; one video is a list of one. VideoError if a video cannot be read."""
+        listed = [videos] if is_one_video(videos) else videos
+        rows = []
+        for batch in self._batches(listed, fps):
+            for clips in batch:
+                if clips.error:
+                    raise clips.error
+            inputs = self._prepared([clips.video for clips in batch])
+            with torch.inference_mode(), self._autocast():
+                rows.append(self._inference.features(self.model, inputs).cpu())
+        if not rows:
+            raise UserError("there are no videos to embed", "", "videos")
+        return torch.cat(rows)
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def _read(self, video: Video, fps: float) -> torch.Tensor:
+        """uint8 ``V 3 T H W``."""
+        reader = self._inference.reader
+        with open_any(video, reader, fps) as source:
+            return self._inference.clips(reader.read_source(source, Item(source.path, 0))["video"])
+
+    def _try(self, video: Video, fps: float) -> Clips:
+        name = name_of(video)
+        try:
+            return Clips(name, self._read(video, fps))
+        except VideoError as error:
+            return Clips(name, None, error)
+
+    def _batches(self, videos: Iterable[Video], fps: float) -> Iterator[list[Clips]]:
+        """Videos that pass through the network together; threads read at most two batches ahead."""
+        waiting = iter(videos)
+        with contextlib.ExitStack() as stack:
+            pool = ThreadPoolExecutor(min(cpu_count(), _MOST_READERS), "slowfast-reader")
+            stack.callback(pool.shutdown, wait=True, cancel_futures=True)
+            ahead = deque(pool.submit(self._try, v, fps) for v in itertools.islice(waiting, 1))
+            batch: list[Clips] = []
+            size = 1
+            while ahead:
+                clips = ahead.popleft().result()
+                if clips.video is not None:
+                    size = videos_per_process(self.cfg, "test", 1, len(clips.video))
+                for video in itertools.islice(waiting, max(3 * size - len(ahead) - len(batch), 0)):
+                    ahead.append(pool.submit(self._try, video, fps))
+                batch.append(clips)
+                if len(batch) == size:
+                    yield batch
+                    batch = []
+            if batch:
+                yield batch
+
+    # -- computing -------------------------------------------------------------------------------
+
+    def _prepared(self, videos: Sequence[torch.Tensor]) -> Inputs:
+        with torch.inference_mode():
+            return self._inference.prepare(torch.stack(list(videos)))
+
+    def _answer(self, batch: Sequence[Clips], top: int) -> list[Prediction]:
+        """Predictions for what was read, and errors in place of the rest."""
+        if top < 1:
+            raise UserError(f"top is {top}", "ask for one class at least", "top")
+        good = [clips for clips in batch if clips.error is None]
+        rows: Iterator[torch.Tensor] = iter(())
+        kind = "probability"
+        if good:
+            inputs = self._prepared([clips.video for clips in good])
+            with torch.inference_mode(), self._autocast():
+                answers = self._inference.probabilities(self.model, inputs)
+            rows, kind = iter(answers.values.unbind()), answers.kind
+        return [
+            Prediction(clips.name, error=clips.error.cause)
+            if clips.error
+            else self._prediction(clips.name, next(rows), kind, top)
+            for clips in batch
+        ]
+
+    def _prediction(self, name: str, scores: torch.Tensor, kind: str, top: int) -> Prediction:
+        best = scores.topk(min(top, len(scores)))
+        names = self._inference.classes
+        labels = [names[index] for index in best.indices.tolist()]
+        return Prediction(name, labels, best.values.tolist(), scores, kind)

@@ -1,0 +1,108 @@
+"""What a person may call a video: a path, an address, an open file, bytes, a folder, frames."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from typing import IO, Any
+
+import numpy as np
+import torch
+
+from slowfast.datasets.clip_reader import ClipReader
+from slowfast.datasets.lists import Item
+from slowfast.utils.errors import UserError, VideoError
+from slowfast.video.backends.memory import MemorySource
+from slowfast.video.source import Source
+
+# Frames are uint8 RGB ``T H W 3``: an array, a tensor, or a list of arrays ``H W 3``.
+Frames = np.ndarray | torch.Tensor | Sequence[np.ndarray]
+Video = str | os.PathLike[str] | IO[bytes] | bytes | Frames
+
+_ADDRESSES = ("http://", "https://")
+
+
+def is_one_video(value: Any) -> bool:
+    """Whether a value is one video, not several: a list is, if it holds frames ``H W 3``."""
+    if isinstance(value, (list, tuple)):
+        return bool(value) and all(getattr(item, "ndim", 0) == 3 for item in value)
+    return True
+
+
+def name_of(video: Video) -> str:
+    """What messages and results call a video: its path or address; a kind, where it has none."""
+    if isinstance(video, (str, os.PathLike)):
+        return os.fspath(video)
+    if isinstance(video, (bytes, bytearray, memoryview)):
+        return f"{len(video)} bytes"
+    name = getattr(video, "name", None)
+    if isinstance(name, str):
+        return name
+    return "an open file" if hasattr(video, "read") else "frames in memory"
+
+
+@contextlib.contextmanager
+def open_any(video: Video, reader: ClipReader, fps: float) -> Iterator[Source]:
+    """The source of a video of any form, read as ``reader`` reads those of lists.
+
+    ``fps``: of frames in memory. VideoError if it cannot be read; UserError if it is no video at
+    all, such as a number.
+    """
+    name = name_of(video)
+    if isinstance(video, (str, os.PathLike)):
+        if name.startswith(_ADDRESSES):
+            with _downloading(name) as file, _as_file(file, name) as path:
+                yield reader.open(Item(path, 0))
+        else:
+            yield reader.open(Item(os.path.expanduser(name), 0))
+    elif isinstance(video, (bytes, bytearray, memoryview)) or hasattr(video, "read"):
+        with _as_file(video, name) as path:
+            yield reader.open(Item(path, 0))
+    else:
+        yield MemorySource(_frames(video), fps, name, reader.data.MAX_PIXELS)
+
+
+@contextlib.contextmanager
+def _as_file(video: Any, name: str) -> Iterator[str]:
+    """The path of a temporary file with the bytes of a video: decoders seek, and open it anew."""
+    with tempfile.NamedTemporaryFile(prefix="slowfast-") as file:
+        if hasattr(video, "read"):
+            shutil.copyfileobj(video, file)
+        else:
+            file.write(video)
+        file.flush()
+        try:
+            yield file.name
+        except VideoError as error:
+            raise VideoError(name, error.cause) from error
+
+
+@contextlib.contextmanager
+def _downloading(address: str) -> Iterator[IO[bytes]]:
+    try:
+        file = urllib.request.urlopen(address, timeout=60)
+    except (urllib.error.URLError, OSError) as error:
+        raise VideoError(address, f"cannot be downloaded: {error}") from error
+    with file:
+        yield file
+
+
+def _frames(video: Any) -> np.ndarray | list[np.ndarray]:
+    if isinstance(video, torch.Tensor):
+        video = video.detach().cpu().numpy()
+    if isinstance(video, np.ndarray):
+        if video.ndim == 4 and video.shape[-1] != 3 and video.shape[1] == 3:
+            video = video.transpose(0, 2, 3, 1)  # T 3 H W, as some decoders give
+        return video
+    if isinstance(video, (list, tuple)):
+        return [np.asarray(frame) for frame in video]
+    raise UserError(
+        f"a {type(video).__name__} is not a video",
+        "give a path, an open file, bytes, or frames T H W 3 as an array or a tensor",
+        "videos",
+    )
