@@ -15,6 +15,7 @@ from slowfast.layers.clip_head import PathwayHead
 from slowfast.layers.conv import conv_norm
 from slowfast.layers.residual import Pathways
 from slowfast.models.base import MODEL_REGISTRY, TINY_CLIP, VideoModel
+from slowfast.models.image_weights import IMAGE_SOURCE
 from slowfast.models.residual import (
     R50,
     PathwayWidths,
@@ -26,6 +27,7 @@ from slowfast.models.residual import (
     read_residual_options,
     train_classifier_only,
 )
+from slowfast.models.residual_weights import RESIDUAL_SOURCES
 from slowfast.models.spec import ModelSpec
 from slowfast.utils.errors import Problem, UserError
 
@@ -123,6 +125,7 @@ class SlowFast(VideoModel):
     """
 
     spec = ModelSpec(
+        sources=(*RESIDUAL_SOURCES, IMAGE_SOURCE),
         classifier_prefixes=("head.projection.",),
         finetune_patterns=("s5.", "head."),
         check=check_slowfast,
