@@ -49,18 +49,10 @@ _REPLACED = {
 
 # Values that nothing here can do: (key, value) -> what is wrong, and what to do.
 _REFUSED = {
-    ("TRAIN.CHECKPOINT_TYPE", "caffe2"): (
-        "Caffe2 weights are not supported",
-        "convert them with PySlowFast",
-    ),
-    ("TEST.CHECKPOINT_TYPE", "caffe2"): (
-        "Caffe2 weights are not supported",
-        "convert them with PySlowFast",
-    ),
     ("MODEL.LOSS_FUNC", "bce"): (
         "bce expects probabilities, and every network gives logits in training",
         "use bce_logit, which is the same loss of logits",
-    ),
+    )
 }
 
 _TABLE = "docs/migration.md lists what of PySlowFast is here and what is not"

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from slowfast.layers.conv import conv3d, conv_norm
-from slowfast.layers.norm import NormLayer
 
 NONLOCAL_KINDS = ("softmax", "dot_product")
 
@@ -23,17 +22,10 @@ class NonLocal(nn.Module):
             dot_product, the products divided by the number of positions.
         pool: size over time, rows and columns of the maximum that is taken over what is looked at.
         groups: number of consecutive parts of the clip that do not see each other.
-        norm: constructor of the normalisation.
     """
 
     def __init__(
-        self,
-        channels: int,
-        *,
-        kind: str,
-        norm: NormLayer,
-        pool: Sequence[int] = (1, 1, 1),
-        groups: int = 1,
+        self, channels: int, *, kind: str, pool: Sequence[int] = (1, 1, 1), groups: int = 1
     ):
         super().__init__()
         inner = channels // 2
@@ -42,7 +34,7 @@ class NonLocal(nn.Module):
         self.conv_phi = conv3d(channels, inner, 1, bias=True)
         self.conv_g = conv3d(channels, inner, 1, bias=True)
         self.conv_out = conv3d(inner, channels, 1, bias=True)
-        self.bn = norm(channels)
+        self.bn = nn.BatchNorm3d(channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``B C T H W`` -> ``B C T H W``."""

@@ -13,21 +13,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from slowfast.layers.sub_norm import replace_norms
 
-# Channels -> a layer that normalises ``B C T H W``.
-NormLayer = Callable[[int], nn.Module]
-
-_NORM_LAYERS: dict[str, NormLayer] = {
-    "batchnorm": nn.BatchNorm3d,
-    # Converted when the network is complete: in a run of several processes, and by with_sub_norm.
-    "sync_batchnorm": nn.BatchNorm3d,
-    "sub_batchnorm": nn.BatchNorm3d,
-}
-
-
-def norm_layer(kind: str = "batchnorm") -> NormLayer:
-    """The constructor of normalisations of ``B C T H W`` that BN.NORM_TYPE names."""
-    return _NORM_LAYERS[kind]
-
 
 class Batch1SafeNorm(_BatchNorm):
     """Batch normalisation that works around a wrong CPU gradient for batch size 1.

@@ -15,7 +15,6 @@ from torch import nn
 
 from slowfast.layers.checkpointing import run_checkpointed
 from slowfast.layers.conv import conv3d, conv_norm
-from slowfast.layers.norm import NormLayer
 
 # depth -> (bottleneck, blocks of the four stages)
 STAGE_DEPTHS = {
@@ -43,10 +42,10 @@ def run_convolutions(
 class Branch(nn.Module):
     """Convolutions ``a``, ``b``, … with their normalisations ``a_bn``, ``b_bn``, …"""
 
-    def add(self, name: str, conv: nn.Module, norm: nn.Module) -> None:
+    def add(self, name: str, conv: nn.Conv3d) -> None:
         """Append a convolution; the last one that is added ends the branch."""
         self.add_module(name, conv)
-        self.add_module(f"{name}_bn", norm)
+        self.add_module(f"{name}_bn", nn.BatchNorm3d(conv.out_channels))
         self.last_conv, self.last_norm = name, f"{name}_bn"
 
     def start_at_zero(self, norm: bool, conv: bool) -> None:
@@ -68,7 +67,6 @@ class BottleneckBranch(Branch):
         *,
         temporal_kernel: int,
         stride: int,
-        norm: NormLayer,
         groups: int = 1,
         dilation: int = 1,
         stride_1x1: bool = False,
@@ -76,12 +74,12 @@ class BottleneckBranch(Branch):
         super().__init__()
         first, second = (stride, 1) if stride_1x1 else (1, stride)
         size = (temporal_kernel, 1, 1)
-        self.add("a", conv3d(in_channels, inner, size, (1, first, first)), norm(inner))
+        self.add("a", conv3d(in_channels, inner, size, (1, first, first)))
         spatial = conv3d(
             inner, inner, (1, 3, 3), (1, second, second), groups=groups, dilation=dilation
         )
-        self.add("b", spatial, norm(inner))
-        self.add("c", conv3d(inner, channels, 1), norm(channels))
+        self.add("b", spatial)
+        self.add("c", conv3d(inner, channels, 1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``B C T H W`` -> ``B D T H' W'``."""
@@ -91,13 +89,11 @@ class BottleneckBranch(Branch):
 class BasicBranch(Branch):
     """A k x3x3 convolution with the stride and a 1x3x3 convolution."""
 
-    def __init__(
-        self, in_channels: int, channels: int, *, temporal_kernel: int, stride: int, norm: NormLayer
-    ):
+    def __init__(self, in_channels: int, channels: int, *, temporal_kernel: int, stride: int):
         super().__init__()
         size = (temporal_kernel, 3, 3)
-        self.add("a", conv3d(in_channels, channels, size, (1, stride, stride)), norm(channels))
-        self.add("b", conv3d(channels, channels, (1, 3, 3)), norm(channels))
+        self.add("a", conv3d(in_channels, channels, size, (1, stride, stride)))
+        self.add("b", conv3d(channels, channels, (1, 3, 3)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``B C T H W`` -> ``B D T H' W'``."""
@@ -117,14 +113,13 @@ class ResBlock(nn.Module):
         branch: nn.Module,
         *,
         stride: int,
-        norm: NormLayer,
         drop_connect: float = 0.0,
     ):
         super().__init__()
         self.projects = in_channels != channels or stride != 1
         if self.projects:
             self.branch1 = conv3d(in_channels, channels, 1, (1, stride, stride))
-            self.branch1_bn = norm(channels)
+            self.branch1_bn = nn.BatchNorm3d(channels)
         self.branch2 = branch
         self.drop_path = DropPath(drop_connect) if drop_connect > 0 else nn.Identity()
 

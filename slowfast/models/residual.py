@@ -17,7 +17,6 @@ from slowfast.layers.checkpointing import checkpointed_blocks
 from slowfast.layers.clip_head import ClipClassifier
 from slowfast.layers.conv import conv3d, conv_norm
 from slowfast.layers.nonlocal_block import NONLOCAL_KINDS, NonLocal
-from slowfast.layers.norm import NormLayer, norm_layer
 from slowfast.layers.residual import (
     STAGE_DEPTHS,
     BasicBranch,
@@ -124,7 +123,6 @@ class ResidualOptions:
         stride_1x1: bottlenecks have their stride in the first convolution (ResNet alone).
         temporal_blocks, strides, dilations: per stage and pathway.
         non_local: non-local blocks.
-        norm: kind of normalisation, as BN.NORM_TYPE.
         zero_norm, zero_conv: blocks start as their shortcuts.
         checkpointed: number of blocks of each stage that store no activations.
     """
@@ -138,15 +136,9 @@ class ResidualOptions:
     strides: PerStage = ((1,), (2,), (2,), (2,))
     dilations: PerStage = ((1,),) * 4
     non_local: NonLocalOptions = field(default_factory=NonLocalOptions)
-    norm: str = "batchnorm"
     zero_norm: bool = True
     zero_conv: bool = False
     checkpointed: Sequence[float] = (0, 0, 0, 0)
-
-    @property
-    def norm_layer(self) -> NormLayer:
-        """The constructor of normalisations."""
-        return norm_layer(self.norm)
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -169,14 +161,11 @@ class ResidualOptions:
             in_channels = widths.in_channels if first else widths.channels
             stride = of_pathway(self.strides[stage], pathway) if first else 1
             branch = self._branch(stage, pathway, widths, in_channels, kernel, stride)
-            blocks[f"res{number}"] = ResBlock(
-                in_channels, widths.channels, branch, stride=stride, norm=self.norm_layer
-            )
+            blocks[f"res{number}"] = ResBlock(in_channels, widths.channels, branch, stride=stride)
             if number in of_pathway(self.non_local.location[stage], pathway):
                 blocks[f"nonlocal{number}"] = NonLocal(
                     widths.channels,
                     kind=self.non_local.kind,
-                    norm=self.norm_layer,
                     pool=of_pathway(self.non_local.pool[stage], pathway),
                     groups=of_pathway(self.non_local.groups[stage], pathway),
                 )
@@ -191,7 +180,7 @@ class ResidualOptions:
         kernel: int,
         stride: int,
     ) -> nn.Module:
-        common = {"temporal_kernel": kernel, "stride": stride, "norm": self.norm_layer}
+        common = {"temporal_kernel": kernel, "stride": stride}
         if self.basic:
             return BasicBranch(in_channels, widths.channels, **common)
         return BottleneckBranch(
@@ -207,7 +196,7 @@ class ResidualOptions:
 
 @dataclass(frozen=True)
 class PathwayWidths:
-    """Channels of one pathway in one stage, and the temporal kernels that its blocks have in turn."""
+    """Channels of a pathway in a stage, and the temporal kernels of its blocks in turn."""
 
     in_channels: int
     channels: int
@@ -221,10 +210,10 @@ R50 = ResidualOptions()
 class ResNetStem(nn.Module):
     """k x7x7 convolution with stride 2 over rows and columns, and 1x3x3 max pooling."""
 
-    def __init__(self, channels: int, temporal_kernel: int, norm: NormLayer):
+    def __init__(self, channels: int, temporal_kernel: int):
         super().__init__()
         self.conv = conv3d(3, channels, (temporal_kernel, 7, 7), (1, 2, 2))
-        self.bn = norm(channels)
+        self.bn = nn.BatchNorm3d(channels)
 
     def forward(self, video: torch.Tensor) -> torch.Tensor:
         """``B 3 T H W`` -> ``B C T H/4 W/4``."""
@@ -269,7 +258,6 @@ def read_residual_options(cfg: CfgNode) -> ResidualOptions:
             pool=non_local.POOL,
             kind=non_local.INSTANTIATION,
         ),
-        norm=cfg.BN.NORM_TYPE,
         zero_norm=section.ZERO_INIT_FINAL_BN,
         zero_conv=section.ZERO_INIT_FINAL_CONV,
         checkpointed=read_checkpointed(cfg),

@@ -15,6 +15,7 @@ from slowfast.config.node import CfgNode
 from slowfast.layers.clip_head import PathwayHead
 from slowfast.layers.residual import Pathways
 from slowfast.models.base import MODEL_REGISTRY, TINY_CLIP, VideoModel
+from slowfast.models.image_weights import IMAGE_SOURCE
 from slowfast.models.residual import (
     R50,
     NonLocalOptions,
@@ -27,6 +28,7 @@ from slowfast.models.residual import (
     read_residual_options,
     train_classifier_only,
 )
+from slowfast.models.residual_weights import RESIDUAL_SOURCES
 from slowfast.models.spec import ModelSpec
 from slowfast.utils.errors import Problem, UserError
 
@@ -87,6 +89,7 @@ class ResNet(VideoModel):
     """
 
     spec = ModelSpec(
+        sources=(*RESIDUAL_SOURCES, IMAGE_SOURCE),
         classifier_prefixes=("head.projection.",),
         finetune_patterns=("s5.", "head."),
         check=check_resnet,
@@ -125,8 +128,8 @@ class ResNet(VideoModel):
             raise UserError(f"there is no ResNet of arch {arch!r}", f"use {', '.join(ARCHES)}")
         kernels = ARCHES[arch]
         self.pools = kernels.pools
-        width, norm = residual.width, residual.norm_layer
-        self.s1 = Pathways([{"stem": ResNetStem(width, kernels.stem, norm)}])
+        width = residual.width
+        self.s1 = Pathways([{"stem": ResNetStem(width, kernels.stem)}])
         channels = width
         for stage, temporal_kernels in enumerate(kernels.stages):
             out = 4 * width * 2**stage

@@ -13,9 +13,9 @@ from slowfast.config.node import CfgNode
 from slowfast.config.schema import Key, Section, register_section
 from slowfast.layers.clip_head import PathwayHead
 from slowfast.layers.conv import conv_norm
-from slowfast.layers.norm import NormLayer
 from slowfast.layers.residual import Pathways
 from slowfast.models.base import MODEL_REGISTRY, TINY_CLIP, VideoModel
+from slowfast.models.image_weights import IMAGE_SOURCE
 from slowfast.models.residual import (
     R50,
     PathwayWidths,
@@ -27,6 +27,7 @@ from slowfast.models.residual import (
     read_residual_options,
     train_classifier_only,
 )
+from slowfast.models.residual_weights import RESIDUAL_SOURCES
 from slowfast.models.spec import ModelSpec
 from slowfast.utils.errors import Problem, UserError
 
@@ -85,7 +86,7 @@ def slow_frames(num_frames: int, alpha: int) -> tuple[int, ...]:
 class FastToSlow(nn.Module):
     """Appends to the channels of the slow pathway a strided convolution of the fast one."""
 
-    def __init__(self, channels: int, ratio: int, kernel: int, alpha: int, norm: NormLayer):
+    def __init__(self, channels: int, ratio: int, kernel: int, alpha: int):
         super().__init__()
         self.conv_f2s = nn.Conv3d(
             channels,
@@ -95,7 +96,7 @@ class FastToSlow(nn.Module):
             (kernel // 2, 0, 0),
             bias=False,
         )
-        self.bn = norm(channels * ratio)
+        self.bn = nn.BatchNorm3d(channels * ratio)
 
     def forward(self, clips: list[torch.Tensor]) -> list[torch.Tensor]:
         """Slow ``B C t H W`` and fast ``B D T H W`` -> slow with more channels, and fast."""
@@ -124,6 +125,7 @@ class SlowFast(VideoModel):
     """
 
     spec = ModelSpec(
+        sources=(*RESIDUAL_SOURCES, IMAGE_SOURCE),
         classifier_prefixes=("head.projection.",),
         finetune_patterns=("s5.", "head."),
         check=check_slowfast,
@@ -159,14 +161,13 @@ class SlowFast(VideoModel):
         self.alpha = alpha
         self._check_frames(num_frames)
         self.num_frames, self.slow_frames = num_frames, slow_frames(num_frames, alpha)
-        norm = residual.norm_layer
 
         def fusion(channels: int) -> FastToSlow:
-            return FastToSlow(channels, fusion_ratio, fusion_kernel, alpha, norm)
+            return FastToSlow(channels, fusion_ratio, fusion_kernel, alpha)
 
         slow, fast = residual.width, residual.width // beta_inv
         stems = zip((slow, fast), _STEM)
-        self.s1 = Pathways([{"stem": ResNetStem(width, k, norm)} for width, k in stems])
+        self.s1 = Pathways([{"stem": ResNetStem(width, k)} for width, k in stems])
         self.s1_fuse = fusion(fast)
         for stage, kernels in enumerate(_STAGES):
             inner = residual.groups * residual.width * 2**stage

@@ -13,7 +13,6 @@ from slowfast.config.node import CfgNode
 from slowfast.config.schema import Key, Section, register_section
 from slowfast.layers.clip_head import ClipClassifier, features_of, pool_windows
 from slowfast.layers.conv import conv3d, conv_norm
-from slowfast.layers.norm import NormLayer, norm_layer
 from slowfast.layers.residual import Branch, Pathways, ResBlock
 from slowfast.models.base import MODEL_REGISTRY, TINY_CLIP, VideoModel
 from slowfast.models.residual import (
@@ -22,6 +21,7 @@ from slowfast.models.residual import (
     read_head_options,
     train_classifier_only,
 )
+from slowfast.models.residual_weights import RESIDUAL_SOURCES
 from slowfast.models.spec import ModelSpec
 from slowfast.utils.errors import Problem
 
@@ -88,16 +88,15 @@ class X3DBranch(Branch):
         inner: int,
         *,
         stride: int,
-        norm: NormLayer,
         depthwise: bool,
         squeezes: bool,
     ):
         super().__init__()
-        self.add("a", conv3d(in_channels, inner, 1), norm(inner))
+        self.add("a", conv3d(in_channels, inner, 1))
         groups = inner if depthwise else 1
-        self.add("b", conv3d(inner, inner, 3, (1, stride, stride), groups=groups), norm(inner))
+        self.add("b", conv3d(inner, inner, 3, (1, stride, stride), groups=groups))
         self.se = SqueezeExcitation(inner) if squeezes else nn.Identity()
-        self.add("c", conv3d(inner, channels, 1), norm(channels))
+        self.add("c", conv3d(inner, channels, 1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``B C T H W`` -> ``B D T H' W'``."""
@@ -109,11 +108,11 @@ class X3DBranch(Branch):
 class X3DStem(nn.Module):
     """1x3x3 convolution with stride 2 over rows and columns, then 5x1x1 of every channel."""
 
-    def __init__(self, channels: int, norm: NormLayer):
+    def __init__(self, channels: int):
         super().__init__()
         self.conv_xy = conv3d(3, channels, (1, 3, 3), (1, 2, 2))
         self.conv = conv3d(channels, channels, (5, 1, 1), groups=channels)
-        self.bn = norm(channels)
+        self.bn = nn.BatchNorm3d(channels)
 
     def forward(self, video: torch.Tensor) -> torch.Tensor:
         """``B 3 T H W`` -> ``B C T H/2 W/2``."""
@@ -131,7 +130,6 @@ class X3DHead(ClipClassifier):
         window: Sequence[int],
         num_classes: int,
         *,
-        norm: NormLayer,
         norm_features: bool,
         dropout_rate: float,
         activation: str,
@@ -140,10 +138,10 @@ class X3DHead(ClipClassifier):
             dim_features, num_classes, dropout_rate=dropout_rate, activation=activation
         )
         self.window = tuple(window)
-        self.conv_5, self.conv_5_bn = conv3d(in_channels, inner, 1), norm(inner)
+        self.conv_5, self.conv_5_bn = conv3d(in_channels, inner, 1), nn.BatchNorm3d(inner)
         self.lin_5 = conv3d(inner, dim_features, 1)
         if norm_features:
-            self.lin_5_bn = norm(dim_features)
+            self.lin_5_bn = nn.BatchNorm3d(dim_features)
 
     def features(self, maps: torch.Tensor) -> torch.Tensor:
         """Maps ``B C T H W`` -> ``B D``, or ``B P D`` for larger clips."""
@@ -168,7 +166,6 @@ class X3D(VideoModel):
         scale_res2: the first stage has twice the channels of the stem.
         norm_features: normalise the features before the classifier.
         depthwise: whether the 3x3x3 convolutions see one channel each.
-        norm: kind of normalisation, as BN.NORM_TYPE.
         drop_connect_rate: share of the clips of a batch whose branch is left out in training, in
             the last stage; less in the others.
         zero_norm, zero_conv: blocks start as their shortcuts.
@@ -177,6 +174,7 @@ class X3D(VideoModel):
     """
 
     spec = ModelSpec(
+        sources=RESIDUAL_SOURCES,
         classifier_prefixes=("head.projection.",),
         finetune_patterns=("s5.", "head."),
         check=check_x3d,
@@ -203,7 +201,6 @@ class X3D(VideoModel):
         scale_res2: bool = False,
         norm_features: bool = False,
         depthwise: bool = True,
-        norm: str = "batchnorm",
         drop_connect_rate: float = 0.0,
         zero_norm: bool = True,
         zero_conv: bool = False,
@@ -214,9 +211,8 @@ class X3D(VideoModel):
         detach_final_fc: bool = False,
     ):
         super().__init__()
-        layer = norm_layer(norm)
         channels = round_width(dim_c1, width_factor)
-        self.s1 = Pathways([{"stem": X3DStem(channels, layer)}])
+        self.s1 = Pathways([{"stem": X3DStem(channels)}])
         base = round_width(dim_c1, 2) if scale_res2 else dim_c1
         for stage, count in enumerate(_BLOCKS):
             out = round_width(base, width_factor)
@@ -229,13 +225,12 @@ class X3D(VideoModel):
                     out,
                     inner,
                     stride=stride,
-                    norm=layer,
                     depthwise=depthwise,
                     squeezes=number % 2 == 0,
                 )
                 rate = drop_connect_rate * (stage + 2) / 5
                 blocks[f"res{number}"] = ResBlock(
-                    channels, out, branch, stride=stride, norm=layer, drop_connect=rate
+                    channels, out, branch, stride=stride, drop_connect=rate
                 )
                 channels = out
             self.add_module(f"s{stage + 2}", Pathways([blocks], checkpointed[stage]))
@@ -248,7 +243,6 @@ class X3D(VideoModel):
             dim_c5,
             (num_frames, side, side),
             num_classes,
-            norm=layer,
             norm_features=norm_features,
             dropout_rate=dropout_rate,
             activation=head_act,
@@ -270,7 +264,6 @@ class X3D(VideoModel):
             scale_res2=options.SCALE_RES2,
             norm_features=options.BN_LIN5,
             depthwise=options.CHANNELWISE_3x3x3,
-            norm=cfg.BN.NORM_TYPE,
             drop_connect_rate=cfg.MODEL.DROPCONNECT_RATE,
             zero_norm=residual.ZERO_INIT_FINAL_BN,
             zero_conv=residual.ZERO_INIT_FINAL_CONV,

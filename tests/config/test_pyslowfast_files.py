@@ -67,7 +67,9 @@ def test_classification_files_are_accepted_key_for_key(name):
 
 
 def same(ours, theirs, cfg) -> bool:
-    """Whether a value is that of the file: numbers and lists may be written as texts there."""
+    """Whether a value is that of the file: numbers, lists and None may be written as texts."""
+    if theirs in (None, "None"):
+        return ours in (None, "")
     if isinstance(theirs, str):
         try:
             theirs = float(theirs) if not theirs.startswith("(") else list(eval(theirs))
