@@ -71,6 +71,7 @@ VARIANTS = [(name, {}) for name in NAMES] + [
             "NONLOCAL.LOCATION": [[[]], [[0, 1]], [[1]], [[]]],
             "NONLOCAL.GROUP": [[1], [2], [1], [1]],
             "NONLOCAL.INSTANTIATION": "softmax",
+            "RESNET.ZERO_INIT_FINAL_BN": True,
         },
     ),
     ("ResNet", {"RESNET.TRANS_FUNC": "basic_transform", "MODEL.ARCH": "c2d"}),
@@ -84,7 +85,13 @@ VARIANTS = [(name, {}) for name in NAMES] + [
             "RESNET.ZERO_INIT_FINAL_BN": True,
         },
     ),
-    ("SlowFast", {"NONLOCAL.LOCATION": [[[], []], [[1], [0]], [[], []], [[], []]]}),
+    (
+        "SlowFast",
+        {
+            "NONLOCAL.LOCATION": [[[], []], [[1], [0]], [[], []], [[], []]],
+            "RESNET.ZERO_INIT_FINAL_BN": True,
+        },
+    ),
     ("X3D", {"X3D.CHANNELWISE_3x3x3": False, "X3D.SCALE_RES2": True, "X3D.BN_LIN5": True}),
 ]
 
