@@ -1,4 +1,5 @@
-"""TENSORBOARD: scalars and pictures for TensorBoard, under PySlowFast's keys."""
+"""TENSORBOARD: scalars and pictures for TensorBoard, under PySlowFast's keys; REPORT: the page of a
+run."""
 
 from slowfast.config.schema import Key, Section, register_section
 
@@ -46,7 +47,7 @@ CONFUSION_MATRIX = register_section(
         "TENSORBOARD.CONFUSION_MATRIX",
         "TensorBoard: confusion matrix of every validation and test (Matplotlib)",
         {
-            "ENABLE": Key(False, "Draw it."),
+            "ENABLE": Key(False, "Draw the confusion matrix of every validation and test."),
             "FIGSIZE": _size("the picture"),
             "SUBSET_PATH": Key("", _SUBSET.format("which get a matrix of their own", "none")),
         },
@@ -60,7 +61,7 @@ HISTOGRAM = register_section(
         "TENSORBOARD.HISTOGRAM",
         "TensorBoard: for each class, the classes that were predicted most (Matplotlib)",
         {
-            "ENABLE": Key(False, "Draw them, at every validation and test."),
+            "ENABLE": Key(False, "Draw a histogram for each class, at every validation and test."),
             "FIGSIZE": _size("a picture"),
             "SUBSET_PATH": Key("", _SUBSET.format("which get a histogram", "all")),
             "TOPK": Key(10, "Predicted classes that are shown of each class.", ge=1),
@@ -75,10 +76,14 @@ MODEL_VIS = register_section(
         "TENSORBOARD.MODEL_VIS",
         "TensorBoard: weights, feature maps and Grad-CAM of the videos of the test, after the run",
         {
-            "ENABLE": Key(False, "Draw what the keys below choose."),
-            "MODEL_WEIGHTS": Key(False, "Weights of the layers of LAYER_LIST."),
-            "ACTIVATIONS": Key(False, "Feature maps of the layers of LAYER_LIST for each video."),
-            "INPUT_VIDEO": Key(False, "The clips that the network receives."),
+            "ENABLE": Key(
+                False, "Show the test videos, with weights and feature maps as chosen below."
+            ),
+            "MODEL_WEIGHTS": Key(False, "Show the weights of the layers of LAYER_LIST."),
+            "ACTIVATIONS": Key(
+                False, "Show the feature maps of the layers of LAYER_LIST for each video."
+            ),
+            "INPUT_VIDEO": Key(False, "Show the clips that the network receives."),
             "LAYER_LIST": Key(
                 [],
                 "Names of layers (/ or . between their parts). A name may be followed by indices "
@@ -98,7 +103,7 @@ GRAD_CAM = register_section(
         "TENSORBOARD.MODEL_VIS.GRAD_CAM",
         "TensorBoard: what the network looks at, drawn over the clips",
         {
-            "ENABLE": Key(True, "Draw it, with MODEL_VIS.ENABLE."),
+            "ENABLE": Key(True, "Draw what the network looks at over the clips of MODEL_VIS."),
             "LAYER_LIST": Key(
                 [],
                 "Convolutional layers of Grad-CAM, one for each pathway; empty: attention where "
@@ -106,7 +111,7 @@ GRAD_CAM = register_section(
                 item=str,
             ),
             "USE_TRUE_LABEL": Key(False, "Explain the true class, not the predicted one."),
-            "COLORMAP": Key("viridis", "Colours of the map."),
+            "COLORMAP": Key("viridis", "Colour map of what the network looks at."),
         },
         affects_result=False,
         only_if=_ON
@@ -119,11 +124,27 @@ WRONG_PRED_VIS = register_section(
         "TENSORBOARD.WRONG_PRED_VIS",
         "TensorBoard: the videos of the test list that are classified wrongly, after the run",
         {
-            "ENABLE": Key(False, "Show them."),
-            "TAG": Key("Incorrectly classified videos.", "Heading in TensorBoard."),
+            "ENABLE": Key(False, "Show the test videos that are classified wrongly."),
+            "TAG": Key(
+                "Incorrectly classified videos.", "Heading of the wrong videos in TensorBoard."
+            ),
             "SUBSET_PATH": Key("", _SUBSET.format("whose videos are shown", "all")),
         },
         affects_result=False,
         only_if=_ON | {"TENSORBOARD.WRONG_PRED_VIS.ENABLE": True},
+    )
+)
+
+REPORT = register_section(
+    Section(
+        "REPORT",
+        "The page of a run, report.html (docs/report.md)",
+        {
+            "ENABLE": Key(True, "Write the page into OUTPUT_DIR after every run."),
+            "VIDEOS": Key(48, "Most videos that are shown; 0: none.", ge=0),
+            "MEGABYTES": Key(6.0, "Most megabytes of all their pictures.", ge=0.0),
+            "SECONDS": Key(60.0, "Most seconds for reading videos.", ge=0.0),
+        },
+        affects_result=False,
     )
 )

@@ -12,7 +12,7 @@ import torch
 
 from slowfast.config.node import CfgNode
 from slowfast.datasets.clip_reader import Views
-from slowfast.engine.initial import load_tested_weights
+from slowfast.engine.initial import TestedWeights, load_tested_weights
 from slowfast.engine.loggers import TensorBoardLogger
 from slowfast.engine.modes import MODE_REGISTRY, Mode
 from slowfast.engine.precision import build_autocast
@@ -48,49 +48,55 @@ class Shown(NamedTuple):
 
 
 def is_wanted(cfg: CfgNode) -> bool:
-    """Whether the section TENSORBOARD asks for something after the run."""
+    """Whether the section TENSORBOARD asks for something besides scalars and evaluations."""
     options = cfg.TENSORBOARD
-    chosen = options.MODEL_VIS.ENABLE or options.WRONG_PRED_VIS.ENABLE or options.PREDICTIONS_PATH
-    return options.ENABLE and bool(chosen)
+    videos = options.MODEL_VIS.ENABLE or options.WRONG_PRED_VIS.ENABLE
+    return options.ENABLE and bool(videos or options.PREDICTIONS_PATH)
 
 
-def show_videos(cfg: CfgNode, runtime: Runtime) -> None:
-    """Write the pictures of the weights that a test would take; UserError if a layer or a file that
-    is named does not exist.
-
-    Each process shows its part of the videos, in a file of its own.
-    """
+def show(cfg: CfgNode, runtime: Runtime) -> None:
+    """Write the pictures of the weights that a test would take, each process of its part of the
+    videos; UserError if a layer or a file that is named does not exist."""
+    options = cfg.TENSORBOARD
     task, weights = build_test(cfg, runtime)
-    cfg, options = task.cfg, cfg.TENSORBOARD
-    writer = TensorBoardLogger(cfg)
-    with contextlib.closing(writer):
+    with contextlib.closing(TensorBoardLogger(task.cfg)) as writer:
         if options.PREDICTIONS_PATH and runtime.is_main:
             scores, labels = read_scores(options.PREDICTIONS_PATH)
             names = task.data.class_names("test")
             writer.log_scores("Saved predictions", scores, labels, names, 0)
-        if not (options.MODEL_VIS.ENABLE or options.WRONG_PRED_VIS.ENABLE):
-            return
-        network = task.module.build_model()
-        load_tested_weights(cfg, network, weights)
-        if not isinstance(network, VideoModel):
-            raise UserError(
-                f"{type(network).__name__} has no classes of its own to be shown",
-                "set MODEL_VIS.ENABLE and WRONG_PRED_VIS.ENABLE False",
-                "TENSORBOARD",
-            )
-        network.eval()
-        names = task.data.class_names("test")
-        classes = ClassFiles(cfg).shown(names, cfg.MODEL.NUM_CLASSES)
-        model = ModelPictures(cfg, network, classes, writer) if options.MODEL_VIS.ENABLE else None
-        if model is not None and runtime.is_main:
-            model.show_weights()
-        shown = wrong = 0
-        for video in _videos(cfg, runtime, task, network):
-            shown += 1
-            if model is not None:
-                model.show(video)
-            if options.WRONG_PRED_VIS.ENABLE:
-                wrong += _show_if_wrong(cfg, video, classes, writer)
+        if options.MODEL_VIS.ENABLE or options.WRONG_PRED_VIS.ENABLE:
+            _show_videos(task, runtime, weights, writer)
+
+
+MODE_REGISTRY.register("tensorboard")(Mode(is_wanted, show))
+
+
+def _show_videos(
+    task: Task, runtime: Runtime, weights: TestedWeights, writer: TensorBoardLogger
+) -> None:
+    cfg = task.cfg
+    options = cfg.TENSORBOARD
+    network = task.module.build_model()
+    load_tested_weights(cfg, network, weights)
+    if not isinstance(network, VideoModel):
+        raise UserError(
+            f"{type(network).__name__} has no classes of its own to be shown",
+            "set MODEL_VIS.ENABLE and WRONG_PRED_VIS.ENABLE False",
+            "TENSORBOARD",
+        )
+    network.eval()
+    names = task.data.class_names("test")
+    classes = ClassFiles(cfg).shown(names, cfg.MODEL.NUM_CLASSES)
+    model = ModelPictures(cfg, network, classes, writer) if options.MODEL_VIS.ENABLE else None
+    if model is not None and runtime.is_main:
+        model.show_weights()
+    shown = wrong = 0
+    for video in _videos(cfg, runtime, task, network):
+        shown += 1
+        if model is not None:
+            model.show(video)
+        if options.WRONG_PRED_VIS.ENABLE:
+            wrong += _show_if_wrong(cfg, video, classes, writer)
     text = f", {wrong} of them shown as wrong" if options.WRONG_PRED_VIS.ENABLE else ""
     logger.info("TensorBoard: %d videos were looked at%s", shown, text)
 
@@ -203,6 +209,3 @@ def describe(scores: torch.Tensor, names: Sequence[str], count: int) -> tuple[li
 
 def _key(name: str) -> str:
     return f"TENSORBOARD.MODEL_VIS.{name}"
-
-
-MODE_REGISTRY.register("tensorboard_videos")(Mode(is_wanted, show_videos))
