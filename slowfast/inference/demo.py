@@ -14,7 +14,8 @@ from slowfast.engine.initial import find_tested_weights
 from slowfast.engine.modes import MODE_REGISTRY, Mode
 from slowfast.inference.annotate import Style
 from slowfast.inference.output import Lines
-from slowfast.inference.predictor import Prediction, Predictor, build_predictor
+from slowfast.inference.prediction import Prediction
+from slowfast.inference.predictor import Predictor, build_predictor
 from slowfast.inference.report import Request, answer_into, describe
 from slowfast.inference.trained import for_single_videos
 from slowfast.inference.videos import open_any
