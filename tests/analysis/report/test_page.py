@@ -225,7 +225,7 @@ def test_page_of_several_labels(tmp_path):
     labels = [[1, 0, 1, 0], [0, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0]]
     test = write_several_labels(tmp_path / "run", NAMES, labels)
     _, page, data = page_of(tmp_path / "run")
-    assert "mean average precision in % 62.50" in page.text and data["tests"] == {}
+    assert "Mean average precision in % 62.50" in page.text and data["tests"] == {}
     rows = {row["name"]: row for row in csv.DictReader((test / "classes.csv").open())}
     for name in NAMES[:3]:
         assert f"{name} 2 {rows[name]['average_precision']}" in page.text
