@@ -94,9 +94,13 @@ def _episode_captions(batch: Batch, rows: int) -> list[str]:
 
 
 def describe_target(target: torch.Tensor, names: Sequence[str]) -> str:
-    """The class name of a label; for a mixed label, the shares of its classes."""
+    """The class name of a label; for several labels their names, for a mixed label the shares of
+    its classes."""
     if target.ndim == 0:
         return names[int(target)] if names else f"label {int(target)}"
+    if ((target == 0) | (target == 1)).all():
+        present = target.nonzero()[:, 0].tolist()
+        return ", ".join(names[i] if names else str(i) for i in present) or "no label"
     share, best = target.topk(min(2, len(target)))
     words = [names[int(i)] if names else str(int(i)) for i in best]
     return " + ".join(f"{100 * float(s):.0f}% {w}" for s, w in zip(share, words) if s > 0.02)

@@ -15,7 +15,7 @@ from slowfast.config.yaml_file import Entry, find_config, read_yaml
 from slowfast.engine.dry_run import dry_run
 from slowfast.engine.initial import find_tested_weights
 from slowfast.engine.launch import is_first_process, launch
-from slowfast.engine.modes import chosen_modes, run_modes
+from slowfast.engine.modes import run_modes, wanted_modes
 from slowfast.engine.precision import settle_precision
 from slowfast.engine.tasks import build_task
 from slowfast.engine.test import build_test, test
@@ -115,7 +115,7 @@ def _train(cfg: CfgNode, runtime: Runtime) -> None:
 
 def check_work(cfg: CfgNode) -> None:
     """UserError if a run has nothing to do."""
-    if not (cfg.TRAIN.ENABLE or cfg.TEST.ENABLE or chosen_modes(cfg)):
+    if not (cfg.TRAIN.ENABLE or cfg.TEST.ENABLE or wanted_modes(cfg)):
         origins = " and ".join(cfg.origins.get(f"{part}.ENABLE", "") for part in ("TRAIN", "TEST"))
         raise UserError(
             f"TRAIN.ENABLE and TEST.ENABLE are False ({origins}): there is nothing to do",
