@@ -206,7 +206,7 @@ def comparison_page(runs: Sequence[RunRecord], folders: Sequence[str | Path]) ->
 
 def _render(template: str, plots: dict[str, Any], data: dict[str, Any], **context: Any) -> str:
     content = {"plots": {name: figure.to_dict() for name, figure in plots.items()}, "tests": data}
-    return (
+    page = (
         _environment()
         .get_template(template)
         .render(
@@ -217,6 +217,7 @@ def _render(template: str, plots: dict[str, Any], data: dict[str, Any], **contex
             **context,
         )
     )
+    return page.encode(errors="backslashreplace").decode()  # folders whose names are not UTF-8
 
 
 @functools.cache

@@ -263,6 +263,13 @@ def test_settings_that_the_run_makes_come_first(tmp_path):
     }
 
 
+def test_folders_whose_names_are_no_text(tmp_path):
+    write_test(tmp_path / "run", NAMES, LABELS, GUESSES)
+    launch = {"event": "start", "directory": "/gr\udcf6"}
+    (tmp_path / "run/launches.jsonl").write_text(json.dumps(launch) + "\n")
+    assert "/gr\\udcf6" in page_of(tmp_path / "run")[1].text
+
+
 def test_mirror_pairs():
     names = ["Swiping Left", "clockwise", "still", "Swiping Right", "anticlockwise"]
     matrix = np.zeros((5, 5), int)
