@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"note: {note}")
     if made.missing:
         print(f"{len(made.missing)} videos are missing, e.g. {made.missing[0]}: missing.txt")
-    for line in _advice(args, config):
+    for line in _advice(args, base, config):
         print(line)
     print(f"{args.run_command} --cfg {shlex.quote(str(config))}")
     return 1 if made.missing else 0
@@ -150,7 +150,9 @@ def _find_base(args: argparse.Namespace) -> Path:
 
     if args.weights and not os.path.isfile(args.weights):
         raise UserError(f"there is no file {args.weights}", "name a file of weights", "--weights")
-    name = args.base or (_fine_tuning_base(args.weights) if args.weights else SMALL_BASE)
+    if args.weights and not args.base:
+        return _fine_tuning_base(args.weights)
+    name = args.base or SMALL_BASE
     base = find_config(name)
     if not base.is_file():
         raise UserError(
@@ -161,39 +163,45 @@ def _find_base(args: argparse.Namespace) -> Path:
     return base
 
 
-def _fine_tuning_base(weights: str) -> str:
+def _fine_tuning_base(weights: str) -> Path:
     """The configuration of configs/finetune for the network that the file is of."""
-    from slowfast.config.load import load_config
     from slowfast.config.yaml_file import published_folder
-    from slowfast.models.weights.files import networks_of_file
+    from slowfast.models.weights.recipes import fitting_configuration
     from slowfast.utils.errors import UserError
 
-    networks = networks_of_file(weights, "--weights")
     files = sorted(Path(published_folder() or ".", "configs/finetune").glob("*.yaml"))
-    fitting = [f for f in files if load_config([f]).MODEL.MODEL_NAME in networks]
-    if not fitting:
-        known = (
-            f"weights of {' or '.join(networks)}" if networks else "weights of an unknown network"
-        )
+    file, networks = fitting_configuration(weights, files, "--weights")
+    if file is None:
+        known = " or ".join(networks) or "an unknown network"
         raise UserError(
-            f"{weights} holds {known}, for which configs/finetune has no recipe",
+            f"{weights} holds weights of {known}, for which configs/finetune has no recipe",
             "name a configuration of that network by --base",
             "--weights",
         )
-    return str(fitting[0])
+    return file
 
 
-def _advice(args: argparse.Namespace, config: Path) -> list[str]:
-    """What the recipe is good for, and how released weights are used."""
-    if args.base and not args.weights:
-        return []
-    command = "WEIGHTS={} DATA={} bash exp/finetune/run.sh"
+def _advice(args: argparse.Namespace, base: Path, config: Path) -> list[str]:
+    """What the recipe is good for, and how weights are used."""
+    from slowfast.utils.errors import UserError
+
     if args.weights:
-        return [f"fine-tuning starts from {args.weights}"]
+        return [f"{config} fine-tunes {args.weights} by {base.name}"]
+    if args.base:
+        return []
     found = _weights_in("pretrained")
-    if found:
-        shown = command.format(shlex.quote(found[0]), shlex.quote(args.folder or args.out))
-        return [f"there are weights in pretrained/: fine-tune them with {shown}"]
+    for file in found:
+        try:
+            recipe = _fine_tuning_base(file).stem
+        except UserError:  # no network, or one without a recipe: the next may be better
+            continue
+        data = args.folder if args.kind == "folder" else args.out
+        words = {"MODEL": recipe, "WEIGHTS": file, "DATA": data}
+        command = " ".join(f"{name}={shlex.quote(value)}" for name, value in words.items())
+        return [
+            f"{config} trains a small network from random weights, for a first try",
+            f"better results from the weights in pretrained/: {command} bash exp/finetune/run.sh",
+        ]
     return [
         f"{config} trains a small network from random weights, for a first try: what it reaches "
         "says little about larger ones",

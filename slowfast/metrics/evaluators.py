@@ -14,12 +14,10 @@ import torch
 
 from slowfast.metrics.average_precision import mean_average_precision
 from slowfast.metrics.classes import ClassFigures
-from slowfast.metrics.topk import topk_counts, unmix
+from slowfast.metrics.topk import meaningful_ks, topk_counts, unmix
 from slowfast.metrics.views import VideoScores, merge_views
 from slowfast.utils.errors import UserError
 from slowfast.utils.registry import Registry
-
-KS = (1, 5)
 
 # (scores N classes, labels N, or N classes with DATA.MULTI_LABEL) -> a number; a name that ends in
 # _err is better when lower.
@@ -87,11 +85,6 @@ def error_figures(scores: torch.Tensor, targets: torch.Tensor) -> dict[str, torc
     ks = meaningful_ks(scores.shape[1])
     shares = topk_counts(scores, targets, ks).double() / len(targets)
     return {f"top{k}_err": error for k, error in zip(ks, (100.0 * (1 - shares)).unbind())}
-
-
-def meaningful_ks(num_classes: int) -> tuple[int, ...]:
-    """The k of top-k figures that can be wrong for so many classes; 1 in any case."""
-    return tuple(k for k in KS if k == 1 or k < num_classes)
 
 
 @dataclass

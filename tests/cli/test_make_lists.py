@@ -7,7 +7,9 @@ import shutil
 import pytest
 import torch
 
+from slowfast.config.load import load_config
 from tests.conftest import ROOT, TINY, run_tool, words
+from tests.models.helpers import build
 
 KEEP = ("SOLVER", "UNIFORMER", "DATA_L", "LOG_", "STFM")
 QUICK = {k: v for k, v in TINY.items() if k.startswith(KEEP)} | {"STFM.NUM_TOKENS": 2}
@@ -78,13 +80,31 @@ def test_labels_of_a_checkpoint_or_of_other_lists_are_kept(mine, tmp_path):
     assert done.returncode == 2 and "there is no file classes.txt" in done.stderr
 
 
+def save_network(name, path):
+    path.parent.mkdir(exist_ok=True)
+    torch.save(build(name)[1].state_dict(), path)
+
+
 def test_released_weights_that_are_there_are_proposed(mine, tmp_path):
-    (tmp_path / "pretrained").mkdir()
-    (tmp_path / "pretrained/uniformer_small_k400_16x4.pth").touch()
+    save_network("STAM", tmp_path / "pretrained/stam.pth")
+    (tmp_path / "pretrained/a broken.pth").touch()
     done = run_tool("make_lists.py", "folder", "mine", "--out", "lists", cwd=tmp_path)
-    assert done.returncode == 0 and "first try" not in done.stdout
-    command = "WEIGHTS=pretrained/uniformer_small_k400_16x4.pth DATA=mine bash exp/finetune/run.sh"
-    assert command in done.stdout
+    assert done.returncode == 0, done.stderr
+    command = "MODEL=stam WEIGHTS=pretrained/stam.pth DATA=mine bash exp/finetune/run.sh"
+    assert command in done.stdout and "for a first try" in done.stdout
+
+
+def test_weights_decide_on_the_recipe(mine, tmp_path):
+    save_network("MViT", tmp_path / "net.pth")
+    words = ["folder", "mine", "--out", "lists", "--weights", "net.pth"]
+    done = run_tool("make_lists.py", *words, cwd=tmp_path)
+    assert done.returncode == 0 and "first try" not in done.stdout, done.stderr
+    cfg = load_config([tmp_path / "lists/config.yaml"])
+    assert cfg.MODEL.MODEL_NAME == "MViT"
+    assert str(tmp_path / "net.pth") == cfg.TRAIN.CHECKPOINT_FILE_PATH
+    save_network("FrameAverage", tmp_path / "net.pth")
+    done = run_tool("make_lists.py", *words, cwd=tmp_path)
+    assert done.returncode == 2 and "weights of an unknown network" in done.stderr
 
 
 def test_weights_that_are_not_there_are_refused_at_once(mine, tmp_path):

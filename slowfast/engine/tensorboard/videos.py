@@ -14,7 +14,7 @@ from slowfast.config.node import CfgNode
 from slowfast.datasets.clip_reader import Views
 from slowfast.engine.initial import TestedWeights, load_tested_weights
 from slowfast.engine.loggers import TensorBoardLogger
-from slowfast.engine.modes import MODE_REGISTRY
+from slowfast.engine.modes import MODE_REGISTRY, Mode
 from slowfast.engine.precision import build_autocast
 from slowfast.engine.tasks.base import Task
 from slowfast.engine.tensorboard.classes import ClassFiles, ShownClasses
@@ -47,32 +47,28 @@ class Shown(NamedTuple):
     scores: torch.Tensor
 
 
-class TensorBoardMode:
-    """Writes the pictures of the tested weights, after the run."""
-
-    def is_chosen(self, cfg: CfgNode) -> bool:
-        """Whether the section TENSORBOARD asks for something besides scalars and evaluations."""
-        options = cfg.TENSORBOARD
-        videos = options.MODEL_VIS.ENABLE or options.WRONG_PRED_VIS.ENABLE
-        return options.ENABLE and bool(videos or options.PREDICTIONS_PATH)
-
-    def __call__(self, cfg: CfgNode, runtime: Runtime) -> None:
-        """UserError if a layer or a file that is named does not exist.
-
-        Each process shows its part of the videos, in a file of its own.
-        """
-        options = cfg.TENSORBOARD
-        task, weights = build_test(cfg, runtime)
-        with contextlib.closing(TensorBoardLogger(task.cfg)) as writer:
-            if options.PREDICTIONS_PATH and runtime.is_main:
-                scores, labels = read_scores(options.PREDICTIONS_PATH)
-                names = task.data.class_names("test")
-                writer.log_scores("Saved predictions", scores, labels, names, 0)
-            if options.MODEL_VIS.ENABLE or options.WRONG_PRED_VIS.ENABLE:
-                _show_videos(task, runtime, weights, writer)
+def is_wanted(cfg: CfgNode) -> bool:
+    """Whether the section TENSORBOARD asks for something besides scalars and evaluations."""
+    options = cfg.TENSORBOARD
+    videos = options.MODEL_VIS.ENABLE or options.WRONG_PRED_VIS.ENABLE
+    return options.ENABLE and bool(videos or options.PREDICTIONS_PATH)
 
 
-MODE_REGISTRY.register("TENSORBOARD")(TensorBoardMode())
+def show(cfg: CfgNode, runtime: Runtime) -> None:
+    """Write the pictures of the weights that a test would take, each process of its part of the
+    videos; UserError if a layer or a file that is named does not exist."""
+    options = cfg.TENSORBOARD
+    task, weights = build_test(cfg, runtime)
+    with contextlib.closing(TensorBoardLogger(task.cfg)) as writer:
+        if options.PREDICTIONS_PATH and runtime.is_main:
+            scores, labels = read_scores(options.PREDICTIONS_PATH)
+            names = task.data.class_names("test")
+            writer.log_scores("Saved predictions", scores, labels, names, 0)
+        if options.MODEL_VIS.ENABLE or options.WRONG_PRED_VIS.ENABLE:
+            _show_videos(task, runtime, weights, writer)
+
+
+MODE_REGISTRY.register("tensorboard")(Mode(is_wanted, show))
 
 
 def _show_videos(
