@@ -63,6 +63,7 @@ COMMANDS = {
     "export": Command("export", "export"),
     "probe": Command("probe", "probe"),
     "average-weights": Command("average_weights", "average_weights"),
+    "report": Command("report", "report"),
     "sweep": Command("sweep", "sweep"),
     "compare-runs": Command("compare_runs", "compare_runs", prints=True),
     "protocol-table": Command("protocol_table", "protocol_table", prints=True),

@@ -28,7 +28,7 @@ from slowfast.utils.errors import Problem, UserError
 from slowfast.utils.logging import get_logger
 from slowfast.utils.paths import Tree
 from slowfast.utils.text import name_problem, read_text, shorten
-from slowfast.video.backends.frames import IMAGE_SUFFIXES
+from slowfast.video.source import IMAGE_SUFFIXES
 
 logger = get_logger(__name__)
 

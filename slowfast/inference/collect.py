@@ -11,7 +11,7 @@ from pathlib import Path
 from slowfast.datasets.lists import VIDEO_SUFFIXES, find_separator, read_lines, read_path_list
 from slowfast.utils.errors import UserError
 from slowfast.utils.paths import Tree
-from slowfast.video.backends.frames import IMAGE_SUFFIXES
+from slowfast.video.source import IMAGE_SUFFIXES
 
 _LISTS = (".csv", ".txt", ".tsv")
 _STREAMS = ("rtsp://", "rtsps://", "rtmp://", "rtmps://", "udp://", "tcp://", "srt://", "rtp://")

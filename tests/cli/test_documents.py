@@ -31,9 +31,14 @@ DOCUMENTS = (
     "docs/benchmarks.md",
     "docs/migration.md",
     "docs/visualize.md",
+    "docs/report.md",
 )
 # Makes a training of the documents a matter of seconds.
-QUICK = {k: v for k, v in TINY.items() if k.startswith(("SOLVER", "UNIFORMER", "LOG_", "DATA_L"))}
+QUICK = {
+    k: v
+    for k, v in TINY.items()
+    if k.startswith(("SOLVER", "UNIFORMER", "LOG_", "DATA_L", "REPORT"))
+}
 QUICK |= {"SOLVER.MAX_EPOCH": 1, "TRAIN.BATCH_SIZE": 2, "STFM.NUM_TOKENS": 2}
 # Not run here: they install packages, or they are this very suite, or need an absent device.
 ELSEWHERE = (

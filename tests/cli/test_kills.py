@@ -161,6 +161,7 @@ TOOLS = {
     "make_compositions": (["out", "--train", "1", "--test", "1", *ONE], (12,)),
     "text_prompts": (["askg", "classes.txt", "out/askg.yml"], (1, 2)),
     "protocol_table": (["A=run", "--out", "out/table.md"], (1,)),
+    "report": (["run", "--out", "out/page.html"], (1,)),
     "config_reference": (["--out", "out/page.md"], (1,)),
     "sweep.py": ([], (1, 3)),
     "experiments.py": ([], (1,)),

@@ -70,6 +70,7 @@ FILES = {
     "text_prompts": ("classes.json", ["askg", "classes.json", "{}"]),
     "show_data": ("tiny.png", ["--cfg", "tiny.png", "--out", "{}"]),
     "protocol_table": ("run/stats.jsonl", ["A=run", "--out", "{}"]),
+    "report": ("run/stats.jsonl", ["run", "--out", "{}"]),
 }
 
 

@@ -1,4 +1,5 @@
-"""TENSORBOARD: scalars and pictures for TensorBoard, under PySlowFast's keys."""
+"""TENSORBOARD: scalars and pictures for TensorBoard, under PySlowFast's keys; REPORT: the page of a
+run."""
 
 from slowfast.config.schema import Key, Section, register_section
 
@@ -131,5 +132,19 @@ WRONG_PRED_VIS = register_section(
         },
         affects_result=False,
         only_if=_ON | {"TENSORBOARD.WRONG_PRED_VIS.ENABLE": True},
+    )
+)
+
+REPORT = register_section(
+    Section(
+        "REPORT",
+        "The page of a run, report.html (docs/report.md)",
+        {
+            "ENABLE": Key(True, "Write the page into OUTPUT_DIR after every run."),
+            "VIDEOS": Key(48, "Most videos that are shown; 0: none.", ge=0),
+            "MEGABYTES": Key(6.0, "Most megabytes of all their pictures.", ge=0.0),
+            "SECONDS": Key(60.0, "Most seconds for reading videos.", ge=0.0),
+        },
+        affects_result=False,
     )
 )

@@ -13,12 +13,11 @@ import numpy as np
 from PIL import Image
 
 from slowfast.utils.errors import VideoError
-from slowfast.video.source import MAX_PIXELS, Source, as_it_is, check_pixels
+from slowfast.video.source import IMAGE_SUFFIXES, MAX_PIXELS, Source, as_it_is, check_pixels
 
 T = TypeVar("T")
 
 FIRST_FRAME = 1  # published frame folders count from 1
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
 class FrameFolder(Source):
