@@ -147,7 +147,8 @@ def test_loops_know_no_task_and_no_model():
     names = [n.lower() for n in MODEL_REGISTRY] + ["stfm", "recognition", "fewshot", "zeroshot"]
     for name in ("train.py", "test.py", "evaluate.py", "step.py"):
         code = ast.unparse(_without_docstrings(ast.parse((PACKAGE / "engine" / name).read_text())))
-        assert not [n for n in names if n in code.lower()], name
+        code = code.lower().replace("slowfast.", "")  # the package has the name of a network
+        assert not [n for n in names if n in code], name
 
 
 def _without_docstrings(tree: ast.AST) -> ast.AST:

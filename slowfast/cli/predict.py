@@ -124,14 +124,14 @@ def _classes(text: str | None) -> str | list[str] | None:
 
 def _support(folder: str | None) -> dict[str, list[str]] | None:
     """Class -> its clips, of a folder with a folder for each class."""
-    from slowfast.datasets.lists import read_class_folders
+    from slowfast.datasets.class_folders import read_class_folders
 
     if folder is None:
         return None
-    items, names = read_class_folders(os.path.expanduser(folder), "--support")
+    found = read_class_folders(os.path.expanduser(folder), "--support")
     return {
-        name: [item.path for item in items if item.label == label]
-        for label, name in enumerate(names)
+        name: [item.path for item in found.items if item.label == label]
+        for label, name in enumerate(found.class_names)
     }
 
 

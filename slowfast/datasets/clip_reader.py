@@ -37,6 +37,11 @@ class Views(NamedTuple):
     def count(self) -> int:
         return self.clips * self.crops
 
+    @property
+    def central(self) -> int:
+        """Number of the central crop of the central clip; the crops of a clip stand together."""
+        return self.clips // 2 * self.crops + self.crops // 2
+
 
 def configured_views(cfg: CfgNode) -> Views:
     """The views that the section TEST asks for."""

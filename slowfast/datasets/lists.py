@@ -28,6 +28,7 @@ from slowfast.utils.errors import Problem, UserError
 from slowfast.utils.logging import get_logger
 from slowfast.utils.paths import Tree
 from slowfast.utils.text import name_problem, read_text, shorten
+from slowfast.video.source import IMAGE_SUFFIXES
 
 logger = get_logger(__name__)
 
@@ -35,7 +36,6 @@ VIDEO_SUFFIXES = (
     *(".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv"),
     *(".ts", ".mts", ".m2ts", ".vob", ".asf", ".f4v", ".3gp", ".gif"),
 )
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 _LOOKED_AT = 32  # files of a folder
 _SEPARATORS = (" ", ",", "\t", ";")
 _MAX_REPORTED = 5  # problems per list

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from slowfast.config.node import CfgNode
 from slowfast.utils.registry import Registry
 from slowfast.utils.runtime import Runtime
 
-Mode = Callable[[CfgNode, Runtime], object]
-# The section whose key ENABLE turns a mode on -> the mode; in this order, after the test.
+
+@dataclass(frozen=True)
+class Mode:
+    """``run`` does it where ``is_wanted`` says that the configuration asks for it."""
+
+    is_wanted: Callable[[CfgNode], bool]
+    run: Callable[[CfgNode, Runtime], object]
+
+
+# They run in this order, after training and test, on all processes.
 MODE_REGISTRY: Registry[Mode] = Registry("mode")
 
 
-def chosen_modes(cfg: CfgNode) -> list[str]:
-    """Sections of the modes that the configuration turns on."""
-    return [section for section in MODE_REGISTRY if cfg[section].ENABLE]
+def wanted_modes(cfg: CfgNode) -> list[Mode]:
+    """The modes that the configuration asks for."""
+    return [mode for mode in map(MODE_REGISTRY.get, MODE_REGISTRY) if mode.is_wanted(cfg)]
 
 
 def run_modes(cfg: CfgNode, runtime: Runtime) -> None:
-    """All modes that the configuration turns on."""
-    for section in chosen_modes(cfg):
-        MODE_REGISTRY.get(section)(cfg, runtime)
+    """All modes that the configuration asks for."""
+    for mode in wanted_modes(cfg):
+        mode.run(cfg, runtime)

@@ -11,9 +11,9 @@ from pathlib import Path
 from slowfast.datasets.lists import VIDEO_SUFFIXES, find_separator, read_lines, read_path_list
 from slowfast.utils.errors import UserError
 from slowfast.utils.paths import Tree
+from slowfast.video.source import IMAGE_SUFFIXES
 
 _LISTS = (".csv", ".txt", ".tsv")
-_IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 _STREAMS = ("rtsp://", "rtsps://", "rtmp://", "rtmps://", "udp://", "tcp://", "srt://", "rtp://")
 STDIN = "-"
 
@@ -82,7 +82,7 @@ def _add_folder(root: Path, found: Found) -> None:
 
 
 def _is_image(name: str) -> bool:
-    return Path(name).suffix.lower() in _IMAGES
+    return Path(name).suffix.lower() in IMAGE_SUFFIXES
 
 
 def _has_videos(folder: str, videos: Sequence[str]) -> bool:

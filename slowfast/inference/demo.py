@@ -11,7 +11,7 @@ from slowfast.config.schema import Key, Section, register_section
 from slowfast.config.validate import register_rule
 from slowfast.datasets.classnames import configured_names, read_class_names
 from slowfast.engine.initial import find_tested_weights
-from slowfast.engine.modes import MODE_REGISTRY
+from slowfast.engine.modes import MODE_REGISTRY, Mode
 from slowfast.inference.annotate import Style
 from slowfast.inference.output import Lines
 from slowfast.inference.predictor import Prediction, Predictor, build_predictor
@@ -126,7 +126,6 @@ def _demo_rules(cfg: CfgNode) -> Iterable[Problem]:
         yield Problem("width and height belong together", "set both, or none", "DEMO.DISPLAY_WIDTH")
 
 
-@MODE_REGISTRY.register("DEMO")
 def demo(cfg: CfgNode, runtime: Runtime) -> None:
     """Answer for the video of section DEMO; RunFailure if it cannot be read."""
     if not runtime.is_main:
@@ -195,3 +194,6 @@ def drawn_classes(options: CfgNode, answer: Prediction) -> list[tuple[str, float
         other = options.UNCOMMON_CLASS_THRES if common else least
         pairs = [(name, p) for name, p in pairs if p >= (least if name in common else other)]
     return pairs[:_MOST_DRAWN]
+
+
+MODE_REGISTRY.register("demo")(Mode(lambda cfg: cfg.DEMO.ENABLE, demo))

@@ -7,7 +7,8 @@ frames is not: the rules are in the file as text.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,11 +44,12 @@ _FEW = 2  # views of a video that are compared
 
 
 class Report(NamedTuple):
-    """What was written: ``facts`` as the file has them, and the ``largest difference`` from the
-    network, None for weights alone."""
+    """What was written: ``facts`` as the file has them; the largest ``difference`` from the
+    network, and the ``spread`` (standard deviation) of its numbers; None for weights alone."""
 
     facts: dict[str, Any]
     difference: float | None
+    spread: float | None = None
 
     @property
     def summary(self) -> str:
@@ -103,44 +105,58 @@ def export(predictor: Predictor, target: str | Path, videos: Sequence[Video] = (
     kind = KINDS[target.suffix]
     network = ClipNetwork(predictor.inference, predictor.model).eval()
     content = kind.write(network, torch.zeros_like(pool[:2]), facts)
-    differences: list[float] = []
+    compared: list[Comparison] = []
 
     def write(temporary: str) -> None:
         Path(temporary).write_bytes(content)
-        differences.append(compare(predictor, kind, temporary, pool))
+        compared.append(compare(predictor, kind, temporary, pool))
 
     write_atomic(target, write)
-    return Report(facts, differences[0])
+    return Report(facts, *compared[0])
 
 
-def compare(predictor: Predictor, kind: Kind, path: str, pool: torch.Tensor) -> float:
-    """The largest difference between a file and the network, on views ``N T H W 3``.
+class Comparison(NamedTuple):
+    """The largest difference between a file and the network, and the spread of the numbers."""
 
-    RunFailure if it is above :data:`TOLERANCE`, of embeddings relative to the largest number.
+    difference: float
+    spread: float
+
+
+def compare(predictor: Predictor, kind: Kind, path: str, pool: torch.Tensor) -> Comparison:
+    """A file beside the network, on views ``N T H W 3`` in batches of one, two and five.
+
+    RunFailure if they differ by more than :data:`TOLERANCE`; embeddings are compared relative to
+    their largest number.
     """
-    run, largest = kind.open(path), 0.0
-    for count in _BATCHES:
-        for start in range(0, len(pool) - count + 1, count):
-            views = pool[start : start + count]
-            expected = reference(predictor, views)
-            with torch.no_grad():
-                found = run(views)
-            if found.shape != expected.shape or not bool(found.isfinite().all()):
-                raise RunFailure(
-                    f"the file gives {tuple(found.shape)}, the network {tuple(expected.shape)}, or "
-                    "not all numbers are finite",
-                    "nothing was written; write another kind of file, and report this network",
-                    "OUT",
-                )
-            scale = max(1.0, float(expected.abs().max()))
-            largest = max(largest, float((found - expected).abs().max()) / scale)
-    if largest > TOLERANCE:
-        raise RunFailure(
-            f"the file differs from the network by {largest:.1e}, more than {TOLERANCE:.0e}",
-            "nothing was written; write another kind of file, and report this network",
-            "OUT",
-        )
-    return largest
+    run = kind.open(path)
+    found, expected = [], []
+    for views in _batches(pool):
+        expected.append(reference(predictor, views))
+        with torch.no_grad():
+            found.append(run(views))
+        if found[-1].shape != expected[-1].shape or not bool(found[-1].isfinite().all()):
+            raise _failure("gives other shapes than the network, or numbers that are not finite")
+    numbers = torch.cat(expected)
+    difference = float((torch.cat(found) - numbers).abs().max())
+    difference /= max(1.0, float(numbers.abs().max()))
+    if difference > TOLERANCE:
+        raise _failure(f"differs from the network by {difference:.1e}, more than {TOLERANCE:.0e}")
+    return Comparison(difference, float(numbers.std()))
+
+
+def _batches(pool: torch.Tensor) -> Iterator[torch.Tensor]:
+    """One view, two, five, and so on until all have been used."""
+    start = 0
+    for count in itertools.cycle(_BATCHES):
+        if start >= len(pool):
+            return
+        yield pool[start : start + count]
+        start += count
+
+
+def _failure(problem: str) -> RunFailure:
+    remedy = "nothing was written; write another kind of file, and report this network"
+    return RunFailure(f"the file {problem}", remedy, "OUT")
 
 
 @torch.inference_mode()
@@ -150,7 +166,7 @@ def reference(predictor: Predictor, views: torch.Tensor) -> torch.Tensor:
     inputs: Inputs = inference.prepare(views.permute(0, 4, 1, 2, 3)[:, None])
     if inference.output == "embeddings":
         return inference.answer(model, inputs.video)
-    return inference.probabilities(model, inputs).values
+    return inference.probabilities(model, inputs)
 
 
 def describe(predictor: Predictor, pool: torch.Tensor) -> dict[str, Any]:
@@ -159,8 +175,7 @@ def describe(predictor: Predictor, pool: torch.Tensor) -> dict[str, Any]:
 
     ``pool``: views ``N T H W 3`` of any videos.
     """
-    inference, cfg = predictor.inference, predictor.cfg
-    reader = inference.reader
+    inference, cfg, reader = predictor.inference, predictor.cfg, predictor.reader
     if reader.transforms.before or reader.transforms.after:
         logger.warning("own clip transforms are not part of the file: apply them before it")
     frames = _frames(reader)

@@ -22,6 +22,7 @@ from slowfast.engine.tasks import task_class
 from slowfast.engine.tasks.base import Inputs, TaskInference
 from slowfast.inference.ahead import ahead
 from slowfast.inference.trained import (
+    KEY,
     Overrides,
     PathLike,
     choose_runtime,
@@ -118,9 +119,29 @@ def build_predictor(
     cfg = settle_precision(cfg, runtime)
     inference = task_class(cfg).inference(cfg, runtime, names)
     model = inference.module.build_model()
+    before = {} if inference.takes_support else _classifier(model)
     load_tested_weights(cfg, model, TestedWeights(trained))
+    after = _classifier(model)
+    if any(torch.equal(after[name], value) for name, value in before.items()):
+        raise UserError(
+            f"{trained.path} has no classifier of {cfg.MODEL.NUM_CLASSES} classes, and answers of "
+            "a random one mean nothing",
+            "set the number of classes that it was trained with: "
+            'overrides=["MODEL.NUM_CLASSES", "…"]',
+            KEY,
+        )
     model.eval().requires_grad_(False)
     return Predictor(cfg, runtime, inference, model)
+
+
+def _classifier(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Copies of the weights that give the classes, of a network that does not know their names."""
+    prefixes = () if model.spec.open_vocabulary else model.spec.classifier_of(model)
+    return {
+        name: value.detach().clone()
+        for name, value in model.named_parameters()
+        if name.startswith(tuple(prefixes)) and value.ndim > 1
+    }
 
 
 def _check_names(cfg: CfgNode, names: Sequence[str], trained: Checkpoint) -> None:
@@ -205,6 +226,11 @@ class Predictor:
         """
         return self._prepared([self._read(video, fps)]).video
 
+    def picture(self, clips: torch.Tensor) -> torch.Tensor:
+        """What :meth:`preprocess` gives, ``V 3 T H W`` -> uint8 RGB ``V T H W 3``, for pictures."""
+        labels = torch.zeros(len(clips), dtype=torch.long)
+        return self._inference.module.picture(Inputs(clips, labels, len(clips)), "test")
+
     def predict(
         self, videos: Video | Sequence[Video], top: int = 5, fps: float = FPS
     ) -> Prediction | list[Prediction]:
@@ -250,18 +276,28 @@ class Predictor:
     def embed(self, videos: Video | Sequence[Video], fps: float = FPS) -> torch.Tensor:
         """Features before the classifier, the mean over the views of a video: float32 ``B D`` on
         the CPU; one video is a list of one. VideoError if a video cannot be read."""
-        listed = [videos] if is_one_video(videos) else videos
         rows = []
-        for batch in self._batches(self._read_ahead(listed, fps)):
-            for clips in batch:
-                if clips.error:
-                    raise clips.error
-            inputs = self._prepared([clips.video for clips in batch])
-            with torch.inference_mode(), self._autocast():
-                rows.append(self._inference.features(self.model, inputs).cpu())
+        for row in self.embed_stream([videos] if is_one_video(videos) else videos, fps):
+            if isinstance(row, VideoError):
+                raise row
+            rows.append(row)
         if not rows:
             raise UserError("there are no videos to embed", "", "videos")
-        return torch.cat(rows)
+        return torch.stack(rows)
+
+    def embed_stream(
+        self, videos: Iterable[Video], fps: float = FPS
+    ) -> Iterator[torch.Tensor | VideoError]:
+        """:meth:`embed` for any number of videos: ``D`` of one after the other, or why it could
+        not be read."""
+        for batch in self._batches(self._read_ahead(videos, fps)):
+            good = [clips.video for clips in batch if clips.video is not None]
+            rows: Iterator[torch.Tensor] = iter(())
+            if good:
+                inputs = self._prepared(good)
+                with torch.inference_mode(), self._autocast():
+                    rows = iter(self._inference.features(self.model, inputs).cpu().unbind())
+            yield from (clips.error or next(rows) for clips in batch)
 
     # -- reading ---------------------------------------------------------------------------------
 

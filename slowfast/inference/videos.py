@@ -17,7 +17,7 @@ import torch
 from slowfast.datasets.clip_reader import ClipReader
 from slowfast.datasets.lists import Item
 from slowfast.utils.errors import UserError, VideoError
-from slowfast.video.backends.frames import FrameFolder
+from slowfast.video.backends.frames import SortedImages
 from slowfast.video.backends.memory import MemorySource
 from slowfast.video.source import Source
 
@@ -60,15 +60,24 @@ def open_any(video: Video, reader: ClipReader, fps: float) -> Iterator[Source]:
             with _downloading(name) as file, _as_file(file, name) as path:
                 yield reader.open(Item(path, 0))
         else:
-            source = reader.open(Item(os.path.expanduser(name), 0))
-            if isinstance(source, FrameFolder):
-                source.fps = fps
-            yield source
+            path = os.path.expanduser(name)
+            is_folder = os.path.isdir(path)
+            yield _open_folder(path, reader, fps) if is_folder else reader.open(Item(path, 0))
     elif isinstance(video, (bytes, bytearray, memoryview)) or hasattr(video, "read"):
         with _as_file(video, name) as path:
             yield reader.open(Item(path, 0))
     else:
         yield MemorySource(_frames(video), fps, name, reader.data.MAX_PIXELS)
+
+
+def _open_folder(path: str, reader: ClipReader, fps: float) -> Source:
+    """Frames that are numbered as DATA.IMAGE_TEMPLATE says, else all images by name."""
+    try:
+        source = reader.open(Item(path, 0))
+    except VideoError:
+        return SortedImages(path, fps, reader.data.MAX_PIXELS)
+    source.fps = fps
+    return source
 
 
 @contextlib.contextmanager

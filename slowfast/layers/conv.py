@@ -97,6 +97,44 @@ class PointwiseConv3d(nn.Conv3d):
         return F.linear(x.movedim(1, -1), self.weight.flatten(1), self.bias).movedim(-1, 1)
 
 
+def conv3d(
+    in_channels: int,
+    channels: int,
+    kernel: int | Sequence[int],
+    stride: int | Sequence[int] = 1,
+    *,
+    groups: int = 1,
+    dilation: int = 1,
+    bias: bool = False,
+) -> nn.Conv3d:
+    """The convolution ``B C T H W`` -> ``B D T' H' W'`` in the form that suits it.
+
+    Padded so that a stride of 1 keeps the size. ``dilation`` is that of rows and columns.
+    """
+    size = (kernel,) * 3 if isinstance(kernel, int) else tuple(kernel)
+    steps = (stride,) * 3 if isinstance(stride, int) else tuple(stride)
+    if groups == in_channels == channels and dilation == 1:
+        return DepthwiseConv3d(channels, size, steps, bias=bias)
+    if size == (1, 1, 1) and steps == (1, 1, 1) and groups == 1:
+        return PointwiseConv3d(in_channels, channels, bias=bias)
+    padding = (size[0] // 2, *(dilation * (side // 2) for side in size[1:]))
+    return nn.Conv3d(
+        in_channels,
+        channels,
+        size,
+        steps,
+        padding,
+        (1, dilation, dilation),
+        groups=groups,
+        bias=bias,
+    )
+
+
+def conv_norm(conv: nn.Module, norm: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """A convolution and its normalisation, ``B C T H W`` -> ``B D T' H' W'``."""
+    return norm(conv(x))
+
+
 class PatchConv3d(nn.Conv3d):
     """Convolution ``B C T H W`` -> ``B D T' H' W'`` over patches of a clip. Where they do not
     overlap in space, it is computed as one matrix product."""

@@ -1,6 +1,18 @@
 """Models; importing this package registers all of them and their configuration sections."""
 
-from slowfast.models import frame_average, mvit, resnet3d, stam, timesformer, tsn, uniformer  # noqa: F401
+from slowfast.models import (  # noqa: F401
+    frame_average,
+    mvit,
+    resnet,
+    resnet3d,
+    rev_mvit,
+    slowfast,
+    stam,
+    timesformer,
+    tsn,
+    uniformer,
+    x3d,
+)
 from slowfast.models.base import MODEL_REGISTRY, VideoModel
 from slowfast.models.build import build_model
 from slowfast.models.clip import video as clip_video  # noqa: F401

@@ -95,6 +95,36 @@ MVIT = register_section(
     )
 )
 
+REV = register_section(
+    Section(
+        "MVIT.REV",
+        "Reversible MViT",
+        {
+            "ENABLE": Key(
+                False,
+                "Reversible blocks (arXiv 2302.04869): training keeps the activations of "
+                "MVIT.REV.BUFFER_LAYERS only (not with TRAIN.COMPILE, which keeps all).",
+            ),
+            "BUFFER_LAYERS": Key(
+                [], "Blocks that change grid or width; all others are reversible.", item=int, ge=0
+            ),
+            "PRE_Q_FUSION": Key(
+                "avg",
+                "How these blocks fuse the two streams that enter: add, avg, max, min, concat, "
+                "concat_linear_<factor>_<dropout>, ln+concat_linear_<factor>_<dropout>.",
+            ),
+            "RESPATH_FUSE": Key(
+                "concat", "How the two streams are fused at the end; as MVIT.REV.PRE_Q_FUSION."
+            ),
+            "RES_PATH": Key(
+                "conv",
+                "Pooling of the skip path of these blocks: by the convolution of the queries.",
+                choices=("conv",),
+            ),
+        },
+    )
+)
+
 
 @dataclass(frozen=True)
 class MvitOptions:

@@ -8,6 +8,7 @@ from torch import nn
 
 from slowfast.config.node import CfgNode
 from slowfast.config.schema import Key, Section, register_section
+from slowfast.layers.residual import STAGE_DEPTHS, init_convolutions, run_convolutions
 from slowfast.models.base import MODEL_REGISTRY, TINY_CLIP, VideoModel
 from slowfast.models.spec import ModelSpec, State, WeightSource
 from slowfast.utils.errors import UserError
@@ -39,17 +40,6 @@ RESNET3D = register_section(
         only_if={"MODEL.MODEL_NAME": "ResNet3D"},
     )
 )
-
-# depth -> (bottleneck, blocks of the four stages)
-_DEPTHS = {
-    10: (False, (1, 1, 1, 1)),
-    18: (False, (2, 2, 2, 2)),
-    34: (False, (3, 4, 6, 3)),
-    50: (True, (3, 4, 6, 3)),
-    101: (True, (3, 4, 23, 3)),
-    152: (True, (3, 8, 36, 3)),
-    200: (True, (3, 24, 36, 3)),
-}
 
 
 def _conv(in_channels: int, channels: int, kernel: int, stride: int = 1) -> nn.Conv3d:
@@ -115,12 +105,10 @@ class Block3d(nn.Module):
         self.downsample = shortcut
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = x
-        for number in range(1, self.num_convs + 1):
-            y = getattr(self, f"bn{number}")(getattr(self, f"conv{number}")(y))
-            if number < self.num_convs:
-                y = F.relu(y, inplace=True)
-        return F.relu(y + (x if self.downsample is None else self.downsample(x)), inplace=True)
+        numbers = range(1, self.num_convs + 1)
+        layers = [(getattr(self, f"conv{n}"), getattr(self, f"bn{n}")) for n in numbers]
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return F.relu(run_convolutions(x, layers) + shortcut, inplace=True)
 
 
 @MODEL_REGISTRY.register("ResNet3D")
@@ -160,12 +148,12 @@ class ResNet3D(VideoModel):
         widen_factor: float = 1.0,
     ):
         super().__init__()
-        if depth not in _DEPTHS:
-            known = ", ".join(map(str, _DEPTHS))
+        if depth not in STAGE_DEPTHS:
+            known = ", ".join(map(str, STAGE_DEPTHS))
             raise UserError(f"there is no 3-D ResNet of {depth} layers", f"depth is one of {known}")
         if shortcut not in _SHORTCUTS:
             raise UserError(f"there is no shortcut {shortcut!r}", "shortcut is A or B")
-        bottleneck, counts = _DEPTHS[depth]
+        bottleneck, counts = STAGE_DEPTHS[depth]
         widths = [int(width * widen_factor) for width in (64, 128, 256, 512)]
         self.conv1 = nn.Conv3d(
             3,
@@ -190,9 +178,7 @@ class ResNet3D(VideoModel):
             self.add_module(f"layer{stage}", nn.Sequential(*blocks))
         self.num_features = channels
         self.fc = nn.Linear(channels, num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv3d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        init_convolutions(self)
 
     @classmethod
     def from_cfg(cls, cfg: CfgNode) -> ResNet3D:

@@ -15,6 +15,8 @@ from slowfast.layers.checkpointing import checkpointed_blocks, run_checkpointed
 from slowfast.layers.patch_embed import FramePatchEmbed
 from slowfast.layers.positions import resize_pos_embed_nearest
 from slowfast.models.base import MODEL_REGISTRY, TINY_CLIP, VideoModel, init_transformer
+from slowfast.models.looks.networks import trace_stam
+from slowfast.models.looks.trace import Trace
 from slowfast.models.spec import ModelSpec, State, WeightSource
 from slowfast.models.vit import (
     VIT_KEYS,
@@ -241,3 +243,6 @@ class Stam(VideoModel):
     def forward_features(self, video: torch.Tensor) -> torch.Tensor:
         """``B 3 T H W`` -> features of the clip, ``B C``."""
         return self.aggregate(self.frame_features(video))
+
+    def attention_map(self, trace: Trace, shape: tuple[int, ...]) -> torch.Tensor:
+        return trace_stam(trace, self, shape)

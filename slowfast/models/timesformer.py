@@ -16,6 +16,8 @@ from slowfast.layers.patch_embed import FramePatchEmbed
 from slowfast.layers.positions import resize_pos_embed_nearest, resize_pos_embed_nearest_1d
 from slowfast.layers.stfm import StfmBlock, StfmOptions, StfmShape
 from slowfast.models.base import MODEL_REGISTRY, TINY_CLIP, VideoModel, init_transformer
+from slowfast.models.looks.networks import trace_timesformer
+from slowfast.models.looks.trace import Trace
 from slowfast.models.spec import ModelSpec, State, WeightSource
 from slowfast.models.stfm_model import (
     STFM_PARTS,
@@ -292,3 +294,6 @@ class TimeSformer(StfmModel):
         if self.attention_type == "space_only":
             x = rearrange(x, "(b t) n c -> b t n c", b=b).mean(1)
         return self.norm(x)[:, 0], {}
+
+    def attention_map(self, trace: Trace, shape: tuple[int, ...]) -> torch.Tensor:
+        return trace_timesformer(trace, self, shape)

@@ -23,6 +23,7 @@ from slowfast.models.frame_backbones import (
     build_backbone,
     frame_maps,
 )
+from slowfast.models.image_weights import IMAGE_SOURCE
 from slowfast.models.spec import ModelSpec, State, WeightSource
 from slowfast.utils.errors import Problem
 from slowfast.video.device import InputFormat
@@ -134,38 +135,6 @@ def tsn_multipliers(model: nn.Module) -> dict[str, tuple[float, float]]:
     return factors
 
 
-# First convolutions of 2-D networks: BN-Inception, torchvision's SqueezeNet, timm's families.
-_FIRST_CONVOLUTIONS = (
-    "conv1_7x7_s2.weight",
-    "features.0.weight",
-    "conv_stem.weight",
-    "conv1.weight",
-    "stem.conv.weight",
-    "stem.conv1.weight",
-    "stem.0.weight",
-    "conv1.0.weight",
-)
-
-
-def is_image_network(state: State) -> bool:
-    """Whether a state dict is that of a convolutional network over images."""
-    return any(name in state and state[name].ndim == 4 for name in _FIRST_CONVOLUTIONS)
-
-
-def _from_image_network(state: State, model: nn.Module) -> State:
-    """ImageNet weights of a 2-D network, without its classifier, under ``base_model``."""
-    if not hasattr(model, "base_model"):
-        return state
-    expected, adapted = set(model.state_dict()), {}
-    for name, value in state.items():
-        target = f"base_model.{name.removeprefix('features.')}"  # torchvision's SqueezeNet
-        if target in expected:
-            # The first conversion of BN-Inception stored normalisations as 1 x C.
-            wrapped = "_bn." in name and value.ndim == 2 and len(value) == 1
-            adapted[target] = value[0] if wrapped else value
-    return adapted
-
-
 def is_stmodeling(state: State) -> bool:
     """Whether a state dict is that of a network of fubel/stmodeling, or of :class:`Tsn`."""
     return "new_fc.weight" in state and any(name.startswith("base_model.") for name in state)
@@ -195,15 +164,7 @@ class Tsn(VideoModel):
     """
 
     spec = ModelSpec(
-        sources=(
-            WeightSource(
-                "a 2-D network (ImageNet)",
-                is_image_network,
-                _from_image_network,
-                ("new_fc.", "consensus."),
-            ),
-            WeightSource("stmodeling", is_stmodeling),
-        ),
+        sources=(IMAGE_SOURCE, WeightSource("stmodeling", is_stmodeling)),
         initial_weights=lambda cfg: cfg.TSN.PRETRAIN_NAME,
         classifier_prefixes=lambda model: model.classifier_prefixes,
         param_multipliers=tsn_multipliers,

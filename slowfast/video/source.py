@@ -21,6 +21,9 @@ logger = get_logger(__name__)
 # frames, as in UCF101) are decoded from the start, by PyAV.
 EXACT_CODECS = {"h264", "hevc", "vp8", "vp9", "av1", "mpeg2video", "mjpeg"}
 
+# What holds one frame.
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+
 # Most pixels of a frame, unless DATA.MAX_PIXELS says otherwise: 8192 x 8192.
 MAX_PIXELS = 1 << 26
 
@@ -165,11 +168,16 @@ def open_source(
     names: Sequence[str] = (),
 ) -> Source:
     """Open a frame folder (images ``names``, else those named by ``template``, counted if
-    ``num_frames`` is 0) or a video file."""
-    if not os.path.isdir(path) and not names:
+    ``num_frames`` is 0), an image, which is a video of one frame, or a video file."""
+    is_folder = os.path.isdir(path)
+    is_image = not is_folder and os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES
+    if not (is_folder or is_image or names):
         return open_video(path, backend, threads, max_pixels)
     from slowfast.video.backends.frames import FrameFolder, NamedFrames
 
+    if is_image:
+        folder, name = os.path.split(path)
+        return NamedFrames(folder or ".", [name], max_pixels=max_pixels)
     if names:
         return NamedFrames(path, names, max_pixels=max_pixels)
     return FrameFolder(path, template, num_frames or None, max_pixels=max_pixels)

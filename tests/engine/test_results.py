@@ -360,7 +360,7 @@ def test_a_run_with_nothing_to_do_is_said(further, tmp_path):
     off = words(QUICK | {"TRAIN.ENABLE": False, "TEST.ENABLE": False, "OUTPUT_DIR": tmp_path / "o"})
     config = tmp_path / "c.yaml"
     config.write_text("NUM_GPUS: 0\n")
-    with pytest.raises(UserError, match="TRAIN.ENABLE: .*the run has nothing to do"):
+    with pytest.raises(UserError, match="there is nothing to do"):
         main(["--cfg", str(config), *further, *off])
     assert not (tmp_path / "o").exists()
 

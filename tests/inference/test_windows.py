@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import slowfast
+from slowfast.datasets.items import Item
 from slowfast.inference import windows as windows_module
 from slowfast.inference.windows import read_windows, slide
 from slowfast.utils.errors import UserError, VideoError
@@ -88,7 +89,9 @@ def test_a_damaged_part_does_not_lose_the_rest(predictor):
     assert [isinstance(sample, VideoError) for sample in samples] == [False, False, True, False]
     assert torch.equal(
         samples[3]["video"],
-        reader.read_source(MemorySource(noise_clip(100, 48, 64)[75:], fps=25))["video"],
+        reader.read_source(MemorySource(noise_clip(100, 48, 64)[75:], fps=25), Item("", 0))[
+            "video"
+        ],
     )
     clips = predictor._window_clips(source, "x", 1.0, 1.0)
     ((answers),) = [predictor._answer(batch, 1) for batch in [list(clips)]]

@@ -20,7 +20,6 @@ UNUSED = {
     "erasing",
     "jitter_crop_flip",
     "multigrid",
-    "pathways",
     "randaugment_draws",
     "resized_crop",
     "sub_batchnorm",

@@ -8,6 +8,7 @@ import numpy as np
 import torch.nn.functional as F
 
 from slowfast.analysis.parity.tables import Row, as_tensor, table
+from slowfast.models.slowfast import slow_frames
 from slowfast.video import clip_ops, sampling
 from slowfast.video.pipelines import CROP_POSITIONS
 from slowfast.video.randaugment import level_argument
@@ -29,6 +30,11 @@ def _clips(row: Row) -> list[tuple[Any, Any]]:
         (float(start), float(row["start"])),
         (start + length - 1, float(row["end"])),
     ]
+
+
+@table("pathways")
+def _pathways(row: Row) -> list[tuple[Any, Any]]:
+    return [(list(slow_frames(row["frames"], row["alpha"])), row["slow"])]
 
 
 @table("clip_indices_train")

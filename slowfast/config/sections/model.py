@@ -10,9 +10,9 @@ MODEL = register_section(
             "MODEL_NAME": Key("Uniformer", "Name of the network."),
             "ARCH": Key(
                 "uniformer",
-                "Size of CLIP: vitb32, vitb16, vitl14, or custom (of the original "
-                "weights or of the "
-                "section CLIP); no effect on other networks, accepted for old files.",
+                "Kind of ResNet: 2d, c2d, slow_c2d, i3d, slow_i3d or slow. Size of CLIP: vitb32, "
+                "vitb16, vitl14, or custom (of the original weights or of the section CLIP). No "
+                "effect on other networks, accepted for old files.",
             ),
             "NUM_CLASSES": Key(400, "Number of classes, the outputs of the network.", ge=1),
             "LOSS_FUNC": Key(
@@ -45,6 +45,21 @@ MODEL = register_section(
             ),
             "DROPOUT_RATE": Key(
                 0.5, "Dropout rate before the classifier, for networks without a key of their own."
+            ),
+            "DROPCONNECT_RATE": Key(
+                0.0,
+                "Share of the clips whose residual branch is left out in training: that of the "
+                "last stage of X3D, less in the others.",
+                ge=0.0,
+                le=1.0,
+            ),
+            "FC_INIT_STD": Key(
+                0.01,
+                "Deviation of the initial weights of the classifier of ResNet, SlowFast and X3D.",
+                ge=0.0,
+            ),
+            "DETACH_FINAL_FC": Key(
+                False, "Train only the classifier of ResNet, SlowFast and X3D (linear evaluation)."
             ),
             "USE_CHECKPOINT": Key(
                 False,

@@ -18,7 +18,10 @@ TEST = register_section(
                 "TRAIN.CHECKPOINT_FILE_PATH.",
             ),
             "CHECKPOINT_TYPE": Key(
-                "pytorch", "Format of TEST.CHECKPOINT_FILE_PATH.", choices=("pytorch",)
+                "pytorch",
+                "No effect, accepted for old files: the format of TEST.CHECKPOINT_FILE_PATH is "
+                "recognised (Caffe2's .pkl files as well).",
+                choices=("pytorch", "caffe2"),
             ),
             "USE_CHECKPOINT": Key(
                 "last",

@@ -45,8 +45,9 @@ TRAIN = register_section(
             ),
             "CHECKPOINT_TYPE": Key(
                 "pytorch",
-                "Format of TRAIN.CHECKPOINT_FILE_PATH.",
-                choices=("pytorch",),
+                "No effect, accepted for old files: the format of TRAIN.CHECKPOINT_FILE_PATH is "
+                "recognised (Caffe2's .pkl files as well).",
+                choices=("pytorch", "caffe2"),
                 affects_result=False,
             ),
             "CHECKPOINT_INFLATE": Key(

@@ -25,7 +25,6 @@ from slowfast.engine.sharding import unwrap
 from slowfast.engine.tasks.base import TASK_REGISTRY, Inputs, LossOutput, Task, TestRun
 from slowfast.engine.tasks.inference import RecognitionInference
 from slowfast.metrics.evaluators import (
-    KS,
     EvalResult,
     ViewEvaluator,
     error_figures,
@@ -33,6 +32,7 @@ from slowfast.metrics.evaluators import (
     mean_class_accuracy,
 )
 from slowfast.metrics.sanity import sanity_warnings
+from slowfast.metrics.topk import KS
 from slowfast.models.base import MODEL_REGISTRY, resolve_aux_losses
 from slowfast.utils.logging import get_logger
 from slowfast.utils.runtime import Runtime

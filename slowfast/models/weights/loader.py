@@ -266,7 +266,7 @@ def find_pretrained(name: str, folder: str, key: str) -> Path:
     if as_path.is_file():
         return as_path
     stem = name.removesuffix(".pth")
-    for suffix in (".pth", ".pyth", ".pt", ".safetensors", ""):
+    for suffix in (".pth", ".pyth", ".pt", ".pkl", ".safetensors", ""):
         path = Path(folder) / f"{stem}{suffix}"
         if path.is_file():
             return path

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import torch
 
 from slowfast.models.weights.archive import Archive, DamagedError, is_archive
+from slowfast.models.weights.arrays import read_arrays
 from slowfast.models.weights.legacy import read_legacy
 from slowfast.models.weights.memory import FileMemory
 from slowfast.models.weights.safetensors import read_safetensors
@@ -27,7 +28,7 @@ from slowfast.utils.errors import UserError
 from slowfast.utils.files import path_manager
 
 # Names under which projects store the state dict in a checkpoint; the first one present is read.
-_STATE_KEYS = ("model_state", "model_state_dict", "state_dict", "model", "net", "module")
+_STATE_KEYS = ("model_state", "model_state_dict", "state_dict", "model", "net", "module", "blobs")
 _MAX_PICKLE = 64 << 20  # description of all tensors and all else that is no tensor
 
 
@@ -53,7 +54,8 @@ class Checkpoint(NamedTuple):
 def read_checkpoint(
     path: str | Path, key: str = "TRAIN.CHECKPOINT_FILE_PATH", mapped: bool = False
 ) -> dict[str, Any]:
-    """The content of a ``.pyth``, ``.pth``, ``.pt``, TorchScript or safetensors file, on the CPU.
+    """The content of a ``.pyth``, ``.pth``, ``.pt``, TorchScript or safetensors file, or of a
+    ``.pkl`` of NumPy arrays (Caffe2), on the CPU.
 
     ``mapped`` as in :func:`read_content`. UserError naming ``key`` if the file is missing,
     damaged, or holds anything but tensors and plain values under texts.
@@ -86,6 +88,8 @@ def read_content(
                 content: Any = read_safetensors(local)
             elif is_archive(file):
                 content = _read_archive(Archive(file), mapped)
+            elif local.suffix == ".pkl":
+                content = read_arrays(file)
             else:
                 content = read_legacy(file)
         check_tree(content, size)

@@ -76,7 +76,7 @@ def unpickle(file: BinaryIO, load: Load, modules: bool = False) -> Any:
     pickle.UnpicklingError for anything but data, UnsupportedError for tensors that are not dense,
     DamagedError for tensors beyond their storage; other exceptions if the pickle is damaged.
     """
-    return _Unpickler(file, load, modules).load()
+    return Unpickler(file, load, modules).load()
 
 
 class Node:
@@ -173,7 +173,15 @@ def _device(kind: str, index: int = 0) -> torch.device:
     return torch.device(str(kind)[:32], _whole(index))
 
 
-class _ScalarType:
+class Stateful:
+    """What a pickle builds first and describes then."""
+
+    def set_state(self, state: Any) -> None:
+        """Take over the description."""
+        raise NotImplementedError
+
+
+class ScalarType(Stateful):
     """NumPy's description of a number, with which old checkpoints store losses and accuracies."""
 
     def __init__(self, name: str = "", *_: Any):
@@ -181,12 +189,13 @@ class _ScalarType:
             raise pickle.UnpicklingError(f"{name!a} is not a type of numbers")
         self.dtype = np.dtype(name)
 
-    def set_state(self, state: tuple) -> None:
+    def set_state(self, state: Any) -> None:
         if len(state) > 1 and state[1] in ("<", ">"):
             self.dtype = self.dtype.newbyteorder(state[1])
 
 
-def _scalar(kind: _ScalarType, data: bytes) -> Any:
+def _scalar(kind: ScalarType, data: bytes | str) -> Any:
+    data = data.encode("latin1") if isinstance(data, str) else data  # bytes of Python 2
     return np.frombuffer(data, kind.dtype, 1)[0].item()
 
 
@@ -206,7 +215,7 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("builtins", "set"): _set,
     ("builtins", "complex"): complex,
     ("_codecs", "encode"): _encode,
-    ("numpy", "dtype"): _ScalarType,
+    ("numpy", "dtype"): ScalarType,
     ("numpy.core.multiarray", "scalar"): _scalar,
     ("numpy._core.multiarray", "scalar"): _scalar,
 }
@@ -267,7 +276,7 @@ class _Bounded:
         return self._file.read(min(count, self._end - self._file.tell()))
 
 
-class _Unpickler(pickle._Unpickler):
+class Unpickler(pickle._Unpickler):
     """Python's own implementation in Python: the one in C allocates memory for any number of an
     object, and does not let operations be replaced."""
 
@@ -310,6 +319,10 @@ class _Unpickler(pickle._Unpickler):
             return None
         raise pickle.UnpicklingError(f"{module}.{name} is not allowed")
 
+    def may_call(self, function: Any) -> bool:
+        """Whether a pickle may call ``function``, which :meth:`find_class` gave or it built."""
+        return id(function) in _CALLABLE
+
     def persistent_load(self, pid: Any) -> Storage:
         """The memory of a tensor: ``pid`` is ``("storage", type, key, device, count, …)``."""
         if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage":
@@ -335,7 +348,7 @@ class _Unpickler(pickle._Unpickler):
     def _call(self, function: Any, arguments: Any) -> Any:
         if function is Node:
             return Node()
-        if id(function) not in _CALLABLE or not isinstance(arguments, tuple):
+        if not self.may_call(function) or not isinstance(arguments, tuple):
             raise pickle.UnpicklingError(f"a call of a {type(function).__name__}")
         if function is not _rebuild or not isinstance(arguments[0], Storage):
             return function(*arguments)
@@ -349,7 +362,7 @@ class _Unpickler(pickle._Unpickler):
         state, built = self.stack.pop(), self.stack[-1]
         if isinstance(built, Node):
             built.attributes = state if isinstance(state, dict) else {}
-        elif isinstance(built, _ScalarType):
+        elif isinstance(built, Stateful):
             built.set_state(state)
         # Attributes of other objects, such as the versions of a state dict, are not kept.
 
