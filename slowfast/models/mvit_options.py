@@ -91,7 +91,7 @@ MVIT = register_section(
                 "", "Weights to start from: a path or a name below MODEL.PRETRAINED_DIR, or empty."
             ),
         },
-        only_if={"MODEL.MODEL_NAME": "MViT"},
+        only_if={"MODEL.MODEL_NAME": ("MViT", "ReversibleMViT")},
     )
 )
 
@@ -122,6 +122,7 @@ REV = register_section(
                 choices=("conv",),
             ),
         },
+        only_if={"MODEL.MODEL_NAME": ("MViT", "ReversibleMViT")},
     )
 )
 
