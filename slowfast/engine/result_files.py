@@ -30,8 +30,8 @@ MEAN = "mean"  # label of the last row of CLASSES
 
 # Names of the columns that hold what :class:`ClassProbabilities` calls ``kind``.
 COLUMNS = {"probability": "probability", "independent": "independent_probability", "logit": "logit"}
-_ARCHIVES = (".pt", ".pth", ".pyth")  # PyTorch's files; published commands name the last one
-SUFFIXES = (".pkl", ".npz", *_ARCHIVES)  # of TEST.SAVE_RESULTS_PATH
+_TORCH = (".pt", ".pth", ".pyth")
+SUFFIXES = (".pkl", ".npz", *_TORCH)  # of TEST.SAVE_RESULTS_PATH
 _TOP = 5
 
 
@@ -225,13 +225,13 @@ def write_scores(scores: torch.Tensor, labels: torch.Tensor, path: Path) -> None
     """Scores ``N classes`` and labels ``N`` in the order of the list, in a file of one's own.
 
     ``.pkl`` is a pickle of ``[scores, labels]`` as NumPy arrays, in the form of PySlowFast;
-    ``.npz`` and ``.pt`` (``.pth``, ``.pyth``) hold ``scores`` and ``labels`` by name.
+    ``.npz`` and ``.pt`` hold ``scores`` and ``labels`` by name.
     """
     content = {"scores": scores, "labels": labels}
     arrays = {name: value.numpy() for name, value in content.items()}
 
     def write(temporary: str) -> None:
-        if path.suffix in _ARCHIVES:
+        if path.suffix in _TORCH:
             write_archive(content, temporary)
             return
         with open(temporary, "wb") as file:
