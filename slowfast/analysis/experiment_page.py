@@ -34,7 +34,12 @@ clips, for the released weights named beside it; not measured here.
 _COLUMNS = ("folder", "network", "data", "clip", "test", "starts from", "published top-1")
 
 # As pretrained/index.yaml abbreviates them.
-_DATA_SETS = {"Kinetics-400": "K400", "Kinetics-600": "K600", "Something-Something v2": "SSv2"}
+_DATA_SETS = {
+    "Kinetics-400": "K400",
+    "Kinetics-600": "K600",
+    "Something-Something v2": "SSv2",
+    "Charades": "Charades",
+}
 
 
 @dataclass(frozen=True)

@@ -97,9 +97,14 @@ class ResNet(VideoModel):
             "slow_r50": {},
             "slow_4x16_r50": {"num_frames": 4},
             "c2d_r50": {"arch": "c2d"},
+            "c2d_nopool_r50": {"arch": "slow_c2d"},
             "c2d_nln_r50": {"arch": "c2d", "residual": _NLN},
             "i3d_r50": {"arch": "i3d"},
             "i3d_nln_r50": {"arch": "i3d", "residual": _NLN},
+            "i3d_r101": {
+                "arch": "i3d",
+                "residual": ResidualOptions(depth=101, temporal_blocks=((3,), (4,), (23,), (3,))),
+            },
         },
         test_overrides=TINY_CLIP
         | {

@@ -45,6 +45,7 @@ SLOWFAST = register_section(
                 5, "Temporal kernel of the convolutions to the slow pathway.", ge=1
             ),
         },
+        only_if={"MODEL.MODEL_NAME": "SlowFast"},
     )
 )
 
@@ -129,7 +130,19 @@ class SlowFast(VideoModel):
         classifier_prefixes=("head.projection.",),
         finetune_patterns=("s5.", "head."),
         check=check_slowfast,
-        variants={"slowfast_4x16_r50": {}, "slowfast_8x8_r50": {"alpha": 4, "fusion_kernel": 7}},
+        variants={
+            "slowfast_4x16_r50": {},
+            "slowfast_8x8_r50": {"alpha": 4, "fusion_kernel": 7},
+            "slowfast_8x8_r101": {
+                "alpha": 4,
+                "residual": ResidualOptions(depth=101, temporal_blocks=((3,), (4,), (23,), (3,))),
+            },
+            "slowfast_16x8_r101": {
+                "num_frames": 64,
+                "alpha": 4,
+                "residual": ResidualOptions(depth=101),
+            },
+        },
         test_overrides=TINY_CLIP
         | {
             "MODEL.DROPOUT_RATE": 0.0,

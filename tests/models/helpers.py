@@ -64,6 +64,35 @@ VARIANTS = [(name, {}) for name in NAMES] + [
     ("TSN", {"TSN.BACKBONE": "squeezenet1_1", "TSN.CONSENSUS": "MLP"}),
     ("TSN", {"TSN.BACKBONE": "BNInception", "TSN.CONSENSUS": "FCN2D"}),
     ("Uniformer", {"UNIFORMER.STD": True, "UNIFORMER.QKV_SCALE": 0.2, "UNIFORMER.QKV_BIAS": False}),
+    (
+        "ResNet",
+        {
+            "MODEL.ARCH": "i3d",
+            "NONLOCAL.LOCATION": [[[]], [[0, 1]], [[1]], [[]]],
+            "NONLOCAL.GROUP": [[1], [2], [1], [1]],
+            "NONLOCAL.INSTANTIATION": "softmax",
+            "RESNET.ZERO_INIT_FINAL_BN": True,
+        },
+    ),
+    ("ResNet", {"RESNET.TRANS_FUNC": "basic_transform", "MODEL.ARCH": "c2d"}),
+    (
+        "ResNet",
+        {
+            "RESNET.NUM_GROUPS": 2,
+            "RESNET.STRIDE_1X1": True,
+            "RESNET.SPATIAL_STRIDES": [[1], [2], [2], [1]],
+            "RESNET.SPATIAL_DILATIONS": [[1], [1], [1], [2]],
+            "RESNET.ZERO_INIT_FINAL_BN": True,
+        },
+    ),
+    (
+        "SlowFast",
+        {
+            "NONLOCAL.LOCATION": [[[], []], [[1], [0]], [[], []], [[], []]],
+            "RESNET.ZERO_INIT_FINAL_BN": True,
+        },
+    ),
+    ("X3D", {"X3D.CHANNELWISE_3x3x3": False, "X3D.SCALE_RES2": True, "X3D.BN_LIN5": True}),
 ]
 
 

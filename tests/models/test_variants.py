@@ -29,8 +29,24 @@ RECIPES = {
     "stam_16": "Kinetics/STAM_16",
     "stam_32": "Kinetics/STAM_32",
     "stam_64": "Kinetics/STAM_64",
+    "slow_r50": "Kinetics/SLOW_8x8_R50",
+    "slow_4x16_r50": "Kinetics/SLOW_4x16_R50",
+    "c2d_r50": "Kinetics/C2D_8x8_R50",
+    "c2d_nln_r50": "Kinetics/C2D_NLN_8x8_R50",
+    "c2d_nopool_r50": "Kinetics/c2/C2D_NOPOOL_8x8_R50",
+    "i3d_r50": "Kinetics/I3D_8x8_R50",
+    "i3d_nln_r50": "Kinetics/I3D_NLN_8x8_R50",
+    "i3d_r101": "Kinetics/I3D_8x8_R101",
+    "slowfast_4x16_r50": "Kinetics/SLOWFAST_4x16_R50",
+    "slowfast_8x8_r50": "Kinetics/SLOWFAST_8x8_R50",
+    "slowfast_8x8_r101": "Kinetics/c2/SLOWFAST_8x8_R101_101_101",
+    "slowfast_16x8_r101": "Kinetics/c2/SLOWFAST_16x8_R101_50_50",
+    "x3d_xs": "Kinetics/X3D_XS",
+    "x3d_s": "Kinetics/X3D_S",
+    "x3d_m": "Kinetics/X3D_M",
+    "x3d_l": "Kinetics/X3D_L",
 }
-NETWORKS = ("Uniformer", "TimeSformer", "MViT", "STAM")
+NETWORKS = ("Uniformer", "TimeSformer", "MViT", "STAM", "ResNet", "SlowFast", "X3D")
 
 
 def arguments(name):
