@@ -18,6 +18,8 @@ import slowfast.engine.optim
 import slowfast.engine.rules
 import slowfast.engine.schedule
 import slowfast.engine.tasks
+import slowfast.engine.tensorboard.videos
+import slowfast.inference.demo
 import slowfast.metrics.evaluators
 import slowfast.models
 import slowfast.video.sampler

@@ -26,6 +26,7 @@ TINY = {
     "NUM_GPUS": 0,
     "LOG_MODEL_INFO": False,
     "LOG_PERIOD": 2,
+    "REPORT.ENABLE": False,
     # On every machine alike: the default depends on the processor.
     "TRAIN.MIXED_PRECISION": False,
     "TRAIN.BATCH_SIZE": 4,

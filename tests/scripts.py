@@ -67,11 +67,14 @@ def _run(argv: Sequence[str], cwd: str, env: dict[str, str], out: str, err: str)
 def run_script(
     script: Path, *args: object, cwd: Path, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess:
-    """``python <script> <args>``, as :func:`subprocess.run` would give it, with both outputs."""
+    """``python <script> <args>``, as :func:`subprocess.run` would give it, with both outputs.
+
+    It sees no GPU, so that recipes which use what is there give the same everywhere.
+    """
     argv = [str(script), *map(str, args)]
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder, "out"), Path(folder, "err")
-        values = dict(os.environ) if env is None else env
+        values = {"CUDA_VISIBLE_DEVICES": ""} | (dict(os.environ) if env is None else env)
         process = CONTEXT.Process(target=_run, args=(argv, str(cwd), values, str(out), str(err)))
         process.start()
         process.join()

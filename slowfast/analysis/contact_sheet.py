@@ -38,8 +38,13 @@ def _row(frames: np.ndarray, caption: str) -> np.ndarray:
 
 
 def contact_sheet(cfg: CfgNode, split: str, videos: int, columns: int = 8) -> np.ndarray:
-    """uint8 RGB ``H W 3``: the first ``videos`` videos of a split; training clips are augmented
-    and mixed.
+    """uint8 RGB ``H W 3``: the clips of :func:`network_clips`, a row each."""
+    return draw_sheet(*network_clips(cfg, split, videos), columns)
+
+
+def network_clips(cfg: CfgNode, split: str, videos: int) -> tuple[np.ndarray, list[str]]:
+    """uint8 RGB ``B T H W 3`` with a caption each: the first ``videos`` videos of a split; training
+    clips are augmented and mixed.
 
     UserError if none of them can be read.
     """
@@ -58,7 +63,7 @@ def contact_sheet(cfg: CfgNode, split: str, videos: int, columns: int = 8) -> np
             break
     if not pictures:
         raise UserError("none of the videos can be read", "tools/check_data.py says why", split)
-    return draw_sheet(torch.cat(pictures)[:num_rows].numpy(), captions[:num_rows], columns)
+    return torch.cat(pictures)[:num_rows].numpy(), captions[:num_rows]
 
 
 def _captions(batch: Batch, rows: int, inputs: Any, names: Sequence[str]) -> list[str]:
@@ -89,9 +94,13 @@ def _episode_captions(batch: Batch, rows: int) -> list[str]:
 
 
 def describe_target(target: torch.Tensor, names: Sequence[str]) -> str:
-    """The class name of a label; for a mixed label, the shares of its classes."""
+    """The class name of a label; for several labels their names, for a mixed label the shares of
+    its classes."""
     if target.ndim == 0:
         return names[int(target)] if names else f"label {int(target)}"
+    if ((target == 0) | (target == 1)).all():
+        present = target.nonzero()[:, 0].tolist()
+        return ", ".join(names[i] if names else str(i) for i in present) or "no label"
     share, best = target.topk(min(2, len(target)))
     words = [names[int(i)] if names else str(int(i)) for i in best]
     return " + ".join(f"{100 * float(s):.0f}% {w}" for s, w in zip(share, words) if s > 0.02)

@@ -24,6 +24,7 @@ _MODULES = {
     "pyyaml": "yaml",
     "opencv-python-headless": "cv2",
     "pytest-xdist": "xdist",
+    "pillow": "PIL",
 }
 
 

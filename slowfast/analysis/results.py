@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,7 @@ class TestFolder:
         try:
             with np.load(self.path / SCORES, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in ("scores", "labels", "views", "paths")}
-        except (OSError, ValueError, LookupError) as error:
+        except (OSError, ValueError, LookupError, zipfile.BadZipFile) as error:
             raise _damaged(self.path / SCORES, error) from error
         tensors = {name: torch.from_numpy(arrays[name]) for name in ("scores", "labels", "views")}
         return ScoreTable(

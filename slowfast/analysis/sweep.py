@@ -190,14 +190,6 @@ def chance_level(cfg: CfgNode) -> float:
     return task_class(cfg).chance_level(cfg)
 
 
-def check_plotting() -> None:
-    """UserError naming the extra if the plotting library is missing."""
-    try:
-        import matplotlib  # noqa: F401
-    except ModuleNotFoundError:
-        raise UserError("pictures need matplotlib", 'pip install -e ".[plot]"') from None
-
-
 def _plot(rows: Sequence[Row], path: str, chance: float) -> None:
     """Bars for means, dots for seeds, a line at chance level."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg

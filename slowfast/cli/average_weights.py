@@ -37,10 +37,12 @@ def run(args: argparse.Namespace) -> None:
     """Run the command."""
     from slowfast.analysis.averaging import average, epoch_weights, find_epochs
     from slowfast.engine.checkpoint import run_checkpoints
+    from slowfast.models.weights.files import check_suffix
     from slowfast.utils.logging import setup_logging
     from slowfast.utils.paths import prepare_outputs
 
     setup_logging(None)
+    check_suffix(args.out)
     paths = find_epochs(args.run, args.start, args.end, args.original)
     # No checkpoint of the run is replaced, averaged or not.
     prepare_outputs([args.out], [*run_checkpoints(args.run), *paths.values()])

@@ -3,6 +3,9 @@
   data   samples against the decoding floor      model   forward and backward of a network
   train  whole training steps                    clip    temporal modelling beside plain CLIP
   loader samples a second, beside other loaders
+  predict  from a video to its answer, cold, warm and by the folder
+  export exported networks beside the networks: small ones of all families, or those of --cfg
+  report size of the page of a large test, and the time to write it
   campaign  steps of all families on one device, in one table (--out)
 
 Prints one JSON object; a campaign prints its page, a Markdown table.
@@ -11,11 +14,18 @@ Prints one JSON object; a campaign prints its page, a Markdown table.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from slowfast.cli.options import add_overrides, override_words, split_files
+from slowfast.cli.options import add_overrides, override_words, split_files, words_of_run
+from slowfast.utils.errors import UserError
 from slowfast.utils.json_text import json_text
 
+if TYPE_CHECKING:
+    from slowfast.config.node import CfgNode
+
+KINDS = ("data", "loader", "model", "train", "clip", "predict", "export", "report", "campaign")
 MODES = ("plain", "eager", "compiled")
 PRECISIONS = ("fp32", "tf32", "bf16")
 
@@ -26,7 +36,11 @@ EXAMPLES = """examples:
   {prog} model --cfg configs/quickstart/stfm.yaml NUM_GPUS 0
   {prog} model --cfg configs/Kinetics/MVIT*.yaml --rounds 5 NUM_GPUS 1
   {prog} train --cfg configs/Kinetics/UNIFORMER_S.yaml --batch 8 NUM_GPUS 1
+  {prog} export
+  {prog} export --cfg configs/quickstart/stfm.yaml NUM_GPUS 0
   {prog} clip --cfg exp/stdd_vitb16_k400/config.yaml --rounds 3 NUM_GPUS 0
+  {prog} predict --cfg configs/quickstart/stfm.yaml --rounds 5 NUM_GPUS 0
+  {prog} report --rounds 3 --video *.mp4
   {prog} campaign --out runs/speed NUM_GPUS 1
   {prog} campaign --cfg configs/quickstart/mvit.yaml --modes eager --batch 2 NUM_GPUS 0
 """
@@ -34,20 +48,25 @@ EXAMPLES = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
-    parser.add_argument("what", choices=("data", "loader", "model", "train", "clip", "campaign"))
+    parser.add_argument("what", choices=KINDS)
     parser.add_argument(
         "--video",
         nargs="+",
         default=[],
-        help="data: files or frame folders to use instead; loader: a usual and a slow file",
+        help="data, predict: files (data: or frame folders) to use instead; loader: a usual and a "
+        "slow file; report: files that stand for the videos",
     )
     parser.add_argument(
-        "--cfg", nargs="+", default=[], help="model, train, clip: configuration files"
+        "--cfg",
+        nargs="+",
+        default=[],
+        help="model, train, clip, predict, export: configuration files",
     )
     parser.add_argument(
         "--batch",
         type=int,
-        help="loader, model, train: clips at once (1); campaign: clips per step (32)",
+        help="loader, model, train: clips at once (1); campaign: clips per step (32); predict: "
+        "videos of a folder (8)",
     )
     parser.add_argument("--workers", type=int, default=2, help="loader: processes of each (2)")
     parser.add_argument("--rounds", type=int, default=20, help="measured repetitions (20)")
@@ -65,38 +84,76 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
-    from slowfast.analysis.speed.clip import benchmark_clip
+    kinds: dict[str, Callable[[argparse.Namespace], Any]] = {
+        "data": _data,
+        "loader": _loader,
+        "predict": _predict,
+        "export": _export,
+        "report": _report,
+        "campaign": _campaign,
+    }
+    result = kinds.get(args.what, _networks)(args)
+    print(result if isinstance(result, str) else json_text(result, indent=1))
+
+
+def _data(args: argparse.Namespace) -> Any:
     from slowfast.analysis.speed.data import benchmark_data
+
+    return benchmark_data(args.video, args.rounds)
+
+
+def _loader(args: argparse.Namespace) -> Any:
     from slowfast.analysis.speed.loader import benchmark_loader
+
+    return benchmark_loader(args.video, args.rounds, args.workers, args.batch or 1)
+
+
+def _networks(args: argparse.Namespace) -> Any:
+    from slowfast.analysis.speed.clip import benchmark_clip
     from slowfast.analysis.speed.network import benchmark_model, benchmark_train
+
+    kinds = {"model": benchmark_model, "train": benchmark_train, "clip": benchmark_clip}
+    return _of_files(args, lambda cfg: kinds[args.what](cfg, args.batch or 1, args.rounds))
+
+
+def _predict(args: argparse.Namespace) -> Any:
+    from slowfast.analysis.speed.predict import benchmark_predict
+
+    command = [*words_of_run()[:-1], "predict"]
+    batch = args.batch or 8
+    return _of_files(args, lambda c: benchmark_predict(c, args.video, args.rounds, batch, command))
+
+
+def _export(args: argparse.Namespace) -> Any:
+    from slowfast.analysis.export_check import check_export, small_families
+
+    if args.cfg:
+        return _of_files(args, check_export)
+    return {name: check_export(cfg) for name, cfg in small_families().items()}
+
+
+def _report(args: argparse.Namespace) -> Any:
+    from slowfast.analysis.speed.report import benchmark_report
+
+    return benchmark_report(args.video, args.rounds)
+
+
+def _of_files(args: argparse.Namespace, measure: Callable[[CfgNode], Any]) -> Any:
+    """What ``measure`` gives for each configuration, by file where there are several."""
     from slowfast.config.load import load_config
-    from slowfast.utils.errors import UserError
 
-    if args.what == "campaign":
-        print(_run_campaign(args).read_text(encoding="utf-8"))
-        return
-    batch = args.batch or 1
-    if args.what == "data":
-        result = benchmark_data(args.video, args.rounds)
-    elif args.what == "loader":
-        result = benchmark_loader(args.video, args.rounds, args.workers, batch)
-    else:
-        if not args.cfg:
-            raise UserError("no configuration file is given", "see --help", "--cfg")
-        kinds = {"model": benchmark_model, "train": benchmark_train, "clip": benchmark_clip}
-        measure = kinds[args.what]
-        files, words = split_files(args.cfg)
-        words = override_words(args.imports, words + args.opts)
-        result = {f: measure(load_config([f], words), batch, args.rounds) for f in files}
-        result = result if len(files) > 1 else result[files[0]]
-    print(json_text(result, indent=1))
+    if not args.cfg:
+        raise UserError("no configuration file is given", "see --help", "--cfg")
+    files, words = split_files(args.cfg)
+    words = override_words(args.imports, words + args.opts)
+    result = {file: measure(load_config([file], words)) for file in files}
+    return result if len(files) > 1 else result[files[0]]
 
 
-def _run_campaign(args: argparse.Namespace) -> Path:
+def _campaign(args: argparse.Namespace) -> str:
     from slowfast.analysis.speed.campaign import SUBJECTS, Campaign, Subject
     from slowfast.analysis.speed.campaign_report import run_campaign
     from slowfast.config.load import load_config
-    from slowfast.utils.errors import UserError
     from slowfast.utils.logging import setup_logging
     from slowfast.utils.runtime import Runtime, choose_device
 
@@ -119,4 +176,5 @@ def _run_campaign(args: argparse.Namespace) -> Path:
         minutes=args.minutes,
         words=words,
     )
-    return run_campaign(campaign, subjects, args.out, args.precisions, args.modes)
+    page = run_campaign(campaign, subjects, args.out, args.precisions, args.modes)
+    return page.read_text(encoding="utf-8")

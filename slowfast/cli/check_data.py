@@ -67,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _show(report: Report, out: str) -> None:
+    from slowfast.datasets.items import locate
+
     for name, figures in report.summary()["lists"].items():
         print(f"{name}: {figures['videos']} videos, {figures['bad']} bad ({figures['source']})")
         for what in ("classes", "videos_per_class", "frames", "fps", "seconds", "short_side"):
@@ -78,7 +80,7 @@ def _show(report: Report, out: str) -> None:
             )
             print(f"  {what.replace('_', ' '):<17} {text}")
         for item, cause in report.bad(name)[:10]:
-            print(f"  bad: line {item.line}: {item.path}: {cause}")
+            print(f"  bad: {locate(figures['source'], item)}: {cause}")
     for kind in ("shared", "twice"):
         for names, pairs in getattr(report, kind).items():
             print(f"{len(pairs)} videos {kind}: {names}, e.g. {pairs[0]}")

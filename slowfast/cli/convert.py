@@ -4,7 +4,7 @@
   convert FILE OUT --cfg YAML  weights of the network that the configuration describes
   strip   FILE OUT             the weights alone (--average: the averaged ones)
 
-OUT may be .pyth, .pth or .safetensors. Exit code: 0 done, 1 inspect found numbers that are not
+OUT may be .pyth, .pth, .pt or .safetensors. Exit code: 0 done, 1 inspect found numbers that are not
 finite, 2 wrong use or unreadable file.
 """
 
@@ -51,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
         return 1 if facts["not_finite"] else 0
     if not args.out:
         raise UserError("no file to write is given", "see --help", "OUT")
+    files.check_suffix(args.out)
     prepare_outputs([args.out], [args.file, *([args.cfg] if args.cfg else [])])
     if args.what == "strip":
         written = files.strip_file(args.file, args.out, args.average)

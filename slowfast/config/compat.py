@@ -55,24 +55,47 @@ _REFUSED = {
     )
 }
 
-# Networks of PySlowFast that are missing here. No other network is proposed in their place.
-_ABSENT_MODELS = (
-    "ContrastiveModel",
-    "MaskMViT",
-    "PTVCSN",
-    "PTVMViT",
-    "PTVR2plus1D",
-    "PTVResNet",
-    "PTVSlowFast",
-    "PTVX3D",
-)
+_TABLE = "docs/migration.md lists what of PySlowFast is here and what is not"
+_PTV = "a network of PyTorchVideo; {} is the same network under PySlowFast's names"
+_PTV_SET = "a loader of PyTorchVideo; {} reads the same lists"
+
+# Names of PySlowFast that stand for something that is missing here: (key, value) -> what it is. No
+# other network is proposed in its place; the names of PyTorchVideo's builders have a counterpart.
+_ABSENT = {
+    ("MODEL.MODEL_NAME", "ContrastiveModel"): "contrastive pre-training, which is not here",
+    ("MODEL.MODEL_NAME", "MaskMViT"): "masked pre-training, which is not here",
+    ("MODEL.MODEL_NAME", "ResNet_nopool"): "no network of PySlowFast: it refuses this file itself",
+    ("MODEL.MODEL_NAME", "PTVCSN"): "a network of PyTorchVideo (CSN), which is not here",
+    ("MODEL.MODEL_NAME", "PTVR2plus1D"): "a network of PyTorchVideo (R(2+1)D), which is not here",
+    ("MODEL.MODEL_NAME", "PTVMViT"): _PTV.format("MViT"),
+    ("MODEL.MODEL_NAME", "PTVResNet"): _PTV.format("ResNet"),
+    ("MODEL.MODEL_NAME", "PTVSlowFast"): _PTV.format("SlowFast"),
+    ("MODEL.MODEL_NAME", "PTVX3D"): _PTV.format("X3D"),
+    ("MODEL.LOSS_FUNC", "contrastive_loss"): "contrastive pre-training, which is not here",
+    ("MODEL.LOSS_FUNC", "multi_mse"): "masked pre-training, which is not here",
+    ("TASK", "ssl"): "self-supervised pre-training, which is not here",
+    ("TASK", "ssl_eval_ava"): "AVA detection, which is not here",
+    **{
+        (f"{part}.DATASET", name): text
+        for part in ("TRAIN", "TEST")
+        for name, text in {
+            "ava": "AVA detection, which is not here",
+            "imagenetprefetch": "a loader of its authors' storage; imagenet reads folders",
+            "ptvkinetics": _PTV_SET.format("kinetics"),
+            "ptvcharades": _PTV_SET.format("charades"),
+            "ptvssv2": _PTV_SET.format("ssv2"),
+        }.items()
+    },
+}
+
+# Tasks that fine-tune or evaluate pre-trained weights, which every training does here.
+_EVALUATIONS = {"ssl_eval", "ssl_eval_k400", "ssl_eval_ssv2", "ssl_eval_ucf"}
 
 # Keys that start what is missing here; they must be off.
 _SWITCHES = {
-    "DEMO.ENABLE": "a configuration has no demo mode here",
     "MASK.ENABLE": "masked pre-training is not part of this framework",
     "VIS_MASK.ENABLE": "masked pre-training is not part of this framework",
-    "DETECTION.ENABLE": "detection is not part of this framework",
+    "DETECTION.ENABLE": "AVA detection is not part of this framework",
     "MULTIGRID.SHORT_CYCLE": "multigrid training is not part of this framework",
     "MULTIGRID.LONG_CYCLE": "multigrid training is not part of this framework",
 }
@@ -88,7 +111,7 @@ def current_name(key: str) -> str:
 
 def translate(entries: Iterable[Entry]) -> Iterator[Entry | Problem]:
     """Entries under today's names and values; a Problem in place of one that is refused."""
-    for entry in _load_custom_files(list(entries)):
+    for entry in _name_network(list(_load_custom_files(list(entries)))):
         result: Entry | Problem = entry
         for translation in _TRANSLATIONS:
             result = translation(result)
@@ -107,6 +130,15 @@ def _load_custom_files(entries: list[Entry]) -> Iterator[Entry]:
                 yield replace(entry, key=f"{part}.CHECKPOINT_FILE_PATH")
         elif name != "CUSTOM_LOAD":
             yield entry
+
+
+def _name_network(entries: list[Entry]) -> Iterator[Entry]:
+    """PySlowFast: a file of ARCH slowfast may leave out the name of the network, its default."""
+    yield from entries
+    arch = next((entry for entry in reversed(entries) if entry.key == "MODEL.ARCH"), None)
+    named = any(entry.key == "MODEL.MODEL_NAME" for entry in entries)
+    if arch is not None and arch.value == "slowfast" and not named:
+        yield replace(arch, key="MODEL.MODEL_NAME", value="SlowFast")
 
 
 def _rename(entry: Entry) -> Entry:
@@ -142,18 +174,21 @@ def _refuse_value(entry: Entry) -> Entry | Problem:
     return Problem(message, remedy, entry.key, entry.origin)
 
 
-def _refuse_absent_model(entry: Entry) -> Entry | Problem:
-    """A network of PySlowFast whose name is not registered."""
-    known = Registry.by_key.get("MODEL.MODEL_NAME", ())
-    if entry.key != "MODEL.MODEL_NAME" or entry.value not in _ABSENT_MODELS or entry.value in known:
+def _refuse_absent(entry: Entry) -> Entry | Problem:
+    """A name of PySlowFast that is not registered here."""
+    if not isinstance(entry.value, str) or (entry.key, entry.value) not in _ABSENT:
         return entry
-    return Problem(
-        f"PySlowFast's network {entry.value} is not part of this framework yet",
-        "train it with PySlowFast, or register a network of that name and list its module in "
-        "IMPORTS",
-        entry.key,
-        entry.origin,
-    )
+    if entry.value in Registry.by_key.get(entry.key, ()):
+        return entry
+    what = _ABSENT[entry.key, entry.value]
+    return Problem(f"{entry.value} is {what}", _TABLE, entry.key, entry.origin)
+
+
+def _evaluation(entry: Entry) -> Entry:
+    """PySlowFast: fine-tuning and linear evaluation of pre-trained weights are tasks."""
+    if entry.key != "TASK" or entry.value not in _EVALUATIONS:
+        return entry
+    return replace(entry, value="recognition")
 
 
 # Applied in this order, each to the result of the previous one.
@@ -163,7 +198,8 @@ _TRANSLATIONS: tuple[Translation, ...] = (
     _five_tests,
     _one_scale,
     _refuse_value,
-    _refuse_absent_model,
+    _evaluation,
+    _refuse_absent,
 )
 
 

@@ -85,7 +85,9 @@ class CfgNode(YacsNode):
     def add_sections(self) -> None:
         """Add the registered keys that the tree does not have yet, at their defaults."""
         for section in SECTIONS.values():
-            node = self.setdefault(section.name, CfgNode()) if section.name else self
+            node = self
+            for part in filter(None, section.name.split(".")):
+                node = node.setdefault(part, CfgNode())
             for name, (dotted, key) in zip(section.keys, section.dotted().items()):
                 if name not in node:
                     node[name] = copy.deepcopy(key.default)

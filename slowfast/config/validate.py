@@ -55,7 +55,8 @@ def _learning_rate(cfg: CfgNode) -> Iterable[Problem]:
             "the cosine must fall",
             "SOLVER.COSINE_END_LR",
         )
-    fitting = solver.STEPS and solver.STEPS[0] == 0 and len(solver.STEPS) == len(solver.LRS)
+    # Further LRS are left over, as in files that PySlowFast ships.
+    fitting = solver.STEPS and solver.STEPS[0] == 0 and len(solver.STEPS) <= len(solver.LRS)
     if solver.LR_BATCH_SIZE and solver.BASE_LR_SCALE_NUM_SHARDS:
         yield Problem(
             "both this and SOLVER.BASE_LR_SCALE_NUM_SHARDS scale the learning rate",
@@ -65,7 +66,7 @@ def _learning_rate(cfg: CfgNode) -> Iterable[Problem]:
     if solver.LR_POLICY == "steps_with_relative_lrs" and not fitting:
         yield Problem(
             f"STEPS {solver.STEPS} and LRS {solver.LRS} do not fit together",
-            "give as many LRS as STEPS; the first step is 0",
+            "give at least as many LRS as STEPS; the first step is 0",
             "SOLVER.STEPS",
         )
 

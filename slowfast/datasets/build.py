@@ -6,7 +6,14 @@ from collections.abc import Iterable
 
 from slowfast.config.node import CfgNode
 from slowfast.config.validate import register_rule
-from slowfast.datasets import charades, kinetics, moving_shapes, official_splits, something  # noqa: F401
+from slowfast.datasets import (  # noqa: F401
+    charades,
+    imagenet,
+    kinetics,
+    moving_shapes,
+    official_splits,
+    something,
+)
 from slowfast.datasets.base import DATASET_REGISTRY, VideoDataset
 from slowfast.datasets.clip_reader import Views
 from slowfast.datasets.lists import ItemList

@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from slowfast.datasets.lists import Item, ItemList
+from slowfast.datasets.items import Item, ItemList, locate
 from slowfast.utils.errors import Problem
 from slowfast.utils.logging import get_logger
 
@@ -35,7 +35,7 @@ def check_labels(items: Iterable[Item], classes: int, source: str) -> list[Probl
         Problem(
             f"label {label} is outside 0..{classes - 1}",
             f"MODEL.NUM_CLASSES is {classes}",
-            f"{source}:{item.line}",
+            f"{source}:{item.line}" if item.line else item.path,
         )
         for item, label in wrong[:_MAX_REPORTED]
     ]
@@ -90,13 +90,13 @@ def check_paths(items: Sequence[Item], source: str, sampled: int = 20) -> list[P
         return [
             Problem(
                 f"none of {len(sample)} sampled videos of {source} exists, "
-                f"e.g. {missing[0].path} (line {missing[0].line})",
+                f"e.g. {locate(source, missing[0])}",
                 "set DATA.PATH_PREFIX to the folder that the paths of the list are relative to",
                 "DATA.PATH_PREFIX",
             )
         ]
     for item in missing[:_MAX_REPORTED]:
-        logger.warning("%s:%d: there is no %s", source, item.line, item.path)
+        logger.warning("%s: there is no such file or folder", locate(source, item))
     return []
 
 

@@ -37,6 +37,11 @@ class Views(NamedTuple):
     def count(self) -> int:
         return self.clips * self.crops
 
+    @property
+    def central(self) -> int:
+        """Number of the central crop of the central clip; the crops of a clip stand together."""
+        return self.clips // 2 * self.crops + self.crops // 2
+
 
 def configured_views(cfg: CfgNode) -> Views:
     """The views that the section TEST asks for."""
@@ -75,17 +80,18 @@ class ClipReader:
         self.backend = resolve_backend(cfg.DATA.DECODING_BACKEND, cfg.DATA.DECODING_DEVICE)
         self.mirrored_labels = mirrored_labels or {}
         self.random_frames = random_frames
+        self.is_single_clip = split == "val" or single_clip
         self.transforms = build_transforms(cfg, split)
         self._decode_threads = cfg.DATA_LOADER.ENABLE_MULTI_THREAD_DECODE
         if split == "train":
             self.pipeline: Any = pipelines.build_train_pipeline(cfg)
             self._clips_of = self._train_clips
-        elif split == "val" or single_clip:
+        elif self.is_single_clip:
             self.pipeline = pipeline or pipelines.build_val_pipeline(cfg)
-            self._clips_of = self._single_clip
+            self._clips_of = self._evaluated_clips
         else:
             self.pipeline = pipeline or pipelines.build_test_pipeline(cfg, short_side_is_crop)
-            self._clips_of = self._test_clips
+            self._clips_of = self._evaluated_clips
 
     def open(self, item: Item) -> Source:
         """The source of an item: a frame folder or a video file."""
@@ -177,18 +183,22 @@ class ClipReader:
         whole = self.transforms.before or getattr(self.pipeline, "motion_shift", False)
         return not whole and 3 * source.pixels * frames > _LARGE_CLIP
 
-    def _single_clip(self, source: Source, item: Item, epoch: int, index: int) -> Sample:
+    def evaluated_indices(
+        self, num_frames: int, fps: float, epoch: int = 0, index: int = 0
+    ) -> list[np.ndarray]:
+        """Frames of each clip of an evaluation, for a video of ``num_frames`` frames."""
+        if not self.is_single_clip:
+            return self.sampler.test_indices(num_frames, fps, self.views.clips)
         if self.random_frames:
             rng = sample_rng(self.seed, epoch, index, "jitter")
-            indices = self.sampler.train_indices(source.num_frames, source.fps, rng)
-        else:
-            indices = self.sampler.val_indices(source.num_frames, source.fps)
-        return {"video": self._evaluated(source, [indices], epoch, index)[0]}
+            return [self.sampler.train_indices(num_frames, fps, rng)]
+        return [self.sampler.val_indices(num_frames, fps)]
 
-    def _test_clips(self, source: Source, item: Item, epoch: int, index: int) -> Sample:
-        """All views from one decode, in the reference's order: crops within clips."""
-        index_lists = self.sampler.test_indices(source.num_frames, source.fps, self.views.clips)
-        return {"video": self._evaluated(source, index_lists, epoch, index)}
+    def _evaluated_clips(self, source: Source, item: Item, epoch: int, index: int) -> Sample:
+        """All clips from one decode; views in the reference's order: crops within clips."""
+        index_lists = self.evaluated_indices(source.num_frames, source.fps, epoch, index)
+        views = self._evaluated(source, index_lists, epoch, index)
+        return {"video": views[0] if self.is_single_clip else views}
 
     def _evaluated(
         self, source: Source, index_lists: Sequence[Sequence[int]], epoch: int, index: int

@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from slowfast.config.node import CfgNode
-from slowfast.datasets.lists import VIDEO_SUFFIXES, Item, ItemList, raise_line_problems, read_lines
+from slowfast.datasets.lists import (
+    VIDEO_SUFFIXES,
+    Item,
+    ItemList,
+    holds_images,
+    raise_line_problems,
+    read_lines,
+)
 from slowfast.utils.errors import Problem, UserError
 from slowfast.utils.logging import get_logger
 from slowfast.utils.paths import Tree
@@ -19,7 +26,6 @@ logger = get_logger(__name__)
 
 SPLITS = ("train", "val", "test")
 PUBLISHED = Path(__file__).parent / "fewshot_splits"
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 _MAX_NAMES = 5  # names in a message
 
 
@@ -129,19 +135,13 @@ def _walk(tree: Tree) -> Iterable[tuple[str, str]]:
         for entry in tree.entries(folder):
             if entry.is_dir():
                 real = os.path.realpath(entry.path)
-                if _holds_images(entry.path):
+                if holds_images(entry.path):
                     yield entry.name.replace(" ", "_"), entry.path
                 elif real not in seen:  # a link may lead to a folder above
                     seen.add(real)
                     waiting.append(os.path.join(folder, entry.name))
             elif entry.name.lower().endswith(VIDEO_SUFFIXES):
                 yield Path(entry.name).stem.replace(" ", "_"), entry.path
-
-
-def _holds_images(folder: str) -> bool:
-    with os.scandir(folder) as entries:
-        first = next(iter(entries), None)
-    return first is not None and first.name.lower().endswith(_IMAGE_SUFFIXES)
 
 
 def read_clips(cfg: CfgNode, split: str) -> ItemList:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from slowfast.utils.files import short_hash
 
@@ -43,6 +44,19 @@ class Item:
     def labels_between(self, first: int, last: int) -> tuple[int, ...]:
         """The labels of the frames from ``first`` to ``last``."""
         return self.labels
+
+
+class HasPlace(Protocol):
+    """An item, or what stands for one that cannot be read."""
+
+    path: str
+    line: int
+
+
+def locate(source: str, item: HasPlace) -> str:
+    """Where a video stands, for messages: ``list.csv:12: a.mp4``; its path alone, if it is in a
+    folder, which has no lines."""
+    return f"{source}:{item.line}: {item.path}" if item.line else item.path
 
 
 @dataclass(frozen=True)

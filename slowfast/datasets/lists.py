@@ -5,6 +5,7 @@ A line that cannot be parsed is an error that names file and line.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -27,10 +28,15 @@ from slowfast.utils.errors import Problem, UserError
 from slowfast.utils.logging import get_logger
 from slowfast.utils.paths import Tree
 from slowfast.utils.text import name_problem, read_text, shorten
+from slowfast.video.source import IMAGE_SUFFIXES
 
 logger = get_logger(__name__)
 
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv")
+VIDEO_SUFFIXES = (
+    *(".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv"),
+    *(".ts", ".mts", ".m2ts", ".vob", ".asf", ".f4v", ".3gp", ".gif"),
+)
+_LOOKED_AT = 32  # files of a folder
 _SEPARATORS = (" ", ",", "\t", ";")
 _MAX_REPORTED = 5  # problems per list
 _LINE_END = re.compile(r"\r\n|\n|\r")
@@ -224,7 +230,7 @@ def read_named_lists(files: Sequence[str], prefix: str = "") -> dict[str, ItemLi
     return by_name
 
 
-# -- one folder per class ------------------------------------------------------------------------
+# -- trees of videos -----------------------------------------------------------------------------
 
 
 def find_videos(root: str | Path, key: str, follow_links: bool = False) -> list[str]:
@@ -244,6 +250,15 @@ def find_videos(root: str | Path, key: str, follow_links: bool = False) -> list[
     return videos
 
 
+def holds_images(folder: str | Path) -> bool:
+    """Whether a folder is one of frames: it holds images and no videos, as far as its first files
+    show (a data set has thousands of such folders with hundreds of files)."""
+    with os.scandir(folder) as entries:
+        first = itertools.islice((e for e in entries if e.name[0] != "."), _LOOKED_AT)
+        suffixes = {Path(entry.name).suffix.lower() for entry in first}
+    return not suffixes.isdisjoint(IMAGE_SUFFIXES) and suffixes.isdisjoint(VIDEO_SUFFIXES)
+
+
 def stems_of(names: Sequence[str]) -> dict[str, str]:
     """File -> its path without the suffix; with the suffix where it would be that of another file
     or of a folder with files."""
@@ -254,32 +269,6 @@ def stems_of(names: Sequence[str]) -> dict[str, str]:
         name: stem if stems[stem] == 1 and stem not in folders else name
         for name, stem in plain.items()
     }
-
-
-def read_class_folders(
-    root: str | Path, key: str, follow_links: bool = False
-) -> tuple[list[Item], list[str]]:
-    """``root/<class>/<video>``: items and class names; classes in alphabetical order.
-
-    Links that lead out of ``root`` are left out, with a warning, unless ``follow_links``.
-    UserError if there are no videos, or names cannot stand in a list.
-    """
-    tree = Tree(root, follow_links)
-    if not tree.root.is_dir():
-        raise UserError(f"there is no folder {root}", "it should hold one folder per class", key)
-    classes = [entry.name for entry in tree.entries() if entry.is_dir() and entry.name[0] != "."]
-    items = [
-        Item(entry.path, label)
-        for label, name in enumerate(classes)
-        for entry in tree.entries(name)
-        if entry.is_dir() or Path(entry.name).suffix.lower() in VIDEO_SUFFIXES
-    ]
-    tree.warn()
-    if not items:
-        raise UserError(f"{root} holds no <class>/<video> files", "see DATASET.md", key)
-    check_class_names(classes, key)
-    check_names((item.path for item in items), key)
-    return items, classes
 
 
 def check_class_names(names: Iterable[str], key: str) -> None:

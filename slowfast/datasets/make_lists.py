@@ -1,109 +1,32 @@
-"""Making lists, class names and a YAML file from a folder of videos or official annotations."""
+"""Lists from official annotations, and writing of lists, class names and a YAML file."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from slowfast.config.sections.train import TRAIN
+from slowfast.config.yaml_file import published_folder, read_yaml
 from slowfast.datasets import lists
 from slowfast.datasets.classnames import DEFAULT_NAME
 from slowfast.datasets.fields import split_fields
+from slowfast.datasets.folder_lists import DEFAULT_TEMPLATE, SplitLists, present_item
 from slowfast.datasets.lists import Item
-from slowfast.utils.errors import Problem, UserError, VideoError
+from slowfast.utils.errors import Problem, UserError
 from slowfast.utils.files import make_dirs, write_text_atomic
-from slowfast.utils.paths import prepare_outputs
-from slowfast.utils.seeding import sample_rng
+from slowfast.utils.paths import is_within, prepare_outputs
+from slowfast.utils.runtime import ALL_GPUS
 from slowfast.utils.text import shorten
-from slowfast.video.backends.frames import FrameFolder
 
 # Sets of motions: a mirrored clip may belong to another class, and frames cover the whole video.
 _MOTIONS = {"ssv2", "jester"}
 _MISSING = "missing.txt"
-
-
-@dataclass
-class SplitLists:
-    """``splits``: the items of each split; ``missing``: videos of the annotations that do not
-    exist."""
-
-    kind: str
-    splits: dict[str, list[Item]]
-    class_names: list[str]
-    missing: list[str] = field(default_factory=list)
-
-
-# -- one folder per class ------------------------------------------------------------------------
-
-
-def from_folder(
-    root: str | Path, val: float = 0.1, test: float = 0.1, seed: int = 0, follow_links: bool = False
-) -> SplitLists:
-    """Lists of ``root/<class>/<video>``, divided at random class by class; or of
-    ``root/train/<class>/<video>`` (and ``val``, ``test``), as they are.
-
-    ``val`` and ``test`` are shares of each class. Links that lead out of the folder are left out
-    unless ``follow_links``. UserError if a class has too few videos to leave at least one for
-    training.
-    """
-    root = Path(root)
-    if not (0 <= val < 1 and 0 <= test < 1):
-        raise UserError(f"{val} and {test} are no shares", "from 0 to below 1", "--val / --test")
-    parts = [name for name in ("train", "val", "test") if (root / name).is_dir()]
-    if "train" in parts:
-        read = {
-            name: lists.read_class_folders(root / name, "FOLDER", follow_links) for name in parts
-        }
-        names = read["train"][1]
-        for part, (_, part_names) in read.items():
-            if part_names != names:
-                differing = sorted(set(part_names) ^ set(names))
-                raise UserError(
-                    f"{root / part} and {root / 'train'} have different classes: "
-                    f"{', '.join(differing[:5])}",
-                    "give both the same folders",
-                    "FOLDER",
-                )
-        splits = {name: items for name, (items, _) in read.items()}
-        other = "test" if "test" in splits else "val"
-        for name in ("val", "test"):
-            splits.setdefault(name, splits.get(other, []))
-        return SplitLists("folder", splits, names)
-    items, names = lists.read_class_folders(root, "FOLDER", follow_links)
-    return SplitLists("folder", _divide(items, names, {"val": val, "test": test}, seed), names)
-
-
-def _divide(
-    items: Sequence[Item], names: Sequence[str], shares: dict[str, float], seed: int
-) -> dict[str, list[Item]]:
-    splits: dict[str, list[Item]] = {"train": [], "val": [], "test": []}
-    for label, name in enumerate(names):
-        of_class = [item for item in items if item.label == label]
-        total = len(of_class)
-        order = sample_rng(seed, 0, label, "split").permutation(total)
-        counts = {
-            part: max(round(share * total), 1) if share else 0 for part, share in shares.items()
-        }
-        if sum(counts.values()) >= total:
-            raise UserError(
-                f"class {name!r} has {total} videos, too few for "
-                f"{' and '.join(f'{count} of {part}' for part, count in counts.items())}",
-                "add videos, or set --val 0 or --test 0",
-                name,
-            )
-        start = 0
-        for part in ("val", "test"):
-            splits[part] += [of_class[i] for i in sorted(order[start : start + counts[part]])]
-            start += counts[part]
-        splits["train"] += [of_class[i] for i in sorted(order[start:])]
-    # If only one of validation and test has videos, both use them.
-    splits["val"] = splits["val"] or splits["test"]
-    splits["test"] = splits["test"] or splits["val"]
-    return splits
 
 
 # -- official annotations ------------------------------------------------------------------------
@@ -131,7 +54,7 @@ def from_kinetics(
             result.splits[part].append(Item(path, labels[row["label"]]))
         elif not path:
             result.missing.append(f"{part} {name}")
-    result.splits["test"] = result.splits["test"] or result.splits["val"]
+    result.fill_empty_splits()
     return result
 
 
@@ -197,7 +120,7 @@ def from_official(
     annotations: str | Path,
     videos: str | Path,
     number: int = 1,
-    template: str = "{:05d}.jpg",
+    template: str = DEFAULT_TEMPLATE,
 ) -> SplitLists:
     """Lists of UCF101, HMDB51, Jester and SSv2 from their official files, with numbers of frames
     for frame folders."""
@@ -209,23 +132,13 @@ def from_official(
         items, result.class_names = _READERS[kind](folder, part, number, str(videos))
         result.splits[part] = []
         for item in items:
-            present = _present(item, template)
+            present = present_item(item, template)
             if present:
                 result.splits[part].append(present)
             else:
                 result.missing.append(f"{part} {item.path}")
-    result.splits["test"] = result.splits["val"]
+    result.fill_empty_splits()
     return result
-
-
-def _present(item: Item, template: str) -> Item | None:
-    """The item if its video exists, with the number of images of a frame folder; else None."""
-    if os.path.isfile(item.path):
-        return Item(item.path, item.label)
-    try:
-        return Item(item.path, item.label, FrameFolder(item.path, template).num_frames)
-    except VideoError:
-        return None
 
 
 def rewrite_for_frames(
@@ -257,12 +170,14 @@ def write_lists(
     folder: str | Path,
     base: str | Path = "",
     read: Iterable[str | Path] = (),
+    weights: str | Path = "",
 ) -> Path:
     """Write ``train.csv val.csv test.csv classes.txt config.yaml`` (and ``missing.txt``).
 
-    Returns the path of the YAML file, which trains on the lists with the network and recipe of the
-    configuration ``base``. UserError if there are no training videos, names cannot stand in lists,
-    or a file would be overwritten that is among ``read``, the annotations.
+    Paths are absolute, so that they hold in every folder. Returns the path of the YAML file, which
+    trains on the lists with the network and recipe of the configuration ``base``, from the file
+    ``weights`` if it is given. UserError if there are no training videos, names cannot stand in
+    lists, or a file would be overwritten that is among ``read``, the annotations.
     """
     if not split_lists.splits.get("train"):
         raise UserError(
@@ -274,16 +189,16 @@ def write_lists(
     lists.check_class_names(split_lists.class_names, DEFAULT_NAME)
     counted = all(item.num_frames for items in split_lists.splits.values() for item in items)
     texts = {
-        f"{part}.csv": lists.format_path_list(items, counted)
+        f"{part}.csv": lists.format_path_list(_absolute(items), counted)
         for part, items in split_lists.splits.items()
     }
     texts |= {
         DEFAULT_NAME: "".join(f"{name}\n" for name in split_lists.class_names),
         _MISSING: "".join(f"{line}\n" for line in split_lists.missing),
-        "config.yaml": _yaml(split_lists, Path(folder), base),  # last: it needs the others
+        "config.yaml": _yaml(split_lists, Path(folder), base, weights),  # last: it needs the others
     }
     targets = {Path(folder, name): text for name, text in texts.items()}
-    prepare_outputs(targets, [*read, *([base] if base else [])], "--out")
+    prepare_outputs(targets, [*read, *filter(None, (base, weights))], "--out")
     make_dirs(folder)
     for target, text in targets.items():
         if text or target.name != _MISSING:
@@ -293,20 +208,55 @@ def write_lists(
     return Path(folder, "config.yaml")
 
 
-def _yaml(split_lists: SplitLists, folder: Path, base: str | Path) -> str:
+def _absolute(items: Iterable[Item]) -> list[Item]:
+    return [replace(item, path=os.path.abspath(item.path)) for item in items]
+
+
+def _yaml(split_lists: SplitLists, folder: Path, base: str | Path, weights: str | Path = "") -> str:
+    is_motions = split_lists.kind in _MOTIONS
     data = {
-        "PATH_TO_DATA_DIR": str(folder),
+        "PATH_TO_DATA_DIR": os.path.abspath(folder),
         "PATH_PREFIX": "",
-        "RANDOM_FLIP": split_lists.kind not in _MOTIONS,
+        "PATH_LABEL_SEPARATOR": " ",
+        "RANDOM_FLIP": not is_motions,
     }
-    if split_lists.kind in _MOTIONS:
+    if is_motions:
         data["SAMPLING"] = "segment"
+    if split_lists.image_template not in ("", DEFAULT_TEMPLATE):
+        data["IMAGE_TEMPLATE"] = split_lists.image_template
+    train: dict[str, Any] = {"DATASET": "kinetics"}
+    videos = len(split_lists.splits["train"])
+    if videos < _batch_size(base):
+        train["BATCH_SIZE"] = 1 << (videos.bit_length() - 1)
+        split_lists.notes.append(
+            f"TRAIN.BATCH_SIZE is {train['BATCH_SIZE']}, since there are {videos} training videos"
+        )
+    if weights:
+        train["CHECKPOINT_FILE_PATH"] = os.path.abspath(weights)
     tree = {
-        "TRAIN": {"DATASET": "kinetics"},
+        "NUM_GPUS": ALL_GPUS,
+        "TRAIN": train,
         "TEST": {"DATASET": "kinetics"},
         "DATA": data,
+        "DATA_LOADER": {"NUM_WORKERS": -1},
         "MODEL": {"NUM_CLASSES": len(split_lists.class_names)},
     }
     if base:
-        tree = {"_BASE_": os.path.relpath(base, folder)} | tree
-    return yaml.safe_dump(tree, sort_keys=False)
+        tree = {"_BASE_": _name_of_base(Path(base), folder)} | tree
+    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=1000)
+
+
+def _batch_size(base: str | Path) -> int:
+    entries = read_yaml(base) if base else []
+    given = [entry.value for entry in entries if entry.key == "TRAIN.BATCH_SIZE"]
+    is_number = bool(given) and isinstance(given[-1], int)
+    return given[-1] if is_number else TRAIN.keys["BATCH_SIZE"].default
+
+
+def _name_of_base(base: Path, folder: Path) -> str:
+    """A published configuration by its name, which works wherever the package is; another one by
+    its path from the folder of the lists."""
+    published = published_folder()
+    if published and is_within(base, published):
+        return os.path.relpath(os.path.realpath(base), os.path.realpath(published))
+    return os.path.relpath(base, folder)

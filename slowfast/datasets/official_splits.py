@@ -9,7 +9,11 @@ from typing import ClassVar
 from slowfast.config.node import CfgNode
 from slowfast.datasets import lists
 from slowfast.datasets.base import DATASET_REGISTRY, VideoDataset
+from slowfast.datasets.class_folders import part_folders, read_class_folders
 from slowfast.datasets.lists import Item, ItemList
+from slowfast.utils.logging import get_logger
+
+logger = get_logger(__name__)
 
 Reader = Callable[[Path, str, int, str], tuple[list[Item], list[str]]]
 
@@ -76,9 +80,10 @@ class ClassFolders(VideoDataset):
     @classmethod
     def read_list(cls, cfg: CfgNode, split: str) -> ItemList:
         root = Path(cfg.DATA.PATH_TO_DATA_DIR or cfg.DATA.PATH_PREFIX)
-        names = {"train": ["train"], "val": ["val", "test"], "test": ["test", "val"]}[split]
-        folder = next((root / name for name in names if (root / name).is_dir()), root)
-        items, class_names = lists.read_class_folders(
-            folder, "DATA.PATH_TO_DATA_DIR", cfg.DATA.FOLLOW_LINKS
-        )
-        return ItemList(items, str(folder), class_names)
+        parts = part_folders(root)
+        other = {"train": "train", "val": "test", "test": "val"}[split]
+        folder = parts.get(split) or parts.get(other) or root
+        found = read_class_folders(folder, "DATA.PATH_TO_DATA_DIR", cfg.DATA.FOLLOW_LINKS)
+        if found.left_out:
+            logger.info("%s", found.describe_left_out())
+        return ItemList(found.items, str(folder), found.class_names)

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from slowfast.datasets.lists import Item, ItemList, format_path_list
+from slowfast.datasets.items import Item, ItemList, locate
+from slowfast.datasets.lists import format_path_list
 from slowfast.datasets.multi_label import MultiLabelItem, format_items
 from slowfast.utils.errors import VideoError
 from slowfast.utils.files import make_dirs, remove_leftovers, short_hash, write_text_atomic
@@ -162,7 +163,7 @@ def _find_duplicates(report: Report) -> None:
         if len(equal_items) < 2:
             continue
         names = list(dict.fromkeys(name for name, _ in equal_items))
-        texts = [f"{name}:{item.line} {item.path}" for name, item in equal_items]
+        texts = [locate(name, item) for name, item in equal_items]
         if len(names) > 1:
             report.shared.setdefault(" and ".join(names), []).append(" = ".join(texts))
         else:

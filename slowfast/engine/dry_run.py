@@ -7,6 +7,7 @@ import time
 
 import torch
 
+from slowfast.config.effect import describe_idle_keys
 from slowfast.config.node import CfgNode
 from slowfast.datasets.batch import Batch
 from slowfast.engine.initial import load_initial_weights, load_tested_weights
@@ -20,14 +21,30 @@ from slowfast.engine.test import build_test
 from slowfast.models.summary import measure_model
 from slowfast.utils.errors import UserError
 from slowfast.utils.files import make_dirs
-from slowfast.utils.logging import format_eta, get_logger
+from slowfast.utils.logging import collected_warnings, format_eta, get_logger
 from slowfast.utils.runtime import Runtime, seed_process
 
 logger = get_logger(__name__)
 
 
 def dry_run(cfg: CfgNode, runtime: Runtime) -> None:
-    """Build all, load one batch, train one step, test one batch; nothing is saved."""
+    """Build all, load one batch, train one step, test one batch; nothing is saved.
+
+    What was warned of on the way stands at the end once more.
+    """
+    with collected_warnings() as warnings:
+        _try_all(cfg, runtime)
+    idle = describe_idle_keys(cfg)  # said before this began
+    warnings = list(dict.fromkeys([*([idle] if idle else []), *warnings]))
+    if not warnings:
+        logger.info("dry run: all is in place; no checkpoint was written")
+        return
+    logger.info("dry run: it runs, but consider (no checkpoint was written):")
+    for text in warnings:
+        logger.info("  - %s", text)
+
+
+def _try_all(cfg: CfgNode, runtime: Runtime) -> None:
     cfg = settle_precision(cfg, runtime)
     seed_process(cfg.RNG_SEED)
     _check_output(cfg)
@@ -47,7 +64,6 @@ def dry_run(cfg: CfgNode, runtime: Runtime) -> None:
         if weights is not None:
             load_tested_weights(cfg, model, weights)
         _try_test(cfg, runtime, task, model)
-    logger.info("dry run: all is in place; no checkpoint was written")
 
 
 def _check_output(cfg: CfgNode) -> None:

@@ -17,6 +17,7 @@ from slowfast.config.effect import describe_idle_keys
 from slowfast.config.node import DEFAULT_ORIGIN, CfgNode
 from slowfast.config.plugins import import_plugins
 from slowfast.engine.failures import explain_failure
+from slowfast.engine.launches import recorded_launch
 from slowfast.utils import distributed
 from slowfast.utils.cli import run_command
 from slowfast.utils.distributed import ProcessInfo
@@ -60,6 +61,13 @@ def launch(cfg: CfgNode, job: Job, init_method: str | None = None) -> None:
         job,
         per_machine,
     )
+
+
+def is_first_process(cfg: CfgNode) -> bool:
+    """Whether this process, of those that the user or a launcher has started, is the first of the
+    run on all machines."""
+    info = process_from_launcher(cfg.NUM_GPUS, os.environ)
+    return (_machine(cfg, os.environ)[0] if info is None else info.rank) == 0
 
 
 # -- processes of a launcher ---------------------------------------------------------------------
@@ -242,4 +250,6 @@ def _output_folder(cfg: CfgNode, runtime: Runtime) -> Iterator[None]:
             raise failures[0]
         stack.callback(close_logging)
         setup_logging(cfg.OUTPUT_DIR, is_main=runtime.is_main, rank=runtime.rank)
+        if runtime.is_main:
+            stack.enter_context(recorded_launch(cfg, runtime))
         yield

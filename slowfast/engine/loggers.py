@@ -2,7 +2,9 @@
 
 A logger is built from (configuration, first step of this process's part of the run) on the main
 process only, and takes figures by kind: ``train_iter``, ``train_epoch``, ``val_iter``,
-``val_epoch``, ``test_iter``, ``test_final``, ``resume``, and ``train_step`` for every step.
+``val_epoch``, ``test_iter``, ``test_final``, ``resume``, and ``train_step`` for every step. One
+that has a method ``log_scores`` (see :meth:`Loggers.log_scores`) also takes the scores of
+evaluations.
 """
 
 from __future__ import annotations
@@ -12,10 +14,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+import torch
+
 from slowfast.config.node import CfgNode
+from slowfast.engine.tensorboard.evaluation import EvaluationPictures
+from slowfast.metrics.evaluators import Evaluator, class_scores
 from slowfast.utils.errors import UserError
 from slowfast.utils.logging import log_json_stats
 from slowfast.utils.registry import Registry
+from slowfast.video.overlay import animated
 
 LOGGER_REGISTRY: Registry[type[Logger]] = Registry("logger", "LOGGERS")
 
@@ -65,26 +73,63 @@ def scalar_tags(kind: str, figures: dict[str, Any]) -> dict[str, float]:
 
 @LOGGER_REGISTRY.register("tensorboard")
 class TensorBoardLogger:
-    """Scalars for TensorBoard. What a stopped run wrote beyond ``first_step`` is hidden."""
+    """Scalars and pictures for TensorBoard. What a stopped run wrote beyond ``first_step`` is
+    hidden. A file is written only when there is something to write.
+
+    UserError if the section TENSORBOARD names files that cannot be read, or asks for pictures and
+    Matplotlib is missing.
+    """
 
     def __init__(self, cfg: CfgNode, first_step: int = 0):
+        self._pictures = EvaluationPictures(cfg)
         name = cfg.TENSORBOARD.LOG_DIR or f"runs-{cfg.TRAIN.DATASET}"
         self._folder = str(Path(cfg.OUTPUT_DIR) / name)
         self._purge_step = first_step + 1 if first_step else None
-        self._writer: Any = None
+        self._opened: Any = None
 
-    def log(self, kind: str, figures: dict[str, Any], step: int) -> None:
-        scalars = scalar_tags(kind, figures)
-        if scalars and self._writer is None:  # a test writes no scalars, and no file
+    @property
+    def _writer(self) -> Any:
+        if self._opened is None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(self._folder, purge_step=self._purge_step)
-        for tag, value in scalars.items():
+            self._opened = SummaryWriter(self._folder, purge_step=self._purge_step)
+        return self._opened
+
+    def log(self, kind: str, figures: dict[str, Any], step: int) -> None:
+        for tag, value in scalar_tags(kind, figures).items():
             self._writer.add_scalar(tag, value, step)
 
+    def log_scores(
+        self,
+        name: str,
+        scores: torch.Tensor,
+        labels: torch.Tensor,
+        classes: Sequence[str],
+        step: int,
+    ) -> None:
+        """Confusion matrices and histograms, below ``name`` where there is one."""
+        if self._pictures.enabled:
+            for tag, image in self._pictures.draw(scores, labels, classes):
+                self.add_image(f"{name}/{tag}" if name else tag, image, step)
+
+    def add_image(self, tag: str, image: np.ndarray, step: int = 0) -> None:
+        """uint8 RGB ``H W 3``."""
+        self._writer.add_image(tag, image, step, dataformats="HWC")
+
+    def add_animation(self, tag: str, frames: np.ndarray, fps: float, step: int = 0) -> None:
+        """uint8 RGB ``T H W 3``, which TensorBoard plays as an image."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        height, width = frames.shape[1:3]
+        picture = Summary.Image(
+            height=height, width=width, colorspace=3, encoded_image_string=animated(frames, fps)
+        )
+        summary = Summary(value=[Summary.Value(tag=tag, image=picture)])
+        self._writer._get_file_writer().add_summary(summary, step)
+
     def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        if self._opened is not None:
+            self._opened.close()
 
 
 @LOGGER_REGISTRY.register("wandb")
@@ -150,6 +195,19 @@ class Loggers:
         """Give figures to every logger."""
         for logger in self._loggers:
             logger.log(kind, figures, step)
+
+    def log_scores(
+        self, name: str, evaluator: Evaluator, classes: Sequence[str], step: int
+    ) -> None:
+        """Give scores ``N classes`` and labels ``N`` of all videos of an evaluation to the loggers
+        that take them: ``log_scores(name, scores, labels, classes, step)``.
+
+        ``name`` of the test, empty for a validation; ``classes``: names, empty if unknown.
+        """
+        found = class_scores(evaluator)
+        for logger in self._loggers if found is not None else ():
+            if hasattr(logger, "log_scores"):
+                logger.log_scores(name, *found, classes, step)
 
     def close(self) -> None:
         for logger in self._loggers:

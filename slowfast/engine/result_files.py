@@ -16,6 +16,7 @@ import torch
 from slowfast.metrics.average_precision import average_precisions
 from slowfast.metrics.classes import ClassFigures, confused_with, confusion_matrix
 from slowfast.metrics.evaluators import ViewEvaluator
+from slowfast.metrics.topk import predicted_classes
 from slowfast.metrics.views import ClassProbabilities, class_probabilities
 from slowfast.models.weights.write import write_archive
 from slowfast.utils.files import write_atomic
@@ -29,7 +30,8 @@ MEAN = "mean"  # label of the last row of CLASSES
 
 # Names of the columns that hold what :class:`ClassProbabilities` calls ``kind``.
 COLUMNS = {"probability": "probability", "independent": "independent_probability", "logit": "logit"}
-SUFFIXES = (".pkl", ".pt", ".npz")  # of TEST.SAVE_RESULTS_PATH
+_TORCH = (".pt", ".pth", ".pyth")
+SUFFIXES = (".pkl", ".npz", *_TORCH)  # of TEST.SAVE_RESULTS_PATH
 _TOP = 5
 
 
@@ -74,7 +76,7 @@ class ScoreTable:
 
     def confusion(self) -> torch.Tensor:
         """Videos by true and predicted class, ``C C``."""
-        return confusion_matrix(self.scores.argmax(1), self.labels, len(self.names))
+        return confusion_matrix(predicted_classes(self.scores), self.labels, len(self.names))
 
 
 def write_recognition(table: ScoreTable, folder: Path) -> None:
@@ -149,8 +151,8 @@ def _predictions(table: ScoreTable) -> tuple[list[str], Iterable[list[Any]]]:
     header.append(f"label_{column}")
     for place in range(2, count + 1):
         header += [f"top{place}_name", f"top{place}_{column}"]
-    # By the scores, whose order is that of the figures; the first of equal ones is predicted.
-    first = table.scores.argmax(1, keepdim=True)
+    # By the scores, whose order is that of the figures.
+    first = predicted_classes(table.scores)[:, None]
     others = table.scores.scatter(1, first, -math.inf).topk(count - 1, dim=1).indices
     best = torch.cat([first, others], dim=1)
     shown = values.gather(1, best).tolist()
@@ -229,7 +231,7 @@ def write_scores(scores: torch.Tensor, labels: torch.Tensor, path: Path) -> None
     arrays = {name: value.numpy() for name, value in content.items()}
 
     def write(temporary: str) -> None:
-        if path.suffix == ".pt":
+        if path.suffix in _TORCH:
             write_archive(content, temporary)
             return
         with open(temporary, "wb") as file:

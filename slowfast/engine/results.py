@@ -28,7 +28,17 @@ CONFIG = "config.yaml"
 
 # Keys that say how weights came to be, or how fast a test is, but not what it gives: sections,
 # keys, and beginnings of the last part of a key.
-_SECTIONS = {"AUG", "DATA_LOADER", "DEMO", "DIST", "MIXUP", "SOLVER", "TENSORBOARD", "TRAIN"}
+_SECTIONS = {
+    "AUG",
+    "DATA_LOADER",
+    "DEMO",
+    "DIST",
+    "MIXUP",
+    "REPORT",
+    "SOLVER",
+    "TENSORBOARD",
+    "TRAIN",
+}
 _KEYS = {
     "CALLBACKS",
     "DATA.MAX_ERROR_SHARE",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from slowfast.config.defaults import get_cfg
 from slowfast.config.load import explain_key, load_config, render_config
@@ -14,7 +14,8 @@ from slowfast.config.schema import all_keys
 from slowfast.config.yaml_file import Entry, find_config, read_yaml
 from slowfast.engine.dry_run import dry_run
 from slowfast.engine.initial import find_tested_weights
-from slowfast.engine.launch import launch
+from slowfast.engine.launch import is_first_process, launch
+from slowfast.engine.modes import run_modes, wanted_modes
 from slowfast.engine.precision import settle_precision
 from slowfast.engine.tasks import build_task
 from slowfast.engine.test import build_test, test
@@ -91,12 +92,18 @@ def parse_command(
 
 
 def run_job(cfg: CfgNode, runtime: Runtime) -> None:
-    """Train, then test, as the configuration asks."""
+    """Train, test, and what else the configuration asks for."""
     cfg = settle_precision(cfg, runtime)
-    if not cfg.TRAIN.ENABLE:
+    if cfg.TRAIN.ENABLE:
+        _train(cfg, runtime)
+    elif cfg.TEST.ENABLE:
         task, weights = build_test(cfg, runtime)
         test(task.cfg, runtime, task, weights)
-        return
+    run_modes(cfg, runtime)
+
+
+def _train(cfg: CfgNode, runtime: Runtime) -> None:
+    """Train, and test what came of it."""
     task = build_task(cfg, runtime)
     task.data.check()
     train(cfg, runtime, task)
@@ -108,7 +115,7 @@ def run_job(cfg: CfgNode, runtime: Runtime) -> None:
 
 def check_work(cfg: CfgNode) -> None:
     """UserError if a run has nothing to do."""
-    if not (cfg.TRAIN.ENABLE or cfg.TEST.ENABLE):
+    if not (cfg.TRAIN.ENABLE or cfg.TEST.ENABLE or wanted_modes(cfg)):
         origins = " and ".join(cfg.origins.get(f"{part}.ENABLE", "") for part in ("TRAIN", "TEST"))
         raise UserError(
             f"TRAIN.ENABLE and TEST.ENABLE are False ({origins}): there is nothing to do",
@@ -116,10 +123,16 @@ def check_work(cfg: CfgNode) -> None:
         )
 
 
-def main(argv: Sequence[str] | None = None, overrides: Sequence[str] = (), prog: str = PROG) -> int:
+def main(
+    argv: Sequence[str] | None = None,
+    overrides: Sequence[str] = (),
+    prog: str = PROG,
+    after_run: Callable[[CfgNode], None] | None = None,
+) -> int:
     """Run the command line; UserError for anything a person has to change.
 
     ``overrides``: KEY VALUE words between the files' values and those of the command line.
+    ``after_run`` gets the configuration of each run that has ended well, on one process of all.
     """
     args, files, words = parse_command(sys.argv[1:] if argv is None else argv, prog)
     if args.explain:
@@ -147,4 +160,6 @@ def main(argv: Sequence[str] | None = None, overrides: Sequence[str] = (), prog:
             raise UserError("no configuration file is given", f"example: {prog} {EXAMPLE}", "--cfg")
         else:
             launch(cfg, run_job, args.init_method)
+            if after_run and is_first_process(cfg):
+                after_run(cfg)
     return 0

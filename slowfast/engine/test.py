@@ -102,6 +102,7 @@ def _report(cfg: CfgNode, task: Task, done: FinishedTest, loggers: Loggers) -> N
     if dataset.item_list.left_out:
         facts["left_out"] = dataset.item_list.left_out
     loggers.log("test_final", facts | entries, 0)
+    loggers.log_scores(f"Test {run.name}", done.evaluator, task.data.class_names("test"), 0)
     logger.info("results: %s", folder)
 
 

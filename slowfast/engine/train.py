@@ -327,11 +327,12 @@ class Trainer:
         """Evaluate the validation list with the averaged weights, if there are any."""
         network = self.ema.module if self.ema else self.model
         share_buffers(network)
-        return evaluate(
+        evaluator = self.task.report.evaluator("val")
+        result = evaluate(
             network,
             self.task.module,
             self.val_loader,
-            self.task.report.evaluator("val"),
+            evaluator,
             split="val",
             autocast=self.optimizer_step.autocast,
             unreadable=self.val_unreadable,
@@ -339,6 +340,9 @@ class Trainer:
             runtime=self.runtime,
             stop=self.stop,
         )
+        names = self.task.data.class_names("val")
+        self.loggers.log_scores("", evaluator, names, self.progress.step)
+        return result
 
     def _update_precise_bn(self, epoch: int) -> None:
         self.train_loader.batch_sampler.set_epoch(epoch)

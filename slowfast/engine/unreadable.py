@@ -7,6 +7,7 @@ from pathlib import Path
 from slowfast.config.node import CfgNode
 from slowfast.datasets.base import VideoDataset
 from slowfast.datasets.batch import BadItem
+from slowfast.datasets.items import locate
 from slowfast.utils.errors import UserError
 from slowfast.utils.logging import get_logger
 
@@ -61,7 +62,7 @@ class UnreadableVideos:
     def _report(self, item: BadItem) -> None:
         if not self._is_writer:
             return
-        logger.warning("%s:%d: %s: %s", self._source, item.line, item.path, item.cause)
+        logger.warning("%s: %s", locate(self._source, item), item.cause)
         line = f"{self._source}\t{item.line}\t{item.path}\t{' '.join(item.cause.split())}"
         if line not in self._listed:
             self._listed.add(line)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -14,13 +13,16 @@ import torch
 from torch import nn
 
 from slowfast.config.node import CfgNode
+from slowfast.datasets.clip_reader import ClipReader
 from slowfast.datasets.items import Item
 from slowfast.datasets.loader import videos_per_process
 from slowfast.engine.initial import TestedWeights, class_names, load_tested_weights
 from slowfast.engine.precision import build_autocast, settle_precision
 from slowfast.engine.tasks import task_class
 from slowfast.engine.tasks.base import Inputs, TaskInference
+from slowfast.inference.ahead import ahead
 from slowfast.inference.trained import (
+    KEY,
     Overrides,
     PathLike,
     choose_runtime,
@@ -29,16 +31,18 @@ from slowfast.inference.trained import (
     read_trained,
 )
 from slowfast.inference.videos import Video, is_one_video, name_of, open_any
+from slowfast.inference.windows import read_windows, slide
 from slowfast.models.base import MODEL_REGISTRY
 from slowfast.models.weights.read import Checkpoint
 from slowfast.utils.errors import UserError, VideoError
 from slowfast.utils.runtime import Runtime, cpu_count
+from slowfast.video.source import Source
 
 FPS = 30.0  # of frames that come without a rate
 _MOST_READERS = 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prediction:
     """What a network says of one video.
 
@@ -46,7 +50,8 @@ class Prediction:
     first; ``probabilities``: theirs; ``scores`` ``K``: of all classes, in the order of
     :attr:`Predictor.classes`. ``kind`` says what these numbers are: ``probability`` (they sum to
     one), ``independent`` (each class may be there or not) or ``logit`` (only their order counts).
-    ``error``: why the video could not be read; the rest is empty then.
+    ``error``: why the video could not be read; the rest is empty then. ``span``: of a window, its
+    start and end in seconds; None: the whole video.
     """
 
     path: str
@@ -55,6 +60,7 @@ class Prediction:
     scores: torch.Tensor = field(default_factory=lambda: torch.empty(0), repr=False)
     kind: str = "probability"
     error: str = ""
+    span: tuple[float, float] | None = None
 
 
 class Clips(NamedTuple):
@@ -63,6 +69,7 @@ class Clips(NamedTuple):
     name: str
     video: torch.Tensor | None
     error: VideoError | None = None
+    span: tuple[float, float] | None = None
 
 
 def load(
@@ -95,23 +102,53 @@ def load(
     trained = read_trained(checkpoint)
     runtime = choose_runtime(device)
     names = read_names(classes, trained)
-    cfg = settle_precision(configuration(trained, runtime, names, cfg, overrides), runtime)
-    inference = task_class(cfg).inference(cfg, runtime, names)
-    _check_names(cfg, classes, names, trained)
-    model = inference.module.build_model()
-    load_tested_weights(cfg, model, TestedWeights(trained))
-    model.eval().requires_grad_(False)
-    predictor = Predictor(cfg, runtime, inference, model)
+    cfg = configuration(trained, runtime, names, cfg, overrides)
+    if classes is not None:
+        _check_names(cfg, names, trained)
+    predictor = build_predictor(cfg, runtime, trained, names)
     if support is not None:
         predictor.set_support(support)
     return predictor
 
 
-def _check_names(cfg: CfgNode, given: object, names: Sequence[str], trained: Checkpoint) -> None:
+def build_predictor(
+    cfg: CfgNode, runtime: Runtime, trained: Checkpoint, names: Sequence[str]
+) -> Predictor:
+    """The network of a configuration for single videos with the weights of a checkpoint; class
+    ``names`` in the order of its outputs."""
+    cfg = settle_precision(cfg, runtime)
+    inference = task_class(cfg).inference(cfg, runtime, names)
+    model = inference.module.build_model()
+    before = {} if inference.takes_support else _classifier(model)
+    load_tested_weights(cfg, model, TestedWeights(trained))
+    after = _classifier(model)
+    if any(torch.equal(after[name], value) for name, value in before.items()):
+        raise UserError(
+            f"{trained.path} has no classifier of {cfg.MODEL.NUM_CLASSES} classes, and answers of "
+            "a random one mean nothing",
+            "set the number of classes that it was trained with: "
+            'overrides=["MODEL.NUM_CLASSES", "…"]',
+            KEY,
+        )
+    model.eval().requires_grad_(False)
+    return Predictor(cfg, runtime, inference, model)
+
+
+def _classifier(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Copies of the weights that give the classes, of a network that does not know their names."""
+    prefixes = () if model.spec.open_vocabulary else model.spec.classifier_of(model)
+    return {
+        name: value.detach().clone()
+        for name, value in model.named_parameters()
+        if name.startswith(tuple(prefixes)) and value.ndim > 1
+    }
+
+
+def _check_names(cfg: CfgNode, names: Sequence[str], trained: Checkpoint) -> None:
     """UserError for other names than those that the outputs of a network have."""
     known = class_names(trained)
     is_open = MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME).spec.open_vocabulary
-    if given is not None and known and list(names) != known and not is_open:
+    if known and list(names) != known and not is_open:
         raise UserError(
             f"{trained.path} was trained with other class names: {', '.join(known[:5])} …",
             "leave classes out; only CLIP takes classes by their names",
@@ -140,9 +177,24 @@ class Predictor:
         return self._runtime.device
 
     @property
+    def inference(self) -> TaskInference:
+        """What the task says of videos that stand in no list."""
+        return self._inference
+
+    @property
     def classes(self) -> list[str]:
         """Names of the classes, in the order of :attr:`Prediction.scores`."""
         return list(self._inference.classes)
+
+    @property
+    def reader(self) -> ClipReader:
+        """What reads videos as the test does."""
+        return self._inference.reader
+
+    @property
+    def kind(self) -> str:
+        """What the numbers of its answers are, see :class:`Prediction`."""
+        return self._inference.kind
 
     def set_support(self, support: Mapping[str, Sequence[Video]], fps: float = FPS) -> None:
         """Few-shot: compare videos with these clips from now on, ``{class: [clip, …]}``.
@@ -162,12 +214,22 @@ class Predictor:
         with torch.inference_mode(), self._autocast():
             self._inference.set_support(self.model, clips)
 
+    def read(self, video: Video, fps: float = FPS) -> torch.Tensor:
+        """The views of a video before normalisation: uint8 RGB ``V 3 T H W``. VideoError if it
+        cannot be read."""
+        return self._read(video, fps)
+
     def preprocess(self, video: Video, fps: float = FPS) -> torch.Tensor:
         """What the network receives: float32 ``V 3 T H W``, normalised, on the device.
 
         V is the number of views of the test, clips times crops. VideoError if it cannot be read.
         """
         return self._prepared([self._read(video, fps)]).video
+
+    def picture(self, clips: torch.Tensor) -> torch.Tensor:
+        """What :meth:`preprocess` gives, ``V 3 T H W`` -> uint8 RGB ``V T H W 3``, for pictures."""
+        labels = torch.zeros(len(clips), dtype=torch.long)
+        return self._inference.module.picture(Inputs(clips, labels, len(clips)), "test")
 
     def predict(
         self, videos: Video | Sequence[Video], top: int = 5, fps: float = FPS
@@ -189,30 +251,59 @@ class Predictor:
 
         Threads read the next videos while the network computes; memory does not grow.
         """
-        for batch in self._batches(videos, fps):
+        for batch in self._batches(self._read_ahead(videos, fps)):
             yield from self._answer(batch, top)
+
+    def windows(
+        self,
+        video: Video,
+        seconds: float = 2.0,
+        stride: float | None = None,
+        top: int = 5,
+        fps: float = FPS,
+    ) -> Iterator[Prediction]:
+        """Answers for the sliding windows of a long video, each with its ``span``.
+
+        A window of ``seconds`` begins every ``stride`` seconds (None: where the last one ended) and
+        is read as a video of its own; the last one ends with the video. Memory does not grow with
+        the video. VideoError if it cannot be opened; a window of a damaged part has an ``error``.
+        """
+        with open_any(video, self.reader, fps) as source:
+            clips = self._window_clips(source, name_of(video), seconds, stride or seconds)
+            for batch in self._batches(clips):
+                yield from self._answer(batch, top)
 
     def embed(self, videos: Video | Sequence[Video], fps: float = FPS) -> torch.Tensor:
         """Features before the classifier, the mean over the views of a video: float32 ``B D`` on
         the CPU; one video is a list of one. VideoError if a video cannot be read."""
-        listed = [videos] if is_one_video(videos) else videos
         rows = []
-        for batch in self._batches(listed, fps):
-            for clips in batch:
-                if clips.error:
-                    raise clips.error
-            inputs = self._prepared([clips.video for clips in batch])
-            with torch.inference_mode(), self._autocast():
-                rows.append(self._inference.features(self.model, inputs).cpu())
+        for row in self.embed_stream([videos] if is_one_video(videos) else videos, fps):
+            if isinstance(row, VideoError):
+                raise row
+            rows.append(row)
         if not rows:
             raise UserError("there are no videos to embed", "", "videos")
-        return torch.cat(rows)
+        return torch.stack(rows)
+
+    def embed_stream(
+        self, videos: Iterable[Video], fps: float = FPS
+    ) -> Iterator[torch.Tensor | VideoError]:
+        """:meth:`embed` for any number of videos: ``D`` of one after the other, or why it could
+        not be read."""
+        for batch in self._batches(self._read_ahead(videos, fps)):
+            good = [clips.video for clips in batch if clips.video is not None]
+            rows: Iterator[torch.Tensor] = iter(())
+            if good:
+                inputs = self._prepared(good)
+                with torch.inference_mode(), self._autocast():
+                    rows = iter(self._inference.features(self.model, inputs).cpu().unbind())
+            yield from (clips.error or next(rows) for clips in batch)
 
     # -- reading ---------------------------------------------------------------------------------
 
     def _read(self, video: Video, fps: float) -> torch.Tensor:
         """uint8 ``V 3 T H W``."""
-        reader = self._inference.reader
+        reader = self.reader
         with open_any(video, reader, fps) as source:
             return self._inference.clips(reader.read_source(source, Item(source.path, 0))["video"])
 
@@ -223,27 +314,37 @@ class Predictor:
         except VideoError as error:
             return Clips(name, None, error)
 
-    def _batches(self, videos: Iterable[Video], fps: float) -> Iterator[list[Clips]]:
-        """Videos that pass through the network together; threads read at most two batches ahead."""
-        waiting = iter(videos)
-        with contextlib.ExitStack() as stack:
-            pool = ThreadPoolExecutor(min(cpu_count(), _MOST_READERS), "slowfast-reader")
-            stack.callback(pool.shutdown, wait=True, cancel_futures=True)
-            ahead = deque(pool.submit(self._try, v, fps) for v in itertools.islice(waiting, 1))
-            batch: list[Clips] = []
-            size = 1
-            while ahead:
-                clips = ahead.popleft().result()
-                if clips.video is not None:
-                    size = videos_per_process(self.cfg, "test", 1, len(clips.video))
-                for video in itertools.islice(waiting, max(3 * size - len(ahead) - len(batch), 0)):
-                    ahead.append(pool.submit(self._try, video, fps))
-                batch.append(clips)
-                if len(batch) == size:
+    def _read_ahead(self, videos: Iterable[Video], fps: float) -> Iterator[Clips]:
+        workers = min(cpu_count(), _MOST_READERS)
+        jobs = (functools.partial(self._try, video, fps) for video in videos)
+        return ahead(jobs, workers, 2 * workers)
+
+    def _window_clips(
+        self, source: Source, name: str, seconds: float, stride: float
+    ) -> Iterator[Clips]:
+        windows = slide(source.num_frames, source.fps, seconds, stride)
+        results = ahead(read_windows(source, self.reader, windows), 1, 2)
+        for window, read in zip(windows, itertools.chain.from_iterable(results)):
+            span = (window.start / source.fps, window.stop / source.fps)
+            if isinstance(read, VideoError):
+                yield Clips(name, None, read, span)
+            else:
+                yield Clips(name, self._inference.clips(read["video"]), None, span)
+
+    def _batches(self, clips: Iterator[Clips]) -> Iterator[list[Clips]]:
+        """Videos that pass through the network together."""
+        batch: list[Clips] = []
+        size = 1
+        with contextlib.closing(clips):
+            for one in clips:
+                if one.video is not None:
+                    size = videos_per_process(self.cfg, "test", 1, len(one.video))
+                batch.append(one)
+                if len(batch) >= size:
                     yield batch
                     batch = []
-            if batch:
-                yield batch
+        if batch:
+            yield batch
 
     # -- computing -------------------------------------------------------------------------------
 
@@ -257,21 +358,21 @@ class Predictor:
             raise UserError(f"top is {top}", "ask for one class at least", "top")
         good = [clips for clips in batch if clips.error is None]
         rows: Iterator[torch.Tensor] = iter(())
-        kind = "probability"
         if good:
             inputs = self._prepared([clips.video for clips in good])
             with torch.inference_mode(), self._autocast():
                 answers = self._inference.probabilities(self.model, inputs)
-            rows, kind = iter(answers.values.unbind()), answers.kind
+            rows = iter(answers.unbind())
         return [
-            Prediction(clips.name, error=clips.error.cause)
+            Prediction(clips.name, kind=self.kind, error=clips.error.cause, span=clips.span)
             if clips.error
-            else self._prediction(clips.name, next(rows), kind, top)
+            else self._prediction(clips, next(rows), top)
             for clips in batch
         ]
 
-    def _prediction(self, name: str, scores: torch.Tensor, kind: str, top: int) -> Prediction:
+    def _prediction(self, clips: Clips, scores: torch.Tensor, top: int) -> Prediction:
         best = scores.topk(min(top, len(scores)))
         names = self._inference.classes
         labels = [names[index] for index in best.indices.tolist()]
-        return Prediction(name, labels, best.values.tolist(), scores, kind)
+        values = best.values.tolist()
+        return Prediction(clips.name, labels, values, scores, self.kind, span=clips.span)

@@ -35,6 +35,7 @@ _FIXED = {
     "DIST.STRATEGY": "ddp",
     "FEWSHOT.TEST_JITTER": False,  # a video has one answer
     "FEWSHOT.CACHE": "",
+    "DEMO.ENABLE": False,
     "DATA.PATH_TO_DATA_DIR": "",
 }
 _VIEWS_ON_CPU = 8  # more at once take memory and no less time
@@ -95,12 +96,20 @@ def configuration(
     """
     values = _saved(trained) if cfg is None else _named(cfg)
     own = {entry.key: entry.value for entry in parse_overrides(overrides)}
-    values |= _FIXED | {"NUM_GPUS": int(runtime.on_gpu)}
+    return for_single_videos(values, runtime, names, own)
+
+
+def for_single_videos(
+    values: Mapping[str, Any], runtime: Runtime, names: Sequence[str], own: Mapping[str, Any]
+) -> CfgNode:
+    """The configuration of ``values`` by dotted key for single videos on a device, with class
+    ``names`` and the values that a person's ``own`` keys have."""
+    values = {**values, **_FIXED, "NUM_GPUS": int(runtime.on_gpu)}
     if names:
         values["DATA.CLASS_NAMES"] = list(names)
     if values.get(_MIXED) and not runtime.has_fast_bfloat16():
         values[_MIXED] = None  # the decision of another device
-    loaded = load_config(overrides=values | own)
+    loaded = load_config(overrides=values | dict(own))
     if runtime.on_gpu or "TEST.BATCH_SIZE" in own or loaded.TEST.BATCH_SIZE <= _VIEWS_ON_CPU:
         return loaded
     loaded = loaded.clone()

@@ -17,6 +17,7 @@ import torch
 from slowfast.datasets.clip_reader import ClipReader
 from slowfast.datasets.lists import Item
 from slowfast.utils.errors import UserError, VideoError
+from slowfast.video.backends.frames import SortedImages
 from slowfast.video.backends.memory import MemorySource
 from slowfast.video.source import Source
 
@@ -50,8 +51,8 @@ def name_of(video: Video) -> str:
 def open_any(video: Video, reader: ClipReader, fps: float) -> Iterator[Source]:
     """The source of a video of any form, read as ``reader`` reads those of lists.
 
-    ``fps``: of frames in memory. VideoError if it cannot be read; UserError if it is no video at
-    all, such as a number.
+    ``fps``: of frames in memory and of folders of frames. VideoError if it cannot be read;
+    UserError if it is no video at all, such as a number.
     """
     name = name_of(video)
     if isinstance(video, (str, os.PathLike)):
@@ -59,12 +60,24 @@ def open_any(video: Video, reader: ClipReader, fps: float) -> Iterator[Source]:
             with _downloading(name) as file, _as_file(file, name) as path:
                 yield reader.open(Item(path, 0))
         else:
-            yield reader.open(Item(os.path.expanduser(name), 0))
+            path = os.path.expanduser(name)
+            is_folder = os.path.isdir(path)
+            yield _open_folder(path, reader, fps) if is_folder else reader.open(Item(path, 0))
     elif isinstance(video, (bytes, bytearray, memoryview)) or hasattr(video, "read"):
         with _as_file(video, name) as path:
             yield reader.open(Item(path, 0))
     else:
         yield MemorySource(_frames(video), fps, name, reader.data.MAX_PIXELS)
+
+
+def _open_folder(path: str, reader: ClipReader, fps: float) -> Source:
+    """Frames that are numbered as DATA.IMAGE_TEMPLATE says, else all images by name."""
+    try:
+        source = reader.open(Item(path, 0))
+    except VideoError:
+        return SortedImages(path, fps, reader.data.MAX_PIXELS)
+    source.fps = fps
+    return source
 
 
 @contextlib.contextmanager

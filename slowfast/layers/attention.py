@@ -31,7 +31,7 @@ def attend(
     There is no mask, which would exclude the fastest kernels, and any B is right: on CUDA more
     than :data:`MAX_BATCH` problems are computed in parts.
     """
-    if len(q) > MAX_BATCH:
+    if not torch.compiler.is_exporting() and len(q) > MAX_BATCH:
         parts = zip(*(x.split(MAX_BATCH) for x in (q, k, v)))
         options = {"dropout": dropout, "scale": scale, "causal": causal}
         return torch.cat([attend(*part, **options) for part in parts])

@@ -306,7 +306,7 @@ class ConvLstmConsensus(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         steps = x.unbind(1)
         for cell in self.cell_list:
-            h = c = steps[0].new_zeros(len(x), self.hidden, *x.shape[-2:])
+            h = c = steps[0].new_zeros(x.shape[0], self.hidden, *x.shape[-2:])
             states = []
             for step in steps:
                 h, c = cell(step, h, c)
@@ -342,5 +342,5 @@ class TransformerConsensus(nn.Module):
         self.fc = nn.Linear(options.dim, options.num_classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x + self.pos_embed], dim=1)
+        x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x + self.pos_embed], dim=1)
         return self.fc(self.encoder(x)[:, 0])

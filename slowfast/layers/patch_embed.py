@@ -39,4 +39,4 @@ class FramePatchEmbed(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``B 3 T H W`` -> ``B T H' W' D``."""
         frames = self.proj(rearrange(x, "b c t h w -> (b t) c h w"))
-        return rearrange(frames, "(b t) c h w -> b t h w c", b=len(x))
+        return rearrange(frames, "(b t) c h w -> b t h w c", b=x.shape[0])

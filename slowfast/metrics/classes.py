@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import torch
 
+from slowfast.metrics.topk import predicted_classes
+
 
 def confusion_matrix(
     predictions: torch.Tensor, labels: torch.Tensor, num_classes: int
@@ -40,7 +42,9 @@ class ClassFigures:
     @classmethod
     def of_scores(cls, scores: torch.Tensor, labels: torch.Tensor) -> ClassFigures:
         """From scores ``N C`` and labels ``N``; the best class is predicted."""
-        return cls.of_confusion(confusion_matrix(scores.argmax(1), labels, scores.shape[1]))
+        return cls.of_confusion(
+            confusion_matrix(predicted_classes(scores), labels, scores.shape[1])
+        )
 
     @property
     def recall(self) -> torch.Tensor:

@@ -14,12 +14,10 @@ import torch
 
 from slowfast.metrics.average_precision import mean_average_precision
 from slowfast.metrics.classes import ClassFigures
-from slowfast.metrics.topk import topk_counts, unmix
+from slowfast.metrics.topk import meaningful_ks, topk_counts, unmix
 from slowfast.metrics.views import VideoScores, merge_views
 from slowfast.utils.errors import UserError
 from slowfast.utils.registry import Registry
-
-KS = (1, 5)
 
 # (scores N classes, labels N, or N classes with DATA.MULTI_LABEL) -> a number; a name that ends in
 # _err is better when lower.
@@ -70,6 +68,12 @@ class Evaluator(Protocol):
         ...
 
 
+def class_scores(evaluator: Any) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Scores ``N classes`` and labels ``N`` of all videos of an evaluator that has them (a method
+    ``class_scores``), None for others and before the first video."""
+    return evaluator.class_scores() if hasattr(evaluator, "class_scores") else None
+
+
 def error_figures(scores: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
     """Top-1 and top-5 error in percent of ``B classes`` and labels ``B``, or mixed targets
     ``B classes``: scalars in double precision on the device of the scores.
@@ -81,11 +85,6 @@ def error_figures(scores: torch.Tensor, targets: torch.Tensor) -> dict[str, torc
     ks = meaningful_ks(scores.shape[1])
     shares = topk_counts(scores, targets, ks).double() / len(targets)
     return {f"top{k}_err": error for k, error in zip(ks, (100.0 * (1 - shares)).unbind())}
-
-
-def meaningful_ks(num_classes: int) -> tuple[int, ...]:
-    """The k of top-k figures that can be wrong for so many classes; 1 in any case."""
-    return tuple(k for k in KS if k == 1 or k < num_classes)
 
 
 @dataclass
@@ -121,6 +120,10 @@ class ViewEvaluator:
         self.videos.update(other.videos)
         self.paths |= other.paths
 
+    def class_scores(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Merged scores ``N classes`` and labels ``N`` in the order of the list; None: no video."""
+        return self.videos.tensors()[1:] if len(self.videos) else None
+
     def compute(self) -> EvalResult:
         """``top1_err`` and, of more than five classes, ``top5_err`` in percent, and the chosen
         metrics; the score is the top-1 accuracy in percent."""
@@ -139,6 +142,9 @@ class MultiLabelEvaluator(ViewEvaluator):
 
     It is no mean over videos, so that batches have no figures of their own.
     """
+
+    def class_scores(self) -> None:
+        """None: there is no one true class of a video."""
 
     def batch_figures(self, scores: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
         return {}

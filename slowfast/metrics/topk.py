@@ -6,6 +6,19 @@ from collections.abc import Sequence
 
 import torch
 
+KS = (1, 5)
+
+
+def meaningful_ks(num_classes: int) -> tuple[int, ...]:
+    """The k of top-k figures that can be wrong for so many classes; 1 in any case."""
+    return tuple(k for k in KS if k == 1 or k < num_classes)
+
+
+def predicted_classes(scores: torch.Tensor) -> torch.Tensor:
+    """The best class ``B`` of scores ``B classes``: of equal ones, the one that :func:`topk_counts`
+    takes for the first, so that files and figures agree."""
+    return scores.topk(max(meaningful_ks(scores.shape[1])), dim=1).indices[:, 0]
+
 
 def topk_counts(scores: torch.Tensor, labels: torch.Tensor, ks: Sequence[int]) -> torch.Tensor:
     """Numbers of rows of ``B classes`` whose label is among the k best, one for each of ``ks``, on

@@ -5,6 +5,7 @@ from slowfast.models import (  # noqa: F401
     mvit,
     resnet,
     resnet3d,
+    rev_mvit,
     slowfast,
     stam,
     timesformer,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
 from torch import nn
@@ -12,6 +12,9 @@ from slowfast.config.node import CfgNode
 from slowfast.models.spec import ModelSpec
 from slowfast.utils.errors import UserError
 from slowfast.utils.registry import Registry
+
+if TYPE_CHECKING:
+    from slowfast.models.looks.trace import Trace
 
 _EXAMPLE = """@MODEL_REGISTRY.register("{name}")
 class {name}(VideoModel):
@@ -105,3 +108,8 @@ class VideoModel(nn.Module):
         """``B 3 T H W`` -> logits ``B classes``."""
         logits = self.classify(self.forward_features(video))
         return (logits, {}) if with_losses else logits
+
+    def attention_map(self, trace: Trace, shape: tuple[int, ...]) -> torch.Tensor | None:
+        """Shares ``B t h w`` of the places of a clip of ``shape`` ``B 3 T H W`` in the answer, by
+        the attention that ``trace`` has recorded; None: no attention that can be shown."""
+        return None

@@ -9,15 +9,11 @@ from torch import nn
 
 from slowfast.config.node import CfgNode
 from slowfast.layers.checkpointing import checkpointed_blocks, run_checkpointed
-from slowfast.layers.pooling_attention import Grid, PoolingBlock, PoolingSpec
-from slowfast.layers.positions import (
-    resize_pos_embed_bicubic,
-    resize_pos_embed_linear_1d,
-    resize_rel_pos,
-    sincos_3d,
-)
+from slowfast.layers.pooling_attention import PoolingBlock, PoolingSpec
 from slowfast.layers.stfm import StfmBlock, StfmOptions, StfmShape
 from slowfast.models.base import MODEL_REGISTRY, TINY_CLIP, init_transformer
+from slowfast.models.looks.networks import trace_mvit
+from slowfast.models.looks.trace import Trace
 from slowfast.models.mvit_options import (
     MVIT_VARIANTS,
     MvitOptions,
@@ -26,6 +22,13 @@ from slowfast.models.mvit_options import (
     patch_grid,
     read_mvit_options,
 )
+from slowfast.models.mvit_parts import (
+    MvitHead,
+    MvitTokens,
+    resize_mvit_positions,
+    undecayed_positions,
+)
+from slowfast.models.rev_mvit import ReversibleMViT
 from slowfast.models.spec import ModelSpec, State, WeightSource
 from slowfast.models.stfm_model import (
     STFM_PARTS,
@@ -39,90 +42,24 @@ from slowfast.models.stfm_model import (
 from slowfast.models.vit import layer_of_block, resize_square_pos_embed
 from slowfast.utils.errors import Problem
 
-
-class PatchEmbed(nn.Module):
-    """Overlapping patches: ``B 3 T H W`` -> tokens ``B N C`` and their grid."""
-
-    def __init__(self, options: MvitOptions):
-        super().__init__()
-        conv, axes = (nn.Conv2d, 2) if options.patch_2d else (nn.Conv3d, 3)
-        self.proj = conv(
-            3,
-            options.embed_dim,
-            tuple(options.patch_kernel)[-axes:],
-            tuple(options.patch_stride)[-axes:],
-            tuple(options.patch_padding)[-axes:],
-        )
-
-    def forward(self, video: torch.Tensor) -> tuple[torch.Tensor, Grid]:
-        """``B 3 T H W`` (T = 1 for patches of images) -> (``B N C``, ``T H W``)."""
-        if isinstance(self.proj, nn.Conv2d):
-            x = self.proj(video.squeeze(2)).unsqueeze(2)
-        else:
-            x = self.proj(video)
-        return x.flatten(2).transpose(1, 2), tuple(x.shape[2:])
-
-
-class MvitHead(nn.Module):
-    """Dropout and the last layer, under the published name ``head.projection``."""
-
-    def __init__(self, dim: int, num_classes: int, dropout: float, init_scale: float):
-        super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.projection = nn.Linear(dim, num_classes)
-        nn.init.trunc_normal_(self.projection.weight, std=0.02)
-        nn.init.constant_(self.projection.bias, 0.02)
-        with torch.no_grad():
-            self.projection.weight.mul_(init_scale)
-            self.projection.bias.mul_(init_scale)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``B C`` -> logits ``B classes``."""
-        return self.projection(self.dropout(x))
-
-
-def undecayed_positions(model: MViT) -> set[str]:
-    """Positions and class token, with ``MVIT.ZERO_DECAY_POS_CLS``."""
-    options = model.options
-    if not options.zero_decay_pos_cls:
-        return set()
-    names = {"cls_token"} if options.cls_embed_on else set()
-    if options.use_abs_pos:
-        separate = {"pos_embed_spatial", "pos_embed_temporal", "pos_embed_class"}
-        names |= separate if options.sep_pos_embed else {"pos_embed"}
-    if options.rel_pos_spatial:
-        names |= {"rel_pos_h", "rel_pos_w"}
-    return names | ({"rel_pos_t"} if options.rel_pos_temporal else set())
-
-
 # -- weights ---------------------------------------------------------------------------------
 
 
 def is_mvit(state: State) -> bool:
-    """Whether a state dict is that of an MViT without STFM."""
+    """Whether a state dict is that of an MViT without STFM, as PySlowFast names its parameters
+    (torchvision's MViT has other names)."""
+    if "patch_embed.proj.weight" not in state or has_stfm(state):
+        return False
     blocks = [name for name in state if name.startswith("blocks.")]
     pooled = any(".attn.pool_" in name or ".attn.rel_pos_" in name for name in blocks)
-    head = {"patch_embed.proj.weight", "head.projection.weight"} <= set(state)
-    return (pooled or head) and not has_stfm(state)
-
-
-def resize_mvit_positions(
-    name: str, tensor: torch.Tensor, shape: tuple[int, ...]
-) -> torch.Tensor | None:
-    """Relative positions ``L C`` and separate position embeddings ``1 N C`` of another size."""
-    if tensor.ndim != len(shape) or tensor.shape[-1] != shape[-1]:
-        return None
-    if "rel_pos" in name and tensor.ndim == 2:
-        return resize_rel_pos(tensor, shape[0])
-    if name.endswith("pos_embed_temporal"):
-        return resize_pos_embed_linear_1d(tensor, shape[1])
-    if name.endswith("pos_embed_spatial"):
-        return resize_pos_embed_bicubic(tensor, shape[1])
-    return None
+    return pooled or "head.projection.weight" in state
 
 
 def check_mvit(cfg: CfgNode) -> Iterable[Problem]:
     """Problems of a configuration of MViT."""
+    if cfg.MVIT.REV.ENABLE:
+        yield from ReversibleMViT.spec.check(cfg)
+        return
     options = cfg.MVIT
     if options.MODE == "conv_unshared" and not options.POOL_FIRST:
         yield Problem("conv_unshared pools all channels", "set MVIT.POOL_FIRST True", "MVIT.MODE")
@@ -167,7 +104,7 @@ def check_mvit(cfg: CfgNode) -> Iterable[Problem]:
 
 
 @MODEL_REGISTRY.register("MViT")
-class MViT(StfmModel):
+class MViT(StfmModel, MvitTokens):
     """Both versions by their options; ``stfm`` replaces the last stage."""
 
     spec = ModelSpec(
@@ -211,15 +148,11 @@ class MViT(StfmModel):
         checkpointed_blocks: float = 0,
     ):
         super().__init__()
-        options = self.options = options or MvitOptions()
-        self.grid = patch_grid(options, num_frames, crop_size)
+        options = options or MvitOptions()
         self.num_checkpointed = checkpointed_blocks
+        self.build_tokens(options, patch_grid(options, num_frames, crop_size))
         specs = block_specs(options, self.grid)
         num_plain = first_stfm_block(specs, stfm) if stfm else len(specs)
-        self.patch_embed = PatchEmbed(options)
-        self._add_positions()
-        self.pos_drop = nn.Dropout(options.dropout_rate)
-        self.norm_stem = nn.LayerNorm(options.embed_dim, eps=1e-6) if options.norm_stem else None
         self.blocks = nn.ModuleList(PoolingBlock(spec) for spec in specs[:num_plain])
         dim = specs[-1].dim_out
         if stfm:
@@ -233,8 +166,11 @@ class MViT(StfmModel):
         self.head = MvitHead(dim, num_classes, head_dropout, options.head_init_scale)
 
     @classmethod
-    def from_cfg(cls, cfg: CfgNode) -> MViT:
-        """The network that a configuration describes, with random weights."""
+    def from_cfg(cls, cfg: CfgNode) -> MViT | ReversibleMViT:
+        """The network that a configuration describes, with random weights; the reversible one with
+        MVIT.REV.ENABLE."""
+        if cfg.MVIT.REV.ENABLE:
+            return ReversibleMViT.from_cfg(cfg)
         model = cfg.MODEL
         (num_checkpointed,) = checkpointed_blocks(
             1,
@@ -251,50 +187,11 @@ class MViT(StfmModel):
             checkpointed_blocks=num_checkpointed,
         )
 
-    def _add_positions(self) -> None:
-        """Class token and absolute positions, as far as the options have them."""
-        options, (t, h, w) = self.options, self.grid
-        dim, cls = options.embed_dim, options.cls_embed_on
-        learnt = []
-        if cls:
-            self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
-        if options.use_abs_pos and options.sep_pos_embed:
-            self.pos_embed_spatial = nn.Parameter(torch.zeros(1, h * w, dim))
-            self.pos_embed_temporal = nn.Parameter(torch.zeros(1, t, dim))
-            learnt = [self.pos_embed_spatial, self.pos_embed_temporal]
-            if cls:
-                self.pos_embed_class = nn.Parameter(torch.zeros(1, 1, dim))
-                learnt.append(self.pos_embed_class)
-        elif options.use_abs_pos and options.use_fixed_sincos_pos:
-            self.pos_embed = nn.Parameter(sincos_3d(dim, h, t, cls), requires_grad=False)
-        elif options.use_abs_pos:
-            self.pos_embed = nn.Parameter(torch.zeros(1, t * h * w + cls, dim))
-            learnt = [self.pos_embed]
-        for parameter in [*learnt, *([self.cls_token] if cls else [])]:
-            nn.init.trunc_normal_(parameter, std=0.02)
-
-    def _embed(self, video: torch.Tensor) -> tuple[torch.Tensor, Grid]:
-        """Tokens ``B N C`` of the clip with class token and absolute positions, and their grid."""
-        options = self.options
-        x, grid = self.patch_embed(video)
-        if options.cls_embed_on:
-            x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
-        if options.use_abs_pos and options.sep_pos_embed:
-            pos = self.pos_embed_temporal.unsqueeze(2) + self.pos_embed_spatial.unsqueeze(1)
-            pos = pos.flatten(1, 2)  # 1 T*H*W C
-            if options.cls_embed_on:
-                pos = torch.cat([self.pos_embed_class, pos], dim=1)
-            x = x + pos
-        elif options.use_abs_pos:
-            x = x + self.pos_embed
-        x = self.pos_drop(x)
-        return (x if self.norm_stem is None else self.norm_stem(x)), grid
-
     def features_and_losses(
         self, video: torch.Tensor
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """``B 3 T H W`` -> features ``B C`` and auxiliary losses by name."""
-        x, grid = self._embed(video)
+        x, grid = self.tokens_of(video)
         for number, block in enumerate(self.blocks):
             x = run_checkpointed([block], x, self.num_checkpointed - number, grid)
             grid = block.next_grid(grid)
@@ -306,6 +203,9 @@ class MViT(StfmModel):
             return self.norm((x[:, 1:] if cls else x).mean(1)), {}
         x = self.norm(x)
         return (x[:, 0] if cls else x.mean(1)), {}
+
+    def attention_map(self, trace: Trace, shape: tuple[int, ...]) -> torch.Tensor:
+        return trace_mvit(trace, self, shape)
 
 
 def _stfm_block(dim: int, spec: PoolingSpec) -> StfmBlock:

@@ -15,6 +15,8 @@ from slowfast.layers.stfm import StfmOptions
 
 _MODES = ("conv", "conv_unshared", "avg", "max")
 
+_MODELS = {"MODEL.MODEL_NAME": ("MViT", "ReversibleMViT")}
+
 MVIT = register_section(
     Section(
         "MVIT",
@@ -91,7 +93,38 @@ MVIT = register_section(
                 "", "Weights to start from: a path or a name below MODEL.PRETRAINED_DIR, or empty."
             ),
         },
-        only_if={"MODEL.MODEL_NAME": "MViT"},
+        only_if=_MODELS,
+    )
+)
+
+REV = register_section(
+    Section(
+        "MVIT.REV",
+        "Reversible MViT",
+        {
+            "ENABLE": Key(
+                False,
+                "Reversible blocks (arXiv 2302.04869): training keeps the activations of "
+                "MVIT.REV.BUFFER_LAYERS only (not with TRAIN.COMPILE, which keeps all).",
+            ),
+            "BUFFER_LAYERS": Key(
+                [], "Blocks that change grid or width; all others are reversible.", item=int, ge=0
+            ),
+            "PRE_Q_FUSION": Key(
+                "avg",
+                "How these blocks fuse the two streams that enter: add, avg, max, min, concat, "
+                "concat_linear_<factor>_<dropout>, ln+concat_linear_<factor>_<dropout>.",
+            ),
+            "RESPATH_FUSE": Key(
+                "concat", "How the two streams are fused at the end; as MVIT.REV.PRE_Q_FUSION."
+            ),
+            "RES_PATH": Key(
+                "conv",
+                "Pooling of the skip path of these blocks: by the convolution of the queries.",
+                choices=("conv",),
+            ),
+        },
+        only_if=_MODELS | {"MVIT.REV.ENABLE": True},
     )
 )
 

@@ -45,6 +45,7 @@ SLOWFAST = register_section(
                 5, "Temporal kernel of the convolutions to the slow pathway.", ge=1
             ),
         },
+        only_if={"MODEL.MODEL_NAME": "SlowFast"},
     )
 )
 

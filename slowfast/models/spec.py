@@ -75,6 +75,8 @@ class ModelSpec:
     Configuration:
         check: problems of a configuration that selects this network.
         input_format: mean, deviation and channel order that it needs; None: what DATA says.
+        cam_layers: names of the modules whose maps Grad-CAM takes, one for each pathway; empty: the
+            module that gives the last map.
         open_vocabulary: it knows classes by their names, so that any classes can be tested.
         variants: name for ``slowfast.create_model`` -> arguments of the constructor.
         test_overrides: KEY -> value of a variant small enough for tests over the whole registry.
@@ -95,6 +97,7 @@ class ModelSpec:
     full_precision: Callable[[Any], Sequence[nn.Module]] = lambda model: ()
     check: Callable[[CfgNode], Iterable[Problem]] = lambda cfg: ()
     input_format: Callable[[CfgNode], InputFormat | None] = lambda cfg: None
+    cam_layers: Callable[[Any], Sequence[str]] = lambda model: ()
     open_vocabulary: bool = False
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     test_overrides: Mapping[str, Any] = field(default_factory=dict)

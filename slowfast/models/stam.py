@@ -15,6 +15,8 @@ from slowfast.layers.checkpointing import checkpointed_blocks, run_checkpointed
 from slowfast.layers.patch_embed import FramePatchEmbed
 from slowfast.layers.positions import resize_pos_embed_nearest
 from slowfast.models.base import MODEL_REGISTRY, TINY_CLIP, VideoModel, init_transformer
+from slowfast.models.looks.networks import trace_stam
+from slowfast.models.looks.trace import Trace
 from slowfast.models.spec import ModelSpec, State, WeightSource
 from slowfast.models.vit import (
     VIT_KEYS,
@@ -87,7 +89,7 @@ class TemporalAggregate(nn.Module):
                 "give it clips of that length, or build it with DATA.NUM_FRAMES of yours",
                 "DATA.NUM_FRAMES",
             )
-        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
+        x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)
         return self.transformer_enc(x + self.pos_embed)[:, 0]
 
 
@@ -234,10 +236,13 @@ class Stam(VideoModel):
         x = self.patch_embed(video)
         pos = resize_pos_embed_nearest(self.pos_embed, x.shape[2], x.shape[3])
         x = rearrange(x, "b t h w c -> (b t) (h w) c")
-        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1) + pos
+        x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1) + pos
         x = run_checkpointed(self.blocks, x, self.num_checkpointed)
-        return rearrange(self.norm(x)[:, 0], "(b t) c -> b t c", b=len(video))
+        return rearrange(self.norm(x)[:, 0], "(b t) c -> b t c", b=video.shape[0])
 
     def forward_features(self, video: torch.Tensor) -> torch.Tensor:
         """``B 3 T H W`` -> features of the clip, ``B C``."""
         return self.aggregate(self.frame_features(video))
+
+    def attention_map(self, trace: Trace, shape: tuple[int, ...]) -> torch.Tensor:
+        return trace_stam(trace, self, shape)

@@ -16,6 +16,8 @@ from slowfast.layers.patch_embed import FramePatchEmbed
 from slowfast.layers.positions import resize_pos_embed_nearest, resize_pos_embed_nearest_1d
 from slowfast.layers.stfm import StfmBlock, StfmOptions, StfmShape
 from slowfast.models.base import MODEL_REGISTRY, TINY_CLIP, VideoModel, init_transformer
+from slowfast.models.looks.networks import trace_timesformer
+from slowfast.models.looks.trace import Trace
 from slowfast.models.spec import ModelSpec, State, WeightSource
 from slowfast.models.stfm_model import (
     STFM_PARTS,
@@ -77,7 +79,7 @@ class DividedBlock(TransformerBlock):
 
     def forward(self, x: torch.Tensor, num_frames: int) -> torch.Tensor:
         """Tokens ``B 1+S*T C`` of clips of ``num_frames`` -> tokens ``B 1+S*T C``."""
-        b, t = len(x), num_frames
+        b, t = x.shape[0], num_frames
         cls, patches = x[:, :1], rearrange(x[:, 1:], "b (s t) c -> (b s) t c", t=t)
         over_time = self.temporal_attn(self.temporal_norm1(patches))
         patches = patches + self.temporal_fc(self.drop_path(over_time))
@@ -275,7 +277,7 @@ class TimeSformer(StfmModel):
         else:
             time = resize_pos_embed_nearest_1d(self.time_embed, x.shape[1])
             x = rearrange(x + time.unsqueeze(2), "b t s c -> b (s t) c")
-        return torch.cat([cls.expand(len(x), -1, -1), x], dim=1)
+        return torch.cat([cls.expand(x.shape[0], -1, -1), x], dim=1)
 
     def features_and_losses(
         self, video: torch.Tensor
@@ -292,3 +294,6 @@ class TimeSformer(StfmModel):
         if self.attention_type == "space_only":
             x = rearrange(x, "(b t) n c -> b t n c", b=b).mean(1)
         return self.norm(x)[:, 0], {}
+
+    def attention_map(self, trace: Trace, shape: tuple[int, ...]) -> torch.Tensor:
+        return trace_timesformer(trace, self, shape)

@@ -270,7 +270,7 @@ class Tsn(VideoModel):
 
     def feature_maps(self, video: torch.Tensor) -> torch.Tensor:
         """``B 3 T H W`` -> the backbone's maps, ``B C T h w``."""
-        return self.frame_maps(video).unflatten(0, (len(video), -1)).transpose(1, 2)
+        return self.frame_maps(video).unflatten(0, (video.shape[0], -1)).transpose(1, 2)
 
     def frame_maps(self, video: torch.Tensor) -> torch.Tensor:
         """``B 3 T H W`` -> the backbone's maps of every frame, ``B*T C h w``."""
@@ -286,7 +286,7 @@ class Tsn(VideoModel):
         features = self.frame_maps(video)
         if not self.wants_maps:
             features = features.mean((2, 3))
-        return self.new_fc(self.dropout(features)).unflatten(0, (len(video), -1))
+        return self.new_fc(self.dropout(features)).unflatten(0, (video.shape[0], -1))
 
 
 def _classifier_prefixes(head: nn.Module) -> tuple[str, ...]:

@@ -18,6 +18,8 @@ from slowfast.layers.mlp import ConvMlp
 from slowfast.layers.patch_embed import ConvPatchEmbed
 from slowfast.layers.stfm import PATCH, StfmBlock, StfmOptions, StfmShape
 from slowfast.models.base import MODEL_REGISTRY, TINY_CLIP
+from slowfast.models.looks.networks import trace_uniformer
+from slowfast.models.looks.trace import Trace
 from slowfast.models.spec import ModelSpec, State, WeightSource
 from slowfast.models.stfm_model import (
     STFM_PARTS,
@@ -375,6 +377,9 @@ class Uniformer(StfmModel):
         if self.stfm_options:
             return self.apply_stfm(x, video, self.num_checkpointed[3])
         return self.norm(self._run_stages(x, (4,))).mean((2, 3, 4)), {}
+
+    def attention_map(self, trace: Trace, shape: tuple[int, ...]) -> torch.Tensor:
+        return trace_uniformer(trace, self, shape)
 
 
 def _blocks(

@@ -113,6 +113,8 @@ def replace_folder(path: str | Path, fill: Callable[[Path], None]) -> None:
         raise failure_of(error, path, action="write") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        if parked.exists() and not path.exists():
+            os.rename(parked, path)
 
 
 def settle_folders(parent: str | Path) -> None:

@@ -7,6 +7,7 @@ import datetime
 import decimal
 import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,24 @@ def setup_logging(output_dir: str | Path | None, is_main: bool = True, rank: int
         handlers.append(file)
     for handler in handlers:
         logger.addHandler(handler)
+
+
+@contextlib.contextmanager
+def collected_warnings() -> Iterator[list[str]]:
+    """Context that collects what the package warns of meanwhile, besides showing it."""
+    texts: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            texts.append(record.getMessage())
+
+    handler = Collector(logging.WARNING)
+    logger = logging.getLogger(_PACKAGE)
+    logger.addHandler(handler)
+    try:
+        yield texts
+    finally:
+        logger.removeHandler(handler)
 
 
 def close_logging() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -21,8 +21,13 @@ logger = get_logger(__name__)
 # frames, as in UCF101) are decoded from the start, by PyAV.
 EXACT_CODECS = {"h264", "hevc", "vp8", "vp9", "av1", "mpeg2video", "mjpeg"}
 
+# What holds one frame.
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+
 # Most pixels of a frame, unless DATA.MAX_PIXELS says otherwise: 8192 x 8192.
 MAX_PIXELS = 1 << 26
+
+_CHUNK = 16  # frames that are held together
 
 Clip = Sequence[np.ndarray]  # frames ``H W 3``, uint8 RGB; a list or an array ``T H W 3``
 T = TypeVar("T")
@@ -72,6 +77,15 @@ class Source:
             )
         decoded = self.decode(distinct, work)
         return [[decoded[int(i)] for i in indices] for indices in index_lists]
+
+    def in_order(self) -> Iterator[np.ndarray]:
+        """All frames ``H W 3`` from the first to the last, a few in memory at a time.
+
+        VideoError if one cannot be decoded; those before it were given.
+        """
+        for start in range(0, self.num_frames, _CHUNK):
+            indices = list(range(start, min(start + _CHUNK, self.num_frames)))
+            yield from self.decode(indices).values()
 
     def frames(self, index_lists: Sequence[Sequence[int]]) -> list[np.ndarray]:
         """Like :meth:`clips`, each clip as one array ``T H W 3``."""
@@ -154,11 +168,16 @@ def open_source(
     names: Sequence[str] = (),
 ) -> Source:
     """Open a frame folder (images ``names``, else those named by ``template``, counted if
-    ``num_frames`` is 0) or a video file."""
-    if not os.path.isdir(path) and not names:
+    ``num_frames`` is 0), an image, which is a video of one frame, or a video file."""
+    is_folder = os.path.isdir(path)
+    is_image = not is_folder and os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES
+    if not (is_folder or is_image or names):
         return open_video(path, backend, threads, max_pixels)
     from slowfast.video.backends.frames import FrameFolder, NamedFrames
 
+    if is_image:
+        folder, name = os.path.split(path)
+        return NamedFrames(folder or ".", [name], max_pixels=max_pixels)
     if names:
         return NamedFrames(path, names, max_pixels=max_pixels)
     return FrameFolder(path, template, num_frames or None, max_pixels=max_pixels)

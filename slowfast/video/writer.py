@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -10,8 +13,8 @@ import numpy as np
 
 def write_mp4(
     path: str | Path,
-    frames: np.ndarray,
-    fps: int = 12,
+    frames: Iterable[np.ndarray],
+    fps: float = 12,
     *,
     crf: int = 26,
     gop: int = 12,
@@ -19,16 +22,19 @@ def write_mp4(
 ) -> None:
     """Write uint8 RGB ``frames`` (``T H W 3``, even H and W) as H.264, yuv420p.
 
-    Encodes with one thread, so that the same frames give the same file on any machine.
+    ``frames`` may be an iterator, which is written as it goes. Encodes with one thread, so that the
+    same frames give the same file on any machine.
     """
+    frames = iter(frames)
+    first = next(frames)
     with av.open(str(path), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=fps)
-        stream.height, stream.width = frames.shape[1:3]
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+        stream.height, stream.width = first.shape[:2]
         stream.pix_fmt = "yuv420p"
         stream.thread_count = 1
         stream.gop_size = gop
         stream.options = {"crf": str(crf), "preset": preset}
-        for image in frames:
+        for image in itertools.chain([first], frames):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
             for packet in stream.encode(frame):
                 container.mux(packet)

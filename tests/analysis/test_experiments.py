@@ -40,7 +40,7 @@ def test_every_experiment_is_generated_or_written_by_hand():
         p.parent.name for p in scripts
     }
     assert by_hand == {
-        *("quickstart", "quickstart_fewshot", "quickstart_zeroshot"),
+        *("finetune", "quickstart", "quickstart_fewshot", "quickstart_zeroshot"),
         *("compare_heads", "compare_families", "stdd_vitb16_b2n", "stdd_vitb16_zeroshot"),
     }
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from slowfast.analysis.speed import report
 from slowfast.analysis.speed.campaign import Campaign, Subject, count_operations, order
 from slowfast.analysis.speed.campaign_report import run_campaign
 from slowfast.analysis.speed.roofline import MACHINES, Operation, count_step, estimate
@@ -123,3 +124,13 @@ def test_a_batch_that_does_not_fit_is_halved():
 
     campaign._measure = measure
     assert campaign.measure(QUICK, "fp32", "eager").batch == 1
+
+
+def test_page_of_a_large_test(monkeypatch, video):
+    monkeypatch.setattr(report, "CLASSES", 8)
+    monkeypatch.setattr(report, "PER_CLASS", 3)
+    with_videos = report.benchmark_report([str(video)], rounds=1)
+    assert (with_videos["videos"], with_videos["pictures"]) == (24, 1)  # all are the same file
+    without = report.benchmark_report([], rounds=2)
+    assert without["pictures"] == 0 and len(without["seconds"]) == 2
+    assert 1 < without["megabytes"] < with_videos["megabytes"]

@@ -11,10 +11,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from slowfast.config.load import load_config
 from slowfast.datasets.moving_shapes import ShapesSpec, generate
+from slowfast.engine.launch import launch
+from slowfast.engine.run import run_job
+from slowfast.models import MODEL_REGISTRY
 from tests.conftest import ROOT, TINY, words
+from tests.fewshot import TINY_FEWSHOT
 from tests.scripts import run_script
 
 DOCUMENTS = (
@@ -24,9 +30,15 @@ DOCUMENTS = (
     "CONTRIBUTING.md",
     "docs/benchmarks.md",
     "docs/migration.md",
+    "docs/visualize.md",
+    "docs/report.md",
 )
 # Makes a training of the documents a matter of seconds.
-QUICK = {k: v for k, v in TINY.items() if k.startswith(("SOLVER", "UNIFORMER", "LOG_", "DATA_L"))}
+QUICK = {
+    k: v
+    for k, v in TINY.items()
+    if k.startswith(("SOLVER", "UNIFORMER", "LOG_", "DATA_L", "REPORT"))
+}
 QUICK |= {"SOLVER.MAX_EPOCH": 1, "TRAIN.BATCH_SIZE": 2, "STFM.NUM_TOKENS": 2}
 # Not run here: they install packages, or they are this very suite, or need an absent device.
 ELSEWHERE = (
@@ -90,7 +102,9 @@ def run(command: str, project: Path) -> subprocess.CompletedProcess:
     )
 
 
-@pytest.mark.parametrize("document", [d for d in DOCUMENTS if not d.startswith("docs/")])
+@pytest.mark.parametrize(
+    "document", [*(d for d in DOCUMENTS if not d.startswith("docs/")), "docs/visualize.md"]
+)
 def test_commands_of(document, copy):
     done_here = 0
     for command in commands(document):
@@ -114,7 +128,7 @@ def test_commands_of(document, copy):
 
 
 def test_files_that_documents_name_exist():
-    further = ("differences", "reliability", "extending", "architecture")
+    further = ("differences", "reliability", "extending", "architecture", "export", "finetune")
     for document in (*DOCUMENTS, *(f"docs/{name}.md" for name in further)):
         text = (ROOT / document).read_text()
         for link in re.findall(r"\]\((?!http)([^)#]+)\)", text):
@@ -154,3 +168,43 @@ def test_every_tool_explains_itself():
         done = run_script(tool, "--help", cwd=ROOT)
         assert done.returncode == 0, tool
         assert "example" in done.stdout, f"{tool.name} --help shows no example"
+
+
+def test_the_lines_of_python(shapes, compositions, tmp_path, monkeypatch):
+    """docs/python.md, with tiny networks and videos under the names that stand in it."""
+    clip = MODEL_REGISTRY.get("TemporalClipVideo").spec.test_overrides
+    train_tiny(shapes, tmp_path / "output/mine")
+    train_tiny(shapes, tmp_path / "clip", clip | {"MODEL.MODEL_NAME": "TemporalClipVideo"})
+    few = TINY_FEWSHOT | {"FEWSHOT.METHOD": "prototype", "TRAIN.DATASET": "kinetics"}
+    few |= {"DATA.PATH_TO_DATA_DIR": compositions, "DATA.PATH_PREFIX": compositions / "videos"}
+    few |= {"FEWSHOT.TRAIN_EPISODES": 1, "FEWSHOT.VAL_EPISODES": 1, "MODEL.NUM_CLASSES": 5}
+    train_tiny(shapes, tmp_path / "fewshot", few)
+    for name in ("clip", "fewshot"):
+        best = tmp_path / name / "checkpoints/checkpoint_best.pyth"
+        shutil.copy(best, tmp_path / f"{name}.pyth")
+    for name in ("left_0000", "up_0000"):
+        target = {"left_0000": "video.mp4", "up_0000": "long.mp4"}[name]
+        shutil.copy(shapes / f"videos/test/{name}.mp4", tmp_path / target)
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text(), re.S)
+    assert len(block.strip().splitlines()) <= 13
+    names = {"frames": np.zeros((8, 40, 40, 3), np.uint8), "paths": ["video.mp4", "long.mp4"]}
+    exec(block, names)
+    assert len(names["answers"]) == 3 and not any(answer.error for answer in names["answers"])
+    assert names["features"].shape[0] == len(names["table"]) == 2
+    assert names["scores"].shape == (6, 4) and names["changes"][0][0][0] == 0.0
+    assert names["clip"].classes == ["feeding a cat", "washing a dog"]
+    assert names["fewshot"].predict("video.mp4").labels[0] == "jump"
+
+
+def train_tiny(shapes: Path, out: Path, extra: dict | None = None) -> None:
+    """Train a tiny network of the moving shapes, or of what ``extra`` says."""
+    values = TINY | {
+        "TRAIN.DATASET": "moving_shapes",
+        "TEST.DATASET": "moving_shapes",
+        "TEST.ENABLE": False,
+        "DATA.PATH_TO_DATA_DIR": shapes,
+        "DATA.CLASS_NAMES": ["left", "right", "up", "down"],
+        "OUTPUT_DIR": out,
+    }
+    launch(load_config(overrides=words(values | (extra or {}) | {"SOLVER.MAX_EPOCH": 1})), run_job)

@@ -99,7 +99,7 @@ RUNS = {
 
 
 def test_scripts_are_valid_and_can_be_run():
-    common = [ROOT / "exp" / name for name in ("_common.sh", "_help.sh")]
+    common = [ROOT / "exp" / name for name in ("_common.sh", "_finetune.sh", "_help.sh")]
     done = subprocess.run(
         ["bash", "-c", 'for file in "$@"; do bash -n "$file" || exit 1; done', "-", *SCRIPTS]
         + common,
@@ -107,7 +107,7 @@ def test_scripts_are_valid_and_can_be_run():
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert len(SCRIPTS) == 2 * 106 + 8
+    assert len(SCRIPTS) == 2 * 107 + 8
     assert [script for script in SCRIPTS if not os.access(script, os.X_OK)] == []
 
 

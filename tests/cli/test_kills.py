@@ -15,9 +15,13 @@ import av
 import pytest
 import torch
 
+from slowfast.config.load import load_config
 from slowfast.datasets.moving_shapes import ShapesSpec, generate
+from slowfast.models.build import build_model
+from slowfast.models.weights.files import write_weights
 from tests.analysis.test_text_prompts import KEY, Stub, good
 from tests.conftest import ROOT
+from tests.models.helpers import build
 from tests.scripts import CONTEXT, enter_process
 
 
@@ -111,6 +115,8 @@ def place(tmp_path_factory) -> Path:
     for epoch in (1, 2):
         state = {"weight": torch.full((3,), float(epoch))}
         torch.save({"model_state": state}, checkpoints / f"checkpoint_epoch_{epoch:05d}.pyth")
+    cfg, model = build("FrameAverage", {"TRAIN.MIXED_PRECISION": False})
+    write_weights(folder / "net.pyth", model.state_dict(), list("abcde"), cfg.dump())
     row = {"_type": "test", "split": "test_final", "top1_acc": 50.0}
     (folder / "run" / "stats.jsonl").write_text(json.dumps(row) + "\n")
     (folder / "classes.txt").write_text("abseiling\nbowling\n")
@@ -120,6 +126,9 @@ def place(tmp_path_factory) -> Path:
         "DATA: {PATH_TO_DATA_DIR: set, NUM_FRAMES: 2, TRAIN_CROP_SIZE: 32, TEST_CROP_SIZE: 32,"
         " TRAIN_JITTER_SCALES: [32, 36]}\n"
     )
+    values = {"MODEL.MODEL_NAME": "FrameAverage", "FRAME_AVERAGE.WIDTHS": [4]}
+    network = build_model(load_config([folder / "tiny.yaml"], values))
+    torch.save({"model_state": network.state_dict()}, folder / "frames.pyth")
     for name, code in (("trainer", TRAINER), ("sweep", SWEEP), ("experiments", EXPERIMENTS)):
         (folder / f"{name}.py").write_text(code)
     return folder
@@ -135,7 +144,15 @@ TOOLS = {
     "make_lists": (["folder", "classes", "--out", "out"], (1, 4)),
     "check_data": (["set/train.csv", "--prefix", "set", "--out", "out", *ONE], (1, 3)),
     "show_data": (["--cfg", "tiny.yaml", "--out", "out/sheet.png", "--videos", "2"], (1,)),
+    "visualize": (
+        ["frames.pyth", "set/videos/test/left_0000.mp4", "--out", "out", "--cfg", "tiny.yaml"]
+        + ["--classes", "classes.txt", "--set", "MODEL.MODEL_NAME", "FrameAverage"]
+        + ["FRAME_AVERAGE.WIDTHS", "[4]"],
+        (1, 2),
+    ),
     "average_weights": (["run", "out/w.safetensors", "--start", "1", "--end", "2"], (1,)),
+    "export": (["net.pyth", "out/net.pt2"], (1,)),
+    "probe": (["net.pyth", "classes", "--out", "out"], (1, 3)),
     "convert_checkpoint": (["strip", CHECKPOINT, "out/w.safetensors"], (1,)),
     "make_moving_shapes": (
         ["out", "--classes", "2", "--train", "2", "--val", "1", "--test", "1", *ONE],
@@ -144,6 +161,7 @@ TOOLS = {
     "make_compositions": (["out", "--train", "1", "--test", "1", *ONE], (12,)),
     "text_prompts": (["askg", "classes.txt", "out/askg.yml"], (1, 2)),
     "protocol_table": (["A=run", "--out", "out/table.md"], (1,)),
+    "report": (["run", "--out", "out/page.html"], (1,)),
     "config_reference": (["--out", "out/page.md"], (1,)),
     "sweep.py": ([], (1, 3)),
     "experiments.py": ([], (1,)),
@@ -174,6 +192,8 @@ def _prepare(place: Path, tool: str) -> Path:
 
 def _compared(tool: str, out: Path) -> dict[str, bytes]:
     found = files_below(out)
+    if tool == "probe":  # it holds times
+        found = {n: d for n, d in found.items() if Path(n).name != "test.json"}
     if tool == "sweep.py":  # these hold times, and what the runs print
         found = {
             n: d for n, d in found.items() if Path(n).name not in ("console.txt", "sweep.json")

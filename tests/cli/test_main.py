@@ -20,6 +20,7 @@ READ_CONFIGURATIONS = (
     "train",
     "test",
     "run",
+    "predict",
     "check-data",
     "show-data",
     "model-table",

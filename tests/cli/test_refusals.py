@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from slowfast.datasets.lists import read_path_list
 from slowfast.datasets.moving_shapes import ShapesSpec, generate
@@ -25,6 +26,7 @@ def original(tmp_path_factory) -> Path:
         torch.save(content, folder / f"run/checkpoints/checkpoint_epoch_{epoch:05d}.pyth")
     row = {"_type": "test", "split": "test_final", "top1_acc": 50.0}
     (folder / "run/stats.jsonl").write_text(json.dumps(row) + "\n")
+    save_file({"weight": torch.ones(3)}, folder / "net.safetensors")
     (folder / "classes.txt").write_text("x\n")
     (folder / "classes.json").write_text('["x"]')
     (folder / "official").mkdir()
@@ -63,10 +65,12 @@ FOLDERS = {
 }
 FILES = {
     "convert_checkpoint": (CHECKPOINT, ["strip", CHECKPOINT, "{}"]),
+    "export": ("net.safetensors", ["net.safetensors", "{}"]),
     "average_weights": (CHECKPOINT, ["run", "{}", "--start", "2", "--end", "3"]),
     "text_prompts": ("classes.json", ["askg", "classes.json", "{}"]),
     "show_data": ("tiny.png", ["--cfg", "tiny.png", "--out", "{}"]),
     "protocol_table": ("run/stats.jsonl", ["A=run", "--out", "{}"]),
+    "report": ("run/stats.jsonl", ["run", "--out", "{}"]),
 }
 
 

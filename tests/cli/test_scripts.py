@@ -276,6 +276,17 @@ def test_clip_benchmark():
     assert result["texts"]["count"] == 28 * 20
 
 
+def test_predict_benchmark(video, tmp_path):
+    cfg = tmp_path / "tiny.yaml"
+    cfg.write_text("TRAIN: {DATASET: moving_shapes}\nTEST: {DATASET: moving_shapes}\n")
+    few = ["--rounds", "1", "--batch", "2", "--video", str(video)]
+    done = run_tool("benchmark.py", "predict", "--cfg", cfg, *few, "--", *words(TINY))
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert figures["views"] == 6 and figures["windows"] == 1
+    assert all(value > 0 for value in figures.values())
+
+
 def test_data_benchmark(video):
     done = run_tool("benchmark.py", "data", "--rounds", "3", "--video", str(video))
     assert done.returncode == 0, done.stderr

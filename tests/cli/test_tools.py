@@ -189,7 +189,12 @@ def test_convert_checkpoint(shapes, tmp_path):
         "convert_checkpoint.py", "convert", small, tmp_path / "c.pyth", *cfg, *words(values)
     )
     assert converted.returncode == 0 and "100.0 % of the parameters" in converted.stdout
-    for wrong in (["inspect", tmp_path / "none"], ["strip", file], ["convert", file, "x.pyth"]):
+    for wrong in (
+        ["inspect", tmp_path / "none"],
+        ["strip", file],
+        ["strip", file, "x.onnx"],
+        ["convert", file, "x.pyth"],
+    ):
         assert run_tool("convert_checkpoint.py", *wrong).returncode == 2
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+
 import pytest
 
 from slowfast.config.effect import conditions, describe_idle_keys, idle_keys
@@ -140,3 +142,13 @@ def test_a_run_with_nothing_to_do_is_refused(tiny_words, option):
     with pytest.raises(UserError, match="TRAIN.ENABLE and TEST.ENABLE are False"):
         main(["--cfg", config, *option, *given])
     assert main(["--cfg", config, "--print-config", *given]) == 0
+
+
+def test_sections_of_networks_say_which_networks_read_them():
+    silent = []
+    for file in (ROOT / "slowfast/models").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Section":
+                given = {keyword.arg for keyword in node.keywords}
+                silent += [] if "only_if" in given else [f"{file.name}:{node.lineno}"]
+    assert silent == []

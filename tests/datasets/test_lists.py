@@ -9,6 +9,7 @@ import pytest
 from slowfast.config.load import load_config
 from slowfast.datasets import checks, lists
 from slowfast.datasets.build import DATASET_REGISTRY
+from slowfast.datasets.class_folders import read_class_folders
 from slowfast.utils.errors import UserError
 from tests.conftest import words
 
@@ -67,9 +68,9 @@ def test_class_folders(tmp_path):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True, parents=True)
         path.touch()
-    items, names = lists.read_class_folders(tmp_path, "K")
-    assert names == ["jump", "run"]
-    ends = [(i.path.removeprefix(str(tmp_path) + "/"), i.label) for i in items]
+    found = read_class_folders(tmp_path, "K")
+    assert found.class_names == ["jump", "run"] and found.left_out == ["jump/notes.txt"]
+    ends = [(i.path.removeprefix(str(tmp_path) + "/"), i.label) for i in found.items]
     assert ends == [("jump/c.webm", 0), ("run/a.mp4", 1), ("run/b.avi", 1), ("run/frames", 1)]
 
 
@@ -167,7 +168,7 @@ def test_names_that_no_list_holds(name, tmp_path):
         with pytest.raises(UserError, match="1 names cannot stand in a list"):
             lists.find_videos(path.parents[1], "K")
         with pytest.raises(UserError, match="cannot stand in a list"):
-            lists.read_class_folders(path.parents[1], "K")
+            read_class_folders(path.parents[1], "K")
     with pytest.raises(UserError, match="cannot stand in a list"):
         lists.format_path_list([lists.Item(f"{name}.mp4", 0)], False)
 
@@ -177,7 +178,7 @@ def test_class_names_are_lines(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "v.mp4").touch()
         with pytest.raises(UserError, match="begin or end with a space"):
-            lists.read_class_folders(tmp_path, "K")
+            read_class_folders(tmp_path, "K")
         (tmp_path / name / "v.mp4").unlink()
         (tmp_path / name).rmdir()
 
@@ -300,10 +301,10 @@ def test_links_out_of_class_folders(tmp_path):
         (tmp_path / name).touch()
     (tmp_path / "set/linked").symlink_to(tmp_path / "other")
     (tmp_path / "set/run/b.mp4").symlink_to(tmp_path / "other/b.mp4")
-    items, names = lists.read_class_folders(tmp_path / "set", "K")
-    assert names == ["run"] and len(items) == 1
-    items, names = lists.read_class_folders(tmp_path / "set", "K", follow_links=True)
-    assert names == ["linked", "run"] and len(items) == 3
+    found = read_class_folders(tmp_path / "set", "K")
+    assert found.class_names == ["run"] and len(found.items) == 1
+    found = read_class_folders(tmp_path / "set", "K", follow_links=True)
+    assert found.class_names == ["linked", "run"] and len(found.items) == 3
     data = {"DATA.PATH_TO_DATA_DIR": tmp_path / "set", "NUM_GPUS": 0}
     for follow in (True, False):
         cfg = load_config(overrides=words(data | {"DATA.FOLLOW_LINKS": follow}))

@@ -1,4 +1,4 @@
-"""Folders and official annotations become lists that the loaders read."""
+"""Official annotations become lists, and lists a configuration that the loaders read."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import shutil
 import pytest
 
 from slowfast.config.load import load_config
+from slowfast.config.yaml_file import find_config
 from slowfast.datasets import make_lists
 from slowfast.datasets.build import build_dataset
+from slowfast.datasets.folder_lists import from_folder
 from slowfast.utils.errors import UserError
 
 
@@ -23,46 +25,8 @@ def classes(tmp_path, video):
     return tmp_path / "videos"
 
 
-def labels(items):
-    return sorted(item.label for item in items)
-
-
-def test_a_folder_is_divided_class_by_class(classes):
-    made = make_lists.from_folder(classes, val=0.2, test=0.2)
-    assert made.class_names == ["go left", "go right"]
-    assert {k: labels(v) for k, v in made.splits.items()} == {
-        "train": [0, 0, 0, 1, 1, 1],
-        "val": [0, 1],
-        "test": [0, 1],
-    }
-    paths = [item.path for items in made.splits.values() for item in items]
-    assert len(set(paths)) == 10
-    assert make_lists.from_folder(classes, 0.2, 0.2).splits == made.splits
-    assert make_lists.from_folder(classes, 0.2, 0.2, seed=1).splits != made.splits
-
-
-def test_without_a_test_part_it_is_the_validation(classes):
-    made = make_lists.from_folder(classes, val=0.2, test=0)
-    assert made.splits["test"] == made.splits["val"] and len(made.splits["train"]) == 8
-
-
-def test_too_few_videos(classes):
-    with pytest.raises(UserError, match="'go left' has 5 videos, too few for 4 of val and 1"):
-        make_lists.from_folder(classes, val=0.8, test=0.2)
-
-
-def test_folders_that_are_divided_already(classes, tmp_path):
-    for part in ("train", "test"):
-        shutil.copytree(classes, tmp_path / "parts" / part)
-    made = make_lists.from_folder(tmp_path / "parts")
-    assert {k: len(v) for k, v in made.splits.items()} == {"train": 10, "test": 10, "val": 10}
-    shutil.rmtree(tmp_path / "parts" / "test" / "go left")
-    with pytest.raises(UserError, match="different classes: go left"):
-        make_lists.from_folder(tmp_path / "parts")
-
-
 def test_the_yaml_file_is_ready(classes, tmp_path):
-    made = make_lists.from_folder(classes, 0.2, 0.2)
+    made = from_folder(classes, 0.2, 0.2)
     base = tmp_path / "base.yaml"
     base.write_text("NUM_GPUS: 0\nSOLVER:\n  MAX_EPOCH: 3\n")
     config = make_lists.write_lists(made, tmp_path / "lists", base)
@@ -73,6 +37,30 @@ def test_the_yaml_file_is_ready(classes, tmp_path):
         assert [i.path for i in dataset.items] == [i.path for i in made.splits[split]]
         assert len(dataset) == count and dataset.class_names == ["go left", "go right"]
     assert not (tmp_path / "lists" / "missing.txt").exists()
+
+
+def test_the_lists_hold_in_every_folder(classes, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    base = tmp_path / "base.yaml"
+    base.write_text("DATA: {PATH_LABEL_SEPARATOR: ','}\nNUM_GPUS: 8\n")
+    config = make_lists.write_lists(from_folder("videos"), "lists", base, weights="w.pth")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    cfg = load_config([tmp_path / config])
+    assert f"{tmp_path}/lists" == cfg.DATA.PATH_TO_DATA_DIR
+    assert f"{tmp_path}/w.pth" == cfg.TRAIN.CHECKPOINT_FILE_PATH
+    assert cfg.DATA.PATH_LABEL_SEPARATOR == " "  # no warning that the list has another one
+    assert cfg.origins["NUM_GPUS"].startswith("-1 in")
+    items = build_dataset(cfg, "train").items
+    assert {str(path) for path in classes.rglob("*.mp4")} >= {item.path for item in items}
+
+
+def test_a_published_base_is_named_without_its_place(classes, tmp_path):
+    config = make_lists.write_lists(
+        from_folder(classes), tmp_path / "lists", find_config("quickstart/stfm")
+    )
+    assert config.read_text().startswith("_BASE_: configs/quickstart/stfm.yaml\n")
+    assert load_config([config]).STFM.ENABLE
 
 
 def test_kinetics(tmp_path, video):

@@ -158,7 +158,7 @@ def test_it_is_not_tested(finished, tmp_path, name):
     named = {"OUTPUT_DIR": tmp_path, "TEST.CHECKPOINT_FILE_PATH": tmp_path / "odd.pyth"}
     cfg = load_config(overrides=words(values | named))
     with pytest.raises(UserError, match=TESTED[name]) as caught:
-        initial.load_tested_weights(cfg, build_network(cfg))
+        _ = initial.load_tested_weights(cfg, build_network(cfg)).class_names
     assert "odd.pyth" in str(caught.value)
 
 

@@ -143,7 +143,7 @@ def test_scores_in_files_of_ones_own(tmp_path):
 
 
 def test_other_suffixes_are_refused():
-    with pytest.raises(UserError, match=r"SAVE_RESULTS_PATH: .*'s.json'.*\n?.*\.pkl, \.pt, \.npz"):
+    with pytest.raises(UserError, match=r"SAVE_RESULTS_PATH: .*'s.json'.*\n?.*\.pkl, \.npz, \.pt"):
         load_config(overrides=words(QUICK | {"TEST.SAVE_RESULTS_PATH": "s.json"}))
 
 
@@ -360,7 +360,7 @@ def test_a_run_with_nothing_to_do_is_said(further, tmp_path):
     off = words(QUICK | {"TRAIN.ENABLE": False, "TEST.ENABLE": False, "OUTPUT_DIR": tmp_path / "o"})
     config = tmp_path / "c.yaml"
     config.write_text("NUM_GPUS: 0\n")
-    with pytest.raises(UserError, match="TRAIN.ENABLE: .*the run has nothing to do"):
+    with pytest.raises(UserError, match="there is nothing to do"):
         main(["--cfg", str(config), *further, *off])
     assert not (tmp_path / "o").exists()
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import io
+import threading
 from pathlib import Path
 
 import cv2
@@ -189,8 +192,32 @@ def test_every_form_of_a_video_has_the_same_answer(predictor, run, shapes, tmp_p
     clips = predictor.preprocess(path)
     assert clips.shape == (6, 3, 4, 32, 32) and clips.dtype == torch.float32
     assert torch.equal(clips, predictor.preprocess(frames, fps=fps))
-    pictures = slowfast.load(run, "cpu", overrides={"DATA.IMAGE_TEMPLATE": "{:05d}.png"})
-    assert len(pictures.predict(folder).labels) == 4
+    # Numbered by another template, and by names of their own: lossless, so nothing differs.
+    assert torch.equal(predictor.predict(folder, fps=fps).scores, expected.scores)
+    for file in folder.iterdir():
+        file.rename(folder / f"shot 2 frame {int(file.stem)}.png")
+    assert torch.equal(predictor.predict(folder, fps=fps).scores, expected.scores)
+    (folder.parent / "empty").mkdir()
+    with pytest.raises(VideoError, match="no images in it"):
+        predictor.predict(folder.parent / "empty")
+
+
+def test_a_video_is_downloaded(predictor, shapes):
+    path = Path(test_videos(shapes)[0])
+    handler = functools.partial(Quiet, directory=str(path.parent))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        answer, absent = predictor.predict([f"{address}/{path.name}", f"{address}/absent.mp4"])
+        server.shutdown()
+    assert answer.path == f"{address}/{path.name}"
+    assert torch.equal(answer.scores, predictor.predict(path).scores)
+    assert "cannot be downloaded" in absent.error and "404" in absent.error
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
 
 
 def test_embeddings_are_means_over_views(predictor, shapes):
@@ -268,6 +295,9 @@ def test_weights_alone_need_a_configuration(run, tmp_path):
     assert predictor.classes == ["0", "1", "2", "3"]
     named = slowfast.load(bare, "cpu", cfg=run / "config.yaml", classes=["a", "b", "c", "d"])
     assert named.classes == ["a", "b", "c", "d"]
+    other = {"MODEL.NUM_CLASSES": 7}
+    with pytest.raises(UserError, match="bare.pyth has no classifier of 7 classes"):
+        slowfast.load(bare, "cpu", cfg=run / "config.yaml", overrides=other)
     with pytest.raises(UserError, match="has 4 classes, there are 2 names"):
         slowfast.load(bare, "cpu", cfg=run / "config.yaml", classes=["a", "b"])
     with pytest.raises(UserError, match="trained with other class names"):

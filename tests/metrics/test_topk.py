@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from slowfast.metrics.topk import topk_accuracies, topk_correct, topk_errors, unmix
+from slowfast.metrics.topk import (
+    meaningful_ks,
+    predicted_classes,
+    topk_accuracies,
+    topk_correct,
+    topk_counts,
+    topk_errors,
+    unmix,
+)
 
 SCORES = torch.tensor(
     [
@@ -69,3 +77,13 @@ def test_unmix_keeps_the_sum(first, second):
     merged, labels = unmix(SCORES[:1], target)
     assert labels.tolist() == [first] and merged[0, second] == 0
     assert merged.sum() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("classes", [1, 3, 5, 6, 40])
+def test_predictions_agree_with_the_figures_where_scores_are_equal(classes):
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randint(3, (500, classes), generator=generator).float()
+    labels = torch.randint(classes, (500,), generator=generator)
+    right = int((predicted_classes(scores) == labels).sum())
+    assert right == topk_counts(scores, labels, meaningful_ks(classes))[0]
+    assert torch.equal(scores.gather(1, predicted_classes(scores)[:, None])[:, 0], scores.amax(1))

@@ -151,13 +151,6 @@ def test_what_does_not_fit_is_refused(name, extra, message):
         make(name, extra)
 
 
-def test_reversible_mvit_is_refused():
-    with pytest.raises(UserError, match=r"MVIT.REV.ENABLE.*"):
-        load_config(
-            overrides=["MODEL.MODEL_NAME", "MViT", "MVIT.REV.ENABLE", "True", "NUM_GPUS", "0"]
-        )
-
-
 def test_stam_refuses_other_numbers_of_frames():
     _, model = make("STAM")
     with pytest.raises(UserError, match="DATA.NUM_FRAMES: a clip has 6 frames, .* built for 4"):

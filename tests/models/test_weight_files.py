@@ -55,6 +55,30 @@ def test_strip(checkpoint, tmp_path):
         files.strip_file(tmp_path / "w" / "plain.pyth", tmp_path / "x.pyth", average=True)
 
 
+def test_safetensors_hold_classes_and_configuration(checkpoint, tmp_path):
+    """The same as a .pyth file, in the same bytes each time, under the same checksum."""
+    _, _, path = checkpoint
+    one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
+    for target in (one, two):
+        files.strip_file(path, target)
+    assert one.read_bytes() == two.read_bytes()
+    content, original = read_checkpoint(one), read_checkpoint(path)
+    assert content["class_names"] == original["class_names"] and content["cfg"] == original["cfg"]
+    data = one.read_bytes()
+    one.write_bytes(data.replace(b'[\\"a\\", \\"b\\"', b'[\\"b\\", \\"a\\"'))
+    assert one.read_bytes() != data
+    with pytest.raises(UserError, match="its content has changed"):
+        read_checkpoint(one)
+
+
+@pytest.mark.parametrize("name, remedy", [("w.onnx", "export"), ("w.bin", ".pyth"), ("w", ".pyth")])
+def test_names_that_say_another_kind_of_file(checkpoint, tmp_path, name, remedy):
+    _, _, path = checkpoint
+    with pytest.raises(UserError, match=f"OUT: .*{name} is no name of a file of weights") as caught:
+        files.strip_file(path, tmp_path / name)
+    assert remedy in str(caught.value) and not (tmp_path / name).exists()
+
+
 def test_convert(checkpoint, make_cfg, tmp_path):
     """Another head, everything else as it was; a file of another network is refused."""
     _, model, path = checkpoint

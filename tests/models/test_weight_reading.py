@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from slowfast.analysis.flips import content_digest
 from slowfast.models.spec import ModelSpec
 from slowfast.models.weights.archive import TABLE, Archive
 from slowfast.models.weights.loader import load_state
 from slowfast.models.weights.read import Checkpoint, read_checkpoint, read_content, state_dict_of
-from slowfast.models.weights.safetensors import write_safetensors
+from slowfast.models.weights.safetensors import digest_of, write_safetensors
 from slowfast.models.weights.write import write_archive
 from slowfast.utils.errors import UserError
 from tests.scripts import CONTEXT
@@ -169,6 +170,17 @@ def test_safetensors_carry_a_checksum(tmp_path):
     with safe_open(path, "pt") as file:
         assert file.get_tensor("a").sum() != 0
     with pytest.raises(UserError, match="w.safetensors cannot be read.*SHA-256"):
+        read_checkpoint(path)
+
+
+def test_safetensors_of_earlier_versions(tmp_path):
+    """Their checksum, of the tensors alone, is the only entry of the metadata."""
+    path = tmp_path / "w.safetensors"
+    state = {"a": torch.arange(9.0)}
+    save_file(state, path, metadata={"sha256": digest_of(state)})
+    assert set(read_checkpoint(path)) == {"model_state"}
+    save_file({"a": torch.zeros(9)}, path, metadata={"sha256": digest_of(state)})
+    with pytest.raises(UserError, match="SHA-256"):
         read_checkpoint(path)
 
 

@@ -7,7 +7,9 @@ import timm
 import torch
 
 from slowfast.models import MODEL_REGISTRY
-from slowfast.models.weights.sources import detect_source, registered_sources
+from slowfast.models.weights.loader import load_state
+from slowfast.models.weights.sources import detect_source, networks_of, registered_sources
+from slowfast.utils.errors import UserError
 from tests.models.helpers import VARIANTS, build
 
 STFM = {"STFM.ENABLE": True}
@@ -74,6 +76,38 @@ def test_shared_sources_are_listed_once():
     assert len({source.name for source in sources}) == len(sources)
     for name in ("Uniformer", "TimeSformer", "MViT", "STAM"):
         assert MODEL_REGISTRY.get(name).spec.sources
+
+
+def test_networks_of_a_file():
+    for name in ("Uniformer", "TimeSformer", "MViT", "STAM", "ResNet3D"):
+        assert networks_of(build(name)[1].state_dict()) == [name]
+    assert networks_of(tiny_vit()) == ["STAM", "TimeSformer"]
+    assert networks_of({"layer.weight": torch.zeros(2)}) == []
+
+
+def test_torchvisions_mvit_has_other_names():
+    names = ("conv_proj.weight", "pos_encoding.class_token", "blocks.0.attn.pool_q.pool.weight")
+    names += ("blocks.0.attn.rel_pos_h", "blocks.0.mlp.0.weight", "head.1.weight")
+    assert matching(dict.fromkeys(names, torch.zeros(2))) == []
+
+
+@pytest.mark.parametrize(
+    "network, file, said",
+    [
+        ("Uniformer", "MViT", "these are weights of MViT: set MODEL.MODEL_NAME MViT"),
+        ("MViT", "TimeSformer", "these are weights of TimeSformer"),
+        ("Uniformer", "FrameAverage", "check MODEL.MODEL_NAME"),
+    ],
+)
+def test_a_file_of_another_network_is_named(network, file, said):
+    with pytest.raises(UserError, match=said):
+        load_state(build(network)[1], build(file)[1].state_dict())
+
+
+def test_a_file_of_this_network_that_does_not_fit_is_not_blamed_on_its_kind():
+    other = build("Uniformer", {"UNIFORMER.EMBED_DIM": [16, 16, 16, 16]})[1]
+    with pytest.raises(UserError, match="check MODEL.MODEL_NAME and the model's section"):
+        load_state(build("Uniformer")[1], other.state_dict())
 
 
 def test_unknown_names_are_taken_as_they_are():

@@ -8,7 +8,15 @@ import os
 import pytest
 
 from slowfast.utils.errors import RunFailure, UserError
-from slowfast.utils.files import make_dirs, short_hash, write_atomic, write_text_atomic
+from slowfast.utils.files import (
+    file_hash,
+    make_dirs,
+    replace_folder,
+    settle_folders,
+    short_hash,
+    write_atomic,
+    write_text_atomic,
+)
 
 
 def test_the_file_appears_with_its_whole_content(tmp_path):
@@ -79,3 +87,73 @@ def test_hash_is_that_of_the_joined_parts():
     assert short_hash("ab", b"c") == hashlib.sha256(b"abc").hexdigest()[:12]
     assert short_hash("é") == hashlib.sha256("é".encode()).hexdigest()[:12]
     assert short_hash("ab") != short_hash("ba")
+
+
+# -- whole folders -------------------------------------------------------------------------------
+
+
+def write_files(**texts):
+    """What fills a folder with files."""
+
+    def fill(folder):
+        (folder / "below").mkdir()
+        for name, text in texts.items():
+            (folder / name).write_text(text)
+            (folder / "below" / name).write_text(text)
+
+    return fill
+
+
+def names_of(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_a_folder_takes_the_place_of_another(tmp_path):
+    target = tmp_path / "test"
+    replace_folder(target, write_files(a="1", b="2"))
+    assert names_of(target) == ["a", "b", "below", "below/a", "below/b"]
+    replace_folder(target, write_files(c="3"))
+    assert names_of(target) == ["below", "below/c", "c"] and (target / "c").read_text() == "3"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("bad")])
+@pytest.mark.parametrize("when", ["fill", "rename"])
+def test_a_failure_leaves_the_old_folder(tmp_path, error, when, monkeypatch):
+    target = tmp_path / "test"
+    replace_folder(target, write_files(a="old"))
+
+    def fill(folder):
+        write_files(a="half of")(folder)
+        if when == "fill":
+            raise error
+
+    rename = os.rename
+
+    def rename_or_fail(source, goal):
+        if when == "rename" and str(source).endswith(".tmp"):
+            raise error
+        rename(source, goal)
+
+    monkeypatch.setattr(os, "rename", rename_or_fail)
+    with pytest.raises(RunFailure if isinstance(error, OSError) else ValueError):
+        replace_folder(target, fill)
+    assert (target / "a").read_text() == "old" and list(tmp_path.iterdir()) == [target]
+
+
+def test_what_killed_processes_left_is_settled(tmp_path):
+    target = tmp_path / "test"
+    replace_folder(target, write_files(a="old"))
+    os.rename(target, tmp_path / ".test.old")  # killed between two renames
+    (tmp_path / ".other.old").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / ".someones").mkdir()
+    settle_folders(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".someones", "other", "test"]
+    assert (target / "a").read_text() == "old"
+    settle_folders(tmp_path / "missing")
+
+
+def test_hash_of_a_file(tmp_path):
+    (tmp_path / "f").write_bytes(b"x" * 5_000_000)
+    assert file_hash(tmp_path / "f") == hashlib.sha256(b"x" * 5_000_000).hexdigest()

@@ -19,10 +19,10 @@ from slowfast.datasets.clip_reader import ClipReader
 from slowfast.datasets.lists import ItemList
 from slowfast.datasets.loader import Loader
 from slowfast.metrics.evaluators import EvalResult, Evaluator
-from slowfast.metrics.views import ClassProbabilities
 from slowfast.utils.errors import UserError
 from slowfast.utils.registry import Registry
 from slowfast.utils.runtime import Runtime
+from slowfast.video.device import Normalizer
 
 TASK_REGISTRY: Registry[type[Task]] = Registry("task", "TASK")
 
@@ -153,10 +153,14 @@ class TaskInference:
 
     Built from (configuration, runtime, the task's ``module_class``, class names of the checkpoint);
     ``classes`` are the names of the answers, ``reader`` reads videos as a test does, ``module`` is
-    the task's. Methods that run the network are called inside autocast.
+    the task's, ``kind`` says what its numbers are (:mod:`slowfast.metrics.views`). Methods that run
+    the network are called inside autocast.
     """
 
     takes_support: ClassVar[bool] = False
+    kind: str = "probability"
+    # What an exported network gives for each view.
+    output: ClassVar[str] = "probabilities"
     classes: list[str]
     reader: ClipReader
     module: TaskModule
@@ -182,8 +186,17 @@ class TaskInference:
         """The clips of each class that videos are compared with, if it ``takes_support``."""
         raise NotImplementedError
 
-    def probabilities(self, model: nn.Module, inputs: Inputs) -> ClassProbabilities:
+    def probabilities(self, model: nn.Module, inputs: Inputs) -> torch.Tensor:
         """Of each video, on the CPU: ``B classes``."""
+        raise NotImplementedError
+
+    def answer(self, model: nn.Module, video: torch.Tensor) -> torch.Tensor:
+        """:attr:`output` of single views, normalised ``B 3 T H W``: ``B …``. It is traced when a
+        network is exported, so that it must not depend on values or on B."""
+        raise NotImplementedError
+
+    def normalizer(self) -> Normalizer:
+        """What brings the clips of a test into the form that the network expects."""
         raise NotImplementedError
 
     def features(self, model: nn.Module, inputs: Inputs) -> torch.Tensor:

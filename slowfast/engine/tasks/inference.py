@@ -23,6 +23,7 @@ from slowfast.metrics.views import ClassProbabilities, class_probabilities, merg
 from slowfast.utils.errors import UserError
 from slowfast.utils.logging import get_logger
 from slowfast.utils.runtime import Runtime
+from slowfast.video.device import Normalizer
 
 logger = get_logger(__name__)
 
@@ -56,6 +57,7 @@ class RecognitionInference(TaskInference):
         self.module = module_class(cfg, runtime, KnownClasses(self.classes))
         counts = cfg.TEST.NUM_TEMPORAL_CLIPS  # of several tests the last one counts
         views = Views(counts[-1], cfg.TEST.NUM_SPATIAL_CROPS) if counts else configured_views(cfg)
+        self.kind = self._probabilities(torch.ones(1, 2), 1).kind
         no_list = ItemList([], "", self.classes)
         self.reader: ClipReader = dataset_class(cfg, "test")(cfg, "test", views, no_list).reader
 
@@ -67,11 +69,21 @@ class RecognitionInference(TaskInference):
         batch = Batch(video, labels, torch.arange(len(video)), [""] * len(video))
         return self.module.prepare(batch, "test")
 
-    def probabilities(self, model: nn.Module, inputs: Inputs) -> ClassProbabilities:
+    def probabilities(self, model: nn.Module, inputs: Inputs) -> torch.Tensor:
         scores = self.module.predict(model, inputs)
-        method = self.cfg.DATA.ENSEMBLE_METHOD
-        merged = merge_views(scores.float().cpu(), method)
-        return class_probabilities(merged, scores.shape[1], method, self.cfg.MODEL.HEAD_ACT)
+        merged = merge_views(scores.float().cpu(), self.cfg.DATA.ENSEMBLE_METHOD)
+        return self._probabilities(merged, scores.shape[1]).values
+
+    def _probabilities(self, merged: torch.Tensor, views: int) -> ClassProbabilities:
+        method, activation = self.cfg.DATA.ENSEMBLE_METHOD, self.cfg.MODEL.HEAD_ACT
+        return class_probabilities(merged, views, method, activation)
+
+    def answer(self, model: nn.Module, video: torch.Tensor) -> torch.Tensor:
+        scores = self.module.activate(model(video))
+        return class_probabilities(scores, 1, "sum", self.cfg.MODEL.HEAD_ACT).values
+
+    def normalizer(self) -> Normalizer:
+        return self.module.normalizer("test")
 
     def features(self, model: nn.Module, inputs: Inputs) -> torch.Tensor:
         parts = inputs.video.split(inputs.views_at_once or len(inputs.video))
@@ -85,6 +97,7 @@ class FewShotInference(TaskInference):
     """Compares one clip of a video with support clips of any classes."""
 
     takes_support = True
+    output = "embeddings"
 
     def __init__(
         self, cfg: CfgNode, runtime: Runtime, module_class: type[TaskModule], names: Sequence[str]
@@ -124,7 +137,7 @@ class FewShotInference(TaskInference):
         ]
         self._support, self.classes = torch.stack(rows), list(counts)
 
-    def probabilities(self, model: nn.Module, inputs: Inputs) -> ClassProbabilities:
+    def probabilities(self, model: nn.Module, inputs: Inputs) -> torch.Tensor:
         if self._support is None:
             raise UserError(
                 "a few-shot network compares videos with clips of the classes, and there are none",
@@ -135,7 +148,13 @@ class FewShotInference(TaskInference):
         support = self._support.expand(len(queries), *self._support.shape)
         copies = queries[:, None].expand(-1, self._copies, *queries.shape[1:])
         logits = model.head(support, copies).logits[:, 0].float().cpu()
-        return class_probabilities(logits, 1, "sum", "none")
+        return class_probabilities(logits, 1, "sum", "none").values
+
+    def answer(self, model: nn.Module, video: torch.Tensor) -> torch.Tensor:
+        return model.embed(video)
+
+    def normalizer(self) -> Normalizer:
+        return self.module.normalizer
 
     def features(self, model: nn.Module, inputs: Inputs) -> torch.Tensor:
         features = model.embed(inputs.video).float()

@@ -25,7 +25,6 @@ from slowfast.engine.sharding import unwrap
 from slowfast.engine.tasks.base import TASK_REGISTRY, Inputs, LossOutput, Task, TestRun
 from slowfast.engine.tasks.inference import RecognitionInference
 from slowfast.metrics.evaluators import (
-    KS,
     EvalResult,
     ViewEvaluator,
     error_figures,
@@ -33,6 +32,7 @@ from slowfast.metrics.evaluators import (
     mean_class_accuracy,
 )
 from slowfast.metrics.sanity import sanity_warnings
+from slowfast.metrics.topk import KS
 from slowfast.models.base import MODEL_REGISTRY, resolve_aux_losses
 from slowfast.utils.logging import get_logger
 from slowfast.utils.runtime import Runtime
@@ -166,8 +166,12 @@ class RecognitionModule:
     def predict(self, model: nn.Module, inputs: Inputs) -> torch.Tensor:
         """Scores ``videos views classes``; a test video may have more views than fit at once."""
         parts = inputs.video.split(inputs.views_at_once or len(inputs.video))
-        logits = torch.cat([model(part) for part in parts]).float()
-        return self._activation(logits).unflatten(0, (inputs.size, -1))
+        logits = torch.cat([model(part) for part in parts])
+        return self.activate(logits).unflatten(0, (inputs.size, -1))
+
+    def activate(self, logits: torch.Tensor) -> torch.Tensor:
+        """Logits of the network -> scores, both ``B classes``."""
+        return self._activation(logits.float())
 
     def picture(self, inputs: Inputs, split: str) -> torch.Tensor:
         return self.normalizer(split).picture(inputs.video)

@@ -134,7 +134,7 @@ class CrossBlock(ClipBlock):
         crossed one.
         """
         side = int((x.shape[1] - 1) ** 0.5)
-        kept = self.kept_patches(len(x) // frames, frames, side, x.device).flatten(0, 1)
+        kept = self.kept_patches(x.shape[0] // frames, frames, side, x.device).flatten(0, 1)
         index = kept[..., None].expand(-1, -1, x.shape[-1])  # B*T M C
         crossed = self.cross(x[:, :1], x[:, 1:].gather(1, index), frames)
         plain = self.attend(x, frames)

@@ -102,7 +102,7 @@ class ChannelShiftBlock(ClipBlock):
             shifted = torch.cat([from_next, from_previous, y[..., 2 * quarter :]], dim=-1)
             positions = shifted.shape[1]
             memory = shifted.transpose(1, 2).contiguous()  # B C N
-            return memory.view(len(y), num_heads, positions, -1).transpose(1, 2).flatten(2)
+            return memory.view(y.shape[0], num_heads, positions, -1).transpose(1, 2).flatten(2)
 
         return x + self.attn(self.ln_1(x), kv_transform=shift_channels)
 

@@ -69,7 +69,7 @@ class VisualTower(nn.Module):
         """``B 3 T H W`` -> ``B T D``, not normalised."""
         frames = video.shape[2]
         x = self.conv1(video.transpose(1, 2).flatten(0, 1)).flatten(2).transpose(1, 2)  # B*T N C
-        token = self.class_embedding.to(x.dtype).expand(len(x), 1, -1)
+        token = self.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
         x = torch.cat([token, x], dim=1)
         x = self.ln_pre(
             x + resize_clip_pos_embed(self.positional_embedding, x.shape[1]).to(x.dtype)

@@ -21,6 +21,8 @@ from slowfast.models.clip.sizes import ClipSizes
 from slowfast.models.clip.spec import CLIP_SPEC
 from slowfast.models.clip.text_bank import TextBank
 from slowfast.models.clip.towers import CLIP, FrozenCLIP, block_builder
+from slowfast.models.looks.clip import trace_clip
+from slowfast.models.looks.trace import Trace
 from slowfast.utils.errors import UserError
 
 
@@ -207,6 +209,9 @@ class TemporalClipVideo(VideoModel):
             interpolated = self.interpolation.scores(self, video)
             losses["loss_connection"] = AuxLogits(interpolated, self.interpolation.weight)
         return scores, losses
+
+    def attention_map(self, trace: Trace, shape: tuple[int, ...]) -> torch.Tensor:
+        return trace_clip(trace, self, shape)
 
 
 def _follow_new_weights(model: TemporalClipVideo, keys: Any) -> None:

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 from slowfast.config.node import CfgNode
-from slowfast.models.base import VideoModel
+from slowfast.models.base import MODEL_REGISTRY, VideoModel
 from slowfast.models.weights.finite import check_finite, not_finite
 from slowfast.models.weights.loader import conversion, load_state, log_report
 from slowfast.models.weights.read import read_checkpoint, state_dict_of, tensors_of
 from slowfast.models.weights.safetensors import write_safetensors
-from slowfast.models.weights.sources import detect_source
+from slowfast.models.weights.sources import detect_source, networks_of
 from slowfast.models.weights.write import write_archive
 from slowfast.utils.errors import UserError
 from slowfast.utils.files import make_dirs, write_atomic
@@ -24,6 +24,7 @@ from slowfast.utils.yaml_text import BadYaml, load_yaml
 
 _FACTS = ("epoch", "iteration", "world", "data")
 _MAX_FACTS = 10_000  # of a list
+SUFFIXES = (".pyth", ".pth", ".pt", ".safetensors")  # of files of weights
 
 
 def inspect_file(path: str | Path) -> dict[str, Any]:
@@ -54,6 +55,14 @@ def inspect_file(path: str | Path) -> dict[str, Any]:
     return facts
 
 
+def networks_of_file(path: str | Path, key: str) -> list[str]:
+    """Names of the registered networks that a file is of: by its configuration, if it holds one,
+    else by the names of its tensors; empty if none is known. UserError naming ``key``."""
+    content = read_checkpoint(path, key, mapped=True)
+    name = _model_name(content.get("cfg"))
+    return [name] if name in MODEL_REGISTRY else networks_of(state_dict_of(content, path))
+
+
 def _texts(values: Iterable[Any]) -> list[str]:
     shown = itertools.islice(values, _MAX_FACTS)
     return [shorten(v if isinstance(v, str) else type(v).__name__) for v in shown]
@@ -68,6 +77,17 @@ def _model_name(cfg: Any) -> str:
     model = tree.get("MODEL") if isinstance(tree, dict) else None
     name = model.get("MODEL_NAME") if isinstance(model, dict) else None
     return shorten(name) if isinstance(name, str) else ""
+
+
+def check_suffix(target: str | Path) -> None:
+    """UserError if a file of weights cannot have the name ``target``."""
+    suffix = Path(target).suffix
+    if suffix in SUFFIXES:
+        return
+    remedy = f"a name that ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
+    if suffix in (".onnx", ".pt2"):
+        remedy = "tools/export.py writes networks that run without this package"
+    raise UserError(f"{target} is no name of a file of weights", remedy, "OUT")
 
 
 def strip_file(path: str | Path, target: str | Path, average: bool = False) -> dict[str, Any]:
@@ -107,17 +127,23 @@ def convert_file(
 def write_weights(
     target: str | Path, state: dict[str, torch.Tensor], class_names: Any, cfg: Any
 ) -> dict[str, Any]:
-    """Write ``model_state`` (safetensors: the tensors alone) atomically; returns a few facts."""
+    """Write the weights atomically, with class names (list of texts) and configuration (text)
+    where they are known; returns a few facts.
+
+    UserError if the name of ``target`` says another kind of file.
+    """
     target = Path(target)
+    check_suffix(target)
     make_dirs(target.parent)
     state = {name: value.detach().contiguous().clone() for name, value in state.items()}
+    facts: dict[str, Any] = {}
+    if isinstance(class_names, (list, tuple)) and class_names:
+        facts["class_names"] = _texts(class_names)
+    if isinstance(cfg, str):
+        facts["cfg"] = cfg
     if target.suffix == ".safetensors":
-        write_atomic(target, lambda temporary: write_safetensors(state, temporary))
+        write_atomic(target, lambda temporary: write_safetensors(state, temporary, facts))
     else:
-        content: dict[str, Any] = {"model_state": state}
-        if isinstance(class_names, (list, tuple)) and class_names:
-            content["class_names"] = _texts(class_names)
-        if isinstance(cfg, str):
-            content["cfg"] = cfg
+        content = {"model_state": state, **facts}
         write_atomic(target, lambda temporary: write_archive(content, temporary))
     return {"file": str(target), "tensors": len(state), "bytes": target.stat().st_size}

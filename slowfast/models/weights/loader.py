@@ -14,11 +14,11 @@ from torch import nn
 
 from slowfast.config.node import CfgNode
 from slowfast.layers.sub_norm import match_norm_names
-from slowfast.models.base import VideoModel
+from slowfast.models.base import MODEL_REGISTRY, VideoModel
 from slowfast.models.weights.convert import fit_tensor
 from slowfast.models.weights.finite import check_finite
 from slowfast.models.weights.read import Checkpoint, clear_names, tensors_of
-from slowfast.models.weights.sources import adapt_state
+from slowfast.models.weights.sources import adapt_state, networks_of
 from slowfast.utils.errors import UserError
 from slowfast.utils.logging import get_logger
 from slowfast.utils.text import shorten
@@ -97,6 +97,7 @@ def load_state(
     if clear_patterns:
         state = {new: state[old] for old, new in clear_names(state, clear_patterns).items()}
     with conversion(origin):
+        others = _other_networks(state, model)
         source, state = adapt_state(state, model)
         state = match_norm_names(state, model)
     report = LoadReport(source.name)
@@ -122,14 +123,30 @@ def load_state(
         raise UserError(
             f"{origin} fills only {100 * report.share:.1f} % of this network\n"
             + "\n".join(report.lines()),
-            f"check MODEL.MODEL_NAME and the model's section, or lower {key}"
-            if "." in key
-            else "is it a file of this network? slowfast.list_models() lists all",
+            _remedy(others, key),
             key,
         )
     check_finite(filled, origin, {name for name, _ in model.named_buffers()})
     model.load_state_dict(filled, strict=False)
     return report
+
+
+def _other_networks(state: dict[str, torch.Tensor], model: VideoModel) -> list[str]:
+    """Names of the networks that the file is of, if ``model`` is none of them."""
+    names = networks_of(state)
+    classes = tuple(MODEL_REGISTRY.get(name) for name in names)
+    is_one = any(isinstance(network, classes) for network in (model, getattr(model, "base", None)))
+    return [] if is_one else names
+
+
+def _remedy(others: Sequence[str], key: str) -> str:
+    in_configuration = "." in key
+    if others:
+        text = f"these are weights of {' or '.join(others)}"
+        return f"{text}: set MODEL.MODEL_NAME {others[0]}" if in_configuration else text
+    if in_configuration:
+        return f"check MODEL.MODEL_NAME and the model's section, or lower {key}"
+    return "is it a file of this network? slowfast.list_models() lists all"
 
 
 @contextlib.contextmanager

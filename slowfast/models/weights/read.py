@@ -85,7 +85,7 @@ def read_content(
             if not size:
                 raise DamagedError("it is empty")
             if local.suffix == ".safetensors":
-                content: Any = {"model_state": read_safetensors(local)}
+                content: Any = read_safetensors(local)
             elif is_archive(file):
                 content = _read_archive(Archive(file), mapped)
             elif local.suffix == ".pkl":

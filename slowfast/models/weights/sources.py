@@ -38,6 +38,13 @@ def detect_source(state: State, preferred: Iterable[WeightSource] = ()) -> Weigh
     return next((source for source in sources if source.matches(state)), OWN_NAMES)
 
 
+def networks_of(state: State) -> list[str]:
+    """Names of the registered networks that have such a file as their own format; empty if none
+    is known."""
+    source = detect_source(state)
+    return [name for name in MODEL_REGISTRY if source in MODEL_REGISTRY.get(name).spec.sources]
+
+
 def adapt_state(state: State, model: VideoModel) -> tuple[WeightSource, State]:
     """(format, state under our names).
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -12,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from slowfast.utils.errors import VideoError
-from slowfast.video.source import MAX_PIXELS, Source, as_it_is, check_pixels
+from slowfast.video.source import IMAGE_SUFFIXES, MAX_PIXELS, Source, as_it_is, check_pixels
 
 T = TypeVar("T")
 
@@ -109,3 +110,25 @@ class NamedFrames(FrameFolder):
 
     def _name(self, index: int) -> str:
         return self.names[index]
+
+
+class SortedImages(FrameFolder):
+    """All images of a folder in the order of their names, numbers in them by size: ``f2`` before
+    ``f10``. VideoError if there are none."""
+
+    def __init__(self, path: str, fps: float = 30.0, max_pixels: int = MAX_PIXELS):
+        self.path, self.fps, self._max_pixels = path, fps, max_pixels
+        names = [name for name in os.listdir(path) if name.lower().endswith(IMAGE_SUFFIXES)]
+        self._names = sorted(names, key=_by_numbers)
+        self.num_frames = len(names)
+        if not names:
+            raise VideoError(path, f"no images in it ({' '.join(IMAGE_SUFFIXES)})")
+
+    def _name(self, index: int) -> str:
+        return self._names[index]
+
+
+def _by_numbers(name: str) -> list[tuple[int, str]]:
+    """A key that compares the numbers in names by their size."""
+    parts = re.split(r"([0-9]+)", name.lower())
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]

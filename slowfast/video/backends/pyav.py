@@ -138,6 +138,13 @@ class PyAVSource(Source):
         self._check_size(frame)
         return self._to_rgb(frame)
 
+    def in_order(self) -> Iterator[np.ndarray]:
+        try:
+            for frame in self._frames_from_start():
+                yield self._convert(frame)
+        except av.error.FFmpegError as error:
+            raise VideoError(self.path, f"decoding failed: {error.strerror}") from error
+
     # -- with seeking ------------------------------------------------------------------------
 
     def _seek_and_decode(self, indices: list[int], work: Work[T]) -> dict[int, T] | None:

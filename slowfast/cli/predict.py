@@ -1,0 +1,171 @@
+"""Say what videos show: classes and probabilities from a trained network, as JSON lines or CSV.
+
+VIDEO is a file, a folder (with all below it), a list (.csv, .txt), an address, "-" for paths from
+standard input, or the number of a camera or the address of a stream.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from slowfast.cli.options import override_words
+from slowfast.config.plugins import add_import_option
+
+if TYPE_CHECKING:
+    from slowfast.inference.collect import Found
+    from slowfast.inference.report import Request
+
+EXAMPLES = """examples:
+  {prog} output/mine video.mp4 folder
+  {prog} output/mine/checkpoints/checkpoint_best.pyth videos --out answers.csv --top 3
+  {prog} output/mine long.mp4 --window 2 --stride 1 --timeline long.png --annotate seen.mp4
+  {prog} output/mine 0 --window 2 --limit 60
+  {prog} clip.pyth video.mp4 --classes "feeding a cat, washing a dog"
+  {prog} fewshot.pyth video.mp4 --support examples
+  {prog} uniformer_small_k400_16x4.pth video.mp4 --cfg Kinetics/UNIFORMER_S --classes k400.json
+"""
+_WINDOW_S = 2.0  # where something needs windows and none are asked for
+_MOST_NAMES = 10
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument("checkpoint", help="file of a trained network, or the folder of a run")
+    parser.add_argument("videos", nargs="+", metavar="VIDEO", help="see above")
+    parser.add_argument("--out", default="", help="file to write (standard output)")
+    parser.add_argument("--format", choices=("jsonl", "csv"), help="(by --out, else jsonl)")
+    parser.add_argument("--top", type=int, default=5, help="classes to name (5)")
+    parser.add_argument("--window", type=float, default=0.0, help="seconds of a sliding window")
+    parser.add_argument("--stride", type=float, default=0.0, help="seconds between two (--window)")
+    parser.add_argument("--timeline", default="", help="picture (.png) of the windows of a video")
+    parser.add_argument("--annotate", default="", help="video (.mp4) with the classes drawn in")
+    parser.add_argument("--limit", type=float, help="seconds after which a camera is closed")
+    parser.add_argument("--classes", help="CLIP: names, separated by commas, or a file of names")
+    parser.add_argument("--support", help="few-shot: folder with a folder of clips per class")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 (a GPU where there is one)")
+    parser.add_argument("--cfg", help="configuration, for weights that come without one")
+    parser.add_argument("--opts", nargs="+", default=[], metavar="KEY VALUE", help="overrides")
+    add_import_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    from slowfast.inference.collect import collect
+    from slowfast.inference.output import Lines, format_of
+    from slowfast.inference.predictor import load
+    from slowfast.inference.report import answer_into, describe
+    from slowfast.utils.errors import Interrupted
+
+    found = collect(args.videos)
+    request = _request(args, found)
+    form = format_of(args.out, args.format)
+    support = _support(args.support)
+    _prepare_files(args, found, support)
+    _say_ignored(found)
+    predictor = load(
+        args.checkpoint,
+        args.device,
+        cfg=args.cfg,
+        classes=_classes(args.classes),
+        support=support,
+        overrides=override_words(args.imports, args.opts),
+    )
+    count = min(request.top, len(predictor.classes))
+    lines = Lines(form, count, predictor.kind, request.has_spans)
+    summary = answer_into(args.out, predictor, request, lines)
+    sys.stderr.write(f"{describe(summary)}\n")
+    # Ctrl-C is how one ends a camera.
+    if summary.interrupted and not request.is_live:
+        raise Interrupted(signal.SIGINT)
+    return 1 if summary.unreadable else 0
+
+
+def _request(args: argparse.Namespace, found: Found) -> Request:
+    """What is asked for; UserError if it cannot be."""
+    from slowfast.inference.report import Request
+    from slowfast.utils.errors import UserError
+
+    if not found.videos:
+        raise UserError("there are no videos", "name files or folders", "VIDEO")
+    for value, key in ((args.top, "--top"), (args.window, "--window"), (args.stride, "--stride")):
+        if value < 0 or (key == "--top" and not value):
+            raise UserError(f"is {value:g}", "give a positive number", key)
+    request = Request(
+        found.videos,
+        args.top,
+        args.window,
+        args.stride,
+        args.timeline,
+        args.annotate,
+        limit=args.limit,
+    )
+    pictures = [f"--{name}" for name in ("timeline", "annotate") if getattr(args, name)]
+    if pictures and len(found.videos) > 1:
+        problem = f"shows one video, there are {len(found.videos)}"
+        raise UserError(problem, "name one video", pictures[0])
+    if request.is_live and args.annotate:
+        raise UserError("a stream is not kept", "record it, and name the file", "--annotate")
+    if args.window or not (pictures or args.stride or request.is_live):
+        return request
+    return replace(request, window=_WINDOW_S)
+
+
+def _classes(text: str | None) -> str | list[str] | None:
+    """A file of names as it is, names separated by commas as a list."""
+    if text is None or os.path.isfile(os.path.expanduser(text)):
+        return text
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _support(folder: str | None) -> dict[str, list[str]] | None:
+    """Class -> its clips, of a folder with a folder for each class."""
+    from slowfast.datasets.class_folders import read_class_folders
+
+    if folder is None:
+        return None
+    found = read_class_folders(os.path.expanduser(folder), "--support")
+    return {
+        name: [item.path for item in found.items if item.label == label]
+        for label, name in enumerate(found.class_names)
+    }
+
+
+def _prepare_files(
+    args: argparse.Namespace, found: Found, support: dict[str, list[str]] | None
+) -> None:
+    """Make sure that the files can be written, and that none of them is read; UserError."""
+    from slowfast.engine.checkpoint import checkpoint_folder
+    from slowfast.utils.errors import UserError
+    from slowfast.utils.files import make_dirs
+    from slowfast.utils.paths import prepare_outputs, refuse_overwriting
+    from slowfast.utils.plotting import check_plotting
+
+    if args.timeline:
+        check_plotting()
+    named = {"--out": args.out, "--timeline": args.timeline, "--annotate": args.annotate}
+    targets = {key: os.path.expanduser(path) for key, path in named.items() if path}
+    if len({os.path.realpath(path) for path in targets.values()}) < len(targets):
+        raise UserError("two outputs have the same name", "name them differently", "--out")
+    checkpoints = [args.checkpoint, *checkpoint_folder(args.checkpoint).glob("*")]
+    sources = [*checkpoints, *found.videos, *found.lists, *found.ignored]
+    sources += [clip for clips in (support or {}).values() for clip in clips]
+    sources += [name for name in (args.cfg, args.classes) if name]
+    for key, path in targets.items():
+        # A folder of frames is a video: nothing is written into it.
+        refuse_overwriting(found.videos, [os.path.dirname(path) or "."], key)
+        prepare_outputs([path], sources, key)
+        make_dirs(os.path.dirname(path) or ".", key)
+        setattr(args, key[2:], path)
+
+
+def _say_ignored(found: Found) -> None:
+    if found.ignored:
+        names = ", ".join(os.path.basename(name) for name in found.ignored[:_MOST_NAMES])
+        more = len(found.ignored) - _MOST_NAMES
+        rest = f" and {more} more" if more > 0 else ""
+        sys.stderr.write(f"ignored {len(found.ignored)} files: {names}{rest}\n")

@@ -1,0 +1,1 @@
+"""Pictures for TensorBoard, chosen by PySlowFast's keys of the section TENSORBOARD."""

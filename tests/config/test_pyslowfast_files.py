@@ -1,0 +1,113 @@
+"""The files that PySlowFast ships: classification files key for key, the others with their reason.
+
+``tests/data/pyslowfast_files.json`` holds their values as written; of files that are refused only
+those that matter.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from slowfast.config import compat
+from slowfast.config.load import load_config
+from slowfast.config.node import CfgNode
+from slowfast.models.build import build_model
+from slowfast.utils.errors import UserError
+from tests.conftest import ROOT
+
+FILES = json.loads((ROOT / "tests" / "data" / "pyslowfast_files.json").read_text())
+MULTIGRID = {"MULTIGRID.SHORT_CYCLE", "MULTIGRID.LONG_CYCLE"}
+# Part of the name of a file, or a value -> what the message says.
+ABSENT = {
+    "AVA/": "AVA detection",
+    "finetune_ava": "AVA detection",
+    "contrastive_ssl/BYOL": "contrastive pre-training",
+    "contrastive_ssl/MoCo": "contrastive pre-training",
+    "contrastive_ssl/SimCLR": "contrastive pre-training",
+    "contrastive_ssl/SwAV": "contrastive pre-training",
+    "_PT": "masked pre-training",
+    "CSN": "a network of PyTorchVideo (CSN), which is not here",
+    "R2PLUS1D": "a network of PyTorchVideo (R(2+1)D), which is not here",
+    "pytorchvideo/": "is the same network under PySlowFast's names",
+    "C2D_NOPOOL": "no network of PySlowFast",
+}
+# Values that have another form here: what a test of equality leaves out.
+TRANSLATED = {"TASK", "DATA.DECODING_BACKEND", "NUM_GPUS"}
+
+
+def reason(name: str) -> str:
+    return next((text for part, text in ABSENT.items() if part in name), "")
+
+
+ACCEPTED = [name for name in FILES if not reason(name)]
+REFUSED = [name for name in FILES if reason(name)]
+
+
+def test_every_file_is_of_one_kind():
+    assert len(FILES) == 108 and len(ACCEPTED) > 60  # one more is not valid YAML
+
+
+def load(name: str) -> CfgNode:
+    """The file without multigrid training."""
+    values = {key: value for key, value in FILES[name].items() if key not in MULTIGRID}
+    return load_config(overrides=values | {"NUM_GPUS": 0})
+
+
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_classification_files_are_accepted_key_for_key(name):
+    """Keys that are not ours belong to a pre-training that is over, and are said to be unread."""
+    cfg = load(name)
+    flat, unread = cfg.flat(), compat.foreign_keys()
+    for key, value in FILES[name].items():
+        assert key in flat or key in unread or key in compat.upstream_defaults(), key
+        if key in flat and key not in TRANSLATED:
+            assert same(flat[key], value, cfg), f"{key}: {flat[key]!r}, not {value!r}"
+
+
+def same(ours, theirs, cfg) -> bool:
+    """Whether a value is that of the file: numbers, lists and None may be written as texts."""
+    if theirs in (None, "None"):
+        return ours in (None, "")
+    if isinstance(theirs, str):
+        try:
+            theirs = float(theirs) if not theirs.startswith("(") else list(eval(theirs))
+        except ValueError:
+            return ours == theirs
+    if isinstance(theirs, (int, float)) and not isinstance(theirs, bool):
+        # Learning rates are multiplied by the number of machines where the file says so.
+        scale = cfg.NUM_SHARDS if cfg.SOLVER.BASE_LR_SCALE_NUM_SHARDS else 1
+        return ours in (theirs, pytest.approx(theirs * scale))
+    return ours == theirs
+
+
+def test_networks_without_a_name_are_slowfast():
+    """PySlowFast's default; ours is another network."""
+    for name in ("Charades/SLOWFAST_16x8_R50", "SSv2/SLOWFAST_16x8_R50"):
+        assert "MODEL.MODEL_NAME" not in FILES[name]
+        assert load(name).MODEL.MODEL_NAME == "SlowFast"
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_not_here_says_so(name):
+    """In words that propose no other network, except the counterpart of a builder's name."""
+    with pytest.raises(UserError) as caught:
+        load_config(overrides=FILES[name])
+    text = str(caught.value)
+    assert reason(name) in text and "docs/migration.md" in text
+    assert "did you mean" not in text and "ResNet3D" not in text
+
+
+def test_fine_tuning_is_a_training_like_any_other(caplog):
+    cfg = load("contrastive_ssl/finetune_ucf_Slow_R50_syn8")
+    assert cfg.TASK == "recognition"
+    assert "DATA.SSL_COLOR_JITTER" in caplog.text and "set without effect" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "name", ["Kinetics/REV_MVIT_B_16x4_CONV", "ImageNet/REV_VIT_S", "ImageNet/MVITv2_T"]
+)
+def test_networks_are_built(name):
+    model = build_model(load(name), "meta")
+    assert sum(p.numel() for p in model.parameters()) > 15e6
