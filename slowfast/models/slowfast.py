@@ -12,7 +12,7 @@ from torch import nn
 from slowfast.config.node import CfgNode
 from slowfast.config.schema import Key, Section, register_section
 from slowfast.layers.clip_head import PathwayHead
-from slowfast.layers.conv import conv_norm
+from slowfast.layers.conv import conv3d, conv_norm
 from slowfast.layers.residual import Pathways
 from slowfast.models.base import MODEL_REGISTRY, TINY_CLIP, VideoModel
 from slowfast.models.image_weights import IMAGE_SOURCE
@@ -89,14 +89,7 @@ class FastToSlow(nn.Module):
 
     def __init__(self, channels: int, ratio: int, kernel: int, alpha: int):
         super().__init__()
-        self.conv_f2s = nn.Conv3d(
-            channels,
-            channels * ratio,
-            (kernel, 1, 1),
-            (alpha, 1, 1),
-            (kernel // 2, 0, 0),
-            bias=False,
-        )
+        self.conv_f2s = conv3d(channels, channels * ratio, (kernel, 1, 1), (alpha, 1, 1))
         self.bn = nn.BatchNorm3d(channels * ratio)
 
     def forward(self, clips: list[torch.Tensor]) -> list[torch.Tensor]:
