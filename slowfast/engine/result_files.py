@@ -30,7 +30,8 @@ MEAN = "mean"  # label of the last row of CLASSES
 
 # Names of the columns that hold what :class:`ClassProbabilities` calls ``kind``.
 COLUMNS = {"probability": "probability", "independent": "independent_probability", "logit": "logit"}
-SUFFIXES = (".pkl", ".pt", ".npz")  # of TEST.SAVE_RESULTS_PATH
+_TORCH = (".pt", ".pth", ".pyth")
+SUFFIXES = (".pkl", ".npz", *_TORCH)  # of TEST.SAVE_RESULTS_PATH
 _TOP = 5
 
 
@@ -230,7 +231,7 @@ def write_scores(scores: torch.Tensor, labels: torch.Tensor, path: Path) -> None
     arrays = {name: value.numpy() for name, value in content.items()}
 
     def write(temporary: str) -> None:
-        if path.suffix == ".pt":
+        if path.suffix in _TORCH:
             write_archive(content, temporary)
             return
         with open(temporary, "wb") as file:

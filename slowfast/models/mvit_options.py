@@ -15,6 +15,8 @@ from slowfast.layers.stfm import StfmOptions
 
 _MODES = ("conv", "conv_unshared", "avg", "max")
 
+_MODELS = {"MODEL.MODEL_NAME": ("MViT", "ReversibleMViT")}
+
 MVIT = register_section(
     Section(
         "MVIT",
@@ -91,7 +93,7 @@ MVIT = register_section(
                 "", "Weights to start from: a path or a name below MODEL.PRETRAINED_DIR, or empty."
             ),
         },
-        only_if={"MODEL.MODEL_NAME": "MViT"},
+        only_if=_MODELS,
     )
 )
 
@@ -122,6 +124,7 @@ REV = register_section(
                 choices=("conv",),
             ),
         },
+        only_if=_MODELS | {"MVIT.REV.ENABLE": True},
     )
 )
 

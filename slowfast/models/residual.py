@@ -65,6 +65,7 @@ RESNET = register_section(
                 [[1], [1], [1], [1]], "Dilation over rows and columns. " + _PER_STAGE
             ),
         },
+        only_if={"MODEL.MODEL_NAME": ("ResNet", "SlowFast", "X3D")},
     )
 )
 
@@ -90,6 +91,7 @@ NONLOCAL = register_section(
                 "three numbers (time, rows, columns).",
             ),
         },
+        only_if={"MODEL.MODEL_NAME": ("ResNet", "SlowFast")},
     )
 )
 

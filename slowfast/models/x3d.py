@@ -43,6 +43,7 @@ X3D_SECTION = register_section(
                 True, "The 3x3x3 convolutions are depthwise; otherwise they mix all channels."
             ),
         },
+        only_if={"MODEL.MODEL_NAME": "X3D"},
     )
 )
 

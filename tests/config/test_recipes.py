@@ -247,4 +247,4 @@ def test_a_released_test_configuration_does_not_train():
 
 def test_networks_of_recipes_are_registered():
     used = {load(file).MODEL.MODEL_NAME for file in EXPERIMENTS}
-    assert used <= set(MODEL_REGISTRY) and len(used) == 7
+    assert used <= set(MODEL_REGISTRY) and len(used) == 10

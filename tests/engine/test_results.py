@@ -143,7 +143,7 @@ def test_scores_in_files_of_ones_own(tmp_path):
 
 
 def test_other_suffixes_are_refused():
-    with pytest.raises(UserError, match=r"SAVE_RESULTS_PATH: .*'s.json'.*\n?.*\.pkl, \.pt, \.npz"):
+    with pytest.raises(UserError, match=r"SAVE_RESULTS_PATH: .*'s.json'.*\n?.*\.pkl, \.npz, \.pt"):
         load_config(overrides=words(QUICK | {"TEST.SAVE_RESULTS_PATH": "s.json"}))
 
 
