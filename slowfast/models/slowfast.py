@@ -12,7 +12,7 @@ from torch import nn
 from slowfast.config.node import CfgNode
 from slowfast.config.schema import Key, Section, register_section
 from slowfast.layers.clip_head import PathwayHead
-from slowfast.layers.conv import conv_norm
+from slowfast.layers.conv import conv3d, conv_norm
 from slowfast.layers.residual import Pathways
 from slowfast.models.base import MODEL_REGISTRY, TINY_CLIP, VideoModel
 from slowfast.models.image_weights import IMAGE_SOURCE
@@ -89,14 +89,7 @@ class FastToSlow(nn.Module):
 
     def __init__(self, channels: int, ratio: int, kernel: int, alpha: int):
         super().__init__()
-        self.conv_f2s = nn.Conv3d(
-            channels,
-            channels * ratio,
-            (kernel, 1, 1),
-            (alpha, 1, 1),
-            (kernel // 2, 0, 0),
-            bias=False,
-        )
+        self.conv_f2s = conv3d(channels, channels * ratio, (kernel, 1, 1), (alpha, 1, 1))
         self.bn = nn.BatchNorm3d(channels * ratio)
 
     def forward(self, clips: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -104,6 +97,12 @@ class FastToSlow(nn.Module):
         slow, fast = clips
         lateral = F.relu(conv_norm(self.conv_f2s, self.bn, fast), inplace=True)
         return [torch.cat([slow, lateral], dim=1), fast]
+
+
+def last_blocks(stage: Pathways) -> list[str]:
+    """Names of the last block of both pathways of stage ``s5``."""
+    names = [name for name, _ in stage.named_children()]
+    return [[f"s5.{n}" for n in names if n.startswith(f"pathway{p}_")][-1] for p in (0, 1)]
 
 
 @MODEL_REGISTRY.register("SlowFast")
@@ -130,6 +129,7 @@ class SlowFast(VideoModel):
         classifier_prefixes=("head.projection.",),
         finetune_patterns=("s5.", "head."),
         check=check_slowfast,
+        cam_layers=lambda model: last_blocks(model.s5),
         variants={
             "slowfast_4x16_r50": {},
             "slowfast_8x8_r50": {"alpha": 4, "fusion_kernel": 7},

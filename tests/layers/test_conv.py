@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from slowfast.layers import conv
 from slowfast.layers.conv import DepthwiseConv3d, PatchConv3d, PointwiseConv3d
 
 
@@ -89,3 +90,52 @@ def test_patches_are_a_product(kernel, stride, padding):
     torch.manual_seed(0)
     layer = PatchConv3d(3, 64, kernel, stride, padding)
     assert_plain(layer, torch.randn(2, 3, 5, 9, 8))
+
+
+@pytest.mark.parametrize(
+    "kernel, stride, options",
+    [
+        ((1, 3, 3), (1, 1, 1), {}),
+        ((1, 3, 3), (1, 2, 2), {"groups": 2}),
+        ((1, 3, 3), (1, 2, 2), {"dilation": 2, "bias": True}),
+        ((3, 1, 1), (1, 1, 1), {"bias": True}),
+        ((5, 1, 1), (2, 1, 1), {}),
+        ((1, 1, 1), (1, 2, 2), {"bias": True}),
+        ((1, 1, 1), (1, 1, 1), {}),
+        ((3, 1, 1), (1, 2, 2), {}),
+        ((3, 3, 3), (1, 2, 2), {}),
+        ((5, 7, 7), (1, 2, 2), {}),
+    ],
+)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
+@pytest.mark.parametrize("width", [8, 320])
+def test_every_form_is_the_convolution(kernel, stride, options, layout, width, monkeypatch):
+    """Values and gradients of PyTorch's own convolution, on both sides of the limit of width."""
+    monkeypatch.setattr(conv, "_SMALL", 0)
+    torch.manual_seed(0)
+    channels = width if sum(kernel) < 6 else 8
+    layer = conv.conv3d(4, channels, kernel, stride, **options).double()
+    x = torch.randn(2, 4, 5, 6, 7, dtype=torch.double).to(memory_format=layout)
+    results = []
+    for forward in (type(layer).forward, nn.Conv3d.forward):
+        video = x.clone(memory_format=torch.preserve_format).requires_grad_()
+        y = forward(layer, video)
+        weight = torch.linspace(-1, 1, y.numel(), dtype=torch.double).view(y.shape)
+        inputs = (video, *layer.parameters())
+        results.append((y, *torch.autograd.grad((y * weight).sum(), inputs)))
+    for ours, expected in zip(*results):
+        assert ours.shape == expected.shape and torch.allclose(ours, expected)
+
+
+def test_forms():
+    """Which convolution gets which form."""
+    kinds = {
+        (4, 8, (1, 3, 3), 1): conv.FlatConv3d,
+        (4, 8, (3, 1, 1), (2, 1, 1)): conv.FlatConv3d,
+        (4, 8, 1, (1, 2, 2)): conv.ProjectionConv3d,
+        (4, 8, (3, 1, 1), (1, 2, 2)): nn.Conv3d,
+        (4, 8, 3, 1): nn.Conv3d,
+    }
+    for arguments, kind in kinds.items():
+        assert type(conv.conv3d(*arguments)) is kind, arguments
+    assert type(conv.conv3d(8, 8, 3, 1, groups=8)) is conv.DepthwiseConv3d
