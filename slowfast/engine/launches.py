@@ -24,6 +24,21 @@ from slowfast.utils.text import shorten
 from slowfast.version import __version__
 
 FILE_NAME = "launches.jsonl"
+# What the lines of other versions may lack.
+_ABSENT: dict[str, Any] = {
+    "time": "",
+    "command": [],
+    "directory": "",
+    "train": False,
+    "test": False,
+    "processes": 1,
+    "devices": [],
+    "system": "",
+    "python": "",
+    "slowfast": "",
+    "packages": {},
+    "origins": {},
+}
 _PACKAGES = ("torch", "torchvision", "numpy", "av", "opencv-python-headless", "timm")
 
 
@@ -97,8 +112,10 @@ def read_launches(folder: str | Path) -> list[dict[str, Any]]:
             facts = json.loads(line)
         except ValueError:
             continue
+        if not isinstance(facts, dict):
+            continue
         if facts.get("event") == "start":
-            launches.append(facts | {"outcome": "", "seconds": None, "end": None})
+            launches.append(_ABSENT | facts | {"outcome": "", "seconds": None, "end": None})
         elif launches:
             launches[-1] |= {key: facts.get(key) for key in ("outcome", "seconds")}
             launches[-1]["end"] = facts.get("time")

@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from slowfast.inference.predictor import Prediction
+from slowfast.inference.prediction import Prediction
 from slowfast.utils.errors import VideoError
 from slowfast.utils.files import write_atomic
 from slowfast.utils.logging import get_logger

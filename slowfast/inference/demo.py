@@ -14,7 +14,8 @@ from slowfast.engine.initial import find_tested_weights
 from slowfast.engine.modes import MODE_REGISTRY, Mode
 from slowfast.inference.annotate import Style
 from slowfast.inference.output import Lines
-from slowfast.inference.predictor import Prediction, Predictor, build_predictor
+from slowfast.inference.prediction import Prediction
+from slowfast.inference.predictor import Predictor, build_predictor
 from slowfast.inference.report import Request, answer_into, describe
 from slowfast.inference.trained import for_single_videos
 from slowfast.inference.videos import open_any
@@ -93,12 +94,16 @@ register_section(
                 0.3, "Threshold of all other classes.", ge=0.0, le=1.0
             ),
             "THREAD_ENABLE": _demo_key(
-                False, "Without effect, for old files: a thread always reads ahead."
+                False, "Without effect, for old files: a thread always reads ahead.", unused=True
             ),
             "NUM_VIS_INSTANCES": _demo_key(
-                2, "Without effect, for old files: drawing takes no time beside decoding.", ge=0
+                2,
+                "Without effect, for old files: drawing takes no time beside decoding.",
+                ge=0,
+                unused=True,
             ),
         },
+        only_if={"DEMO.ENABLE": True},
     )
 )
 

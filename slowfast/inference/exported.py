@@ -103,6 +103,7 @@ def _open_pt2(path: str) -> Run:
 
 
 _PT2 = """import json, torch
+
 facts = {{"slowfast.json": ""}}
 network = torch.export.load({path!r}, extra_files=facts).module()
 video = torch.zeros({shape}, dtype=torch.uint8)  # two views, RGB
@@ -161,6 +162,7 @@ def _open_onnx(path: str) -> Run:
 
 
 _ONNX = """import json, numpy, onnxruntime
+
 network = onnxruntime.InferenceSession({path!r})
 video = numpy.zeros({shape}, numpy.uint8)  # two views, RGB
 ({output},) = network.run(None, {{"video": video}})
@@ -170,6 +172,7 @@ print({output}.shape, facts["classes"])
 
 # Of weights alone, which need a network.
 _WEIGHTS = """from safetensors.torch import load_file
+
 weights = load_file({path!r})
 print(len(weights))
 """

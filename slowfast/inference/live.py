@@ -11,7 +11,8 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from slowfast.inference.predictor import Prediction, Predictor
+from slowfast.inference.prediction import Prediction
+from slowfast.inference.predictor import Predictor
 from slowfast.utils.errors import VideoError
 
 _MOST_BYTES = 1 << 30  # of the frames that are kept

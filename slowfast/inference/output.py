@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
-from slowfast.inference.predictor import Prediction
+from slowfast.inference.prediction import Prediction
 from slowfast.utils.errors import UserError
 from slowfast.utils.json_text import json_text
 

@@ -6,8 +6,6 @@ import contextlib
 import functools
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -21,6 +19,7 @@ from slowfast.engine.precision import build_autocast, settle_precision
 from slowfast.engine.tasks import task_class
 from slowfast.engine.tasks.base import Inputs, TaskInference
 from slowfast.inference.ahead import ahead
+from slowfast.inference.prediction import FPS, Clips, Prediction
 from slowfast.inference.trained import (
     KEY,
     Overrides,
@@ -38,38 +37,7 @@ from slowfast.utils.errors import UserError, VideoError
 from slowfast.utils.runtime import Runtime, cpu_count
 from slowfast.video.source import Source
 
-FPS = 30.0  # of frames that come without a rate
 _MOST_READERS = 8
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """What a network says of one video.
-
-    ``path``: of the video, or what it is; ``labels``: names of the most probable classes, the best
-    first; ``probabilities``: theirs; ``scores`` ``K``: of all classes, in the order of
-    :attr:`Predictor.classes`. ``kind`` says what these numbers are: ``probability`` (they sum to
-    one), ``independent`` (each class may be there or not) or ``logit`` (only their order counts).
-    ``error``: why the video could not be read; the rest is empty then. ``span``: of a window, its
-    start and end in seconds; None: the whole video.
-    """
-
-    path: str
-    labels: list[str] = field(default_factory=list)
-    probabilities: list[float] = field(default_factory=list)
-    scores: torch.Tensor = field(default_factory=lambda: torch.empty(0), repr=False)
-    kind: str = "probability"
-    error: str = ""
-    span: tuple[float, float] | None = None
-
-
-class Clips(NamedTuple):
-    """A video that was read, uint8 ``V 3 T H W``, or why it could not be (``error``)."""
-
-    name: str
-    video: torch.Tensor | None
-    error: VideoError | None = None
-    span: tuple[float, float] | None = None
 
 
 def load(

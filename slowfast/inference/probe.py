@@ -38,7 +38,7 @@ from slowfast.models.weights.files import write_weights
 from slowfast.models.weights.read import Checkpoint, read_checkpoint
 from slowfast.models.weights.safetensors import digest_of, write_safetensors
 from slowfast.utils.errors import UserError, VideoError
-from slowfast.utils.files import make_dirs, short_hash, write_atomic
+from slowfast.utils.files import make_dirs, remove_leftovers, short_hash, write_atomic
 from slowfast.utils.logging import get_logger
 from slowfast.utils.parallel import file_stamp
 from slowfast.utils.progress import ProgressBar
@@ -190,6 +190,7 @@ def features_of(predictor: Predictor, item_list: ItemList, out: Path) -> Feature
     """
     folder = make_dirs(out / _FEATURES, "--out")
     path = folder / f"{_key(predictor, item_list)}.safetensors"
+    remove_leftovers([path])
     found = _read_features(path)
     if found is not None:
         logger.info("features of %d videos from %s", len(found.rows), path)

@@ -14,7 +14,8 @@ from slowfast.inference.annotate import Style, write_annotated
 from slowfast.inference.collect import is_live
 from slowfast.inference.live import watch
 from slowfast.inference.output import Lines
-from slowfast.inference.predictor import FPS, Prediction, Predictor
+from slowfast.inference.prediction import FPS, Prediction
+from slowfast.inference.predictor import Predictor
 from slowfast.inference.timeline import write_timeline
 from slowfast.inference.videos import open_any
 from slowfast.utils.errors import VideoError
@@ -157,9 +158,13 @@ def _print(text: str) -> None:
 
 def describe(summary: Summary) -> str:
     """One line for people."""
-    text = f"{summary.videos} videos"
+    text = _counted(summary.videos, "video")
     if summary.windows != summary.videos:
-        text += f", {summary.windows} windows"
+        text += f", {_counted(summary.windows, 'window')}"
     if summary.unreadable:
         text += f", {len(summary.unreadable)} of them unreadable"
     return f"{text}, {summary.seconds:.1f} seconds"
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from slowfast.inference.predictor import Prediction
+from slowfast.inference.prediction import Prediction
 from slowfast.utils.errors import UserError
 from slowfast.utils.files import write_atomic
 from slowfast.utils.plotting import check_plotting

@@ -48,9 +48,9 @@ from slowfast.utils.errors import Problem
 def is_mvit(state: State) -> bool:
     """Whether a state dict is that of an MViT without STFM, as PySlowFast names its parameters
     (torchvision's MViT has other names)."""
-    if "patch_embed.proj.weight" not in state or has_stfm(state):
-        return False
     blocks = [name for name in state if name.startswith("blocks.")]
+    if not blocks or "patch_embed.proj.weight" not in state or has_stfm(state):
+        return False
     pooled = any(".attn.pool_" in name or ".attn.rel_pos_" in name for name in blocks)
     return pooled or "head.projection.weight" in state
 

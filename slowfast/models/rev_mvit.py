@@ -17,6 +17,8 @@ from slowfast.layers.reversible import (
     run_reversible,
 )
 from slowfast.models.base import MODEL_REGISTRY, TINY_CLIP, init_transformer
+from slowfast.models.looks.networks import trace_reversible
+from slowfast.models.looks.trace import Trace
 from slowfast.models.mvit_options import MvitOptions, block_specs, patch_grid, read_mvit_options
 from slowfast.models.mvit_parts import (
     MvitHead,
@@ -203,3 +205,6 @@ class ReversibleMViT(MvitTokens):
         if not run:
             return torch.cat([x, x], dim=-1)
         return run_reversible(run, x, grid, self.stored_activations)
+
+    def attention_map(self, trace: Trace, shape: tuple[int, ...]) -> torch.Tensor:
+        return trace_reversible(trace, self, shape)

@@ -99,6 +99,12 @@ class FastToSlow(nn.Module):
         return [torch.cat([slow, lateral], dim=1), fast]
 
 
+def last_blocks(stage: Pathways) -> list[str]:
+    """Names of the last block of both pathways of stage ``s5``."""
+    names = [name for name, _ in stage.named_children()]
+    return [[f"s5.{n}" for n in names if n.startswith(f"pathway{p}_")][-1] for p in (0, 1)]
+
+
 @MODEL_REGISTRY.register("SlowFast")
 class SlowFast(VideoModel):
     """Two pathways over one clip. The network takes the frames of the fast pathway and draws those
@@ -123,6 +129,7 @@ class SlowFast(VideoModel):
         classifier_prefixes=("head.projection.",),
         finetune_patterns=("s5.", "head."),
         check=check_slowfast,
+        cam_layers=lambda model: last_blocks(model.s5),
         variants={
             "slowfast_4x16_r50": {},
             "slowfast_8x8_r50": {"alpha": 4, "fusion_kernel": 7},

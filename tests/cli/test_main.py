@@ -23,6 +23,7 @@ READ_CONFIGURATIONS = (
     "predict",
     "check-data",
     "show-data",
+    "visualize",
     "model-table",
     "convert",
     "sweep",

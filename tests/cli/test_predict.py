@@ -90,7 +90,7 @@ def test_windows_timeline_and_annotated_video(place):
     rows = rows_of(done.stdout)
     spans = [(row["start"], row["end"]) for row in rows]
     assert spans == [(n / 10, min(n / 10 + 1, 4)) for n in range(0, 33, 4)]
-    assert "1 videos, 9 windows" in done.stderr
+    assert "1 video, 9 windows" in done.stderr
     assert (place / "t.png").read_bytes().startswith(b"\x89PNG")
     written = open_video(str(place / "a.mp4"))
     assert written.num_frames == 100 and written.fps == 25

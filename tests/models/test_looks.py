@@ -25,7 +25,7 @@ from slowfast.utils.errors import UserError
 from tests.conftest import words
 
 SHAPE = (2, 3, 4, 32, 32)
-ATTENTION = ("Uniformer", "TimeSformer", "MViT", "STAM", "TemporalClipVideo")
+ATTENTION = ("Uniformer", "TimeSformer", "MViT", "ReversibleMViT", "STAM", "TemporalClipVideo")
 KINDS = [
     (name, extra)
     for name in ATTENTION
@@ -344,6 +344,12 @@ def test_pathways_are_averaged():
     expected = parts[0] + finer  # a map may be empty
     expected = expected / expected.sum((1, 2, 3), keepdim=True)
     torch.testing.assert_close(both, expected)
+
+
+def test_both_pathways_of_slowfast_are_shown():
+    seen = look(build("SlowFast"), clip())
+    assert seen.layers == ["s5.pathway0_res1", "s5.pathway1_res1"]
+    assert seen.shares.shape[1] == 4  # frames of the fast pathway
 
 
 def test_missing_captum_is_named(monkeypatch: pytest.MonkeyPatch):

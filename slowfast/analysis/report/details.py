@@ -22,6 +22,10 @@ MOST_PAIRS = 100
 PROBABILITY = "probability"  # the kind of scores of which one can say how sure they are
 _PART = 30  # classes of the part of a confusion matrix that holds the most frequent confusions
 _TOP5_FROM = 6  # classes
+_TITLES = {
+    MEAN_PRECISION: "Mean average precision in %",
+    "top1_acc_with_bad": "Accuracy in %, unreadable ones wrong",
+}
 _WRONG_SHARE = 2 / 3  # of the gallery; the rest are the least certain videos
 
 
@@ -110,8 +114,8 @@ def _further(record: TestRecord) -> dict[str, float]:
     known = {"top1_acc", "top5_acc", "mean_class_accuracy", "interval", "videos", "episodes"}
     figures = {name: value for name, value in record.figures.items() if name not in known}
     if MEAN_PRECISION in figures:  # the only one that is no percentage
-        figures = {"mean average precision in %": 100 * figures.pop(MEAN_PRECISION)} | figures
-    return figures
+        figures[MEAN_PRECISION] *= 100
+    return {_TITLES.get(name, name.replace("_", " ")): value for name, value in figures.items()}
 
 
 def class_rows(record: TestRecord) -> list[ClassRow]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import gzip
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +22,7 @@ from slowfast.analysis.report.comparison import entries_of, open_summary, pairin
 from slowfast.analysis.report.details import MOST_PAIRS, fill_gallery, test_details
 from slowfast.analysis.report.pictures import Budget, Picture, VideoPictures
 from slowfast.analysis.report.runs import RunRecord, TestRecord, read_run
-from slowfast.analysis.report.samples import mirror_pairs, mirror_verdict, sample_clips
+from slowfast.analysis.report.samples import MOST_CLIPS, mirror_pairs, mirror_verdict, sample_clips
 from slowfast.analysis.report.settings import different_values, run_settings, test_differences
 from slowfast.config.node import CfgNode
 from slowfast.config.schema import all_keys
@@ -67,10 +69,11 @@ def write_page(
     """
     runs = [read_run(folder) for folder in folders]
     prepare_outputs([out], _sources(runs, Path(out)), "--out")
-    if len(runs) == 1:
-        text = run_page(runs[0], Limits.of_run(runs[0], given or {}))
-    else:
-        text = comparison_page(runs, folders)
+    with _quiet():
+        if len(runs) == 1:
+            text = run_page(runs[0], Limits.of_run(runs[0], given or {}))
+        else:
+            text = comparison_page(runs, folders)
     write_text_atomic(out, text)
 
 
@@ -93,7 +96,8 @@ def run_page(run: RunRecord, limits: Limits) -> str:
     pictures = VideoPictures(cfg, run.directory, budget)
     for test in tests[:_GALLERIES]:
         fill_gallery(test, pictures, limits.videos // min(len(tests), _GALLERIES))
-    samples = _samples(cfg, Budget(64, samples_size, limits.seconds / 2), problems)
+    most = 2 * MOST_CLIPS if limits.videos else 0
+    samples = _samples(cfg, Budget(most, samples_size, limits.seconds), problems)
     plots: dict[str, Any] = {}
     if len(run.history.loss):
         named = [(run.name, run.history)]
@@ -140,15 +144,27 @@ def _samples(
 ) -> dict[str, list[tuple[Picture, str]]]:
     """What the network is given in training and in the test."""
     samples: dict[str, list[tuple[Picture, str]]] = {}
-    if cfg is None or not budget.videos:
+    if cfg is None:
         return samples
     splits = [s for s, on in (("train", cfg.TRAIN.ENABLE), ("test", cfg.TEST.ENABLE)) if on]
     for split in splits:
         try:
             samples[split] = sample_clips(cfg, split, budget)
-        except (UserError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - data sets and transforms may be anybody's
             problems.append(f"What the network sees of the {split} list cannot be shown: {error}")
     return samples
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the package's warnings about configuration and data: the run has given them."""
+    package = logging.getLogger("slowfast")
+    level = package.level
+    package.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        package.setLevel(level)
 
 
 def _distinct(pictures: Sequence[Picture]) -> list[Picture]:
@@ -190,7 +206,7 @@ def comparison_page(runs: Sequence[RunRecord], folders: Sequence[str | Path]) ->
 
 def _render(template: str, plots: dict[str, Any], data: dict[str, Any], **context: Any) -> str:
     content = {"plots": {name: figure.to_dict() for name, figure in plots.items()}, "tests": data}
-    return (
+    page = (
         _environment()
         .get_template(template)
         .render(
@@ -201,6 +217,7 @@ def _render(template: str, plots: dict[str, Any], data: dict[str, Any], **contex
             **context,
         )
     )
+    return page.encode(errors="backslashreplace").decode()  # folders whose names are not UTF-8
 
 
 @functools.cache

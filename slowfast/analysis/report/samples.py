@@ -13,7 +13,7 @@ from slowfast.config.node import CfgNode
 from slowfast.datasets.mirror import mirrored_name
 
 _VIDEOS = {"train": 6, "test": 2}
-_MOST_CLIPS = 12  # of a split: a test video has many views
+MOST_CLIPS = 12  # of a split: a test video has many views
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,13 @@ def sample_clips(cfg: CfgNode, split: str, budget: Budget) -> list[tuple[Picture
     what is left of the budget."""
     if not budget.allows():
         return []
-    small = {"train": {"TRAIN.BATCH_SIZE": _VIDEOS["train"]}, "test": {}}[split]
-    clips, captions = network_clips(_changed(cfg, small), split, _VIDEOS[split])
+    # A teacher would be built and loaded, too.
+    values: dict[str, object] = {"SOLVER.KD": False}
+    if split == "train":
+        values["TRAIN.BATCH_SIZE"] = _VIDEOS[split]
+    clips, captions = network_clips(_changed(cfg, values), split, _VIDEOS[split])
     made = []
-    for clip, caption in list(zip(clips, captions))[:_MOST_CLIPS]:
+    for clip, caption in list(zip(clips, captions))[:MOST_CLIPS]:
         picture = draw_picture(list(clip[_spread(len(clip))]))
         if not budget.take(picture):
             break

@@ -67,7 +67,7 @@ TEST = register_section(
                 "",
                 "File below OUTPUT_DIR for merged scores and labels, besides the folder of the "
                 "test. .pkl: a pickle of [scores, labels] as NumPy arrays, in PySlowFast's form; "
-                ".npz or .pt: both by name.",
+                ".npz or .pt (.pth, .pyth): both by name.",
             ),
         },
         affects_result=False,

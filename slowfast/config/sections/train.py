@@ -211,7 +211,10 @@ BN = register_section(
                 choices=("batchnorm", "sync_batchnorm", "sub_batchnorm"),
             ),
             "NUM_SPLITS": Key(
-                1, "Number of parts of the batch of each process with sub_batchnorm.", ge=1
+                1,
+                "Number of parts of the batch of each process with sub_batchnorm.",
+                ge=1,
+                only_if={"BN.NORM_TYPE": "sub_batchnorm"},
             ),
             "NUM_SYNC_DEVICES": Key(
                 0,

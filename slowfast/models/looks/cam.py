@@ -29,7 +29,10 @@ def last_map(record: ForwardRecord, shape: Sequence[int]) -> str:
     found = [
         name
         for name, size in record.shapes.items()
-        if name and _is_map(size, b, t) and size[1] in _channels(modules[name])
+        if name
+        and _is_map(size, b, t)
+        and size[-1] * size[-2] > 1
+        and size[1] in _channels(modules[name])
     ]
     if not found:
         raise UserError(
@@ -49,7 +52,7 @@ def _channels(module: nn.Module) -> set[int]:
 
 def _is_map(size: Sequence[int], b: int, t: int) -> bool:
     frames = len(size) == 4 and size[0] == b * t
-    return (frames or (len(size) == 5 and size[0] == b)) and size[-1] * size[-2] > 1
+    return frames or (len(size) == 5 and size[0] == b)
 
 
 def grad_cam(

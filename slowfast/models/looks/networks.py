@@ -7,18 +7,21 @@ Each function takes a :class:`Trace`, the network and the shape of the clip, and
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
+from torch import nn
 
-from slowfast.layers.pooling_attention import Grid, pooled_size
+from slowfast.layers.pooling_attention import Grid, PoolingSpec, pooled_size
 from slowfast.layers.stfm import PATCH
 from slowfast.models.looks.trace import Trace, all_tokens, first_token, unpool
 
 if TYPE_CHECKING:
     from slowfast.models.mvit import MViT
+    from slowfast.models.rev_mvit import ReversibleMViT
     from slowfast.models.stam import Stam
     from slowfast.models.stfm_model import StfmModel
     from slowfast.models.timesformer import TimeSformer
@@ -157,38 +160,58 @@ def trace_mvit(trace: Trace, model: MViT, shape: Shape) -> torch.Tensor:
     """MViT: shares of pooled queries and keys are spread over the positions before the pooling."""
     if model.stfm_options:
         return trace_stfm(trace, model, shape)
-    options, stem = model.options, trace.record.shapes["patch_embed.proj"]
-    b = stem[0]
+    mean = model.options.use_mean_pooling
+    return _through_pooling(trace, model, "blocks", model.blocks, "attn", mean)
+
+
+def trace_reversible(trace: Trace, model: ReversibleMViT, shape: Shape) -> torch.Tensor:
+    """Reversible MViT: both streams have the same positions, and share what comes from them."""
+    blocks = model.rev_backbone.layers
+    return _through_pooling(trace, model, "rev_backbone.layers", blocks, "F.attn", True)
+
+
+def _through_pooling(
+    trace: Trace,
+    model: MViT | ReversibleMViT,
+    prefix: str,
+    blocks: Sequence[nn.Module],
+    attention: str,
+    mean_pooling: bool,
+) -> torch.Tensor:
+    """Shares ``B T h w`` of the first grid. ``attention``: name of that part of a block;
+    ``mean_pooling``: the class token, if there is one, does not give the answer."""
+    cls, stem = int(model.options.cls_embed_on), trace.record.shapes["patch_embed.proj"]
     grids: list[Grid] = [tuple(stem[2:]) if len(stem) == 5 else (1, *stem[2:])]
-    for block in model.blocks:
-        grids.append(block.next_grid(grids[-1]))
-    cls = int(options.cls_embed_on)
-    tokens = cls + math.prod(grids[-1])
-    if cls and not options.use_mean_pooling:
+    for block in blocks:
+        grids.append(_pooled(grids[-1], block.spec.kernel_q, block.spec.stride_q))
+    b, tokens = stem[0], cls + math.prod(grids[-1])
+    if cls and not mean_pooling:
         shares = first_token(b, tokens)
     else:
-        patches = all_tokens(b, tokens - cls)
-        shares = torch.cat([torch.zeros(b, cls), patches], dim=1)
-    for name in trace.backwards(_names("blocks", model.blocks)):
-        number = int(name.split(".")[1])
-        shares = _pooling_block(trace, name, model.blocks[number].spec, shares, grids[number])
+        shares = torch.cat([torch.zeros(b, cls), all_tokens(b, tokens - cls)], dim=1)
+    for name in trace.backwards(_names(prefix, blocks)):
+        number = int(name.rsplit(".", 1)[1])
+        spec = blocks[number].spec
+        shares = _pooling_block(trace, f"{name}.{attention}", spec, shares, grids[number])
     return shares[:, cls:].view(b, *grids[0])
 
 
+def _pooled(grid: Grid, kernel: Shape, stride: Shape) -> Grid:
+    return tuple(map(pooled_size, grid, kernel, stride)) if kernel else grid
+
+
 def _pooling_block(
-    trace: Trace, name: str, spec: Any, shares: torch.Tensor, grid: Grid
+    trace: Trace, name: str, spec: PoolingSpec, shares: torch.Tensor, grid: Grid
 ) -> torch.Tensor:
     """Shares of the tokens that leave the block -> of those of ``grid`` that enter it."""
+    cls = int(spec.class_token)
 
     def before_pooling(x: torch.Tensor, kernel: Shape, stride: Shape) -> torch.Tensor:
-        token, x = x[:, : int(spec.class_token)], x[:, int(spec.class_token) :]
-        pooled = tuple(map(pooled_size, grid, kernel, stride)) if kernel else grid
-        x = unpool(x.view(len(x), *pooled), grid)
-        return torch.cat([token, x.flatten(1)], dim=1)
+        patches = unpool(x[:, cls:].view(len(x), *_pooled(grid, kernel, stride)), grid)
+        return torch.cat([x[:, :cls], patches.flatten(1)], dim=1)
 
     skipped = before_pooling(shares, spec.kernel_q, spec.stride_q)
     if trace.skip == 1:
         return skipped
-    attended = trace.attend(shares, f"{name}.attn")
-    attended = before_pooling(attended, spec.kernel_kv, spec.stride_kv)
+    attended = before_pooling(trace.attend(shares, name), spec.kernel_kv, spec.stride_kv)
     return trace.skip * skipped + (1 - trace.skip) * attended

@@ -225,7 +225,7 @@ def test_page_of_several_labels(tmp_path):
     labels = [[1, 0, 1, 0], [0, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0]]
     test = write_several_labels(tmp_path / "run", NAMES, labels)
     _, page, data = page_of(tmp_path / "run")
-    assert "mean average precision in % 62.50" in page.text and data["tests"] == {}
+    assert "Mean average precision in % 62.50" in page.text and data["tests"] == {}
     rows = {row["name"]: row for row in csv.DictReader((test / "classes.csv").open())}
     for name in NAMES[:3]:
         assert f"{name} 2 {rows[name]['average_precision']}" in page.text
@@ -261,6 +261,13 @@ def test_settings_that_the_run_makes_come_first(tmp_path):
         "RNG_SEED": ("base", False),
         "TASK": ("default", False),
     }
+
+
+def test_folders_whose_names_are_no_text(tmp_path):
+    write_test(tmp_path / "run", NAMES, LABELS, GUESSES)
+    launch = {"event": "start", "directory": "/gr\udcf6"}
+    (tmp_path / "run/launches.jsonl").write_text(json.dumps(launch) + "\n")
+    assert "/gr\\udcf6" in page_of(tmp_path / "run")[1].text
 
 
 def test_mirror_pairs():
