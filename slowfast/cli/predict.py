@@ -17,8 +17,8 @@ from slowfast.cli.options import override_words
 from slowfast.config.plugins import add_import_option
 
 if TYPE_CHECKING:
+    from slowfast.inference.answers import Request
     from slowfast.inference.collect import Found
-    from slowfast.inference.report import Request
 
 EXAMPLES = """examples:
   {prog} output/mine video.mp4 folder
@@ -55,10 +55,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
+    from slowfast.inference.answers import answer_into, describe
     from slowfast.inference.collect import collect
     from slowfast.inference.output import Lines, format_of
     from slowfast.inference.predictor import load
-    from slowfast.inference.report import answer_into, describe
     from slowfast.utils.errors import Interrupted
 
     found = collect(args.videos)
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _request(args: argparse.Namespace, found: Found) -> Request:
     """What is asked for; UserError if it cannot be."""
-    from slowfast.inference.report import Request
+    from slowfast.inference.answers import Request
     from slowfast.utils.errors import UserError
 
     if not found.videos:

@@ -1,4 +1,4 @@
-"""The mode DEMO of a run: PySlowFast's keys for what :mod:`slowfast.inference.report` does."""
+"""The mode DEMO of a run: PySlowFast's keys for what :mod:`slowfast.inference.answers` does."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from slowfast.datasets.classnames import configured_names, read_class_names
 from slowfast.engine.initial import find_tested_weights
 from slowfast.engine.modes import MODE_REGISTRY, Mode
 from slowfast.inference.annotate import Style
+from slowfast.inference.answers import Request, answer_into, describe
 from slowfast.inference.output import Lines
 from slowfast.inference.prediction import Prediction
 from slowfast.inference.predictor import Predictor, build_predictor
-from slowfast.inference.report import Request, answer_into, describe
 from slowfast.inference.trained import for_single_videos
 from slowfast.inference.videos import open_any
 from slowfast.utils.errors import Interrupted, Problem, RunFailure
