@@ -48,7 +48,8 @@ class NonLocal(nn.Module):
         query = _positions(self.conv_theta(x))
         key, value = _positions(self.conv_phi(seen)), _positions(self.conv_g(seen))
         if self.kind == "softmax":
-            found = F.scaled_dot_product_attention(query, key, value)
+            one_head = (x[:, None] for x in (query, key, value))
+            found = F.scaled_dot_product_attention(*one_head)[:, 0]
         else:
             # (query key^T) value = query (key^T value), which grows with the positions, not with
             # their square.

@@ -26,6 +26,8 @@ READ_CONFIGURATIONS = (
     "visualize",
     "model-table",
     "convert",
+    "export",
+    "probe",
     "sweep",
     "benchmark",
     "stress",

@@ -281,7 +281,7 @@ def test_demo_of_an_absent_video(run, shapes, tmp_path):
 
 def test_which_classes_are_drawn():
     from slowfast.inference.demo import drawn_classes
-    from slowfast.inference.predictor import Prediction
+    from slowfast.inference.prediction import Prediction
 
     answer = Prediction("x", ["walk", "run", "sit", "jump"], [0.6, 0.3, 0.07, 0.03])
     thresholds = {"DEMO.COMMON_CLASS_NAMES": ["walk"], "DEMO.UNCOMMON_CLASS_THRES": 0.05}

@@ -9,7 +9,7 @@ import json
 import pytest
 
 from slowfast.inference.output import Lines, format_of
-from slowfast.inference.predictor import Prediction
+from slowfast.inference.prediction import Prediction
 from slowfast.utils.errors import UserError
 
 GOOD = Prediction("a,b.mp4", ["run", 'say "ü"'], [0.75, 0.25], span=(0.0, 1.5))

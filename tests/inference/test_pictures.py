@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from slowfast.inference.annotate import Style, _latin, _nearest, draw, write_annotated
-from slowfast.inference.predictor import Prediction
+from slowfast.inference.prediction import Prediction
 from slowfast.inference.timeline import shown_classes, write_timeline
 from slowfast.utils.errors import UserError, VideoError
 from slowfast.video.backends.memory import MemorySource

@@ -22,7 +22,6 @@ UNUSED = {
     "multigrid",
     "randaugment_draws",
     "resized_crop",
-    "sub_batchnorm",
     "view_merge_faults",
 }
 

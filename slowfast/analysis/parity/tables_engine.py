@@ -16,6 +16,7 @@ from slowfast.config.load import derive
 from slowfast.engine import checkpoint, losses, optim, precise_bn
 from slowfast.engine.meters import EpochMeter
 from slowfast.engine.schedule import is_due, learning_rate
+from slowfast.layers.sub_norm import fold_statistics, with_sub_norm
 from slowfast.metrics.average_precision import mean_average_precision
 from slowfast.metrics.topk import topk_accuracies, topk_errors, unmix
 from slowfast.metrics.views import VideoScores, merge_views
@@ -273,6 +274,22 @@ def _precise_batchnorm(row: Row) -> list[tuple[Any, Any]]:
     return [
         (layer.running_mean.tolist(), row["running_mean"]),
         (layer.running_var.tolist(), row["running_var"]),
+    ]
+
+
+@table("sub_batchnorm")
+def _sub_batchnorm(row: Row) -> list[tuple[Any, Any]]:
+    network = with_sub_norm(nn.Sequential(nn.BatchNorm3d(row["channels"])), row["num_splits"])
+    outputs = [network(as_tensor(batch)) for batch in row["inputs"]]
+    fold_statistics(network)
+    layer, splits = network[0], row["split_running"]
+    means = [output.flatten(1).mean(1).tolist() for output in outputs]
+    return [
+        (means, row["train_output_mean_per_sample"]),
+        (layer.split_bn.running_mean.tolist(), splits["mean"]),
+        (layer.split_bn.running_var.tolist(), splits["var"]),
+        (layer.bn.running_mean.tolist(), row["running_mean"]),
+        (layer.bn.running_var.tolist(), row["running_var"]),
     ]
 
 
