@@ -13,7 +13,13 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from slowfast.cli.options import override_words
+from slowfast.cli.options import (
+    add_checkpoint,
+    add_classes,
+    add_device,
+    class_names,
+    override_words,
+)
 from slowfast.config.plugins import add_import_option
 
 if TYPE_CHECKING:
@@ -35,7 +41,7 @@ _MOST_NAMES = 10
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
-    parser.add_argument("checkpoint", help="file of a trained network, or the folder of a run")
+    add_checkpoint(parser)
     parser.add_argument("videos", nargs="+", metavar="VIDEO", help="see above")
     parser.add_argument("--out", default="", help="file to write (standard output)")
     parser.add_argument("--format", choices=("jsonl", "csv"), help="(by --out, else jsonl)")
@@ -45,10 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timeline", default="", help="picture (.png) of the windows of a video")
     parser.add_argument("--annotate", default="", help="video (.mp4) with the classes drawn in")
     parser.add_argument("--limit", type=float, help="seconds after which a camera is closed")
-    parser.add_argument("--classes", help="CLIP: names, separated by commas, or a file of names")
+    add_classes(parser)
     parser.add_argument("--support", help="few-shot: folder with a folder of clips per class")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1 (a GPU where there is one)")
-    parser.add_argument("--cfg", help="configuration, for weights that come without one")
+    add_device(parser)
     parser.add_argument("--opts", nargs="+", default=[], metavar="KEY VALUE", help="overrides")
     add_import_option(parser)
 
@@ -71,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
         args.checkpoint,
         args.device,
         cfg=args.cfg,
-        classes=_classes(args.classes),
+        classes=class_names(args.classes),
         support=support,
         overrides=override_words(args.imports, args.opts),
     )
@@ -92,9 +97,11 @@ def _request(args: argparse.Namespace, found: Found) -> Request:
 
     if not found.videos:
         raise UserError("there are no videos", "name files or folders", "VIDEO")
-    for value, key in ((args.top, "--top"), (args.window, "--window"), (args.stride, "--stride")):
-        if value < 0 or (key == "--top" and not value):
-            raise UserError(f"is {value:g}", "give a positive number", key)
+    for name in ("top", "window", "stride", "limit"):
+        value = getattr(args, name)
+        is_zero_meant = name in ("window", "stride")  # as without the option
+        if value is not None and (value < 0 or (value == 0 and not is_zero_meant)):
+            raise UserError(f"is {value:g}", "give a positive number", f"--{name}")
     request = Request(
         found.videos,
         args.top,
@@ -113,13 +120,6 @@ def _request(args: argparse.Namespace, found: Found) -> Request:
     if args.window or not (pictures or args.stride or request.is_live):
         return request
     return replace(request, window=_WINDOW_S)
-
-
-def _classes(text: str | None) -> str | list[str] | None:
-    """A file of names as it is, names separated by commas as a list."""
-    if text is None or os.path.isfile(os.path.expanduser(text)):
-        return text
-    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _support(folder: str | None) -> dict[str, list[str]] | None:

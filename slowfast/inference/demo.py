@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import signal
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -144,7 +145,7 @@ def demo(cfg: CfgNode, runtime: Runtime) -> None:
     if options.OUTPUT_FILE:
         logger.info("saved %s", options.OUTPUT_FILE)
     if summary.interrupted and not request.is_live:
-        raise Interrupted(2)
+        raise Interrupted(signal.SIGINT)
     if summary.unreadable:
         raise RunFailure(f"{request.videos[0]} could not be read as a whole", f"see {out}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -108,6 +109,7 @@ def test_windows_timeline_and_annotated_video(place):
         (["run", "0", "--annotate", "a.mp4"], "--annotate: a stream is not kept"),
         (["run", "long.mp4", "--top", "0"], "--top: is 0"),
         (["run", "long.mp4", "--window", "-1"], "--window: is -1"),
+        (["run", "0", "--limit", "0"], "--limit: is 0"),
         (["run", "long.mp4", "--out", "x.xlsx"], "x.xlsx is no jsonl or csv file"),
         (["run", "long.mp4", "--out", "x.csv", "--timeline", "x.csv"], "the same name"),
         (["run", "long.mp4", "--annotate", "long.mp4"], "it would be overwritten"),
@@ -154,13 +156,15 @@ def test_a_stopped_call_leaves_whole_lines_or_nothing(number, code, place):
         if line.startswith("unreadable"):
             break
     process.send_signal(number)
-    process.stderr.read()
+    told = process.stderr.read()
     assert process.wait(60) == code
     out = place / "out.jsonl"
     assert out.exists() == (number == signal.SIGINT)
     if out.exists():
         rows = rows_of(out.read_text())
         assert 0 < len(rows) < 3600
+        count = re.search(r"^(\d+) videos?, .*seconds$", told, re.M)[1]
+        assert abs(int(count) - len(rows)) <= 1 and " window" not in told
     done = run_tool("predict.py", "run", "videos", "--out", "out.jsonl", cwd=place)
     assert done.returncode == 1 and len(rows_of(out.read_text())) == 9
     assert not [path for path in place.iterdir() if path.name.endswith(".tmp")]
