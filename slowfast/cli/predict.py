@@ -168,4 +168,5 @@ def _say_ignored(found: Found) -> None:
         names = ", ".join(os.path.basename(name) for name in found.ignored[:_MOST_NAMES])
         more = len(found.ignored) - _MOST_NAMES
         rest = f" and {more} more" if more > 0 else ""
-        sys.stderr.write(f"ignored {len(found.ignored)} files: {names}{rest}\n")
+        files = "1 file" if len(found.ignored) == 1 else f"{len(found.ignored)} files"
+        sys.stderr.write(f"ignored {files}: {names}{rest}\n")

@@ -1,4 +1,4 @@
-"""Write the page of a run: one HTML file with curves, tables and videos that needs no network.
+"""Write the page of a run: one HTML file with curves, tables and videos.
 
 Several runs are compared instead: one table, common axes, paired tests on the same list.
 """

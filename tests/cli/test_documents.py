@@ -130,7 +130,15 @@ def test_commands_of(document, copy):
 
 
 def test_files_that_documents_name_exist():
-    further = ("differences", "reliability", "extending", "architecture", "export", "finetune")
+    further = (
+        "differences",
+        "reliability",
+        "extending",
+        "architecture",
+        "export",
+        "finetune",
+        "python",
+    )
     for document in (*DOCUMENTS, *(f"docs/{name}.md" for name in further)):
         text = (ROOT / document).read_text()
         for link in re.findall(r"\]\((?!http)([^)#]+)\)", text):

@@ -60,7 +60,7 @@ def test_a_folder_with_a_broken_video(place, predictor):
     bad = [row for row in rows if "error" in row]
     assert [row["path"] for row in bad] == ["videos/broken.mp4"]
     assert "unreadable: videos/broken.mp4: is not a readable video" in done.stderr
-    assert "ignored 1 files: readme.md" in done.stderr
+    assert "ignored 1 file: readme.md" in done.stderr
     assert "9 videos, 1 of them unreadable" in done.stderr
     first = next(row for row in rows if row["path"].endswith("left_0000.mp4"))
     answer = predictor.predict(place / "videos/left_0000.mp4", top=2)
