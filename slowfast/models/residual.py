@@ -42,9 +42,13 @@ RESNET = register_section(
             ),
             "NUM_GROUPS": Key(1, "Groups of the 1x3x3 convolutions (ResNeXt).", ge=1),
             "WIDTH_PER_GROUP": Key(64, "Channels of the stem, and inner ones of a group.", ge=1),
-            "INPLACE_RELU": Key(True, "No effect, accepted for old files.", affects_result=False),
+            "INPLACE_RELU": Key(
+                True, "No effect, accepted for old files.", affects_result=False, unused=True
+            ),
             "STRIDE_1X1": Key(
-                False, "Stride in the first convolution of a bottleneck (ResNet alone)."
+                False,
+                "Stride in the first convolution of a bottleneck (ResNet alone).",
+                only_if={"MODEL.MODEL_NAME": "ResNet"},
             ),
             "ZERO_INIT_FINAL_BN": Key(
                 False, "The last normalisation of every block starts at zero."
@@ -311,18 +315,18 @@ _ENTRIES: Mapping[str, tuple[Any, str]] = {
 }
 
 
-def check_residual(cfg: CfgNode, pathways: int) -> Iterable[Problem]:
-    """Problems of the keys of RESNET and NONLOCAL for a network of one or two pathways."""
-    words = "one or two entries" if pathways > 1 else "at least one entry"
+def check_residual(cfg: CfgNode) -> Iterable[Problem]:
+    """Problems of the keys of RESNET and NONLOCAL for a network of one or two pathways; one of a
+    single pathway takes the first of two entries."""
     for key, (check, kind) in _ENTRIES.items():
         section, name = key.split(".")
         value = cfg[section][name]
         if len(value) != 4 or not all(
-            _is_list_of(check, None, stage) and 1 <= len(stage) <= max(pathways, 2)
-            for stage in value
+            _is_list_of(check, None, stage) and 1 <= len(stage) <= 2 for stage in value
         ):
             yield Problem(
-                f"must be four lists, one per stage, of {words}, each {kind}; is {value}",
+                f"must be four lists, one per stage, of one or two entries, each {kind}; "
+                f"is {value}",
                 "see docs/configuration.md",
                 key,
             )

@@ -117,9 +117,10 @@ _FRAMES = {
     "NUM_FRAMES": Key(8, "Number of frames per clip.", ge=1),
     "SAMPLING_RATE": Key(
         8,
-        "Stride between the frames of a clip, in frames at DATA.TARGET_FPS.",
+        "Stride between the frames of a clip, in frames at DATA.TARGET_FPS (DATA.SAMPLING strided: "
+        "in frames of the file).",
         ge=1,
-        only_if=_OF_CLIPS,
+        only_if={"DATA.SAMPLING": ("auto", "clip", "strided")},
     ),
     "TARGET_FPS": Key(
         30, "Frame rate to which DATA.SAMPLING_RATE refers.", ge=1, only_if=_OF_CLIPS

@@ -16,6 +16,7 @@ from slowfast.engine.tensorboard.figures import (
     require_matplotlib,
 )
 from slowfast.metrics.classes import confusion_matrix
+from slowfast.metrics.topk import predicted_classes
 
 
 class Picture(NamedTuple):
@@ -48,7 +49,7 @@ class EvaluationPictures:
         under PySlowFast's tags."""
         classes = self.files.shown(names, scores.shape[1])
         names = classes.names
-        counts = confusion_matrix(scores.argmax(1), labels, len(names))
+        counts = confusion_matrix(predicted_classes(scores), labels, len(names))
         shares = (counts / counts.sum(1, keepdim=True).clamp_min(1)).numpy()
         if self.confusion.ENABLE:
             yield self._matrix("Confusion Matrix", shares, list(range(len(names))), names)
