@@ -10,13 +10,10 @@ import torch
 
 from slowfast.config.node import CfgNode
 from slowfast.engine.tensorboard.classes import ClassFiles, ShownClasses
-from slowfast.engine.tensorboard.figures import (
-    confusion_figure,
-    histogram_figure,
-    require_matplotlib,
-)
+from slowfast.engine.tensorboard.figures import FIGURE, confusion_figure, histogram_figure
 from slowfast.metrics.classes import confusion_matrix
 from slowfast.metrics.topk import predicted_classes
+from slowfast.utils.plotting import require_matplotlib
 
 
 class Picture(NamedTuple):
@@ -39,7 +36,7 @@ class EvaluationPictures:
         self.enabled = cfg.TENSORBOARD.ENABLE and chosen
         if self.enabled:
             part = "CONFUSION_MATRIX" if self.confusion.ENABLE else "HISTOGRAM"
-            require_matplotlib(f"TENSORBOARD.{part}.ENABLE")
+            require_matplotlib(FIGURE, f"TENSORBOARD.{part}.ENABLE")
             self.files = ClassFiles(cfg)
 
     def draw(
