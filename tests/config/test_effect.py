@@ -67,6 +67,11 @@ def idle_of(given: dict) -> dict[str, str]:
             {"DATA.SAMPLING_RATE": 3, "DATA.SAMPLING": "segment"},
             {"DATA.SAMPLING_RATE": "DATA.SAMPLING is 'segment'"},
         ),
+        (
+            {"RESNET.DEPTH": 18, "MODEL.MODEL_NAME": "X3D"},
+            {"RESNET.DEPTH": "MODEL.MODEL_NAME is 'X3D'"},
+        ),
+        ({"RESNET.ZERO_INIT_FINAL_BN": True, "MODEL.MODEL_NAME": "X3D"}, {}),
         ({"TUNE_HEAD": True}, {"TUNE_HEAD": "MODEL.MODEL_NAME is 'Uniformer'"}),
     ],
 )
