@@ -143,10 +143,10 @@ def _prepare_files(
     from slowfast.utils.errors import UserError
     from slowfast.utils.files import make_dirs
     from slowfast.utils.paths import prepare_outputs, refuse_overwriting
-    from slowfast.utils.plotting import check_plotting
+    from slowfast.utils.plotting import require_matplotlib
 
     if args.timeline:
-        check_plotting()
+        require_matplotlib(key="--timeline")
     named = {"--out": args.out, "--timeline": args.timeline, "--annotate": args.annotate}
     targets = {key: os.path.expanduser(path) for key, path in named.items() if path}
     if len({os.path.realpath(path) for path in targets.values()}) < len(targets):

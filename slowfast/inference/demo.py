@@ -95,11 +95,13 @@ register_section(
                 0.3, "Threshold of all other classes.", ge=0.0, le=1.0
             ),
             "THREAD_ENABLE": _demo_key(
-                False, "Without effect, for old files: a thread always reads ahead.", unused=True
+                False,
+                "No effect, accepted for old files: a thread always reads ahead.",
+                unused=True,
             ),
             "NUM_VIS_INSTANCES": _demo_key(
                 2,
-                "Without effect, for old files: drawing takes no time beside decoding.",
+                "No effect, accepted for old files: drawing takes no time beside decoding.",
                 ge=0,
                 unused=True,
             ),
