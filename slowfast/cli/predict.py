@@ -7,6 +7,7 @@ standard input, or the number of a camera or the address of a stream.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import signal
 import sys
@@ -92,8 +93,11 @@ def _request(args: argparse.Namespace, found: Found) -> Request:
 
     if not found.videos:
         raise UserError("there are no videos", "name files or folders", "VIDEO")
-    for value, key in ((args.top, "--top"), (args.window, "--window"), (args.stride, "--stride")):
-        if value < 0 or (key == "--top" and not value):
+    for name in ("top", "window", "stride", "limit"):
+        value, key = getattr(args, name), f"--{name}"
+        if value is None:
+            continue
+        if not 0 <= value < math.inf or (key == "--top" and not value):
             raise UserError(f"is {value:g}", "give a positive number", key)
     request = Request(
         found.videos,
@@ -155,7 +159,12 @@ def _prepare_files(
     sources = [*checkpoints, *found.videos, *found.lists, *found.ignored]
     sources += [clip for clips in (support or {}).values() for clip in clips]
     sources += [name for name in (args.cfg, args.classes) if name]
+    for key, ending in (("--timeline", ".png"), ("--annotate", ".mp4")):
+        if not targets.get(key, ending).lower().endswith(ending):
+            raise UserError(f"{targets[key]} is no {ending} file", f"name it {ending}", key)
     for key, path in targets.items():
+        if os.path.isdir(path):
+            raise UserError(f"{path} is a folder", "name a file", key)
         # A folder of frames is a video: nothing is written into it.
         refuse_overwriting(found.videos, [os.path.dirname(path) or "."], key)
         prepare_outputs([path], sources, key)
