@@ -7,6 +7,7 @@ standard input, or the number of a camera or the address of a stream.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import signal
 import sys
@@ -98,10 +99,12 @@ def _request(args: argparse.Namespace, found: Found) -> Request:
     if not found.videos:
         raise UserError("there are no videos", "name files or folders", "VIDEO")
     for name in ("top", "window", "stride", "limit"):
-        value = getattr(args, name)
+        value, key = getattr(args, name), f"--{name}"
+        if value is None:
+            continue
         is_zero_meant = name in ("window", "stride")  # as without the option
-        if value is not None and (value < 0 or (value == 0 and not is_zero_meant)):
-            raise UserError(f"is {value:g}", "give a positive number", f"--{name}")
+        if not 0 <= value < math.inf or (value == 0 and not is_zero_meant):
+            raise UserError(f"is {value:g}", "give a positive number", key)
     request = Request(
         found.videos,
         args.top,
@@ -155,7 +158,12 @@ def _prepare_files(
     sources = [*checkpoints, *found.videos, *found.lists, *found.ignored]
     sources += [clip for clips in (support or {}).values() for clip in clips]
     sources += [name for name in (args.cfg, args.classes) if name]
+    for key, ending in (("--timeline", ".png"), ("--annotate", ".mp4")):
+        if not targets.get(key, ending).lower().endswith(ending):
+            raise UserError(f"{targets[key]} is no {ending} file", f"name it {ending}", key)
     for key, path in targets.items():
+        if os.path.isdir(path):
+            raise UserError(f"{path} is a folder", "name a file", key)
         # A folder of frames is a video: nothing is written into it.
         refuse_overwriting(found.videos, [os.path.dirname(path) or "."], key)
         prepare_outputs([path], sources, key)

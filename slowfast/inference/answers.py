@@ -147,7 +147,8 @@ def answer_into(out: str, predictor: Predictor, request: Request, lines: Lines) 
     summaries: list[Summary] = []
 
     def write(temporary: str) -> None:
-        with open(temporary, "w", encoding="utf-8", newline="") as file:
+        # Names of files need not be UTF-8.
+        with open(temporary, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
             summaries.append(answer_all(predictor, request, lines, file.write))
 
     write_atomic(out, write)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -25,7 +26,7 @@ def slide(num_frames: int, fps: float, seconds: float, stride: float) -> list[ra
     The last window ends with the video and may be shorter. UserError unless both are positive.
     """
     for value, key in ((seconds, "window"), (stride, "stride")):
-        if not value > 0:
+        if not 0 < value < math.inf:
             raise UserError(f"is {value:g} seconds", "give a positive number", key)
     length = max(round(seconds * fps), 1)
     windows: list[range] = []

@@ -10,6 +10,8 @@ import platform
 import re
 import secrets
 import shutil
+import stat
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -67,9 +69,13 @@ def make_dirs(path: str | Path, key: str = "") -> Path:
 def write_atomic(path: str | Path, write: Callable[[str], None]) -> None:
     """Let ``write(temporary path)`` write a file, sync it and rename it to ``path``.
 
-    A reader sees the old file or the complete new one; RunFailure leaves the old one.
+    A reader sees the old file or the complete new one; RunFailure leaves the old one. A device, a
+    pipe or an open file (``/dev/null``, ``/dev/stdout``) is written into and stays what it is.
     """
     path = Path(path)
+    if _is_open_or_device(path):
+        _write_into(path, write)
+        return
     temporary = path.with_name(f"{_temporary_start(path)}{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         temporary.touch(exist_ok=False)  # with the umask's permissions; mkstemp's are private
@@ -93,6 +99,31 @@ def append_line(path: str | Path, text: str) -> None:
             file.seek(-1, os.SEEK_END)
             text = text if file.read(1) == b"\n" else f"\n{text}"
         file.write(f"{text}\n".encode())
+
+
+def _is_open_or_device(path: Path) -> bool:
+    """Whether ``path`` is no file of a folder: renaming another one to it would destroy it."""
+    if path.is_symlink():
+        path = path.parent / os.readlink(path)
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    folder = os.path.realpath(path.parent)
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or folder.startswith("/proc/")
+
+
+def _write_into(path: Path, write: Callable[[str], None]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        temporary = os.path.join(folder, path.name)
+        Path(temporary).touch()
+        write(temporary)
+        try:
+            # What stands in an open file before (a shell's ">>") stays.
+            with open(temporary, "rb") as source, open(path, "ab") as target:
+                shutil.copyfileobj(source, target)
+        except OSError as error:
+            raise failure_of(error, path, action="write") from error
 
 
 def replace_folder(path: str | Path, fill: Callable[[Path], None]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 
 import pytest
 
@@ -63,6 +64,27 @@ def test_a_failure_leaves_the_old_file(tmp_path, error):
     if expected is RunFailure:
         assert str(caught.value).startswith(f"cannot write {target}: No space left on device")
     assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_pipe_and_an_open_file_stay_what_they_are(tmp_path):
+    """As /dev/null and /dev/stdout, which root could replace by a file."""
+    pipe, log, name = tmp_path / "pipe", tmp_path / "log", tmp_path / "stdout"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_text_atomic(pipe, "new")
+        assert os.read(reader, 10) == b"new"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+    log.write_text("before, ")
+    with log.open("a") as file:
+        name.symlink_to(f"/proc/self/fd/{file.fileno()}")
+        write_text_atomic(name, "new")
+        assert name.is_symlink() and os.path.samestat(os.fstat(file.fileno()), os.stat(log))
+    assert log.read_text() == "before, new"
+    assert sorted(tmp_path.iterdir()) == [log, pipe, name]
 
 
 def test_a_missing_folder_is_an_error_of_the_run(tmp_path):
