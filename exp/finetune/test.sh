@@ -6,5 +6,5 @@
 . "$(dirname "${BASH_SOURCE[0]}")/../_common.sh"
 . "$ROOT/exp/_finetune.sh"
 words=(TRAIN.ENABLE False)
-if [ -n "${CHECKPOINT:-}" ]; then words+=(TEST.CHECKPOINT_FILE_PATH "$CHECKPOINT"); fi
+if [ -n "${CHECKPOINT:-}" ]; then words+=(TEST.CHECKPOINT_FILE_PATH "$(from_caller "$CHECKPOINT")"); fi
 finetune_net "${words[@]}" "$@"

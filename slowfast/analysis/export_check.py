@@ -87,16 +87,16 @@ def check_export(cfg: CfgNode) -> dict[str, Any]:
         for suffix in KINDS:
             target, started = Path(folder, f"network{suffix}"), perf_counter()
             try:
-                report = export(predictor, target)
+                written = export(predictor, target)
             except UserError as error:
                 result[suffix] = str(error)
                 continue
             result[suffix] = {
-                "difference": report.difference,
+                "difference": written.difference,
                 "megabytes": round(target.stat().st_size / 1e6, 1),
                 "seconds": round(perf_counter() - started, 1),
             }
-            result["spread"] = report.spread
+            result["spread"] = written.spread
     return result
 
 

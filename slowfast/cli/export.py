@@ -11,7 +11,13 @@ from __future__ import annotations
 
 import argparse
 
-from slowfast.cli.options import add_overrides, override_words
+from slowfast.cli.options import (
+    add_checkpoint,
+    add_classes,
+    add_overrides,
+    class_names,
+    override_words,
+)
 
 EXAMPLES = """examples:
   {prog} output/mine mine.onnx
@@ -22,10 +28,9 @@ EXAMPLES = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
-    parser.add_argument("checkpoint", help="file of a trained network, or folder of a run")
+    add_checkpoint(parser)
     parser.add_argument("out", help="file to write: .pt2, .onnx or .safetensors")
-    parser.add_argument("--cfg", help="configuration, where the checkpoint has none")
-    parser.add_argument("--classes", help="file of class names: those that CLIP tells apart")
+    add_classes(parser)
     parser.add_argument(
         "--video", action="append", default=[], help="compare on this video, too (repeatable)"
     )
@@ -45,9 +50,10 @@ def run(args: argparse.Namespace) -> None:
     sources = [args.checkpoint, *args.video, *filter(None, (args.cfg, args.classes))]
     prepare_outputs([args.out], sources)
     words = ["TRAIN.MIXED_PRECISION", "False", *override_words(args.imports, args.opts)]
+    classes = class_names(args.classes)
     predictor = slowfast.load(
-        args.checkpoint, "cpu", cfg=args.cfg, classes=args.classes, overrides=words
+        args.checkpoint, "cpu", cfg=args.cfg, classes=classes, overrides=words
     )
-    report = export(predictor, args.out, args.video)
-    print(f"{args.out}: {report.summary}")
-    print(f"\nwithout this package:\n\n{usage(args.out, report.facts)}", end="")
+    written = export(predictor, args.out, args.video)
+    print(f"{args.out}: {written.summary}")
+    print(f"\nwithout this package:\n\n{usage(args.out, written.facts)}", end="")

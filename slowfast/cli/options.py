@@ -17,6 +17,29 @@ def add_overrides(parser: argparse.ArgumentParser, text: str = "overrides") -> N
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help=text)
 
 
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """CHECKPOINT and ``--cfg``: the network that a command takes."""
+    parser.add_argument("checkpoint", help="file of a trained network, or the folder of a run")
+    parser.add_argument("--cfg", help="configuration of weights that come without one")
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """``--device``, as ``slowfast.load`` takes it."""
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 (a GPU where there is one)")
+
+
+def add_classes(parser: argparse.ArgumentParser) -> None:
+    """``--classes``, for :func:`class_names`."""
+    parser.add_argument("--classes", help="CLIP: names, separated by commas, or a file of names")
+
+
+def class_names(text: str | None) -> str | list[str] | None:
+    """``--classes`` for ``slowfast.load``: a file as it is, names separated by commas as a list."""
+    if text is None or os.path.isfile(os.path.expanduser(text)):
+        return text
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def split_files(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Words -> (configuration files at their beginning, ``KEY VALUE`` words)."""
     count = 0

@@ -14,7 +14,13 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from slowfast.cli.options import override_words
+from slowfast.cli.options import (
+    add_checkpoint,
+    add_classes,
+    add_device,
+    class_names,
+    override_words,
+)
 from slowfast.config.plugins import add_import_option
 
 if TYPE_CHECKING:
@@ -36,7 +42,7 @@ _MOST_NAMES = 10
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
-    parser.add_argument("checkpoint", help="file of a trained network, or the folder of a run")
+    add_checkpoint(parser)
     parser.add_argument("videos", nargs="+", metavar="VIDEO", help="see above")
     parser.add_argument("--out", default="", help="file to write (standard output)")
     parser.add_argument("--format", choices=("jsonl", "csv"), help="(by --out, else jsonl)")
@@ -46,10 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timeline", default="", help="picture (.png) of the windows of a video")
     parser.add_argument("--annotate", default="", help="video (.mp4) with the classes drawn in")
     parser.add_argument("--limit", type=float, help="seconds after which a camera is closed")
-    parser.add_argument("--classes", help="CLIP: names, separated by commas, or a file of names")
+    add_classes(parser)
     parser.add_argument("--support", help="few-shot: folder with a folder of clips per class")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1 (a GPU where there is one)")
-    parser.add_argument("--cfg", help="configuration, for weights that come without one")
+    add_device(parser)
     parser.add_argument("--opts", nargs="+", default=[], metavar="KEY VALUE", help="overrides")
     add_import_option(parser)
 
@@ -72,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         args.checkpoint,
         args.device,
         cfg=args.cfg,
-        classes=_classes(args.classes),
+        classes=class_names(args.classes),
         support=support,
         overrides=override_words(args.imports, args.opts),
     )
@@ -94,11 +99,10 @@ def _request(args: argparse.Namespace, found: Found) -> Request:
     if not found.videos:
         raise UserError("there are no videos", "name files or folders", "VIDEO")
     for name in ("top", "window", "stride", "limit"):
-        value, key = getattr(args, name), f"--{name}"
-        if value is None:
-            continue
-        if not 0 <= value < math.inf or (key == "--top" and not value):
-            raise UserError(f"is {value:g}", "give a positive number", key)
+        value = getattr(args, name)
+        is_zero_meant = name in ("window", "stride")  # as without the option
+        if value is not None and not (0 < value < math.inf or (value == 0 and is_zero_meant)):
+            raise UserError(f"is {value:g}", "give a positive number", f"--{name}")
     request = Request(
         found.videos,
         args.top,
@@ -117,13 +121,6 @@ def _request(args: argparse.Namespace, found: Found) -> Request:
     if args.window or not (pictures or args.stride or request.is_live):
         return request
     return replace(request, window=_WINDOW_S)
-
-
-def _classes(text: str | None) -> str | list[str] | None:
-    """A file of names as it is, names separated by commas as a list."""
-    if text is None or os.path.isfile(os.path.expanduser(text)):
-        return text
-    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _support(folder: str | None) -> dict[str, list[str]] | None:
@@ -147,10 +144,10 @@ def _prepare_files(
     from slowfast.utils.errors import UserError
     from slowfast.utils.files import make_dirs
     from slowfast.utils.paths import prepare_outputs, refuse_overwriting
-    from slowfast.utils.plotting import check_plotting
+    from slowfast.utils.plotting import require_matplotlib
 
     if args.timeline:
-        check_plotting()
+        require_matplotlib(key="--timeline")
     named = {"--out": args.out, "--timeline": args.timeline, "--annotate": args.annotate}
     targets = {key: os.path.expanduser(path) for key, path in named.items() if path}
     if len({os.path.realpath(path) for path in targets.values()}) < len(targets):
@@ -177,4 +174,5 @@ def _say_ignored(found: Found) -> None:
         names = ", ".join(os.path.basename(name) for name in found.ignored[:_MOST_NAMES])
         more = len(found.ignored) - _MOST_NAMES
         rest = f" and {more} more" if more > 0 else ""
-        sys.stderr.write(f"ignored {len(found.ignored)} files: {names}{rest}\n")
+        files = "1 file" if len(found.ignored) == 1 else f"{len(found.ignored)} files"
+        sys.stderr.write(f"ignored {files}: {names}{rest}\n")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from slowfast.cli.options import add_overrides, override_words
+from slowfast.cli.options import add_checkpoint, add_device, add_overrides, override_words
 
 EXAMPLES = """examples:
   {prog} output/mine data/moving_shapes_8/videos --out output/probe
@@ -21,7 +21,7 @@ EXAMPLES = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
-    parser.add_argument("checkpoint", help="file of a trained network, or folder of a run")
+    add_checkpoint(parser)
     parser.add_argument("data", help="folder of class folders, or of lists")
     parser.add_argument("--out", default="output/probe", help="folder to write to (output/probe)")
     parser.add_argument("--method", choices=("linear", "knn"), default="linear")
@@ -29,8 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--test", type=float, default=0.3, help="class folders: share (0.3)")
     parser.add_argument("--seed", type=int, default=0, help="class folders: of the division (0)")
     parser.add_argument("--prefix", default="", help="lists: put in front of their paths")
-    parser.add_argument("--cfg", help="configuration, where the checkpoint has none")
-    parser.add_argument("--device", help="cpu, cuda … (a GPU, if there is one)")
+    add_device(parser)
     add_overrides(parser)
 
 

@@ -1,4 +1,4 @@
-"""Write the page of a run: one HTML file with curves, tables and videos that needs no network.
+"""Write the page of a run: one HTML file with curves, tables and videos.
 
 Several runs are compared instead: one table, common axes, paired tests on the same list.
 """
@@ -6,6 +6,7 @@ Several runs are compared instead: one table, common axes, paired tests on the s
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,6 +58,7 @@ def write_after_run(cfg: CfgNode, prog: str) -> None:
     if not (cfg.REPORT.ENABLE and (cfg.TRAIN.ENABLE or cfg.TEST.ENABLE)):
         return
     command = "slowfast report" if prog.startswith("slowfast") else "python tools/report.py"
+    command += f" {shlex.quote(cfg.OUTPUT_DIR)}"
     try:
         from slowfast.analysis.report.page import FILE_NAME, write_page
 
@@ -65,5 +67,5 @@ def write_after_run(cfg: CfgNode, prog: str) -> None:
         text = f"page: {out}"
     except Exception as error:  # noqa: BLE001 - the result of the run stands
         text = f"the page of the run could not be written: {error or type(error).__name__}\n"
-        text += f"    -> the run is complete; repeat the page alone: {command} {cfg.OUTPUT_DIR}"
+        text += f"    -> the run is complete; repeat the page alone: {command}"
     sys.stderr.write(text + "\n")

@@ -32,9 +32,9 @@ def run(args: argparse.Namespace) -> int:
     """Run the command."""
     from slowfast.analysis import sweep
     from slowfast.config.load import load_config
-    from slowfast.utils.plotting import check_plotting
+    from slowfast.utils.plotting import require_matplotlib
 
-    check_plotting()
+    require_matplotlib()
     key, *values = args.vary or [""]
     variants = sweep.make_variants(args.cfg, key, values)
     # Every configuration is read before the first run begins.

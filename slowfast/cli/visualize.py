@@ -11,6 +11,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from slowfast.cli.options import (
+    add_checkpoint,
+    add_classes,
+    add_device,
+    class_names,
+    override_words,
+)
 from slowfast.config.plugins import add_import_option
 
 if TYPE_CHECKING:
@@ -26,7 +33,7 @@ _FORMATS = ("gif", "webp", "mp4", "none")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
-    parser.add_argument("checkpoint", help="weights with their configuration, or a run's folder")
+    add_checkpoint(parser)
     parser.add_argument("videos", nargs="+", metavar="VIDEO", help="videos, or folders of frames")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="folder to write to")
     parser.add_argument(
@@ -50,16 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--colormap", default="turbo", help="colours of the map (turbo)")
     parser.add_argument("--format", default="gif", choices=_FORMATS, help="of the animation (gif)")
     parser.add_argument("--fps", type=float, default=4, help="frames a second of it (4)")
-    parser.add_argument("--device", help="cpu, cuda … (a GPU where there is one)")
-    parser.add_argument("--cfg", help="configuration, for weights that contain none")
-    parser.add_argument("--classes", metavar="FILE", help="class names, for CLIP")
-    parser.add_argument(
-        "--set",
-        nargs="+",
-        default=[],
-        metavar="KEY VALUE",
-        help="keys that differ from the training",
-    )
+    add_classes(parser)
+    add_device(parser)
+    parser.add_argument("--opts", nargs="+", default=[], metavar="KEY VALUE", help="overrides")
     add_import_option(parser)
 
 
@@ -68,7 +68,6 @@ def run(args: argparse.Namespace) -> int:
     import slowfast
     from slowfast.analysis.contact_sheet import write_png
     from slowfast.analysis.looks import LookOptions, show_video
-    from slowfast.cli.options import override_words
     from slowfast.utils.errors import UserError, VideoError
     from slowfast.utils.paths import is_within, prepare_outputs
 
@@ -82,13 +81,14 @@ def run(args: argparse.Namespace) -> int:
             )
     targets = _targets(args)
     outputs = [path for pair in targets.values() for path in pair]
-    prepare_outputs(outputs, [args.checkpoint, *args.videos, *filter(None, [args.cfg])], "--out")
+    sources = [args.checkpoint, *args.videos, *filter(None, (args.cfg, args.classes))]
+    prepare_outputs(outputs, sources, "--out")
     predictor = slowfast.load(
         args.checkpoint,
         args.device,
         cfg=args.cfg,
-        classes=args.classes,
-        overrides=override_words(args.imports, args.set),
+        classes=class_names(args.classes),
+        overrides=override_words(args.imports, args.opts),
     )
     options = LookOptions(
         args.method, args.layer, args.target, args.frames, args.size, args.colormap, args.tokens

@@ -71,7 +71,7 @@ class Ssv2(OfficialSplits):
 
 
 @DATASET_REGISTRY.register("folder")
-class ClassFolders(VideoDataset):
+class FolderDataset(VideoDataset):
     """``<PATH_TO_DATA_DIR>/{train,val,test}/<class>/<video>``, or without the split folders.
 
     There are no lists, so ``DATA.PATH_PREFIX`` may name the folder instead of PATH_TO_DATA_DIR.

@@ -18,6 +18,7 @@ import torch
 
 from slowfast.config.node import DEFAULT_ORIGIN, CfgNode
 from slowfast.utils.errors import Interrupted
+from slowfast.utils.files import append_line
 from slowfast.utils.json_text import json_text
 from slowfast.utils.runtime import Runtime, cpu_count, cudnn_version, describe_devices
 from slowfast.utils.text import shorten
@@ -46,7 +47,7 @@ _PACKAGES = ("torch", "torchvision", "numpy", "av", "opencv-python-headless", "t
 def recorded_launch(cfg: CfgNode, runtime: Runtime) -> Iterator[None]:
     """Around a run: a line when it starts, and one with its outcome and seconds when it ends."""
     file, begin = Path(cfg.OUTPUT_DIR) / FILE_NAME, time.monotonic()
-    _append(file, _start(cfg, runtime))
+    append_line(file, json_text(_start(cfg, runtime)))
     outcome = ""
     try:
         yield
@@ -59,7 +60,7 @@ def recorded_launch(cfg: CfgNode, runtime: Runtime) -> Iterator[None]:
         seconds = round(time.monotonic() - begin, 1)
         end = {"event": "end", "time": _now(), "seconds": seconds, "outcome": outcome}
         with contextlib.suppress(OSError):  # what the run itself could not write was said
-            _append(file, end)
+            append_line(file, json_text(end))
 
 
 def _start(cfg: CfgNode, runtime: Runtime) -> dict[str, Any]:
@@ -94,11 +95,6 @@ def _versions() -> Iterator[tuple[str, str]]:
 
 def _now() -> str:
     return datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
-
-
-def _append(file: Path, facts: dict[str, Any]) -> None:
-    with open(file, "a", encoding="utf-8") as lines:
-        lines.write(json_text(facts) + "\n")
 
 
 def read_launches(folder: str | Path) -> list[dict[str, Any]]:

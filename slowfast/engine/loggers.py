@@ -204,10 +204,10 @@ class Loggers:
 
         ``name`` of the test, empty for a validation; ``classes``: names, empty if unknown.
         """
-        found = class_scores(evaluator)
-        for logger in self._loggers if found is not None else ():
-            if hasattr(logger, "log_scores"):
-                logger.log_scores(name, *found, classes, step)
+        takers = [logger for logger in self._loggers if hasattr(logger, "log_scores")]
+        found = class_scores(evaluator) if takers else None
+        for logger in takers if found is not None else ():
+            logger.log_scores(name, *found, classes, step)
 
     def close(self) -> None:
         for logger in self._loggers:

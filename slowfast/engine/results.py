@@ -26,8 +26,8 @@ FOLDER = "tests"
 FACTS = "test.json"
 CONFIG = "config.yaml"
 
-# Keys that say how weights came to be, or how fast a test is, but not what it gives: sections,
-# keys, and beginnings of the last part of a key.
+# Keys that say how weights came to be, or how fast a test is, but not what it gives: sections with
+# those inside of them, keys, and beginnings of the last part of a key.
 _SECTIONS = {
     "AUG",
     "DATA_LOADER",
@@ -146,10 +146,10 @@ def _identity(cfg: CfgNode, test: FinishedTest, names: list[str]) -> str:
 
 def _matters(key: str) -> bool:
     """Whether the predictions of given weights may depend on ``key``."""
-    section, _, leaf = key.rpartition(".")
+    top, leaf = key.partition(".")[0], key.rpartition(".")[2]
     if key in _OF_TRAIN:
         return True
-    return section not in _SECTIONS and key not in _KEYS and not leaf.startswith(_LEAVES)
+    return top not in _SECTIONS and key not in _KEYS and not leaf.startswith(_LEAVES)
 
 
 def _free_name(parent: Path, base: str, identity: str) -> str:

@@ -107,6 +107,20 @@ def _known_parts(cfg: CfgNode) -> Iterable[Problem]:
 
 
 @register_rule
+def _shown_videos_have_classes(cfg: CfgNode) -> Iterable[Problem]:
+    """Said before a training, after which the videos are shown."""
+    if not cfg.TENSORBOARD.ENABLE or not task_class(cfg).inference_class.takes_support:
+        return
+    for part in ("MODEL_VIS", "WRONG_PRED_VIS"):
+        if cfg.TENSORBOARD[part].ENABLE:
+            yield Problem(
+                f"the network of TASK {cfg.TASK} has no classes of its own to be shown",
+                "set it False",
+                f"TENSORBOARD.{part}.ENABLE",
+            )
+
+
+@register_rule
 def _known_file_of_scores(cfg: CfgNode) -> Iterable[Problem]:
     path = cfg.TEST.SAVE_RESULTS_PATH
     if path and Path(path).suffix not in SUFFIXES:

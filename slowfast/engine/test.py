@@ -92,18 +92,18 @@ def test(cfg: CfgNode, runtime: Runtime, task: Task, weights: TestedWeights) -> 
 
 
 def _report(cfg: CfgNode, task: Task, done: FinishedTest, loggers: Loggers) -> None:
-    """Write the results of a test and log them; the last line names their folder."""
+    """Write the results of a test and log them; the last line has the figures as JSON."""
     folder = save_test(cfg, task.report, done)
     run, dataset = done.run, done.run.loader.dataset
+    logger.info("results: %s", folder)
     text, entries = task.report.describe(done.result, done.unreadable, len(dataset))
     logger.info("test, %s: %s", run.name, text)
     facts = {"split": "test_final", "views": run.name, "bad_items": done.unreadable}
     facts["list"] = dataset.item_list.fingerprint
     if dataset.item_list.left_out:
         facts["left_out"] = dataset.item_list.left_out
-    loggers.log("test_final", facts | entries, 0)
     loggers.log_scores(f"Test {run.name}", done.evaluator, task.data.class_names("test"), 0)
-    logger.info("results: %s", folder)
+    loggers.log("test_final", facts | entries, 0)
 
 
 test.__test__ = False  # pytest must not collect it

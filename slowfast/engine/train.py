@@ -287,8 +287,7 @@ class Trainer:
         try:
             if (evaluated or saved) and cfg.BN.USE_PRECISE_STATS:
                 self._update_precise_bn(epoch)
-            for network in [self.model] + ([self.ema.module] if self.ema else []):
-                fold_statistics(network)
+            self._fold_statistics()
             if evaluated:
                 observer = self.val_observer(epoch)
                 result = self.validate(observer)
@@ -304,6 +303,12 @@ class Trainer:
         saved = saved or bool(self.stop_reason)
         if saved or is_best:
             self.save(saved, is_best)
+
+    def _fold_statistics(self) -> None:
+        """What evaluations read of normalisation over parts of a batch; training does not read
+        it."""
+        for network in [self.model] + ([self.ema.module] if self.ema else []):
+            fold_statistics(network)
 
     def _undo_point(self) -> Callable[[], None]:
         """Snapshot of random generators and buffers, so that an interrupted precise-BN pass leaves
@@ -377,6 +382,7 @@ class Trainer:
 
     def _save_mid_epoch(self) -> Path:
         """A checkpoint inside an epoch; all processes take part."""
+        self._fold_statistics()  # it may be tested, too
         progress, log = self.progress, self.epoch_logger
         progress.epoch_state = state.EpochState(
             self.unreadable.count, log.finished, log.meter.state

@@ -9,6 +9,7 @@ from slowfast.datasets.base import VideoDataset
 from slowfast.datasets.batch import BadItem
 from slowfast.datasets.items import locate
 from slowfast.utils.errors import UserError
+from slowfast.utils.files import append_line
 from slowfast.utils.logging import get_logger
 
 logger = get_logger(__name__)
@@ -66,5 +67,4 @@ class UnreadableVideos:
         line = f"{self._source}\t{item.line}\t{item.path}\t{' '.join(item.cause.split())}"
         if line not in self._listed:
             self._listed.add(line)
-            with open(self._file, "a", encoding="utf-8") as file:
-                file.write(line + "\n")
+            append_line(self._file, line)

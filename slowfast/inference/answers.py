@@ -88,29 +88,32 @@ def answer_all(
     write(lines.head())
     try:
         with contextlib.closing(bar):
-            for answer in _answers(predictor, request):
+            for answer in _answers(predictor, request, summary):
                 write(lines.line(answer))
                 bar.update()
                 if answer.error:
-                    _report(answer, summary)
+                    _warn(answer, summary)
                 if keeps:
                     kept.append(answer)
                 summary.windows += 1
     except KeyboardInterrupt:
         summary.interrupted = True
-    summary.videos = len(request.videos)
     summary.seconds = time.monotonic() - started
     if kept and any(not answer.error for answer in kept):
         _draw(predictor, request, kept)
     return summary
 
 
-def _answers(predictor: Predictor, request: Request) -> Iterator[Prediction]:
+def _answers(predictor: Predictor, request: Request, summary: Summary) -> Iterator[Prediction]:
+    """Answers, whose videos are counted in ``summary``."""
     if not request.has_spans:
-        yield from predictor.stream(request.videos, request.top, request.fps)
+        for answer in predictor.stream(request.videos, request.top, request.fps):
+            summary.videos += 1
+            yield answer
         return
     window, stride = request.window, request.stride or request.window
     for video in request.videos:
+        summary.videos += 1
         try:
             if is_live(video):
                 yield from watch(predictor, video, window, stride, request.top, request.limit)
@@ -120,7 +123,7 @@ def _answers(predictor: Predictor, request: Request) -> Iterator[Prediction]:
             yield Prediction(video, kind=predictor.kind, error=error.cause)
 
 
-def _report(answer: Prediction, summary: Summary) -> None:
+def _warn(answer: Prediction, summary: Summary) -> None:
     part = "" if answer.span is None else " from {:.1f} to {:.1f} s".format(*answer.span)
     tqdm.write(f"unreadable: {answer.path}{part}: {answer.error}", file=sys.stderr)
     if answer.path not in summary.unreadable:

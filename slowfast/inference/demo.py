@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import signal
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -94,11 +95,13 @@ register_section(
                 0.3, "Threshold of all other classes.", ge=0.0, le=1.0
             ),
             "THREAD_ENABLE": _demo_key(
-                False, "Without effect, for old files: a thread always reads ahead.", unused=True
+                False,
+                "No effect, accepted for old files: a thread always reads ahead.",
+                unused=True,
             ),
             "NUM_VIS_INSTANCES": _demo_key(
                 2,
-                "Without effect, for old files: drawing takes no time beside decoding.",
+                "No effect, accepted for old files: drawing takes no time beside decoding.",
                 ge=0,
                 unused=True,
             ),
@@ -144,7 +147,7 @@ def demo(cfg: CfgNode, runtime: Runtime) -> None:
     if options.OUTPUT_FILE:
         logger.info("saved %s", options.OUTPUT_FILE)
     if summary.interrupted and not request.is_live:
-        raise Interrupted(2)
+        raise Interrupted(signal.SIGINT)
     if summary.unreadable:
         raise RunFailure(f"{request.videos[0]} could not be read as a whole", f"see {out}")
 

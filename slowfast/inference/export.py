@@ -43,7 +43,7 @@ _EXAMPLE = (300, 30.0)  # frames and rate of the video whose sampling is written
 _FEW = 2  # views of a video that are compared
 
 
-class Report(NamedTuple):
+class Written(NamedTuple):
     """What was written: ``facts`` as the file has them; the largest ``difference`` from the
     network, and the ``spread`` (standard deviation) of its numbers; None for weights alone."""
 
@@ -85,7 +85,7 @@ def check_target(target: str | Path) -> None:
         raise UserError(f"{target} says no kind of file", f"a name that ends in {names}", "OUT")
 
 
-def export(predictor: Predictor, target: str | Path, videos: Sequence[Video] = ()) -> Report:
+def export(predictor: Predictor, target: str | Path, videos: Sequence[Video] = ()) -> Written:
     """Write the network of ``predictor``, which is on the CPU and in float32, to ``target``.
 
     The file is read again and compared with the network on rendered clips, on noise and on the
@@ -101,7 +101,7 @@ def export(predictor: Predictor, target: str | Path, videos: Sequence[Video] = (
     if target.suffix == WEIGHTS:
         state, text = predictor.model.state_dict(), predictor.cfg.dump()
         write_weights(target, state, predictor.classes, text)
-        return Report(facts, None)
+        return Written(facts, None)
     kind = KINDS[target.suffix]
     network = ClipNetwork(predictor.inference, predictor.model).eval()
     content = kind.write(network, torch.zeros_like(pool[:2]), facts)
@@ -112,7 +112,7 @@ def export(predictor: Predictor, target: str | Path, videos: Sequence[Video] = (
         compared.append(compare(predictor, kind, temporary, pool))
 
     write_atomic(target, write)
-    return Report(facts, *compared[0])
+    return Written(facts, *compared[0])
 
 
 class Comparison(NamedTuple):

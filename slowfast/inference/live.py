@@ -11,7 +11,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from slowfast.inference.prediction import Prediction
+from slowfast.inference.prediction import FPS, Prediction
 from slowfast.inference.predictor import Predictor
 from slowfast.utils.errors import VideoError
 
@@ -110,7 +110,7 @@ def watch(
             frames, start, end = live.last()
             if not goes_on and end <= answered:
                 return
-            rate = (len(frames) - 1) / (end - start) if end > start else 30.0
+            rate = (len(frames) - 1) / (end - start) if end > start else FPS
             answer = predictor.predict(frames, top, fps=max(rate, 1.0))
             yield replace(answer, path=word, span=(start, end))
             answered = end

@@ -153,20 +153,17 @@ def probe(
     if method == "linear":
         classifier = fit_linear(train.values, labels, len(names))
         logits = classifier.logits(test.values)
-        chosen = (
-            ""
-            if classifier.accuracy is None
-            else (f", chosen at {classifier.accuracy:.2f} % in cross-validation")
-        )
-        details = f"linear, penalty {classifier.penalty:g}{chosen}"
+        details = f"linear, penalty {classifier.penalty:g}"
+        if classifier.accuracy is not None:
+            details += f", chosen at {classifier.accuracy:.2f} % in cross-validation"
         saved = save_linear(predictor, classifier, cfg, names, out / PROBE)
         if saved and not is_same(saved, [item.path for item in data.test.items], test, logits):
             saved.unlink()
             saved = None
         if saved is None:
             logger.warning(
-                "%s has no linear classifier over its features: the probe is not saved "
-                "as a network",
+                "%s has no linear classifier over its features: "
+                "the probe is not saved as a network",
                 cfg.MODEL.MODEL_NAME,
             )
     else:

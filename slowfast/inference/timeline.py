@@ -10,7 +10,7 @@ import numpy as np
 from slowfast.inference.prediction import Prediction
 from slowfast.utils.errors import UserError
 from slowfast.utils.files import write_atomic
-from slowfast.utils.plotting import check_plotting
+from slowfast.utils.plotting import require_matplotlib
 
 _MOST_CLASSES = 12
 _LONG_NAME = 36  # characters
@@ -37,7 +37,7 @@ def write_timeline(answers: Sequence[Prediction], classes: Sequence[str], path: 
     readable = [answer for answer in answers if not answer.error]
     if not readable:
         raise UserError("no window could be read", "", "--timeline")
-    check_plotting()
+    require_matplotlib(key="--timeline")
     write_atomic(path, lambda temporary: _plot(answers, readable, classes, temporary))
 
 

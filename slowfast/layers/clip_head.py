@@ -32,9 +32,9 @@ def merge_positions(logits: torch.Tensor, activation: str) -> torch.Tensor:
 
     ``activation`` as MODEL.HEAD_ACT: softmax, sigmoid or none.
     """
-    count = math.log(logits.shape[1])
+    log_count = math.log(logits.shape[1])
     if activation == "softmax":
-        return logits.float().log_softmax(-1).logsumexp(1) - count
+        return logits.float().log_softmax(-1).logsumexp(1) - log_count
     if activation == "sigmoid":
         logits = logits.float()
         return F.logsigmoid(logits).logsumexp(1) - F.logsigmoid(-logits).logsumexp(1)

@@ -135,7 +135,7 @@ def _is_small(x: torch.Tensor) -> bool:
 
 
 class ProjectionConv3d(nn.Conv3d):
-    """1x1x1 convolution with a stride, ``B C T H W`` -> ``B D T' H' W'``, computed as one matrix
+    """1x1x1 convolution with any stride, ``B C T H W`` -> ``B D T' H' W'``, computed as one matrix
     product."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

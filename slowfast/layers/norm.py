@@ -11,7 +11,16 @@ from torch import nn
 from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from slowfast.layers.sub_norm import replace_norms
+
+def replace_norms(
+    network: nn.Module, chosen: Callable[[nn.Module], bool], make: Callable[[_BatchNorm], nn.Module]
+) -> nn.Module:
+    """``network`` with ``make(layer)`` in place of each ``chosen`` layer."""
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if chosen(child):
+                setattr(module, name, make(child))
+    return network
 
 
 class Batch1SafeNorm(_BatchNorm):

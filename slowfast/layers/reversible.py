@@ -176,8 +176,11 @@ def run_reversible(
     In training only the last pair is kept, and the others are computed again in the backward pass;
     ``stored``: all activations are kept instead, as in an ordinary network. A compiled network does
     the same: what is computed again in the backward pass is no part of a graph.
+    Under autocast the pair is float32.
     """
     stored = stored or torch.compiler.is_compiling()
+    if torch.is_autocast_enabled(x.device.type):
+        x = x.float()  # what is rounded to 16 bits cannot be computed again
     if stored or not (torch.is_grad_enabled() and any(block.training for block in blocks)):
         a = b = x
         for block in blocks:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from slowfast.layers.norm import replace_norms
 
 _STATISTICS = ("running_mean", "running_var")
 _COUNTER = "num_batches_tracked"
@@ -100,17 +100,6 @@ def with_sub_norm(network: nn.Module, num_splits: int) -> nn.Module:
         lambda norm: isinstance(norm, _PLAIN) and norm.track_running_stats,
         lambda norm: SubBatchNorm(norm, num_splits),
     )
-
-
-def replace_norms(
-    network: nn.Module, chosen: Callable[[nn.Module], bool], make: Callable[[_BatchNorm], nn.Module]
-) -> nn.Module:
-    """``network`` with ``make(layer)`` in place of each ``chosen`` layer."""
-    for module in list(network.modules()):
-        for name, child in module.named_children():
-            if chosen(child):
-                setattr(module, name, make(child))
-    return network
 
 
 def fold_statistics(network: nn.Module) -> None:

@@ -95,7 +95,8 @@ class VideoModel(nn.Module):
         """
 
     def forward_features(self, video: torch.Tensor) -> torch.Tensor:
-        """Features before the head: ``B C`` (networks over frames: ``B T C``)."""
+        """Features before the head: ``B C`` (networks over frames: ``B T C``; those that classify
+        every part of a clip larger than those of the training: ``B P C``)."""
         raise NotImplementedError
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:

@@ -28,6 +28,7 @@ from slowfast.layers.residual import (
 from slowfast.utils.errors import Problem
 
 DEPTHS = (18, 50, 101)
+_RESNETS = {"MODEL.MODEL_NAME": ("ResNet", "SlowFast")}
 _PER_STAGE = "A list per stage, in it one number per pathway (a single one is that of all)."
 
 RESNET = register_section(
@@ -40,11 +41,19 @@ RESNET = register_section(
                 "Kind of blocks of ResNet and SlowFast; X3D has its own, x3d_transform.",
                 choices=("bottleneck_transform", "basic_transform", "x3d_transform"),
             ),
-            "NUM_GROUPS": Key(1, "Groups of the 1x3x3 convolutions (ResNeXt).", ge=1),
-            "WIDTH_PER_GROUP": Key(64, "Channels of the stem, and inner ones of a group.", ge=1),
-            "INPLACE_RELU": Key(True, "No effect, accepted for old files.", affects_result=False),
+            "NUM_GROUPS": Key(
+                1, "Groups of the 1x3x3 convolutions (ResNeXt).", ge=1, only_if=_RESNETS
+            ),
+            "WIDTH_PER_GROUP": Key(
+                64, "Channels of the stem, and inner ones of a group.", ge=1, only_if=_RESNETS
+            ),
+            "INPLACE_RELU": Key(
+                True, "No effect, accepted for old files.", affects_result=False, unused=True
+            ),
             "STRIDE_1X1": Key(
-                False, "Stride in the first convolution of a bottleneck (ResNet alone)."
+                False,
+                "Stride in the first convolution of a bottleneck (ResNet alone).",
+                only_if={"MODEL.MODEL_NAME": "ResNet"},
             ),
             "ZERO_INIT_FINAL_BN": Key(
                 False, "The last normalisation of every block starts at zero."
@@ -52,17 +61,22 @@ RESNET = register_section(
             "ZERO_INIT_FINAL_CONV": Key(
                 False, "The last convolution of every block starts at zero."
             ),
-            "DEPTH": Key(50, "Number of layers.", choices=DEPTHS),
+            "DEPTH": Key(50, "Number of layers.", choices=DEPTHS, only_if=_RESNETS),
             "NUM_BLOCK_TEMP_KERNEL": Key(
                 [[3], [4], [6], [3]],
                 "Number of blocks with the temporal kernel of the stage; the others have 1. "
                 + _PER_STAGE,
+                only_if=_RESNETS,
             ),
             "SPATIAL_STRIDES": Key(
-                [[1], [2], [2], [2]], "Stride over rows and columns. " + _PER_STAGE
+                [[1], [2], [2], [2]],
+                "Stride over rows and columns. " + _PER_STAGE,
+                only_if=_RESNETS,
             ),
             "SPATIAL_DILATIONS": Key(
-                [[1], [1], [1], [1]], "Dilation over rows and columns. " + _PER_STAGE
+                [[1], [1], [1], [1]],
+                "Dilation over rows and columns. " + _PER_STAGE,
+                only_if=_RESNETS,
             ),
         },
         only_if={"MODEL.MODEL_NAME": ("ResNet", "SlowFast", "X3D")},
@@ -91,7 +105,7 @@ NONLOCAL = register_section(
                 "three numbers (time, rows, columns).",
             ),
         },
-        only_if={"MODEL.MODEL_NAME": ("ResNet", "SlowFast")},
+        only_if=_RESNETS,
     )
 )
 
@@ -311,18 +325,18 @@ _ENTRIES: Mapping[str, tuple[Any, str]] = {
 }
 
 
-def check_residual(cfg: CfgNode, pathways: int) -> Iterable[Problem]:
-    """Problems of the keys of RESNET and NONLOCAL for a network of one or two pathways."""
-    words = "one or two entries" if pathways > 1 else "at least one entry"
+def check_residual(cfg: CfgNode) -> Iterable[Problem]:
+    """Problems of the keys of RESNET and NONLOCAL for a network of one or two pathways; one of a
+    single pathway takes the first of two entries."""
     for key, (check, kind) in _ENTRIES.items():
         section, name = key.split(".")
         value = cfg[section][name]
         if len(value) != 4 or not all(
-            _is_list_of(check, None, stage) and 1 <= len(stage) <= max(pathways, 2)
-            for stage in value
+            _is_list_of(check, None, stage) and 1 <= len(stage) <= 2 for stage in value
         ):
             yield Problem(
-                f"must be four lists, one per stage, of {words}, each {kind}; is {value}",
+                f"must be four lists, one per stage, of one or two entries, each {kind}; "
+                f"is {value}",
                 "see docs/configuration.md",
                 key,
             )

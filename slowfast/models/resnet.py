@@ -62,7 +62,7 @@ def check_resnet(cfg: CfgNode) -> Iterable[Problem]:
             f"choose one of {', '.join(ARCHES)}",
             "MODEL.ARCH",
         )
-    yield from check_residual(cfg, pathways=1)
+    yield from check_residual(cfg)
 
 
 _NLN = ResidualOptions(

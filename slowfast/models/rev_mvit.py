@@ -173,6 +173,11 @@ class ReversibleMViT(MvitTokens):
         """The network that a configuration describes, with random weights."""
         if cfg.MVIT.CLS_EMBED_ON:
             logger.warning("MVIT.CLS_EMBED_ON: a reversible MViT has no class token; none is used")
+        if cfg.MODEL.ACT_CHECKPOINT or cfg.MODEL.USE_CHECKPOINT:
+            logger.warning(
+                "MODEL.ACT_CHECKPOINT and MODEL.USE_CHECKPOINT have no effect: reversible blocks "
+                "store no activations"
+            )
         rev = cfg.MVIT.REV
         return cls(
             read_mvit_options(cfg),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -57,7 +58,7 @@ _STAGES = ((1, 3), (1, 3), (3, 3), (3, 3))
 def check_slowfast(cfg: CfgNode) -> Iterable[Problem]:
     """Problems of a configuration of SlowFast."""
     options = cfg.SLOWFAST
-    yield from check_residual(cfg, pathways=2)
+    yield from check_residual(cfg)
     if cfg.DATA.NUM_FRAMES % options.ALPHA:
         yield Problem(
             f"{cfg.DATA.NUM_FRAMES} frames are no multiple of SLOWFAST.ALPHA {options.ALPHA}",
@@ -214,7 +215,7 @@ class SlowFast(VideoModel):
             beta_inv=options.BETA_INV,
             fusion_ratio=options.FUSION_CONV_CHANNEL_RATIO,
             fusion_kernel=options.FUSION_KERNEL_SZ,
-            residual=read_residual_options(cfg),
+            residual=replace(read_residual_options(cfg), stride_1x1=False),
             **read_head_options(cfg),
         )
 

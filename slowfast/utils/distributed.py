@@ -195,11 +195,6 @@ def gather_numbers(values: Sequence[float]) -> list[list[float]]:
     return [row.tolist() for row in rows]
 
 
-def sum_numbers(values: Sequence[float]) -> list[float]:
-    """Sum over ranks of each of ``values``, in rank order, so that all ranks get the same bits."""
-    return [sum(column) for column in zip(*gather_numbers(values))]
-
-
 def gather_objects(value: Any) -> list[Any]:
     """``value`` of every rank, in rank order."""
     if not is_active():

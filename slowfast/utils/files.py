@@ -116,6 +116,16 @@ def _write_into(path: Path, write: Callable[[str], None]) -> None:
             raise failure_of(error, path, action="write") from error
 
 
+def append_line(path: str | Path, text: str) -> None:
+    """Append ``text`` as a line of its own, also after one that a killed process has left half
+    written. OSError if that is not possible."""
+    with open(path, "a+b") as file:
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            text = text if file.read(1) == b"\n" else f"\n{text}"
+        file.write(f"{text}\n".encode())
+
+
 def replace_folder(path: str | Path, fill: Callable[[Path], None]) -> None:
     """Let ``fill(temporary folder)`` write files, sync them, and put the folder in the place of
     ``path``.

@@ -15,7 +15,7 @@ import simplejson
 from tqdm import tqdm
 
 from slowfast.utils.console import give_up_output
-from slowfast.utils.files import failure_of
+from slowfast.utils.files import append_line, failure_of
 from slowfast.utils.json_text import with_finite_numbers
 
 _FORMAT = "[%(asctime)s][%(levelname)s] %(filename)s: %(lineno)d: %(message)s"
@@ -139,11 +139,9 @@ def log_json_stats(stats: dict[str, Any], output_dir: str | Path | None = None) 
     logging.getLogger(_PACKAGE).info(line, extra={"file_only_on_terminal": not is_epoch})
     if output_dir is None:
         return
-    with open(Path(output_dir) / "stats.jsonl", "a", encoding="utf-8") as file:
-        file.write(line.removeprefix("json_stats: ") + "\n")
+    append_line(Path(output_dir) / "stats.jsonl", line.removeprefix("json_stats: "))
     if is_epoch:
-        with open(Path(output_dir) / "json_stats.log", "a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        append_line(Path(output_dir) / "json_stats.log", line)
 
 
 def format_eta(seconds: float) -> str:

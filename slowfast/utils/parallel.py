@@ -14,7 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from slowfast.utils.files import make_dirs, write_text_atomic
+from slowfast.utils.files import append_line, make_dirs, write_text_atomic
 from slowfast.utils.processes import enter_worker
 from slowfast.utils.runtime import cpu_count
 
@@ -50,7 +50,7 @@ def map_files(
         for key, result in _run(work, missing, workers or cpu_count()):
             done[key] = result
             if journal:
-                _append(journal, _row(key, stamps[key], result))
+                append_line(journal, json.dumps(_row(key, stamps[key], result)))
             bar.update()
     if journal:  # in the order of the keys: the same file however often the work was stopped
         rows = {row["key"]: row for row in _rows(journal) if row["key"] not in stamps}
@@ -107,11 +107,6 @@ def _rows(journal: str | Path) -> Iterator[dict[str, Any]]:
 
 def _row(key: str, stamp: str, result: dict[str, Any]) -> dict[str, Any]:
     return {"key": key, "stamp": stamp, "result": result}
-
-
-def _append(journal: str | Path, row: dict[str, Any]) -> None:
-    with open(journal, "a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
 
 
 def _run(work: Work, keys: Iterable[str], workers: int) -> Iterator[tuple[str, dict[str, Any]]]:

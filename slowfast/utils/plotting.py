@@ -1,13 +1,19 @@
-"""The plotting library, which is an extra."""
+"""Matplotlib, which is an extra."""
 
 from __future__ import annotations
+
+import importlib
+from typing import Any
 
 from slowfast.utils.errors import UserError
 
 
-def check_plotting() -> None:
-    """UserError naming the extra if the plotting library is missing."""
+def require_matplotlib(module: str = "matplotlib", key: str = "") -> Any:
+    """Matplotlib, or a ``module`` of it; UserError that names the extra, and the ``key`` or option
+    that asked for it, if it is not installed."""
     try:
-        import matplotlib  # noqa: F401
-    except ModuleNotFoundError:
-        raise UserError("pictures need matplotlib", 'pip install -e ".[plot]"') from None
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            "Matplotlib, which draws it, is not installed", 'pip install -e ".[plot]"', key
+        ) from error

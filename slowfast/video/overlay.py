@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 from collections.abc import Sequence
 
@@ -10,6 +9,7 @@ import cv2
 import numpy as np
 
 from slowfast.utils.errors import UserError
+from slowfast.utils.plotting import require_matplotlib
 
 _OPACITY = 0.65  # of the hottest places; a frame shows through unchanged where the map is 0
 _TITLE = 22  # pixels of a line of a title
@@ -25,12 +25,7 @@ def colormap(name: str, key: str = "--colormap") -> np.ndarray:
     if code is not None:
         ramp = np.arange(256, dtype=np.uint8)[:, None]
         return cv2.applyColorMap(ramp, code)[:, 0, ::-1]
-    try:
-        maps = importlib.import_module("matplotlib").colormaps
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"the colour map {name!r} needs Matplotlib", 'pip install -e ".[plot]"', key
-        ) from error
+    maps = require_matplotlib(key=key).colormaps
     if name not in maps:
         raise UserError(f"there is no colour map {name!r}", "try turbo or viridis", key)
     return (maps[name](np.linspace(0, 1, 256))[:, :3] * 255).round().astype(np.uint8)

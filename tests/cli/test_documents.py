@@ -13,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+import slowfast
 from slowfast.config.load import load_config
 from slowfast.datasets.moving_shapes import ShapesSpec, generate
 from slowfast.engine.launch import launch
@@ -128,7 +130,15 @@ def test_commands_of(document, copy):
 
 
 def test_files_that_documents_name_exist():
-    further = ("differences", "reliability", "extending", "architecture", "export", "finetune")
+    further = (
+        "differences",
+        "reliability",
+        "extending",
+        "architecture",
+        "export",
+        "finetune",
+        "python",
+    )
     for document in (*DOCUMENTS, *(f"docs/{name}.md" for name in further)):
         text = (ROOT / document).read_text()
         for link in re.findall(r"\]\((?!http)([^)#]+)\)", text):
@@ -171,7 +181,7 @@ def test_every_tool_explains_itself():
 
 
 def test_the_lines_of_python(shapes, compositions, tmp_path, monkeypatch):
-    """docs/python.md, with tiny networks and videos under the names that stand in it."""
+    """Those of docs/python.md and README, with tiny networks and videos under their names."""
     clip = MODEL_REGISTRY.get("TemporalClipVideo").spec.test_overrides
     train_tiny(shapes, tmp_path / "output/mine")
     train_tiny(shapes, tmp_path / "clip", clip | {"MODEL.MODEL_NAME": "TemporalClipVideo"})
@@ -195,6 +205,14 @@ def test_the_lines_of_python(shapes, compositions, tmp_path, monkeypatch):
     assert names["scores"].shape == (6, 4) and names["changes"][0][0][0] == 0.0
     assert names["clip"].classes == ["feeding a cat", "washing a dog"]
     assert names["fewshot"].predict("video.mp4").labels[0] == "jump"
+    first, second = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    exec(first, names)
+    assert len(names["answer"].labels) == 3
+    weights = slowfast.create_model("uniformer_s", num_classes=7).state_dict()
+    torch.save(weights, "uniformer_small_k400_16x4.pth")
+    names["video"] = torch.zeros(1, 3, 4, 32, 32)
+    exec(second, names)
+    assert names["logits"].shape == (1, 5)
 
 
 def train_tiny(shapes: Path, out: Path, extra: dict | None = None) -> None:

@@ -146,7 +146,7 @@ TOOLS = {
     "show_data": (["--cfg", "tiny.yaml", "--out", "out/sheet.png", "--videos", "2"], (1,)),
     "visualize": (
         ["frames.pyth", "set/videos/test/left_0000.mp4", "--out", "out", "--cfg", "tiny.yaml"]
-        + ["--classes", "classes.txt", "--set", "MODEL.MODEL_NAME", "FrameAverage"]
+        + ["--classes", "classes.txt", "--opts", "MODEL.MODEL_NAME", "FrameAverage"]
         + ["FRAME_AVERAGE.WIDTHS", "[4]"],
         (1, 2),
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -59,7 +60,7 @@ def test_a_folder_with_a_broken_video(place, predictor):
     bad = [row for row in rows if "error" in row]
     assert [row["path"] for row in bad] == ["videos/broken.mp4"]
     assert "unreadable: videos/broken.mp4: is not a readable video" in done.stderr
-    assert "ignored 1 files: readme.md" in done.stderr
+    assert "ignored 1 file: readme.md" in done.stderr
     assert "9 videos, 1 of them unreadable" in done.stderr
     first = next(row for row in rows if row["path"].endswith("left_0000.mp4"))
     answer = predictor.predict(place / "videos/left_0000.mp4", top=2)
@@ -114,6 +115,7 @@ def test_windows_timeline_and_annotated_video(place):
         (["run", "long.mp4", "--out", "videos", "--format", "csv"], "--out: videos is a folder"),
         (["run", "long.mp4", "--annotate", "a.avi"], "--annotate: a.avi is no .mp4 file"),
         (["run", "long.mp4", "--timeline", "t.txt"], "--timeline: t.txt is no .png file"),
+        (["run", "0", "--limit", "0"], "--limit: is 0"),
         (["run", "long.mp4", "--out", "x.xlsx"], "x.xlsx is no jsonl or csv file"),
         (["run", "long.mp4", "--out", "x.csv", "--timeline", "x.csv"], "the same name"),
         (["run", "long.mp4", "--annotate", "long.mp4"], "it would be overwritten"),
@@ -160,13 +162,15 @@ def test_a_stopped_call_leaves_whole_lines_or_nothing(number, code, place):
         if line.startswith("unreadable"):
             break
     process.send_signal(number)
-    process.stderr.read()
+    told = process.stderr.read()
     assert process.wait(60) == code
     out = place / "out.jsonl"
     assert out.exists() == (number == signal.SIGINT)
     if out.exists():
         rows = rows_of(out.read_text())
         assert 0 < len(rows) < 3600
+        count = re.search(r"^(\d+) videos?, .*seconds$", told, re.M)[1]
+        assert abs(int(count) - len(rows)) <= 1 and " window" not in told
     done = run_tool("predict.py", "run", "videos", "--out", "out.jsonl", cwd=place)
     assert done.returncode == 1 and len(rows_of(out.read_text())) == 9
     assert not [path for path in place.iterdir() if path.name.endswith(".tmp")]

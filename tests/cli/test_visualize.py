@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import slowfast
 from slowfast.analysis.looks import LookOptions, show_video
 from slowfast.utils.errors import UserError
 from slowfast.video.source import open_video
-from tests.conftest import SHARED_CLIPS, TINY, run_tool, words
+from tests.conftest import ROOT, SHARED_CLIPS, TINY, run_tool, words
 
 VALUES = TINY | {
     "TRAIN.DATASET": "moving_shapes",
@@ -124,6 +125,22 @@ def test_numbers_behind_the_pictures(checkpoint, videos):
     assert np.abs(shown - frames[4].numpy()).mean() < 12
     with pytest.raises(UserError, match="a number below 4"):
         show_video(predictor, str(videos[0]), LookOptions(target="17"))
+
+
+def test_the_lines_of_python(checkpoint, shapes, tmp_path, monkeypatch):
+    """Those of docs/visualize.md."""
+    (tmp_path / "output").mkdir()
+    (tmp_path / "output/shapes").symlink_to(checkpoint.parents[1])
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/moving_shapes_8").symlink_to(shapes)
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/visualize.md").read_text(), re.S)
+    names: dict = {}
+    exec(block, names)
+    seen = names["seen"]
+    assert seen.maps.shape == (1, 4, 32, 32) and 0 <= seen.maps.min() < seen.maps.max() <= 1
+    assert float(seen.shares.sum()) == pytest.approx(1, abs=1e-4) and seen.shares.shape[0] == 1
+    assert seen.tokens.centres.shape[2:] == (3, 2)
 
 
 @pytest.mark.skipif(not SHARED_CLIPS.is_dir(), reason="no real clips here")

@@ -61,6 +61,17 @@ def idle_of(given: dict) -> dict[str, str]:
             {"TEST.NUM_ENSEMBLE_VIEWS": 4, "TEST.NUM_TEMPORAL_CLIPS": [1, 2]},
             {"TEST.NUM_ENSEMBLE_VIEWS": "TEST.NUM_TEMPORAL_CLIPS is [1, 2]"},
         ),
+        ({"BN.NUM_SYNC_DEVICES": 2}, {"BN.NUM_SYNC_DEVICES": "BN.NORM_TYPE is 'batchnorm'"}),
+        ({"DATA.SAMPLING_RATE": 3, "DATA.SAMPLING": "strided"}, {}),
+        (
+            {"DATA.SAMPLING_RATE": 3, "DATA.SAMPLING": "segment"},
+            {"DATA.SAMPLING_RATE": "DATA.SAMPLING is 'segment'"},
+        ),
+        (
+            {"RESNET.DEPTH": 18, "MODEL.MODEL_NAME": "X3D"},
+            {"RESNET.DEPTH": "MODEL.MODEL_NAME is 'X3D'"},
+        ),
+        ({"RESNET.ZERO_INIT_FINAL_BN": True, "MODEL.MODEL_NAME": "X3D"}, {}),
         ({"TUNE_HEAD": True}, {"TUNE_HEAD": "MODEL.MODEL_NAME is 'Uniformer'"}),
     ],
 )

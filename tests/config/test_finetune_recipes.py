@@ -69,7 +69,7 @@ def test_the_command_of_the_script(tmp_path, shapes):
     ]
     test = command_of("finetune/test.sh", tmp_path, "A", "b c", DATA=str(shapes), CHECKPOINT="w")
     assert test[1] == str(ROOT / "configs/finetune/uniformer_s.yaml")
-    last = ["TRAIN.ENABLE", "False", "TEST.CHECKPOINT_FILE_PATH", "w", "A", "b c"]
+    last = ["TRAIN.ENABLE", "False", "TEST.CHECKPOINT_FILE_PATH", "//w", "A", "b c"]  # from "/"
     assert test[-6:] == last and test[3] == "output/finetune_uniformer_s"
 
 

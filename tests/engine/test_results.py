@@ -203,6 +203,7 @@ def test_the_same_test_has_one_folder(trained, shapes, tmp_path):
         TEST__BATCH_SIZE=3,
         SOLVER__BASE_LR=0.5,
         LOG_PERIOD=1,
+        TENSORBOARD__WRONG_PRED_VIS__TAG="another",
         TEST__CHECKPOINT_FILE_PATH=checkpoint(trained),
     )
     (test,) = again

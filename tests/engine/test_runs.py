@@ -129,7 +129,7 @@ def test_statistics_lines(finished):
     assert len(lines) == 7 and all(line.startswith("json_stats: {") for line in lines)
     log = (out / "stdout.log").read_text()
     assert "parameter groups" in log and "GFLOPs" in log and "clips/s" in log and "wait" in log
-    assert log.splitlines()[-1].endswith(f"results: {out}/tests/{tests_of(out)[0].name}")
+    assert log.splitlines()[-3].endswith(f"results: {out}/tests/{tests_of(out)[0].name}")
 
 
 def test_checkpoint_content(finished):

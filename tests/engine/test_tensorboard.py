@@ -190,6 +190,14 @@ def test_files_that_cannot_be_read_are_named_before_the_run(make_cfg, tmp_path):
         files.shown(NAMES, 4)
 
 
+@pytest.mark.parametrize("part", ["MODEL_VIS", "WRONG_PRED_VIS"])
+def test_networks_without_classes_are_refused_before_the_run(make_cfg, part):
+    values = {"TASK": "fewshot", f"{TB}.ENABLE": True}
+    make_cfg(values)
+    with pytest.raises(UserError, match=rf"{TB}\.{part}\.ENABLE.*no classes of its own"):
+        make_cfg(values | {f"{TB}.{part}.ENABLE": True})
+
+
 def test_missing_matplotlib_is_named(make_cfg, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     TensorBoardLogger(make_cfg({f"{TB}.ENABLE": True}))

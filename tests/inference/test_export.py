@@ -41,7 +41,8 @@ def predictor_of(folder: Path, name: str, extra: dict | None = None) -> Predicto
     state = model.state_dict()
     for key in state:
         if key.startswith(model.spec.classifier_of(model)) and state[key].ndim > 1:
-            state[key] *= 30
+            # TSN's begins with a deviation of 0.001, the others' with ten times that and more.
+            state[key] *= 30 if state[key].std() > 0.005 else 3000
     names = list(cfg.DATA.CLASS_NAMES) or list("abcde")
     write_weights(folder / "w.pyth", state, names, cfg.dump())
     return slowfast.load(folder / "w.pyth", "cpu")
@@ -58,8 +59,8 @@ def fewshot_predictor(folder: Path, compositions: Path, extra: dict | None = Non
 @pytest.mark.parametrize("name, extra", FAMILIES)
 def test_pt2_of_every_family(name, extra, tmp_path):
     predictor = predictor_of(tmp_path, name, extra)
-    report = export(predictor, tmp_path / "net.pt2")
-    assert report.difference < 1e-6 and report.facts["output"]["shape"] == ["views", 5]
+    written = export(predictor, tmp_path / "net.pt2")
+    assert written.difference < 1e-6 and written.facts["output"]["shape"] == ["views", 5]
     views = compared_views(predictor)[:3]
     found = KINDS[".pt2"].open(str(tmp_path / "net.pt2"))(views)
     assert torch.allclose(found, reference(predictor, views), atol=1e-6)
@@ -85,11 +86,11 @@ def test_onnx(name, extra, tmp_path):
 @pytest.mark.parametrize("method, kind", [("staf", "maps"), ("prototype", "vectors")])
 def test_embeddings_of_a_few_shot_network(method, kind, compositions, tmp_path):
     predictor = fewshot_predictor(tmp_path, compositions, {"FEWSHOT.METHOD": method})
-    report = export(predictor, tmp_path / "net.pt2")
-    assert report.difference < 1e-6
-    output = report.facts["output"]
+    written = export(predictor, tmp_path / "net.pt2")
+    assert written.difference < 1e-6
+    output = written.facts["output"]
     assert (output["name"], output["kind"]) == ("embeddings", kind)
-    assert report.facts["frames"]["clips"] == 1 and report.facts["classes"] == []
+    assert written.facts["frames"]["clips"] == 1 and written.facts["classes"] == []
 
 
 @pytest.mark.parametrize("suffix", [".pt2", ".onnx", ".safetensors"])
@@ -98,8 +99,8 @@ def test_runs_without_this_package(suffix, tmp_path):
     time, which name no file of this machine."""
     predictor = predictor_of(tmp_path, "Uniformer")
     target = tmp_path / f"a network's{suffix}"
-    report = export(predictor, target)
-    lines = WITHOUT + usage(target, report.facts)
+    written = export(predictor, target)
+    lines = WITHOUT + usage(target, written.facts)
     done = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     if suffix != ".safetensors":
@@ -180,6 +181,6 @@ def test_weights_are_loaded_again_with_their_classes(tmp_path):
 
 
 def test_facts_are_plain(tmp_path):
-    report = export(predictor_of(tmp_path, "FrameAverage"), tmp_path / "net.pt2")
-    assert json.loads(json.dumps(report.facts)) == report.facts
-    assert report.summary.startswith("probabilities views x 5; largest difference ")
+    written = export(predictor_of(tmp_path, "FrameAverage"), tmp_path / "net.pt2")
+    assert json.loads(json.dumps(written.facts)) == written.facts
+    assert written.summary.startswith("probabilities views x 5; largest difference ")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from slowfast.models.weights.read import Checkpoint, read_checkpoint
+from slowfast.models.weights.read import Checkpoint, read_checkpoint, read_content
 from slowfast.utils.errors import UserError
 
 BLOBS = {
@@ -122,3 +122,10 @@ def test_one_array_under_two_names_is_one_tensor(tmp_path):
     array = np.ones(3, dtype=np.float32)
     state = Checkpoint.read(write(tmp_path, {"blobs": {"a": array, "b": array}})).state
     assert state["a"].data_ptr() == state["b"].data_ptr()
+
+
+@pytest.mark.parametrize("group", [list, tuple])
+def test_a_list_of_arrays(tmp_path, group):
+    arrays = group([np.ones((2, 3), dtype=np.float32), np.arange(2)])
+    scores, labels = read_content(write(tmp_path, arrays), "FILE")
+    assert torch.equal(scores, torch.ones(2, 3)) and labels.tolist() == [0, 1]

@@ -130,6 +130,14 @@ def test_normalisation_is_a_group_of_its_own():
     assert not any("bn." in n for n in optimizer.group_names[decays.index(1e-4)])
 
 
+@pytest.mark.parametrize("name, first", [("ResNet", 2), ("SlowFast", 1)])
+def test_only_resnet_has_the_stride_in_the_first_convolution(name, first):
+    """PySlowFast's SlowFast does not read RESNET.STRIDE_1X1."""
+    _, model = build(name, {"RESNET.STRIDE_1X1": True})
+    branch = model.s3.pathway0_res0.branch2
+    assert (branch.a.stride[1], branch.b.stride[1]) == (first, 3 - first)
+
+
 def test_drop_connect_grows_with_the_stage():
     _, model = build("X3D", {"MODEL.DROPCONNECT_RATE": 0.5})
     rates = [getattr(model, f"s{k}").pathway0_res0.drop_path.drop_prob for k in (2, 3, 4, 5)]

@@ -10,6 +10,7 @@ import pytest
 
 from slowfast.utils.errors import RunFailure, UserError
 from slowfast.utils.files import (
+    append_line,
     file_hash,
     make_dirs,
     replace_folder,
@@ -18,6 +19,16 @@ from slowfast.utils.files import (
     write_atomic,
     write_text_atomic,
 )
+
+
+def test_a_line_stands_alone(tmp_path):
+    file = tmp_path / "lines"
+    append_line(file, "ä")
+    append_line(file, "b")
+    with open(file, "a") as half:
+        half.write("ha")  # the process died while it wrote this
+    append_line(file, "c")
+    assert file.read_text(encoding="utf-8") == "ä\nb\nha\nc\n"
 
 
 def test_the_file_appears_with_its_whole_content(tmp_path):

@@ -155,9 +155,8 @@ def _data(
         new = [label for label in (pair.label, pair.prediction) if label not in part]
         part += new if len(part) + len(new) <= _PART else []
     rows, columns = np.nonzero(matrix)
-    prefix = os.path.commonpath(predictions.paths) + "/" if len(predictions) > 1 else ""
-    if not all(path.startswith(prefix) for path in predictions.paths):
-        prefix = ""
+    prefix = os.path.commonprefix(predictions.paths)
+    prefix = prefix[: prefix.rfind("/") + 1]
     return {
         "names": names,
         "totals": matrix.sum(1).tolist(),

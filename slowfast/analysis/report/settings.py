@@ -10,6 +10,7 @@ from typing import Any
 from slowfast.analysis.report.runs import RunRecord, read_values
 from slowfast.config.node import ARGUMENT, COMMAND_LINE
 from slowfast.config.schema import all_keys
+from slowfast.engine.results import CONFIG
 
 _ABSENT = object()
 
@@ -73,7 +74,7 @@ def different_values(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, st
 
 def test_differences(run: RunRecord, folder: Any) -> list[tuple[str, str, str]]:
     """Keys in which a test differs from config.yaml of its run: key, run's value, test's value."""
-    values = read_values(folder / "config.yaml")
+    values = read_values(folder / CONFIG)
     return different_values(run.values, values) if values else []
 
 

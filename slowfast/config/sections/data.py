@@ -117,9 +117,10 @@ _FRAMES = {
     "NUM_FRAMES": Key(8, "Number of frames per clip.", ge=1),
     "SAMPLING_RATE": Key(
         8,
-        "Stride between the frames of a clip, in frames at DATA.TARGET_FPS.",
+        "Stride between the frames of a clip, in frames at DATA.TARGET_FPS (DATA.SAMPLING strided: "
+        "in frames of the file).",
         ge=1,
-        only_if=_OF_CLIPS,
+        only_if={"DATA.SAMPLING": ("auto", "clip", "strided")},
     ),
     "TARGET_FPS": Key(
         30, "Frame rate to which DATA.SAMPLING_RATE refers.", ge=1, only_if=_OF_CLIPS
@@ -134,7 +135,12 @@ _FRAMES = {
     ),
     "SAMPLING": Key(
         "auto",
-        "Rule that chooses the frames of a clip; auto: the one of the data set's published loader.",
+        "Rule that chooses the frames of a clip. auto: the one of the data set's published loader; "
+        "clip: frames DATA.SAMPLING_RATE apart at DATA.TARGET_FPS (Kinetics); strided: frames of "
+        "the file so far apart (Charades); segment: one of each of DATA.NUM_FRAMES segments "
+        "(Something-Something); tsn: as segment, in tests the middle one; linspace: even steps "
+        "from the first frame to the last; rate: DATA.CLIP_FPS frames per second from the start "
+        "(STAM).",
         choices=("auto",),
     ),
     "CLIP_FPS": Key(
@@ -322,11 +328,13 @@ AUG = register_section(
             ),
             "RE_COUNT": Key(1, "Number of erased boxes per clip.", ge=1, only_if=_AUGMENTED),
             "RE_SPLIT": Key(
-                False, "Not used by random erasing; accepted for old files.", unused=True
+                False,
+                "No effect, accepted for old files: random erasing does not use it.",
+                unused=True,
             ),
             "COLOR_JITTER": Key(
                 0.4,
-                "Not used for videos; colour jitter of images, accepted for old files.",
+                "No effect, accepted for old files: colour jitter of images, not of videos.",
                 optional=True,
                 unused=True,
             ),

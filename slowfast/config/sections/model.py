@@ -2,6 +2,8 @@
 
 from slowfast.config.schema import Key, Section, register_section
 
+_RESIDUAL = {"MODEL.MODEL_NAME": ("ResNet", "SlowFast", "X3D")}
+
 MODEL = register_section(
     Section(
         "MODEL",
@@ -52,14 +54,18 @@ MODEL = register_section(
                 "last stage of X3D, less in the others.",
                 ge=0.0,
                 le=1.0,
+                only_if={"MODEL.MODEL_NAME": "X3D"},
             ),
             "FC_INIT_STD": Key(
                 0.01,
                 "Deviation of the initial weights of the classifier of ResNet, SlowFast and X3D.",
                 ge=0.0,
+                only_if=_RESIDUAL,
             ),
             "DETACH_FINAL_FC": Key(
-                False, "Train only the classifier of ResNet, SlowFast and X3D (linear evaluation)."
+                False,
+                "Train only the classifier of ResNet, SlowFast and X3D (linear evaluation).",
+                only_if=_RESIDUAL,
             ),
             "USE_CHECKPOINT": Key(
                 False,

@@ -221,6 +221,7 @@ BN = register_section(
                 "Number of processes that share statistics with sync_batchnorm; 0: all "
                 "(PySlowFast's default is 1, each process for itself).",
                 ge=0,
+                only_if={"BN.NORM_TYPE": "sync_batchnorm"},
             ),
         },
     )

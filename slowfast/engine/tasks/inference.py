@@ -88,7 +88,7 @@ class RecognitionInference(TaskInference):
     def features(self, model: nn.Module, inputs: Inputs) -> torch.Tensor:
         parts = inputs.video.split(inputs.views_at_once or len(inputs.video))
         features = torch.cat([model.forward_features(part) for part in parts]).float()
-        if features.ndim == 3:  # of each frame
+        if features.ndim == 3:  # of each frame, or of the parts of a larger clip
             features = features.mean(1)
         return features.unflatten(0, (inputs.size, -1)).mean(1)
 

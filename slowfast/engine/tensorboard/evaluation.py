@@ -10,12 +10,10 @@ import torch
 
 from slowfast.config.node import CfgNode
 from slowfast.engine.tensorboard.classes import ClassFiles, ShownClasses
-from slowfast.engine.tensorboard.figures import (
-    confusion_figure,
-    histogram_figure,
-    require_matplotlib,
-)
+from slowfast.engine.tensorboard.figures import FIGURE, confusion_figure, histogram_figure
 from slowfast.metrics.classes import confusion_matrix
+from slowfast.metrics.topk import predicted_classes
+from slowfast.utils.plotting import require_matplotlib
 
 
 class Picture(NamedTuple):
@@ -38,7 +36,7 @@ class EvaluationPictures:
         self.enabled = cfg.TENSORBOARD.ENABLE and chosen
         if self.enabled:
             part = "CONFUSION_MATRIX" if self.confusion.ENABLE else "HISTOGRAM"
-            require_matplotlib(f"TENSORBOARD.{part}.ENABLE")
+            require_matplotlib(FIGURE, f"TENSORBOARD.{part}.ENABLE")
             self.files = ClassFiles(cfg)
 
     def draw(
@@ -48,7 +46,7 @@ class EvaluationPictures:
         under PySlowFast's tags."""
         classes = self.files.shown(names, scores.shape[1])
         names = classes.names
-        counts = confusion_matrix(scores.argmax(1), labels, len(names))
+        counts = confusion_matrix(predicted_classes(scores), labels, len(names))
         shares = (counts / counts.sum(1, keepdim=True).clamp_min(1)).numpy()
         if self.confusion.ENABLE:
             yield self._matrix("Confusion Matrix", shares, list(range(len(names))), names)

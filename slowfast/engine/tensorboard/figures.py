@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from slowfast.utils.errors import UserError
+from slowfast.utils.plotting import require_matplotlib
 
+FIGURE = "matplotlib.figure"
 _NUMBERED = 25  # classes up to which cells show their numbers
 _MOST_LABELS = 60  # of an axis
 _DPI = 100
-
-
-def require_matplotlib(key: str) -> Any:
-    """The module; UserError that names ``key`` if it is not installed."""
-    try:
-        return importlib.import_module("matplotlib.figure")
-    except ModuleNotFoundError as error:
-        raise UserError(
-            "Matplotlib, which draws it, is not installed", 'pip install -e ".[plot]"', key
-        ) from error
 
 
 def confusion_figure(
@@ -80,11 +70,11 @@ def _short(name: str) -> str:
 
 
 def _figure(size: Sequence[float]) -> Any:
-    module = require_matplotlib("TENSORBOARD")
+    module = require_matplotlib(FIGURE, "TENSORBOARD")
     return module.Figure(figsize=tuple(size), dpi=_DPI, layout="constrained")
 
 
 def _pixels(figure: Any) -> np.ndarray:
-    canvas = importlib.import_module("matplotlib.backends.backend_agg").FigureCanvasAgg(figure)
+    canvas = require_matplotlib("matplotlib.backends.backend_agg").FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +13,6 @@ from slowfast.utils.errors import UserError
 
 _KEY = "TENSORBOARD.PREDICTIONS_PATH"
 _REMEDY = "name the scores.npz of a test, or its TEST.SAVE_RESULTS_PATH"
-# What a pickle of arrays consists of, under the names of all versions of NumPy.
-_ARRAYS = {
-    (f"numpy.{core}.{module}", name)
-    for core in ("core", "_core")
-    for module, name in (("multiarray", "_reconstruct"), ("numeric", "_frombuffer"))
-} | {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Reads arrays and nothing else: a pickle can otherwise run any code."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ARRAYS:
-            raise pickle.UnpicklingError(f"it holds {module}.{name}, not only NumPy arrays")
-        return super().find_class(module, name)
 
 
 def read_scores(path: str | Path) -> tuple[torch.Tensor, torch.Tensor]:
@@ -39,7 +23,7 @@ def read_scores(path: str | Path) -> tuple[torch.Tensor, torch.Tensor]:
     """
     try:
         content = _read(Path(path))
-    except (OSError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
+    except (OSError, KeyError, ValueError, EOFError) as error:
         raise UserError(f"{path} holds no scores: {error}", _REMEDY, _KEY) from None
     if isinstance(content, dict):
         content = [content.get("scores"), content.get("labels")]
@@ -57,7 +41,4 @@ def _read(path: Path) -> Any:
     if path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in ("scores", "labels")}
-    if path.suffix in (".pkl", ".pickle"):
-        with open(path, "rb") as file:
-            return _ArrayUnpickler(file).load()
     return read_content(path, _KEY)

@@ -109,7 +109,7 @@ extend_section(
             ge=0.0,
         ),
         "STATIC_GRAPH": Key(
-            False, "Without effect, for old files; DDP finds out by itself.", unused=True
+            False, "No effect, accepted for old files: DDP finds out by itself.", unused=True
         ),
     },
     _CLIP,
@@ -189,11 +189,13 @@ extend_section(
             only_if={"TEST.PATCHING_MODEL": True},
         ),
         "OPENSET": Key(
-            False, "Without effect, for old files; the class names of a test decide.", unused=True
+            False,
+            "No effect, accepted for old files: the class names of a test decide.",
+            unused=True,
         ),
         "UPDATE_STATE": Key(
             False,
-            "Without effect, for old files; texts are always encoded by the tested weights.",
+            "No effect, accepted for old files: texts are always encoded by the tested weights.",
             unused=True,
         ),
     },

@@ -1,9 +1,11 @@
-"""Pickles of NumPy arrays, as Caffe2's weights are kept: arrays and plain values, nothing else."""
+"""Pickles of NumPy arrays, as Caffe2's weights and the scores of tests are kept: arrays and plain
+values, nothing else."""
 
 from __future__ import annotations
 
 import math
 import pickle
+from collections.abc import Iterable
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -103,19 +105,27 @@ def _no_storage(*_: Any) -> torch.Tensor:
     raise pickle.UnpicklingError("a tensor of PyTorch among arrays")
 
 
-def read_arrays(file: BinaryIO) -> dict[str, Any]:
-    """The dict that an open pickle holds, its arrays as tensors; exceptions as ``unpickle``."""
+def read_arrays(file: BinaryIO) -> dict[str, Any] | list[Any]:
+    """The dict or list that an open pickle holds, its arrays as tensors; exceptions as
+    ``unpickle``."""
     size = file.seek(0, 2)
     file.seek(0)
     content = _ArrayUnpickler(file).load()
-    if not isinstance(content, dict):
-        raise DamagedError("it holds no dict of arrays")
+    if isinstance(content, tuple):
+        content = list(content)
+    if not isinstance(content, (dict, list)):
+        raise DamagedError("it holds no dict or list of arrays")
     groups = [content]
-    if isinstance(content.get("blobs"), dict):
+    if isinstance(content, dict) and isinstance(content.get("blobs"), dict):
         groups.append(content["blobs"])
-    arrays = {id(v): v for group in groups for v in group.values() if isinstance(v, Array)}
-    if sum(len(array.data) for array in arrays.values()) > size:
+    found = [(g, place, v) for g in groups for place, v in _entries(g) if isinstance(v, Array)]
+    distinct = {id(array): array for _, _, array in found}
+    if sum(len(array.data) for array in distinct.values()) > size:
         raise UnsupportedError("its arrays share their numbers")
-    for group in groups:
-        group |= {name: v.tensor() for name, v in group.items() if isinstance(v, Array)}
+    for group, place, array in found:
+        group[place] = array.tensor()
     return content
+
+
+def _entries(group: dict[str, Any] | list[Any]) -> Iterable[tuple[Any, Any]]:
+    return group.items() if isinstance(group, dict) else enumerate(group)

@@ -102,30 +102,27 @@ class FrameFolder(Source):
 class NamedFrames(FrameFolder):
     """The images ``names`` of a folder, in this order. VideoError if there is no such folder."""
 
-    def __init__(self, path: str, names: Sequence[str], max_pixels: int = MAX_PIXELS):
+    def __init__(
+        self, path: str, names: Sequence[str], fps: float = 30.0, max_pixels: int = MAX_PIXELS
+    ):
         if not os.path.isdir(path):
             raise VideoError(path, "there is no such folder of frames")
-        self.path, self.names, self.fps = path, names, 30.0
+        self.path, self.names, self.fps = path, names, fps
         self.num_frames, self._max_pixels = len(names), max_pixels
 
     def _name(self, index: int) -> str:
         return self.names[index]
 
 
-class SortedImages(FrameFolder):
+class SortedImages(NamedFrames):
     """All images of a folder in the order of their names, numbers in them by size: ``f2`` before
     ``f10``. VideoError if there are none."""
 
     def __init__(self, path: str, fps: float = 30.0, max_pixels: int = MAX_PIXELS):
-        self.path, self.fps, self._max_pixels = path, fps, max_pixels
         names = [name for name in os.listdir(path) if name.lower().endswith(IMAGE_SUFFIXES)]
-        self._names = sorted(names, key=_by_numbers)
-        self.num_frames = len(names)
         if not names:
             raise VideoError(path, f"no images in it ({' '.join(IMAGE_SUFFIXES)})")
-
-    def _name(self, index: int) -> str:
-        return self._names[index]
+        super().__init__(path, sorted(names, key=_by_numbers), fps, max_pixels)
 
 
 def _by_numbers(name: str) -> list[tuple[int, str]]:

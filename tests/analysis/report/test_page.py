@@ -100,6 +100,22 @@ def test_numbers_are_those_of_the_files(tmp_path):
     assert {"loss", "accuracy", "rate", "test0-confusion"} <= data["plots"].keys()
 
 
+@pytest.mark.parametrize(
+    "paths, prefix",
+    [
+        (["/a/b/x.mp4", "/a/b/c/y.mp4"], "/a/b/"),
+        (["/a/x.mp4", "b/y.mp4"], ""),
+        (["set/left_1.mp4", "set/left_2.mp4"], "set/"),
+        (["x.mp4", "x.mp4"], ""),
+    ],
+)
+def test_what_paths_begin_with_is_stored_once(paths, prefix, tmp_path):
+    write_test(tmp_path / "run", ["x", "y"], [0, 1], [0, 0], paths)
+    shown = page_of(tmp_path / "run")[2]["tests"]["test0"]
+    assert shown["prefix"] == prefix
+    assert [prefix + path for path in shown["paths"]] == paths
+
+
 def test_top5_of_more_than_five_classes(tmp_path):
     write_test(tmp_path / "run", [f"class {n}" for n in range(6)], LABELS, GUESSES)
     assert "Top-5 99.00 %" in page_of(tmp_path / "run")[1].text
