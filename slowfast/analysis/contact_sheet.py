@@ -33,6 +33,8 @@ def _row(frames: np.ndarray, caption: str) -> np.ndarray:
     padded = np.pad(frames, ((0, 0), (0, _GAP), (0, _GAP), (0, 0)), constant_values=255)
     strip = np.concatenate(list(padded), axis=1)
     head = np.full((_CAPTION, strip.shape[1], 3), 255, np.uint8)
+    # OpenCV crashes at names of files that are not UTF-8.
+    caption = caption.encode(errors="backslashreplace").decode()
     cv2.putText(head, caption, (2, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
     return np.concatenate([head, strip])
 

@@ -99,12 +99,10 @@ def _request(args: argparse.Namespace, found: Found) -> Request:
     if not found.videos:
         raise UserError("there are no videos", "name files or folders", "VIDEO")
     for name in ("top", "window", "stride", "limit"):
-        value, key = getattr(args, name), f"--{name}"
-        if value is None:
-            continue
+        value = getattr(args, name)
         is_zero_meant = name in ("window", "stride")  # as without the option
-        if not 0 <= value < math.inf or (value == 0 and not is_zero_meant):
-            raise UserError(f"is {value:g}", "give a positive number", key)
+        if value is not None and not (0 < value < math.inf or (value == 0 and is_zero_meant)):
+            raise UserError(f"is {value:g}", "give a positive number", f"--{name}")
     request = Request(
         found.videos,
         args.top,

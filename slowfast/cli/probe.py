@@ -9,6 +9,7 @@ for predict, export and fine-tuning. Exit code 1: some test videos could not be 
 from __future__ import annotations
 
 import argparse
+import os
 
 from slowfast.cli.options import add_checkpoint, add_device, add_overrides, override_words
 
@@ -39,11 +40,15 @@ def run(args: argparse.Namespace) -> int:
     from slowfast.inference.trained import read_trained
     from slowfast.utils.errors import UserError
     from slowfast.utils.logging import setup_logging
-    from slowfast.utils.paths import prepare_outputs
+    from slowfast.utils.paths import is_within, prepare_outputs
 
     setup_logging(None)
     if args.neighbours < 1:
         raise UserError(f"{args.neighbours} neighbours cannot vote", "1 or more", "--neighbours")
+    if not 0 < args.test < 1:
+        raise UserError(f"is {args.test:g}", "a share of the videos, as 0.3", "--test")
+    if not os.path.isfile(f"{args.data}/train.csv") and is_within(args.out, args.data):
+        raise UserError(f"{args.out} lies in {args.data}, which is read", "another folder", "--out")
     path = read_trained(args.checkpoint).path
     prepare_outputs([f"{args.out}/{PROBE}"], [path], "--out")
     data = read_data(args.data, args.prefix, args.test, args.seed)

@@ -263,6 +263,7 @@ class Predictor:
             rows: Iterator[torch.Tensor] = iter(())
             if good:
                 inputs = self._prepared(good)
+                self.model.eval()
                 with torch.inference_mode(), self._autocast():
                     rows = iter(self._inference.features(self.model, inputs).cpu().unbind())
             yield from (clips.error or next(rows) for clips in batch)
@@ -328,6 +329,7 @@ class Predictor:
         rows: Iterator[torch.Tensor] = iter(())
         if good:
             inputs = self._prepared([clips.video for clips in good])
+            self.model.eval()  # whoever has the network may have trained it
             with torch.inference_mode(), self._autocast():
                 answers = self._inference.probabilities(self.model, inputs)
             rows = iter(answers.unbind())

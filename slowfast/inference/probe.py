@@ -119,6 +119,8 @@ def read_data(folder: str | Path, prefix: str = "", share: float = 0.3, seed: in
         source = {split: str(folder / split) for split in lists}
         for note in made.notes:
             logger.info("%s", note)
+    if len(names) < 2:
+        raise UserError(f"{folder} has videos of one class only", "two classes or more", "DATA")
     missing = sorted(set(range(len(names))) - {item.label for item in lists["train"]})
     if missing:
         raise UserError(

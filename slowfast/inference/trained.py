@@ -17,7 +17,7 @@ from slowfast.engine.checkpoint import checkpoint_folder, find_tested
 from slowfast.engine.initial import class_names
 from slowfast.models.weights.read import Checkpoint
 from slowfast.utils.errors import UserError
-from slowfast.utils.runtime import Runtime, check_gpu_count, gpu_count
+from slowfast.utils.runtime import Runtime, gpu_count
 from slowfast.utils.yaml_text import BadYaml, load_yaml
 
 PathLike = str | os.PathLike[str]
@@ -48,6 +48,9 @@ def read_trained(checkpoint: PathLike) -> Checkpoint:
     UserError if there is none.
     """
     path = os.path.expanduser(os.fspath(checkpoint))
+    if path.lower().endswith((".pt2", ".onnx")):
+        problem = f"{path} is an exported network, which runs without this package"
+        raise UserError(problem, "name the checkpoint that it was made from", KEY)
     if not os.path.isdir(path):
         return Checkpoint.read(path, KEY, mapped=True)
     found = find_tested(path, "best")
@@ -79,7 +82,10 @@ def choose_runtime(device: torch.device | str | None) -> Runtime:
         problem = f"there is no device {device!r}"
         raise UserError(problem, "say cpu, cuda or cuda:1", "device") from None
     if device.type == "cuda":
-        check_gpu_count((device.index or 0) + 1)
+        count = gpu_count()
+        if (device.index or 0) >= count:
+            problem = f"there is no {device}: this machine has {count or 'no'} GPUs"
+            raise UserError(problem, "say cpu, or leave the device out", "device")
     return Runtime(device)
 
 

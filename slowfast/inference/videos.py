@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import math
 import os
 import shutil
 import tempfile
@@ -54,6 +56,8 @@ def open_any(video: Video, reader: ClipReader, fps: float) -> Iterator[Source]:
     ``fps``: of frames in memory and of folders of frames. VideoError if it cannot be read;
     UserError if it is no video at all, such as a number.
     """
+    if not 0 < fps < math.inf:
+        raise UserError(f"is {fps}", "give the frames per second of the video", "fps")
     name = name_of(video)
     if isinstance(video, (str, os.PathLike)):
         if name.startswith(_ADDRESSES):
@@ -83,6 +87,8 @@ def _open_folder(path: str, reader: ClipReader, fps: float) -> Source:
 @contextlib.contextmanager
 def _as_file(video: Any, name: str) -> Iterator[str]:
     """The path of a temporary file with the bytes of a video: decoders seek, and open it anew."""
+    if isinstance(video, io.TextIOBase):
+        raise UserError(f"{name} is open as text", "open it in binary mode, 'rb'", "videos")
     with tempfile.NamedTemporaryFile(prefix="slowfast-") as file:
         if hasattr(video, "read"):
             shutil.copyfileobj(video, file)
@@ -112,10 +118,11 @@ def _frames(video: Any) -> np.ndarray | list[np.ndarray]:
         if video.ndim == 4 and video.shape[-1] != 3 and video.shape[1] == 3:
             video = video.transpose(0, 2, 3, 1)  # T 3 H W, as some decoders give
         return video
-    if isinstance(video, (list, tuple)):
+    if isinstance(video, (list, tuple)) and all(hasattr(frame, "ndim") for frame in video):
         return [np.asarray(frame) for frame in video]
     raise UserError(
         f"a {type(video).__name__} is not a video",
-        "give a path, an open file, bytes, or frames T H W 3 as an array or a tensor",
+        "give a path, an open file, bytes, or frames T H W 3 as an array or a tensor; several "
+        "videos as a list to predict or embed, as anything else to stream",
         "videos",
     )

@@ -91,16 +91,6 @@ def write_atomic(path: str | Path, write: Callable[[str], None]) -> None:
             os.unlink(temporary)
 
 
-def append_line(path: str | Path, text: str) -> None:
-    """Append ``text`` as a line of its own, also after one that a killed process has left half
-    written. OSError if that is not possible."""
-    with open(path, "a+b") as file:
-        if file.seek(0, os.SEEK_END):
-            file.seek(-1, os.SEEK_END)
-            text = text if file.read(1) == b"\n" else f"\n{text}"
-        file.write(f"{text}\n".encode())
-
-
 def _is_open_or_device(path: Path) -> bool:
     """Whether ``path`` is no file of a folder: renaming another one to it would destroy it."""
     if path.is_symlink():
@@ -124,6 +114,16 @@ def _write_into(path: Path, write: Callable[[str], None]) -> None:
                 shutil.copyfileobj(source, target)
         except OSError as error:
             raise failure_of(error, path, action="write") from error
+
+
+def append_line(path: str | Path, text: str) -> None:
+    """Append ``text`` as a line of its own, also after one that a killed process has left half
+    written. OSError if that is not possible."""
+    with open(path, "a+b") as file:
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            text = text if file.read(1) == b"\n" else f"\n{text}"
+        file.write(f"{text}\n".encode())
 
 
 def replace_folder(path: str | Path, fill: Callable[[Path], None]) -> None:

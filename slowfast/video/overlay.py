@@ -85,6 +85,8 @@ def add_title(
     for number, colour in enumerate(colours):
         head[_TITLE * number : _TITLE * (number + 1)] = colour
     for number, line in enumerate(lines):
+        # OpenCV crashes at names of files that are not UTF-8.
+        line = line.encode(errors="backslashreplace").decode()
         (needed, _), _ = cv2.getTextSize(line, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)
         scale = 0.45 * min(1, (width - 8) / max(needed, 1))
         place = (4, _TITLE * number + 15)

@@ -68,6 +68,14 @@ def test_what_is_refused(place):
     ):
         done = run_tool("export.py", *words, cwd=place)
         assert done.returncode == 2 and message in done.stderr and "->" in done.stderr
+    videos = "data/moving_shapes_8/videos"
+    for words, message in (
+        (["--test", "0"], "--test: is 0"),
+        (["--out", f"{videos}/probe"], "which is read"),
+    ):
+        done = run_tool("probe.py", "output/mine", videos, *words, cwd=place)
+        assert done.returncode == 2 and message in done.stderr, done.stderr
+        assert not (place / videos / "probe").exists()
     checkpoint = "output/probe/probe.pyth"
     (place / "output/probe").mkdir(exist_ok=True)
     (place / checkpoint).write_bytes(

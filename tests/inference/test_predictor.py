@@ -265,8 +265,25 @@ def test_what_are_no_frames(frames, message, predictor):
 def test_what_is_no_video(predictor):
     with pytest.raises(UserError, match="a int is not a video"):
         predictor.predict(5)
+    with pytest.raises(UserError, match="as anything else to stream"):
+        predictor.predict(video for video in ["a.mp4"])
+    with pytest.raises(UserError, match="open it in binary mode"):
+        predictor.predict(io.StringIO("text"))
+    with pytest.raises(UserError, match="fps: is 0"):
+        predictor.predict(np.zeros((8, 40, 40, 3), np.uint8), fps=0)
+    with pytest.raises(UserError, match="a list is not a video"):
+        predictor.preprocess(["a.mp4"])
     with pytest.raises(UserError, match="top is 0"):
         predictor.predict(np.zeros((8, 40, 40, 3), np.uint8), top=0)
+
+
+def test_a_network_in_training_mode_answers_as_in_a_test(predictor):
+    frames = np.random.default_rng(0).integers(0, 256, (8, 40, 40, 3), np.uint8)
+    expected, features = predictor.predict(frames).scores, predictor.embed(frames)
+    predictor.model.train()
+    assert torch.equal(predictor.predict(frames).scores, expected)
+    predictor.model.train()
+    assert torch.equal(predictor.embed(frames), features)
 
 
 def test_readers_do_not_run_ahead_without_end(predictor, shapes):
@@ -311,6 +328,10 @@ def test_what_cannot_be_loaded(run, tmp_path):
         slowfast.load(tmp_path)
     with pytest.raises(UserError, match="there is no device 'gpu'"):
         slowfast.load(run, "gpu")
+    with pytest.raises(UserError, match="x.pt2 is an exported network"):
+        slowfast.load(tmp_path / "x.pt2")
+    with pytest.raises(UserError, match="there is no cuda:99"):
+        slowfast.load(run, "cuda:99")
     with pytest.raises(UserError, match="takes no support clips"):
         slowfast.load(run, "cpu", support={"a": ["x.mp4"]})
     other = slowfast.load(run, "cpu", overrides=["TEST.NUM_SPATIAL_CROPS", "1"])

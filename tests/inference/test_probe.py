@@ -41,6 +41,9 @@ def test_data_of_all_forms(folders, shapes, tmp_path):
     assert read_data(tmp_path, str(shapes)).train.class_names == ["0", "1", "2", "3"]
     rows = (tmp_path / "train.csv").read_text().splitlines()
     (tmp_path / "train.csv").write_text("\n".join(r for r in rows if not r.endswith("1")) + "\n")
+    shutil.copytree(folders / "train" / "left", tmp_path / "one" / "left")
+    with pytest.raises(UserError, match="DATA: .*one has videos of one class only"):
+        read_data(tmp_path / "one")
     with pytest.raises(UserError, match="DATA: no training video is of '1'"):
         read_data(tmp_path, str(shapes))
 

@@ -75,3 +75,8 @@ def test_animations_can_be_read_back(kind: str):
         assert image.n_frames == 4 and image.size == (32, 24) and image.info["loop"] == 0
         for frame, read in zip(frames, ImageSequence.Iterator(image)):
             assert np.abs(np.asarray(read.convert("RGB")).astype(int) - frame).mean() < 12
+
+
+def test_names_that_are_not_utf8_are_drawn_as_escapes():
+    """OpenCV would end the process."""
+    assert np.array_equal(add_title(grey(), ["\udcff.mp4"]), add_title(grey(), ["\\udcff.mp4"]))
