@@ -15,7 +15,7 @@ from slowfast.config.yaml_file import Entry, find_config, read_yaml
 from slowfast.engine.dry_run import dry_run
 from slowfast.engine.initial import find_tested_weights
 from slowfast.engine.launch import is_first_process, launch
-from slowfast.engine.modes import run_modes, wanted_modes
+from slowfast.engine.modes import check_modes, run_modes, wanted_modes
 from slowfast.engine.precision import settle_precision
 from slowfast.engine.tasks import build_task
 from slowfast.engine.test import build_test, test
@@ -94,6 +94,7 @@ def parse_command(
 def run_job(cfg: CfgNode, runtime: Runtime) -> None:
     """Train, test, and what else the configuration asks for."""
     cfg = settle_precision(cfg, runtime)
+    check_modes(cfg)
     if cfg.TRAIN.ENABLE:
         _train(cfg, runtime)
     elif cfg.TEST.ENABLE:

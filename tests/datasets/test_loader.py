@@ -266,8 +266,10 @@ def _in_process(target) -> str:
 
 def test_too_few_descriptors():
     def starve(send) -> None:
-        used = len(os.listdir("/proc/self/fd"))
-        resource.setrlimit(resource.RLIMIT_NOFILE, (used + 12, used + 12))
+        # The limit is on numbers of descriptors, and the process may have left gaps in them.
+        used = set(map(int, os.listdir("/proc/self/fd")))
+        limit = [number for number in range(max(used) + 20) if number not in used][12]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
         try:
             list(loader_of(Numbers(), workers=8))
         except RunFailure as error:

@@ -25,6 +25,7 @@ from slowfast.engine.tensorboard.figures import confusion_figure
 from slowfast.engine.tensorboard.layers import ShownLayer, tensor_image
 from slowfast.engine.tensorboard.scores import read_scores
 from slowfast.utils.errors import UserError
+from slowfast.utils.runtime import Runtime
 from tests.conftest import TINY, words
 
 TB = "TENSORBOARD"
@@ -246,3 +247,20 @@ def test_scores_of_other_files_are_refused(tmp_path):
         assert np.array_equal(scores, pair[0]) and labels.tolist() == [2, 0]
     torch.save([torch.rand(2, 3), torch.eye(3)[:2]], tmp_path / "pair.pt")
     assert read_scores(str(tmp_path / "pair.pt"))[1].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("MODEL_VIS.LAYER_LIST", ["patch_embed1/none"]),
+        ("MODEL_VIS.COLORMAP", "no such map"),
+        ("WRONG_PRED_VIS.SUBSET_PATH", "missing.txt"),
+    ],
+)
+def test_what_is_shown_after_a_run_is_checked_before_it(make_cfg, key, value):
+    values = {f"{TB}.ENABLE": True, f"{TB}.MODEL_VIS.ENABLE": True, f"{TB}.{key}": value}
+    cfg = make_cfg(values)
+    before = torch.random.get_rng_state()
+    with pytest.raises(UserError, match=key.split(".")[-1]):
+        run_job(cfg, Runtime(torch.device("cpu")))
+    assert torch.equal(before, torch.random.get_rng_state())

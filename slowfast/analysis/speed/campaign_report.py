@@ -73,7 +73,7 @@ def run_campaign(
     """
     folder = make_dirs(out)
     for precision in precisions:
-        campaign.peaks[precision] = round(product_rate(campaign.runtime, precision), 1)
+        campaign.peaks[precision] = float(f"{product_rate(campaign.runtime, precision):.3g}")
     kernels = [
         *depthwise_rows(campaign.runtime, campaign.batch, campaign.rounds),
         *product_rows(campaign.runtime, campaign.batch, campaign.rounds),

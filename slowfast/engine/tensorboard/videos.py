@@ -23,6 +23,7 @@ from slowfast.engine.tensorboard.scores import read_scores
 from slowfast.engine.test import build_test
 from slowfast.metrics.views import class_probabilities, merge_views
 from slowfast.models.base import VideoModel
+from slowfast.models.build import build_model
 from slowfast.models.looks import look
 from slowfast.utils.errors import UserError
 from slowfast.utils.logging import get_logger
@@ -68,7 +69,24 @@ def show(cfg: CfgNode, runtime: Runtime) -> None:
             _show_videos(task, runtime, weights, writer)
 
 
-MODE_REGISTRY.register("tensorboard")(Mode(is_wanted, show))
+def check(cfg: CfgNode) -> None:
+    """UserError for a file, a colour map or a layer that does not exist."""
+    options = cfg.TENSORBOARD
+    ClassFiles(cfg)
+    if options.PREDICTIONS_PATH and not cfg.TEST.ENABLE:  # else the test may write the file
+        read_scores(options.PREDICTIONS_PATH)
+    if not options.MODEL_VIS.ENABLE:
+        return
+    colormap(options.MODEL_VIS.GRAD_CAM.COLORMAP, _key("GRAD_CAM.COLORMAP"))
+    colormap(options.MODEL_VIS.COLORMAP, _key("COLORMAP"))
+    if options.MODEL_VIS.LAYER_LIST:
+        with torch.random.fork_rng(devices=[]):  # the training's random numbers stay as they are
+            network = build_model(cfg)
+        for text in options.MODEL_VIS.LAYER_LIST:
+            ShownLayer.parse(text, network)
+
+
+MODE_REGISTRY.register("tensorboard")(Mode(is_wanted, show, check))
 
 
 def _show_videos(
