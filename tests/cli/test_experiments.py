@@ -54,6 +54,9 @@ FROM_SCRATCH = {
     "TSN": "TSN.PRETRAIN_NAME",
     "ResNet3D": "RESNET3D.PRETRAIN_NAME",
     "TemporalClipVideo": "TRAIN.CLIP_ORI_PATH",
+    "SlowFast": "TRAIN.CHECKPOINT_FILE_PATH",
+    "ResNet": "TRAIN.CHECKPOINT_FILE_PATH",
+    "X3D": "TRAIN.CHECKPOINT_FILE_PATH",
 }
 # Few-shot recipes keep their protocol; the published lists give way to the embedded one.
 FEWSHOT = {
@@ -95,6 +98,9 @@ RUNS = {
     ("TSN", False, ""): "jester_squeezenet_mlp_8",
     ("ResNet3D", False, "fewshot"): "staf_r3d50_hmdb_5w1s",
     ("TemporalClipVideo", False, ""): "stdd_vitb16_k400",
+    ("SlowFast", False, ""): "slowfast_4x16_r50_k400",
+    ("ResNet", False, ""): "i3d_nln_8x8_r50_k400",
+    ("X3D", False, ""): "x3d_xs_k400",
 }
 
 
