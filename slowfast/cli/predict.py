@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import signal
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -87,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     sys.stderr.write(f"{describe(summary)}\n")
     # Ctrl-C is how one ends a camera.
     if summary.interrupted and not request.is_live:
-        raise Interrupted(signal.SIGINT)
+        raise Interrupted(summary.interrupted)
     return 1 if summary.unreadable else 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,7 @@ from slowfast.inference.videos import open_any
 from slowfast.utils.errors import VideoError
 from slowfast.utils.files import write_atomic
 from slowfast.utils.logging import get_logger
+from slowfast.utils.signals import StopRequest
 
 logger = get_logger(__name__)
 
@@ -58,12 +60,12 @@ class Request:
 @dataclass
 class Summary:
     """What was done: ``videos`` and windows that were answered, ``unreadable`` ones by name, and
-    whether a person stopped it, ``seconds`` that it took."""
+    the number of the signal that ended it (0: none), ``seconds`` that it took."""
 
     videos: int = 0
     windows: int = 0
     unreadable: list[str] = field(default_factory=list)
-    interrupted: bool = False
+    interrupted: int = 0
     seconds: float = 0.0
 
 
@@ -72,8 +74,8 @@ def answer_all(
 ) -> Summary:
     """Write a line for every answer, and the pictures that are asked for.
 
-    Videos that cannot be read are named on standard error, and have lines of their own. Ctrl-C
-    ends it after the last whole line.
+    Videos that cannot be read are named on standard error, and have lines of their own. Ctrl-C or
+    SIGTERM ends it after the answer that is being computed.
     """
     summary, started = Summary(), time.monotonic()
     kept: list[Prediction] = []
@@ -87,7 +89,7 @@ def answer_all(
     )
     write(lines.head())
     try:
-        with contextlib.closing(bar):
+        with contextlib.closing(bar), StopRequest() as stop:
             for answer in _answers(predictor, request, summary):
                 write(lines.line(answer))
                 bar.update()
@@ -96,8 +98,11 @@ def answer_all(
                 if keeps:
                     kept.append(answer)
                 summary.windows += 1
+                if stop.number:
+                    summary.interrupted = stop.number
+                    break
     except KeyboardInterrupt:
-        summary.interrupted = True
+        summary.interrupted = signal.SIGINT
     summary.seconds = time.monotonic() - started
     if kept and any(not answer.error for answer in kept):
         _draw(predictor, request, kept)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import signal
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -147,7 +146,7 @@ def demo(cfg: CfgNode, runtime: Runtime) -> None:
     if options.OUTPUT_FILE:
         logger.info("saved %s", options.OUTPUT_FILE)
     if summary.interrupted and not request.is_live:
-        raise Interrupted(signal.SIGINT)
+        raise Interrupted(summary.interrupted)
     if summary.unreadable:
         raise RunFailure(f"{request.videos[0]} could not be read as a whole", f"see {out}")
 
