@@ -101,11 +101,12 @@ class Record:
 
 
 def _caller() -> str:
-    """``engine/step.py:12 launch``: the innermost line of the package on the stack."""
+    """``engine/step.py:12 launch``: the innermost line of the package on the stack, but for layers
+    that hand their input on."""
     frame = sys._getframe(2)
     while frame is not None:
         name = frame.f_code.co_filename
-        if name.startswith(PACKAGE):
+        if name.startswith(PACKAGE) and not name.endswith("/layers/safe_conv.py"):
             return f"{name[len(PACKAGE) :]}:{frame.f_lineno} {frame.f_code.co_name}"
         frame = frame.f_back
     return "(outside)"
