@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["METHODS", "LookOptions", "Pictures", "show_video"]
 
-_MOST_TOKENS = 12  # that can be told apart
+_MOST_TOKENS = 12  # more are too many to follow
 
 
 @dataclass(frozen=True)

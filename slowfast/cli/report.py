@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
 def write_after_run(cfg: CfgNode, prog: str) -> None:
     """Write the page of a training or test that has just ended, if REPORT.ENABLE.
 
-    Whatever happens, the run has ended well: a failure is told, with the command that repeats it.
+    The run itself is complete: a failure is printed with the command that repeats the page.
     ``prog`` is the name of the command that has run.
     """
     if not (cfg.REPORT.ENABLE and (cfg.TRAIN.ENABLE or cfg.TEST.ENABLE)):

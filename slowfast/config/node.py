@@ -55,9 +55,14 @@ class CfgNode(YacsNode):
 
     def with_value(self, dotted: str, value: Any, origin: str) -> CfgNode:
         """A frozen copy in which a key has another value, which is not checked."""
+        return self.with_values({dotted: value}, origin)
+
+    def with_values(self, values: Mapping[str, Any], origin: str) -> CfgNode:
+        """:meth:`with_value` for several keys."""
         copied = self.clone()
         copied.defrost()
-        copied.assign(dotted, value, origin)
+        for dotted, value in values.items():
+            copied.assign(dotted, value, origin)
         copied.freeze()
         return copied
 

@@ -84,9 +84,9 @@ def match_classes(item_list: ItemList, known: Sequence[str], policy: str) -> Ite
     """The list with the labels of the classes ``known``, those of the weights that are tested: a
     class is found by its name, so that the list may have a part of them, or another order.
 
-    A list without class names has these labels already, and gets the names. What happens to videos
-    of classes that are not known is said by ``policy`` (DATA.CLASS_ORDER): ``names`` is a
-    UserError, ``known`` leaves them out. ``strict``: any difference is a UserError.
+    A list without class names has these labels already, and gets the names. ``policy``
+    (DATA.CLASS_ORDER) decides about videos of unknown classes: ``names`` is a UserError, ``known``
+    leaves them out. ``strict``: any difference is a UserError.
     """
     ours = item_list.class_names
     if not known or list(known) == ours:

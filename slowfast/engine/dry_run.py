@@ -34,7 +34,7 @@ def dry_run(cfg: CfgNode, runtime: Runtime) -> None:
     """
     with collected_warnings() as warnings:
         _try_all(cfg, runtime)
-    idle = describe_idle_keys(cfg)  # said before this began
+    idle = describe_idle_keys(cfg)  # the run has warned of them already
     warnings = list(dict.fromkeys([*([idle] if idle else []), *warnings]))
     if not warnings:
         logger.info("dry run: all is in place; no checkpoint was written")

@@ -242,9 +242,7 @@ def _key(predictor: Predictor, item_list: ItemList) -> str:
 def probe_configuration(cfg: CfgNode, names: Sequence[str], out: Path) -> CfgNode:
     """``cfg`` for other classes. Views are merged before the softmax, so that a network with the
     probe's classifier gives the logits of the mean of the features."""
-    cfg = cfg.clone()
-    cfg.defrost()
-    for key, value in {
+    values = {
         "MODEL.NUM_CLASSES": len(names),
         "MODEL.HEAD_ACT": "none",
         "DATA.ENSEMBLE_METHOD": "sum",
@@ -252,10 +250,8 @@ def probe_configuration(cfg: CfgNode, names: Sequence[str], out: Path) -> CfgNod
         "OUTPUT_DIR": str(out),
         "TEST.SAVE_RESULTS_PATH": "",
         "TEST.CHECKPOINT_FILE_PATH": "",
-    }.items():
-        cfg.assign(key, value, "probe")
-    cfg.freeze()
-    return cfg
+    }
+    return cfg.with_values(values, "probe")
 
 
 def save_linear(

@@ -118,11 +118,7 @@ def for_single_videos(
     loaded = load_config(overrides=values | dict(own))
     if runtime.on_gpu or "TEST.BATCH_SIZE" in own or loaded.TEST.BATCH_SIZE <= _VIEWS_ON_CPU:
         return loaded
-    loaded = loaded.clone()
-    loaded.defrost()
-    loaded.assign("TEST.BATCH_SIZE", _VIEWS_ON_CPU, "the CPU")
-    loaded.freeze()
-    return loaded
+    return loaded.with_value("TEST.BATCH_SIZE", _VIEWS_ON_CPU, "the CPU")
 
 
 def _saved(trained: Checkpoint) -> dict[str, Any]:

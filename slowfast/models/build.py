@@ -7,9 +7,8 @@ from torch import nn
 
 from slowfast.config.node import CfgNode
 from slowfast.layers.checkpointing import keep_products
-from slowfast.layers.norm import with_batch1_safe_norm
-from slowfast.layers.safe_conv import with_safe_convolutions
 from slowfast.layers.sub_norm import with_sub_norm
+from slowfast.layers.workarounds import with_cpu_workarounds
 from slowfast.models.base import MODEL_REGISTRY, VideoModel
 from slowfast.utils.logging import get_logger
 
@@ -28,7 +27,7 @@ def build_model(
     model = MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME).from_cfg(cfg)
     if cfg.BN.NORM_TYPE == "sub_batchnorm":
         with_sub_norm(model, cfg.BN.NUM_SPLITS)
-    with_batch1_safe_norm(with_safe_convolutions(model))
+    with_cpu_workarounds(model)
     if cfg.MODEL.ACT_CHECKPOINT_KEEPS == "products":
         keep_products(model)
     if cfg.MODEL.FINETUNNING:

@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from slowfast.layers.norm import with_batch1_safe_norm
-from slowfast.layers.safe_conv import with_safe_convolutions
+from slowfast.layers.workarounds import with_cpu_workarounds
 from slowfast.models.base import MODEL_REGISTRY, VideoModel
 from slowfast.models.weights.loader import load_state, log_report
 from slowfast.models.weights.read import Checkpoint
@@ -88,7 +87,7 @@ def create_model(
     arguments = dict(arguments) | overrides
     if num_classes is not None:
         arguments["num_classes"] = num_classes
-    model = with_batch1_safe_norm(with_safe_convolutions(model_class(**arguments)))
+    model = with_cpu_workarounds(model_class(**arguments))
     if weights is not None:
         checkpoint = Checkpoint.read(weights, "weights", mapped=True)
         report = load_state(model, checkpoint.state, origin=str(weights), key="weights")

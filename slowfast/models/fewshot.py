@@ -14,8 +14,7 @@ import torch
 from torch import nn
 
 from slowfast.config.node import CfgNode
-from slowfast.layers.norm import with_batch1_safe_norm
-from slowfast.layers.safe_conv import with_safe_convolutions
+from slowfast.layers.workarounds import with_cpu_workarounds
 from slowfast.models.base import VideoModel
 from slowfast.models.build import build_model
 from slowfast.models.fewshot_heads import FEWSHOT_REGISTRY, FewShotHead, Losses
@@ -158,4 +157,4 @@ def build_fewshot(
 ) -> FewShotNetwork:
     """The embedding MODEL.MODEL_NAME under the head FEWSHOT.METHOD, on ``device``."""
     network = FewShotNetwork(cfg, build_model(cfg), num_train_classes)
-    return with_batch1_safe_norm(with_safe_convolutions(network)).to(device)
+    return with_cpu_workarounds(network).to(device)

@@ -35,7 +35,7 @@ def sample_clips(cfg: CfgNode, split: str, budget: Budget) -> list[tuple[Picture
     values: dict[str, object] = {"SOLVER.KD": False}
     if split == "train":
         values["TRAIN.BATCH_SIZE"] = _VIDEOS[split]
-    clips, captions = network_clips(_changed(cfg, values), split, _VIDEOS[split])
+    clips, captions = network_clips(cfg.with_values(values, "the page"), split, _VIDEOS[split])
     made = []
     for clip, caption in list(zip(clips, captions))[:MOST_CLIPS]:
         picture = draw_picture(list(clip[_spread(len(clip))]))
@@ -43,15 +43,6 @@ def sample_clips(cfg: CfgNode, split: str, budget: Budget) -> list[tuple[Picture
             break
         made.append((picture, caption))
     return made
-
-
-def _changed(cfg: CfgNode, values: dict[str, object]) -> CfgNode:
-    copy = cfg.clone()
-    copy.defrost()
-    for key, value in values.items():
-        copy.assign(key, value, "the page")
-    copy.freeze()
-    return copy
 
 
 def _spread(frames: int) -> np.ndarray:
