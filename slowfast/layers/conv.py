@@ -96,7 +96,7 @@ class PointwiseConv3d(nn.Conv3d):
         """``B C T H W`` -> ``B D T H W``."""
         if keeps_plain_form(x, min(self.in_channels, self.out_channels)):
             return super().forward(x)
-        return F.linear(x.movedim(1, -1), self.weight.flatten(1), self.bias).movedim(-1, 1)
+        return _product(x, self)
 
 
 class FlatConv3d(nn.Conv3d):
@@ -143,8 +143,18 @@ class ProjectionConv3d(nn.Conv3d):
         if x.device.type == "cpu" and _is_small(x):
             return super().forward(x)
         time, rows, columns = self.stride
-        x = x[:, :, ::time, ::rows, ::columns].movedim(1, -1)
-        return F.linear(x, self.weight.flatten(1), self.bias).movedim(-1, 1)
+        return _product(x[:, :, ::time, ::rows, ::columns], self)
+
+
+def _product(x: torch.Tensor, conv: nn.Conv3d) -> torch.Tensor:
+    """``B C T H W`` by the matrix of a 1x1x1 convolution, ``B D T H W``.
+
+    One product of all positions: of a clip that is not contiguous, PyTorch would otherwise make one
+    per clip or frame, each with a copy of the weights.
+    """
+    last = x.movedim(1, -1)
+    y = F.linear(last.reshape(-1, last.shape[-1]), conv.weight.flatten(1), conv.bias)
+    return y.view(*last.shape[:-1], -1).movedim(-1, 1)
 
 
 def conv3d(
