@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
+from slowfast.layers.fold import folded_conv
 from slowfast.layers.precision import autocast_dtype, to_autocast
 
 Size3 = tuple[int, int, int]
@@ -187,8 +188,10 @@ def conv3d(
 
 
 def conv_norm(conv: nn.Module, norm: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """A convolution and its normalisation, ``B C T H W`` -> ``B D T' H' W'``."""
-    return norm(conv(x))
+    """A convolution and its normalisation, ``B C T H W`` -> ``B D T' H' W'``; at once within
+    :func:`~slowfast.layers.fold.folded_norms`."""
+    folded = folded_conv(conv, norm)
+    return norm(conv(x)) if folded is None else folded(x)
 
 
 class PatchConv3d(nn.Conv3d):
