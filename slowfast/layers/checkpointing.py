@@ -6,12 +6,14 @@ and attention, which take most of the time and about half of the memory, and com
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts, noop_context_fn
 
 _aten = torch.ops.aten
@@ -27,6 +29,7 @@ _PRODUCTS = [
     _aten._scaled_dot_product_flash_attention_for_cpu.default,
 ]
 _selective_contexts = functools.partial(create_selective_checkpoint_contexts, _PRODUCTS)
+Contexts = tuple[contextlib.AbstractContextManager, contextlib.AbstractContextManager]
 
 
 def keep_products(network: nn.Module) -> nn.Module:
@@ -46,12 +49,49 @@ def run_checkpointed(
     """
     for number, block in enumerate(blocks):
         if number < num_checkpointed and torch.is_grad_enabled():
-            keeps = getattr(block, "keeps_products", False)
-            contexts = _selective_contexts if keeps else noop_context_fn
-            x = checkpoint(block, x, *extra, use_reentrant=False, context_fn=contexts)
+            x = checkpoint(block, x, *extra, use_reentrant=False, context_fn=_contexts_of(block))
         else:
             x = block(x, *extra)
     return x
+
+
+def _contexts_of(block: nn.Module) -> Callable[[], Contexts]:
+    """What the block is computed in, at first and again."""
+    plain = _selective_contexts if getattr(block, "keeps_products", False) else noop_context_fn
+    # A compiled network updates the running statistics once, whatever it computes again.
+    if torch.compiler.is_compiling() or not (norms := _running_norms(block)):
+        return plain
+
+    def contexts() -> Contexts:
+        first, again = plain()
+        return first, _without_learning(again, norms)
+
+    return contexts
+
+
+def _running_norms(block: nn.Module) -> list[_BatchNorm]:
+    return [
+        module
+        for module in block.modules()
+        if isinstance(module, _BatchNorm) and module.training and module.track_running_stats
+    ]
+
+
+@contextlib.contextmanager
+def _without_learning(
+    context: contextlib.AbstractContextManager, norms: Sequence[_BatchNorm]
+) -> Iterator[None]:
+    """``context`` in which ``norms`` normalise as ever, but learn nothing: the running statistics
+    know the batch already."""
+    known = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm, _, counter in known:
+        norm.momentum, norm.num_batches_tracked = 0.0, counter.clone()
+    try:
+        with context:
+            yield
+    finally:
+        for norm, momentum, counter in known:
+            norm.momentum, norm.num_batches_tracked = momentum, counter
 
 
 def checkpointed_blocks(
