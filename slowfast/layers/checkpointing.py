@@ -49,24 +49,27 @@ def run_checkpointed(
     """
     for number, block in enumerate(blocks):
         if number < num_checkpointed and torch.is_grad_enabled():
-            x = checkpoint(block, x, *extra, use_reentrant=False, context_fn=_contexts_of(block))
+            keeps = getattr(block, "keeps_products", False)
+            contexts = _selective_contexts if keeps else noop_context_fn
+            # A compiled network updates running statistics once, whatever it computes again.
+            if not torch.compiler.is_compiling():
+                contexts = _learning_once(block, contexts)
+            x = checkpoint(block, x, *extra, use_reentrant=False, context_fn=contexts)
         else:
             x = block(x, *extra)
     return x
 
 
-def _contexts_of(block: nn.Module) -> Callable[[], Contexts]:
-    """What the block is computed in, at first and again."""
-    plain = _selective_contexts if getattr(block, "keeps_products", False) else noop_context_fn
-    # A compiled network updates the running statistics once, whatever it computes again.
-    if torch.compiler.is_compiling() or not (norms := _running_norms(block)):
-        return plain
+def _learning_once(block: nn.Module, plain: Callable[[], Contexts]) -> Callable[[], Contexts]:
+    """The contexts ``plain`` in which ``block`` is computed at first and again, where the running
+    statistics of its batch normalisation learn only at first."""
+    norms = _running_norms(block)
 
     def contexts() -> Contexts:
         first, again = plain()
         return first, _without_learning(again, norms)
 
-    return contexts
+    return contexts if norms else plain
 
 
 def _running_norms(block: nn.Module) -> list[_BatchNorm]:
