@@ -10,6 +10,7 @@ import contextlib
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -49,27 +50,30 @@ def run_checkpointed(
     """
     for number, block in enumerate(blocks):
         if number < num_checkpointed and torch.is_grad_enabled():
-            keeps = getattr(block, "keeps_products", False)
-            contexts = _selective_contexts if keeps else noop_context_fn
+            options: dict[str, Any] = {"use_reentrant": False}
+            if getattr(block, "keeps_products", False):
+                options["context_fn"] = _selective_contexts
             # A compiled network updates running statistics once, whatever it computes again.
             if not torch.compiler.is_compiling():
-                contexts = _learning_once(block, contexts)
-            x = checkpoint(block, x, *extra, use_reentrant=False, context_fn=contexts)
+                options["context_fn"] = _learning_once(block, **options)
+            x = checkpoint(block, x, *extra, **options)
         else:
             x = block(x, *extra)
     return x
 
 
-def _learning_once(block: nn.Module, plain: Callable[[], Contexts]) -> Callable[[], Contexts]:
-    """The contexts ``plain`` in which ``block`` is computed at first and again, where the running
-    statistics of its batch normalisation learn only at first."""
+def _learning_once(
+    block: nn.Module, context_fn: Callable[[], Contexts] = noop_context_fn, **_: object
+) -> Callable[[], Contexts]:
+    """The contexts in which ``block`` is computed at first and again, where the running statistics
+    of its batch normalisation learn only at first."""
     norms = _running_norms(block)
 
     def contexts() -> Contexts:
-        first, again = plain()
+        first, again = context_fn()
         return first, _without_learning(again, norms)
 
-    return contexts if norms else plain
+    return contexts if norms else context_fn
 
 
 def _running_norms(block: nn.Module) -> list[_BatchNorm]:
