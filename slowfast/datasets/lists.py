@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from slowfast.datasets.checks import check_addresses
 from slowfast.datasets.fields import (
     cut_last,
     is_count,
@@ -228,6 +229,9 @@ def read_named_lists(files: Sequence[str], prefix: str = "") -> dict[str, ItemLi
         while name in by_name:
             name = f"{stem}_{len(by_name)}"
         by_name[name] = ItemList(read_path_list(file, " ", prefix, "LIST"), str(file))
+        problems = check_addresses(by_name[name], prefix, ())
+        if problems:
+            raise UserError(problems)
     return by_name
 
 
