@@ -244,12 +244,6 @@ register_section(
                 "open_clip trained.",
                 choices=("quick_gelu", "gelu"),
             ),
-            "TOKEN_STD": Key(
-                0.02,
-                "Standard deviation of the initial token embeddings. The published 0.02 makes all "
-                "texts of an untrained text tower alike; a larger one tells them apart.",
-                gt=0.0,
-            ),
             "VISUAL_TOWER": Key(
                 "",
                 "Network of the registry that is the visual tower, with the keys of its own "
@@ -374,7 +368,6 @@ def clip_arguments(cfg: CfgNode) -> dict[str, Any]:
             text=options.TEXT_FACTOR,
         ),
         "visual": visual_tower(cfg, sizes.embed_dim),
-        "token_std": options.TOKEN_STD,
         "checkpointing": model.ACT_CHECKPOINT or model.USE_CHECKPOINT,
     }
 

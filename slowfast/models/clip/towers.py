@@ -112,11 +112,7 @@ class VisualTower(nn.Module):
 
 
 class CLIP(nn.Module):
-    """Both towers and ``logit_scale``.
-
-    ``visual`` replaces the vision transformer; ``token_std`` is the deviation of the initial token
-    embeddings.
-    """
+    """Both towers and ``logit_scale``; ``visual`` replaces the vision transformer."""
 
     def __init__(
         self,
@@ -125,14 +121,13 @@ class CLIP(nn.Module):
         *,
         checkpointing: bool = False,
         visual: nn.Module | None = None,
-        token_std: float = 0.02,
     ):
         super().__init__()
         self.sizes = sizes
         self.visual = visual or VisualTower(sizes, build_block, checkpointing=checkpointing)
         width = sizes.text_width
         self.token_embedding = nn.Embedding(sizes.vocabulary, width)
-        nn.init.normal_(self.token_embedding.weight, std=token_std)
+        nn.init.normal_(self.token_embedding.weight, std=0.02)
         self.positional_embedding = nn.Parameter(0.01 * torch.randn(sizes.context, width))
         self.transformer = Transformer(width, sizes.text_layers, CausalBlock)
         self.ln_final = LayerNormFp32(width)

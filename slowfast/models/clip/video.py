@@ -52,7 +52,6 @@ class TemporalClipVideo(VideoModel):
         interpolation: Open-VCLIP's regularisation.
         lr_factors: factors of the learning rate.
         visual: another visual tower, ``B 3 T H W`` -> ``B T D`` or one feature per clip, ``B 1 D``.
-        token_std: deviation of the initial token embeddings.
         checkpointing: recompute the activations of the visual tower in the backward pass.
     """
 
@@ -77,7 +76,6 @@ class TemporalClipVideo(VideoModel):
         interpolation: InterpolatedWeights | None = None,
         lr_factors: LearningRateFactors | None = None,
         visual: NetworkTower | None = None,
-        token_std: float = 0.02,
         checkpointing: bool = False,
     ):
         super().__init__()
@@ -85,9 +83,7 @@ class TemporalClipVideo(VideoModel):
             raise UserError("distillation and ensemble need the frozen copy", "keep_raw_model=True")
         dim, build_block = sizes.embed_dim, block_builder(temporal_modeling, temporal_options)
         # Released checkpoints have these names: model, raw_model, projector_v, prompt_embed, head.
-        self.model = CLIP(
-            sizes, build_block, checkpointing=checkpointing, visual=visual, token_std=token_std
-        )
+        self.model = CLIP(sizes, build_block, checkpointing=checkpointing, visual=visual)
         self.raw_model = FrozenCLIP(sizes) if keep_raw_model else None
         if self.raw_model is not None:
             self.raw_model.copy_weights(self.model)

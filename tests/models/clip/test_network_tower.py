@@ -98,12 +98,3 @@ def test_convolutional_stem():
     _, model = build(NAME, {"CLIP.STEM": "conv"})
     assert isinstance(model.model.visual.conv1, ConvStem)
 
-
-def test_texts_of_an_untrained_tower_differ_by_their_words():
-    """The larger the initial embeddings, the smaller the cosines between texts."""
-    cosines = []
-    for std in (0.02, 0.5):
-        _, model = build(NAME, {"CLIP.TOKEN_STD": std})
-        text = torch.nn.functional.normalize(model.model.encode_text(model.texts.tokens[0]), dim=-1)
-        cosines.append((text @ text.t()).triu(1).sum() / 10)
-    assert cosines[0] > 0.9 and cosines[1] < 0.8
