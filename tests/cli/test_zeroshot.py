@@ -290,7 +290,7 @@ def test_training_with_two_processes(compositions, tmp_path):
             "--nproc_per_node=2",
             "tools/run_net.py",
             "--cfg",
-            "configs/quickstart/zeroshot.yaml",
+            "configs/quickstart/zeroshot_vit.yaml",
             *words(values),
         ],
         cwd=ROOT,

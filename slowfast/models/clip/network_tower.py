@@ -33,7 +33,8 @@ class NetworkTower(nn.Module):
     def from_cfg(cls, cfg: CfgNode, name: str, embed_dim: int) -> NetworkTower:
         """The network called ``name``, with the keys of its own section."""
         cfg = cfg.with_value("MODEL.MODEL_NAME", name, "CLIP.VISUAL_TOWER")
-        base = build_model(cfg)
+        # Its classifier is not used, and must not depend on the classes of a test.
+        base = build_model(cfg, num_classes=1)
         (width,), used = embedding_shape_and_params(base, cfg, "vectors")
         return cls(base, width, embed_dim, used)
 

@@ -66,6 +66,12 @@ def test_the_tower_reads_the_keys_of_its_network():
     assert len(wide.model.visual.proj) != len(narrow.model.visual.proj)
 
 
+def test_weights_fit_whatever_the_number_of_classes():
+    _, model = with_tower("ResNet3D")
+    _, fewer = with_tower("ResNet3D", {"DATA.CLASS_NAMES": ["archery"], "MODEL.NUM_CLASSES": 1})
+    fewer.load_state_dict(model.state_dict())
+
+
 @pytest.mark.parametrize(
     "extra, expected",
     [
