@@ -104,6 +104,12 @@ COMPARISONS = [
         ["stam", "timesformer"],
     ),
     (
+        "compare_convolutions",
+        {"NETWORKS": "c2d x3d"},
+        ["TRAIN.BATCH_SIZE", "8", "TEST.BATCH_SIZE", "8"],
+        ["c2d", "x3d"],
+    ),
+    (
         "quickstart_fewshot",
         {"METHODS": "fewshot fewshot_otam"},
         ["FEWSHOT.TRAIN_EPISODES", "2", "FEWSHOT.VAL_EPISODES", "2", "FEWSHOT.TEST_EPISODES", "5"],
