@@ -13,6 +13,7 @@ import torch
 from slowfast.config.node import CfgNode
 from slowfast.datasets.lists import Item
 from slowfast.utils.errors import VideoError
+from slowfast.utils.remote import Patience
 from slowfast.utils.seeding import sample_rng
 from slowfast.video import pipelines
 from slowfast.video.clip_ops import frame_size
@@ -94,6 +95,7 @@ class ClipReader:
         self.random_frames = random_frames
         self.is_single_clip = split == "val" or single_clip
         self.transforms = build_transforms(cfg, split)
+        self._patience = Patience(total_s=cfg.DATA.FETCH_TIMEOUT)
         self._decode_threads = cfg.DATA_LOADER.ENABLE_MULTI_THREAD_DECODE
         if split == "train":
             self.pipeline: Any = pipelines.build_train_pipeline(cfg)
@@ -115,6 +117,7 @@ class ClipReader:
             self._decode_threads,
             self.data.MAX_PIXELS,
             item.image_names,
+            self._patience,
         )
 
     def read(self, item: Item, epoch: int, index: int, size: ClipSize | None = None) -> Sample:

@@ -29,7 +29,7 @@ from slowfast.models.residual import (
     read_residual_options,
     train_classifier_only,
 )
-from slowfast.models.residual_weights import RESIDUAL_SOURCES
+from slowfast.models.residual_weights import residual_sources
 from slowfast.models.spec import ModelSpec
 from slowfast.utils.errors import Problem, UserError
 
@@ -91,7 +91,7 @@ class ResNet(VideoModel):
     """
 
     spec = ModelSpec(
-        sources=(*RESIDUAL_SOURCES, IMAGE_SOURCE),
+        sources=(*residual_sources("ResNet"), IMAGE_SOURCE),
         classifier_prefixes=("head.projection.",),
         finetune_patterns=("s5.", "head."),
         check=check_resnet,

@@ -28,7 +28,7 @@ from slowfast.models.residual import (
     read_residual_options,
     train_classifier_only,
 )
-from slowfast.models.residual_weights import RESIDUAL_SOURCES
+from slowfast.models.residual_weights import residual_sources
 from slowfast.models.spec import ModelSpec
 from slowfast.utils.errors import Problem, UserError
 
@@ -138,7 +138,7 @@ class SlowFast(VideoModel):
     """
 
     spec = ModelSpec(
-        sources=(*RESIDUAL_SOURCES, IMAGE_SOURCE),
+        sources=(*residual_sources("SlowFast"), IMAGE_SOURCE),
         classifier_prefixes=("head.projection.",),
         finetune_patterns=("s5.", "head."),
         check=check_slowfast,

@@ -88,7 +88,7 @@ class ModelSpec:
     resizers: tuple[Resizer, ...] = ()
     classifier_prefixes: tuple[str, ...] | Callable[[Any], tuple[str, ...]] = ("head.",)
     initial_weights: Callable[[CfgNode], str] = lambda cfg: ""
-    weights_key: str = "the model's PRETRAIN_NAME"
+    weights_key: str = "TRAIN.CHECKPOINT_FILE_PATH"
     zero_shot_weights: Callable[[CfgNode], str] = lambda cfg: ""
     finetune_patterns: tuple[str, ...] = ("stfm", "normF", "blocks40", "head")
     no_weight_decay: Callable[[Any], set[str]] = lambda model: set()

@@ -21,7 +21,7 @@ from slowfast.models.residual import (
     read_head_options,
     train_classifier_only,
 )
-from slowfast.models.residual_weights import RESIDUAL_SOURCES
+from slowfast.models.residual_weights import residual_sources
 from slowfast.models.spec import ModelSpec
 from slowfast.utils.errors import Problem
 
@@ -176,7 +176,7 @@ class X3D(VideoModel):
     """
 
     spec = ModelSpec(
-        sources=RESIDUAL_SOURCES,
+        sources=residual_sources("X3D"),
         classifier_prefixes=("head.projection.",),
         finetune_patterns=("s5.", "head."),
         check=check_x3d,
