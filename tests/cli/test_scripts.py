@@ -275,7 +275,7 @@ def test_clip_benchmark():
         "benchmark.py",
         "clip",
         "--cfg",
-        "configs/quickstart/zeroshot.yaml",
+        "configs/quickstart/zeroshot_vit.yaml",
         "--rounds",
         "1",
         "DATA.CLASS_NAMES",
