@@ -110,6 +110,7 @@ COMPARISONS = [
         ["fewshot", "fewshot_otam"],
     ),
 ]
+FEW_SHOT_METHODS = ["prototype", "staf", "otam", "trx"]
 
 
 @pytest.mark.parametrize("name, chosen, quick, rows", COMPARISONS, ids=lambda v: str(v)[:18])
