@@ -15,6 +15,7 @@ from slowfast.datasets.moving_shapes import ShapesSpec, generate
 from slowfast.utils.logging import close_logging
 from slowfast.video.writer import write_mp4
 from tests.scripts import run_script
+from tests.storage import serving
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_CLIPS = ROOT.parent / "shared" / "data" / "real_clips"
@@ -75,6 +76,23 @@ def compositions(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("compositions")
     write_compositions(folder, CompositionsSpec(train=3, test=3), workers=1, progress=False)
     return folder
+
+
+@pytest.fixture(scope="session")
+def _storage():
+    with serving() as storage:
+        yield storage
+
+
+@pytest.fixture
+def storage(_storage, monkeypatch, tmp_path):
+    """An S3 server on the loopback interface, in the environment of the test."""
+    for name, value in _storage.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("SLOWFAST_CACHE", str(tmp_path / "cache"))
+    _storage.requests.clear(), _storage.faults.clear()
+    yield _storage
+    _storage.faults.clear()
 
 
 @pytest.fixture

@@ -18,12 +18,13 @@ from torch.utils.data import Dataset
 from slowfast.config.node import CfgNode
 from slowfast.datasets import lists
 from slowfast.datasets.batch import BadItem
-from slowfast.datasets.checks import check_list
+from slowfast.datasets.checks import check_addresses, check_list
 from slowfast.datasets.classnames import configured_names, match_classes
-from slowfast.datasets.clip_reader import ClipReader, Sample, Views
+from slowfast.datasets.clip_reader import ClipReader, ClipSize, Sample, Views
 from slowfast.datasets.lists import Item, ItemList
 from slowfast.datasets.mirror import mirrored_labels
 from slowfast.datasets.multi_label import MULTI_LABEL_FORM, binary_vector
+from slowfast.utils.addresses import in_folder, is_address
 from slowfast.utils.errors import UserError, VideoError
 from slowfast.utils.registry import Registry
 from slowfast.utils.seeding import sample_rng
@@ -36,10 +37,12 @@ _REPLACEMENTS = 5  # videos that are tried in place of an unreadable one
 
 
 class SampleKey(NamedTuple):
-    """What fixes a sample besides the seed."""
+    """What fixes a sample besides the seed; ``size``: of a training clip, where it is not that of
+    the configuration."""
 
     epoch: int
     index: int
+    size: ClipSize | None = None
 
 
 # The system has no more descriptors or memory: nothing that a video could be blamed for.
@@ -95,6 +98,7 @@ class VideoDataset(SampleSource):
     test_short_side_is_crop: ClassVar[bool] = False  # also for a test with one crop
     may_be_multi_label: ClassVar[bool] = False  # its lists can be read with DATA.MULTI_LABEL
     must_be_multi_label: ClassVar[bool] = False
+    reads_remote_lists: ClassVar[bool] = False  # DATA.PATH_TO_DATA_DIR may be an address
 
     def __init__(
         self,
@@ -140,12 +144,19 @@ class VideoDataset(SampleSource):
 
         ``known``: classes of the weights that are tested, whose labels the list then has.
         """
+        if is_address(cfg.DATA.PATH_TO_DATA_DIR) and not cls.reads_remote_lists:
+            raise UserError(
+                "is an address, but this data set reads its lists from a folder of this machine",
+                "copy the lists here; DATA.PATH_PREFIX may be an address",
+                "DATA.PATH_TO_DATA_DIR",
+            )
         raw = cls.read_list(cfg, split)
         mapped = cfg.DATA.INDEX_LABEL_MAPPING_FILE or cfg.DATA.CLASS_NAMES
         names = (not mapped and raw.class_names) or configured_names(cfg.DATA)
         item_list = ItemList(raw.items, raw.source, names)
         classes = len(names) if known and names else cfg.MODEL.NUM_CLASSES
-        problems = check_list(item_list, split, classes, cfg.DATA.ALLOW_SINGLE_LABEL)
+        problems = check_addresses(item_list, cfg.DATA.PATH_PREFIX, cfg.DATA.ADDRESSES)
+        problems += check_list(item_list, split, classes, cfg.DATA.ALLOW_SINGLE_LABEL, not problems)
         if problems:
             raise UserError(problems)
         return match_classes(item_list, known, cfg.DATA.CLASS_ORDER)
@@ -183,12 +194,12 @@ class VideoDataset(SampleSource):
         return len(self.items)
 
     def __getitem__(self, key: SampleKey | int) -> Sample | BadItem:
-        epoch, index = key if isinstance(key, tuple) else (0, key)
+        epoch, index, size = SampleKey(*key) if isinstance(key, tuple) else SampleKey(0, key)
         bad: list[BadItem] = []
         for candidate in self._candidates(epoch, index):
             item = self.items[candidate]
             try:
-                clips = self.reader.read(item, epoch, candidate)
+                clips = self.reader.read(item, epoch, candidate, size)
             except VideoError as error:
                 if self.on_error == "raise":
                     raise
@@ -214,12 +225,13 @@ class ListDataset(VideoDataset):
     """A data set whose splits are ``<PATH_TO_DATA_DIR>/{train,val,test}.csv`` (Kinetics form)."""
 
     may_be_multi_label = True
+    reads_remote_lists = True
 
     @classmethod
-    def list_file(cls, cfg: CfgNode, split: str) -> Path:
+    def list_file(cls, cfg: CfgNode, split: str) -> str | Path:
         """The list file of a split: the one that DATA names, else the set's own."""
         configured = cfg.DATA[f"{split.upper()}_LIST"]
-        return Path(cfg.DATA.PATH_TO_DATA_DIR) / (configured or cls.list_name(cfg, split))
+        return in_folder(cfg.DATA.PATH_TO_DATA_DIR, configured or cls.list_name(cfg, split))
 
     @classmethod
     def list_name(cls, cfg: CfgNode, split: str) -> str:
@@ -231,12 +243,12 @@ class ListDataset(VideoDataset):
         file = cls.list_file(cfg, split)
         if not cfg.DATA.PATH_TO_DATA_DIR:
             raise UserError(
-                "is not set", f"name the folder that holds {file.name}", "DATA.PATH_TO_DATA_DIR"
+                "is not set", f"name the folder that holds {file}", "DATA.PATH_TO_DATA_DIR"
             )
         return ItemList(cls.read_items(cfg, file), str(file))
 
     @classmethod
-    def read_items(cls, cfg: CfgNode, file: Path) -> list[Item]:
+    def read_items(cls, cfg: CfgNode, file: str | Path) -> list[Item]:
         """The items of a list file."""
         data, form = cfg.DATA, MULTI_LABEL_FORM if cfg.DATA.MULTI_LABEL else lists.ONE_LABEL
         return lists.read_path_list(

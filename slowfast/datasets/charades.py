@@ -22,6 +22,7 @@ class Charades(ListDataset):
     published_bgr = True
     test_short_side_is_crop = True
     must_be_multi_label = True
+    reads_remote_lists = False
 
     @classmethod
     def list_name(cls, cfg: CfgNode, split: str) -> str:

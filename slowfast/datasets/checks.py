@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from slowfast.datasets.items import Item, ItemList, locate
+from slowfast.utils.addresses import is_address, is_below, problem_of
 from slowfast.utils.errors import Problem
 from slowfast.utils.logging import get_logger
+from slowfast.utils.remote import RemoteError, exists
 
 logger = get_logger(__name__)
 
@@ -16,13 +19,17 @@ _MAX_REPORTED = 5
 _MIN_VARIED = 10  # a shorter validation or test list may contain a single class
 
 
-def check_list(item_list: ItemList, split: str, classes: int, single_label: bool) -> list[Problem]:
-    """All problems of the list of ``split`` for ``classes`` classes."""
+def check_list(
+    item_list: ItemList, split: str, classes: int, single_label: bool, places: bool = True
+) -> list[Problem]:
+    """All problems of the list of ``split`` for ``classes`` classes. ``places``: also whether
+    videos are where it says."""
     problems = check_labels(item_list.items, classes, item_list.source)
     problems += check_class_names(item_list.class_names, classes, item_list.source)
     if not single_label:
         problems += check_variety(item_list.items, split, classes, item_list.source)
-    problems += check_paths(item_list.items, item_list.source)
+    if places:
+        problems += check_paths(item_list.items, item_list.source)
     if split == "train" and not problems:
         warn_absent_labels(item_list, classes)
     return problems
@@ -81,11 +88,52 @@ def check_variety(items: Sequence[Item], split: str, classes: int, source: str) 
     ]
 
 
+def check_addresses(item_list: ItemList, prefix: str, permitted: Sequence[str]) -> list[Problem]:
+    """Problems for the first few videos of places that the configuration does not name: a list may
+    come from somebody else.
+
+    A video at an address lies below ``prefix`` (DATA.PATH_PREFIX) or one of ``permitted``
+    (DATA.ADDRESSES); where the prefix is an address, a list names no files of this machine. A
+    message never shows an address that may hold a credential.
+    """
+    places = (prefix, *permitted)
+    found = (
+        (item, what)
+        for item in item_list.items
+        if is_address(item.path) or is_address(prefix)
+        if (what := _problem_of_place(item.path, places))
+    )
+    return [
+        Problem(
+            what,
+            "DATA.ADDRESSES names the places that lists may lead to, such as s3://bucket/videos",
+            f"{item_list.source}:{item.line}" if item.line else "DATA.ADDRESSES",
+        )
+        for item, what in itertools.islice(found, _MAX_REPORTED)
+    ]
+
+
+def _problem_of_place(path: str, places: Sequence[str]) -> str:
+    if not is_address(path):
+        return f"{path} is a file of this machine, but DATA.PATH_PREFIX is an address"
+    problem = problem_of(path)
+    if problem:
+        return f"the address {problem}"
+    if not is_below(path, places):
+        return f"{path} is not below DATA.PATH_PREFIX or DATA.ADDRESSES"
+    return ""
+
+
 def check_paths(items: Sequence[Item], source: str, sampled: int = 20) -> list[Problem]:
-    """A problem if none of some evenly sampled paths exists; a warning if some do not."""
+    """A problem if none of some evenly sampled paths exists, or their storage cannot be reached; a
+    warning if some do not."""
     step = max(len(items) // sampled, 1)
     sample = items[::step][:sampled]
-    missing = [item for item in sample if not os.path.exists(item.path)]
+    try:
+        missing = [item for item in sample if not exists(item.path)]
+    except RemoteError as error:
+        what = f"{error.filename} {error.strerror}"
+        return [Problem(what, "check the address, the network and the credentials", source)]
     if missing and len(missing) == len(sample):
         return [
             Problem(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import Any
 from slowfast.config.node import CfgNode
 from slowfast.datasets.fields import is_count
 from slowfast.datasets.lists import ItemList, check_class_names, read_json, read_lines
+from slowfast.utils.addresses import join
 from slowfast.utils.errors import UserError
 from slowfast.utils.logging import get_logger
+from slowfast.utils.remote import exists
 from slowfast.utils.text import shown
 
 logger = get_logger(__name__)
@@ -24,8 +27,7 @@ _MAX_DIGITS = 9  # of a label
 
 def read_class_names(path: str | Path, key: str = "DATA.CLASS_NAMES_PATH") -> list[str]:
     """Names in label order: text (one per line) or JSON (list, name -> id, or id -> name)."""
-    path = Path(path)
-    if path.suffix != ".json":
+    if not str(path).endswith(".json"):
         names = [line for _, line in read_lines(path, key)]
     else:
         names = _names_in(read_json(path, key), str(path))
@@ -74,10 +76,10 @@ def configured_names(data: CfgNode) -> list[str]:
         return list(data.CLASS_NAMES)
     for key in ("INDEX_LABEL_MAPPING_FILE", "CLASS_NAMES_PATH"):
         if data[key]:
-            return read_class_names(Path(data[key]).expanduser(), f"DATA.{key}")
+            return read_class_names(os.path.expanduser(data[key]), f"DATA.{key}")
     folder = data.PATH_TO_DATA_DIR
-    default = Path(folder) / DEFAULT_NAME
-    return read_class_names(default) if folder and default.is_file() else []
+    default = join(folder, DEFAULT_NAME)
+    return read_class_names(default) if folder and exists(default) else []
 
 
 def match_classes(item_list: ItemList, known: Sequence[str], policy: str) -> ItemList:

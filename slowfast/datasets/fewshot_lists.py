@@ -17,9 +17,11 @@ from slowfast.datasets.lists import (
     raise_line_problems,
     read_lines,
 )
+from slowfast.utils.addresses import is_address, join
 from slowfast.utils.errors import Problem, UserError
 from slowfast.utils.logging import get_logger
 from slowfast.utils.paths import Tree
+from slowfast.utils.remote import RemoteError, names_below
 from slowfast.utils.text import shorten
 
 logger = get_logger(__name__)
@@ -112,6 +114,22 @@ class ClipFinder:
         return self._index.get(Path(video).name.replace(" ", "_"))
 
 
+class RemoteClipFinder:
+    """Finds ``class/video`` below an address: video files, ``root/class/video`` or
+    ``root/video``, in a listing that is made once. OSError if it cannot be made."""
+
+    def __init__(self, root: str):
+        self.root = root
+        self._names = set(names_below(root))
+
+    def find(self, class_name: str, video: str) -> str | None:
+        """The address of a clip, or None."""
+        stems = (f"{class_name}/{video}", video)
+        names = (stem + suffix for stem in stems for suffix in ("", *VIDEO_SUFFIXES))
+        found = next((name for name in names if name in self._names), None)
+        return found and join(self.root, found)
+
+
 def _unique_names(tree: Tree) -> dict[str, str]:
     paths: dict[str, list[str]] = defaultdict(list)
     for name, path in _walk(tree):
@@ -153,7 +171,11 @@ def read_clips(cfg: CfgNode, split: str) -> ItemList:
     names = class_names(file)
     labels = {name: label for label, name in enumerate(names)}
     root = cfg.DATA.PATH_PREFIX or cfg.DATA.PATH_TO_DATA_DIR
-    finder = ClipFinder(root, cfg.DATA.FOLLOW_LINKS)
+    try:
+        remote = is_address(root)
+        finder = RemoteClipFinder(root) if remote else ClipFinder(root, cfg.DATA.FOLLOW_LINKS)
+    except RemoteError as error:
+        raise UserError(f"{root} {error.strerror}", "", "DATA.PATH_PREFIX") from error
     items, missing = [], []
     for clip in read_clip_list(file):
         path = finder.find(clip.class_name, clip.video)

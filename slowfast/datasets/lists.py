@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from slowfast.datasets.checks import check_addresses
 from slowfast.datasets.fields import (
     cut_last,
     is_count,
@@ -24,6 +25,7 @@ from slowfast.datasets.fields import (
     to_int,
 )
 from slowfast.datasets.items import Item, ItemList
+from slowfast.utils.addresses import is_address, join
 from slowfast.utils.errors import Problem, UserError
 from slowfast.utils.logging import get_logger
 from slowfast.utils.paths import Tree
@@ -181,7 +183,7 @@ def read_path_list(
         what = name_problem(name) if name else "has three columns, other lines have two"
         try:
             frames = to_int(row.count, "count") if counted else 0
-            item = form.item(os.path.join(prefix, name), row.label, frames, number)
+            item = form.item(join(prefix, name), row.label, frames, number)
         except ValueError as error:
             what = what or str(error)
         if what:
@@ -227,6 +229,9 @@ def read_named_lists(files: Sequence[str], prefix: str = "") -> dict[str, ItemLi
         while name in by_name:
             name = f"{stem}_{len(by_name)}"
         by_name[name] = ItemList(read_path_list(file, " ", prefix, "LIST"), str(file))
+        problems = check_addresses(by_name[name], prefix, ())
+        if problems:
+            raise UserError(problems)
     return by_name
 
 
@@ -310,7 +315,7 @@ def read_ucf101(folder: Path, split: str, number: int, prefix: str) -> tuple[lis
                 )
             )
             continue
-        items.append(Item(os.path.join(prefix, path), labels[class_name], 0, line_number))
+        items.append(Item(join(prefix, path), labels[class_name], 0, line_number))
     raise_line_problems(file, problems)
     return items, names
 
@@ -336,7 +341,7 @@ def read_hmdb51(folder: Path, split: str, number: int, prefix: str) -> tuple[lis
                     Problem(f"not 'name 0|1|2': {shorten(line)!r}", "", f"{file}:{line_number}")
                 )
             elif use == split_code:
-                path = os.path.join(prefix, name, video.strip())
+                path = join(prefix, f"{name}/{video.strip()}")
                 items.append(Item(path, label, 0, line_number))
     raise_line_problems(folder, problems)
     return items, names
@@ -387,7 +392,7 @@ def read_ssv2(folder: Path, split: str, _: int, prefix: str) -> tuple[list[Item]
                 Problem(f"template {shorten(template)!r} has no label", "", f"{file} ({number})")
             )
             continue
-        path = _folder_or_video(os.path.join(prefix, video))
+        path = _folder_or_video(join(prefix, video), file)
         items.append(Item(path, labels[template], counts.get(video, 0), number))
     raise_line_problems(file, problems)
     return items, sorted(labels, key=labels.__getitem__)
@@ -414,7 +419,13 @@ def _frame_counts(file: Path) -> dict[str, int]:
     return counts
 
 
-def _folder_or_video(stem: str) -> str:
+def _folder_or_video(stem: str, file: Path) -> str:
+    if is_address(stem):
+        raise UserError(
+            f"{file} names no files, and addresses are not searched",
+            "make a list with the full names of the videos (tools/make_lists.py, kinetics)",
+            "DATA.PATH_PREFIX",
+        )
     if os.path.isdir(stem):
         return stem
     present = (stem + suffix for suffix in (".webm", ".mp4") if os.path.exists(stem + suffix))
@@ -443,6 +454,6 @@ def read_jester(folder: Path, split: str, _: int, prefix: str) -> tuple[list[Ite
                 Problem(f"{shorten(name)!r} is not in jester-v1-labels.csv", "", f"{file}:{number}")
             )
             continue
-        items.append(Item(_folder_or_video(os.path.join(prefix, video)), labels[name], 0, number))
+        items.append(Item(_folder_or_video(join(prefix, video), file), labels[name], 0, number))
     raise_line_problems(file, problems)
     return items, names

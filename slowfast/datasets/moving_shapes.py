@@ -37,6 +37,8 @@ _VERSION = 1
 class MovingShapes(ListDataset):
     """Lists in Kinetics format, with paths relative to the data folder itself."""
 
+    reads_remote_lists = False
+
     @classmethod
     def read_list(cls, cfg: CfgNode, split: str) -> ItemList:
         folder = cfg.DATA.PATH_TO_DATA_DIR

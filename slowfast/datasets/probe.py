@@ -14,6 +14,7 @@ from typing import Any
 from slowfast.datasets.items import Item, ItemList, locate
 from slowfast.datasets.lists import format_path_list
 from slowfast.datasets.multi_label import MultiLabelItem, format_items
+from slowfast.utils.addresses import is_address
 from slowfast.utils.errors import VideoError
 from slowfast.utils.files import make_dirs, remove_leftovers, short_hash, write_text_atomic
 from slowfast.utils.json_text import json_text
@@ -34,7 +35,7 @@ def probe_video(
     them.
 
     ``cause`` (why it cannot be read, empty otherwise), ``frames``, ``fps``, ``width``, ``height``,
-    and ``content``, a hash of the file.
+    and ``content``, a hash of the file (empty for one at an address).
     """
     facts: dict[str, Any] = {"cause": "", "frames": 0, "fps": 0.0, "width": 0, "height": 0}
     try:
@@ -44,7 +45,8 @@ def probe_video(
         last = source.num_frames - 1
         indices = range(last + 1) if whole else sorted({0, last // 2, last})
         facts["height"], facts["width"] = _decode(source, indices)
-        facts["content"] = "" if os.path.isdir(path) else _content(path)
+        hashed = not os.path.isdir(path) and not is_address(path)
+        facts["content"] = _content(path) if hashed else ""
     except VideoError as error:
         facts["cause"] = " ".join(error.cause.split())
     return facts

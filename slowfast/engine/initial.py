@@ -17,6 +17,7 @@ from slowfast.models.weights.read import Checkpoint
 from slowfast.utils.errors import UserError
 from slowfast.utils.files import file_hash
 from slowfast.utils.logging import get_logger
+from slowfast.utils.remote import local_copy
 
 logger = get_logger(__name__)
 
@@ -56,7 +57,7 @@ class TestedWeights:
     @cached_property
     def sha256(self) -> str:
         """Hash of the file."""
-        return file_hash(self.checkpoint.path)
+        return file_hash(local_copy(self.checkpoint.path))
 
     def facts(self) -> dict[str, Any]:
         """For the results of the test: ``path``, ``epoch``, ``sha256``, ``classes``."""

@@ -8,8 +8,6 @@ import math
 import os
 import shutil
 import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
@@ -18,6 +16,7 @@ import torch
 
 from slowfast.datasets.clip_reader import ClipReader
 from slowfast.datasets.lists import Item
+from slowfast.utils.addresses import check_address, is_address
 from slowfast.utils.errors import UserError, VideoError
 from slowfast.video.backends.frames import SortedImages
 from slowfast.video.backends.memory import MemorySource
@@ -26,8 +25,6 @@ from slowfast.video.source import Source
 # Frames are uint8 RGB ``T H W 3``: an array, a tensor, or a list of arrays ``H W 3``.
 Frames = np.ndarray | torch.Tensor | Sequence[np.ndarray]
 Video = str | os.PathLike[str] | IO[bytes] | bytes | Frames
-
-_ADDRESSES = ("http://", "https://")
 
 
 def is_one_video(value: Any) -> bool:
@@ -60,9 +57,9 @@ def open_any(video: Video, reader: ClipReader, fps: float) -> Iterator[Source]:
         raise UserError(f"is {fps}", "give the frames per second of the video", "fps")
     name = name_of(video)
     if isinstance(video, (str, os.PathLike)):
-        if name.startswith(_ADDRESSES):
-            with _downloading(name) as file, _as_file(file, name) as path:
-                yield reader.open(Item(path, 0))
+        if is_address(name):
+            check_address(name, "videos")
+            yield reader.open(Item(name, 0))
         else:
             path = os.path.expanduser(name)
             is_folder = os.path.isdir(path)
@@ -99,16 +96,6 @@ def _as_file(video: Any, name: str) -> Iterator[str]:
             yield file.name
         except VideoError as error:
             raise VideoError(name, error.cause) from error
-
-
-@contextlib.contextmanager
-def _downloading(address: str) -> Iterator[IO[bytes]]:
-    try:
-        file = urllib.request.urlopen(address, timeout=60)
-    except (urllib.error.URLError, OSError) as error:
-        raise VideoError(address, f"cannot be downloaded: {error}") from error
-    with file:
-        yield file
 
 
 def _frames(video: Any) -> np.ndarray | list[np.ndarray]:

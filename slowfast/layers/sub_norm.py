@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -28,9 +30,8 @@ class SubBatchNorm(nn.Module):
         # The parameters themselves: an optimizer may refer to them already.
         self._parameters.update(norm._parameters)
         plain = next(kind for kind in _PLAIN if isinstance(norm, kind))
-        options = {"eps": norm.eps, "momentum": norm.momentum, "affine": False}
-        self.bn = plain(norm.num_features, **options)
-        self.split_bn = plain(norm.num_features * num_splits, **options)
+        self.bn = plain(norm.num_features, norm.eps, norm.momentum, affine=False)
+        self.split_bn = plain(norm.num_features * num_splits, norm.eps, norm.momentum, affine=False)
         for name, child in norm.named_children():
             self.add_module(name, child)
         self._after = [name for name, _ in norm.named_children()]
@@ -40,6 +41,22 @@ class SubBatchNorm(nn.Module):
             value = getattr(norm, name)
             getattr(self.bn, name).copy_(value)
             getattr(self.split_bn, name).copy_(value.repeat(num_splits))
+
+    @torch.no_grad()
+    def set_parts(
+        self, num_splits: int, synchronise: Callable[[nn.Module], nn.Module] | None = None
+    ) -> None:
+        """Divide batches into another number of parts, whose statistics go on from those of ``bn``;
+        ``synchronise`` makes the normalisation layers of a module those of several processes."""
+        old, bn = self.split_bn, self.bn
+        new = type(bn)(bn.num_features * num_splits, bn.eps, bn.momentum, affine=False)
+        new.to(bn.running_mean.device).train(old.training)
+        for name in _STATISTICS:
+            getattr(new, name).copy_(getattr(bn, name).repeat(num_splits))
+        for norm in (new, bn):
+            norm.num_batches_tracked.copy_(old.num_batches_tracked)
+        self.num_splits = num_splits
+        self.split_bn = synchronise(nn.Sequential(new))[0] if synchronise else new
 
     def extra_repr(self) -> str:
         return f"num_splits={self.num_splits}"

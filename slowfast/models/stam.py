@@ -131,6 +131,7 @@ class Stam(VideoModel):
         sources=(WeightSource("STAM", is_stam), VIT_SOURCE),
         resizers=(resize_square_pos_embed,),
         initial_weights=lambda cfg: cfg.STAM.PRETRAIN_NAME,
+        weights_key="STAM.PRETRAIN_NAME",
         no_weight_decay=lambda model: {"pos_embed", "cls_token"},
         layer_of=layer_of_block,
         check=check_stam,

@@ -1,4 +1,4 @@
-"""Files: atomic writing, hashing, and the path manager shared by the package."""
+"""Files of this machine: atomic writing and hashing."""
 
 from __future__ import annotations
 
@@ -15,11 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from iopath.common.file_io import PathManager, PathManagerFactory
-
 from slowfast.utils.errors import RunFailure, UserError
-
-path_manager: PathManager = PathManagerFactory.get(defaults_setup=True)
 
 _SPACE = "free some space"
 _PERMISSIONS = "check permissions, or name a folder in which files can be created"
@@ -175,7 +171,7 @@ def settle_folders(parent: str | Path) -> None:
 def file_hash(path: str | Path) -> str:
     """The SHA-256 of a file in hexadecimal digits, as ``sha256sum`` prints it."""
     digest = hashlib.sha256()
-    with open(path_manager.get_local_path(str(path)), "rb") as file:
+    with open(path, "rb") as file:
         while block := file.read(1 << 22):
             digest.update(block)
     return digest.hexdigest()

@@ -6,10 +6,9 @@ import codecs
 import re
 from pathlib import Path
 
-from slowfast.utils.files import path_manager
+from slowfast.utils.remote import read_bytes
 
 MAX_BYTES = 1 << 30  # a list of a million lines has a tenth of it
-_CHUNK = 1 << 20
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")  # how Python reads the names that are not UTF-8
 
@@ -22,17 +21,15 @@ _OTHER_MARKS = (
 
 
 def read_text(path: str | Path, max_bytes: int = MAX_BYTES) -> str:
-    """The text of a UTF-8 file without its byte-order mark, line ends as they are.
+    """The text of a UTF-8 file, at a path or an address, without its byte-order mark, line ends as
+    they are.
 
     ValueError, as what follows the name of the file, if it is no such text or has more than
     ``max_bytes``; OSError if it cannot be read.
     """
     if "\0" in str(path):
         raise FileNotFoundError(path)
-    with path_manager.open(str(path), "rb") as file:
-        data = bytearray()
-        while len(data) <= max_bytes and (chunk := file.read(_CHUNK)):
-            data += chunk
+    data = read_bytes(path, max_bytes)
     if len(data) > max_bytes:
         raise ValueError(f"has more than {max_bytes} bytes")
     for name, mark in _OTHER_MARKS:

@@ -10,8 +10,11 @@ from typing import TypeVar
 
 import numpy as np
 
+from slowfast.utils.addresses import is_address
 from slowfast.utils.errors import UserError, VideoError
 from slowfast.utils.logging import get_logger
+from slowfast.utils.remote import DEFAULT, Patience
+from slowfast.utils.remote_file import RemoteFile
 from slowfast.utils.runtime import gpu_count
 
 logger = get_logger(__name__)
@@ -128,22 +131,30 @@ def resolve_backend(name: str, device: str = "cpu") -> str:
 
 
 def open_video(
-    path: str, backend: str = "pyav", threads: bool = False, max_pixels: int = MAX_PIXELS
+    path: str,
+    backend: str = "pyav",
+    threads: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    patience: Patience = DEFAULT,
 ) -> Source:
-    """Open a video file; VideoError if it is missing, empty, not a video, or if its frames have
-    more than ``max_pixels`` pixels.
+    """Open a video file at a path or an address; VideoError if it is missing, empty, not a video,
+    or if its frames have more than ``max_pixels`` pixels.
 
-    ``threads``: whether the decoder may use several threads.
+    ``threads``: whether the decoder may use several threads; ``patience``: with reads of an
+    address, which PyAV decodes whatever the ``backend``.
     """
+    file = None
     try:
-        size = os.stat(path).st_size
+        if is_address(path):
+            file = RemoteFile(path, patience=patience)
+        size = os.stat(path).st_size if file is None else file.length
     except OSError as error:
         raise VideoError(path, error.strerror or str(error)) from error
     if os.path.isdir(path):
         raise VideoError(path, "is a folder, not a video file")
     if size == 0:
         raise VideoError(path, "the file is empty")
-    if backend != "pyav":
+    if backend != "pyav" and file is None:
         from slowfast.video.backends.torchcodec import ON_GPU, TorchcodecSource
 
         # PyAV takes what torchcodec cannot open or would decode differently; its error messages
@@ -155,7 +166,7 @@ def open_video(
                 return source
     from slowfast.video.backends.pyav import PyAVSource
 
-    return PyAVSource(path, threads, max_pixels)
+    return PyAVSource(path, threads, max_pixels, file)
 
 
 def open_source(
@@ -166,9 +177,15 @@ def open_source(
     threads: bool = False,
     max_pixels: int = MAX_PIXELS,
     names: Sequence[str] = (),
+    patience: Patience = DEFAULT,
 ) -> Source:
     """Open a frame folder (images ``names``, else those named by ``template``, counted if
-    ``num_frames`` is 0), an image, which is a video of one frame, or a video file."""
+    ``num_frames`` is 0), an image, which is a video of one frame, or a video file. What has an
+    address is a video file."""
+    if is_address(path):
+        if names or os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES:
+            raise VideoError(path, "images are read from disks only: store videos at addresses")
+        return open_video(path, backend, threads, max_pixels, patience)
     is_folder = os.path.isdir(path)
     is_image = not is_folder and os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES
     if not (is_folder or is_image or names):

@@ -15,7 +15,7 @@ from slowfast.config.load import load_config
 from slowfast.config.node import CfgNode
 from slowfast.models.build import build_model
 from slowfast.utils.errors import UserError
-from tests.conftest import ROOT
+from tests.conftest import ROOT, words
 
 FILES = json.loads((ROOT / "tests" / "data" / "pyslowfast_files.json").read_text())
 MULTIGRID = {"MULTIGRID.SHORT_CYCLE", "MULTIGRID.LONG_CYCLE"}
@@ -80,6 +80,36 @@ def same(ours, theirs, cfg) -> bool:
         scale = cfg.NUM_SHARDS if cfg.SOLVER.BASE_LR_SCALE_NUM_SHARDS else 1
         return ours in (theirs, pytest.approx(theirs * scale))
     return ours == theirs
+
+
+# What our files leave to the user (weights to start from, machines), or name otherwise.
+OPEN = {"TRAIN.CHECKPOINT_FILE_PATH", "TRAIN.CHECKPOINT_TYPE"}
+ONE_MACHINE = {"NUM_GPUS": 0, "NUM_SHARDS": 1}
+EXCEPT = {
+    # Our network has no class token. MODEL.ARCH has no effect on it.
+    "Kinetics/REV_MVIT_B_16x4_CONV": {"MVIT.CLS_EMBED_ON", "MODEL.ARCH"},
+    # PySlowFast says ResNet_nopool, which it does not have either.
+    "Kinetics/c2/C2D_NOPOOL_8x8_R50": {"MODEL.MODEL_NAME", "MODEL.ARCH"},
+}
+OURS = [name for name in FILES if (ROOT / "configs" / f"{name}.yaml").is_file()]
+
+
+def test_every_convolutional_recipe_of_pyslowfast_is_shipped():
+    kinds = ("Kinetics/", "SSv2/", "Charades/")
+    expected = {name for name in ACCEPTED if name.startswith(kinds) and "multigrid" not in name}
+    assert expected < set(OURS) and len(OURS) > 40
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_our_file_has_the_published_values(name):
+    """Every key, also those that the published file leaves at PySlowFast's default."""
+    leave = EXCEPT.get(name, set())
+    values = {key: value for key, value in FILES[name].items() if key not in leave}
+    theirs = load_config(overrides=values | ONE_MACHINE)
+    ours = load_config([str(ROOT / "configs" / f"{name}.yaml")], words(ONE_MACHINE))
+    found, expected = ours.flat(), theirs.flat()
+    different = {key for key in expected if found[key] != expected[key]}
+    assert different <= OPEN | leave, {key: (found[key], expected[key]) for key in different}
 
 
 def test_networks_without_a_name_are_slowfast():

@@ -4,7 +4,9 @@ from slowfast.config.schema import Key, Section, register_section
 
 _LISTS = {
     "PATH_TO_DATA_DIR": Key(
-        "", "Folder that holds the lists (or, for 'folder', the classes).", affects_result=False
+        "",
+        "Folder that holds the lists, or its address (or, for 'folder', the classes).",
+        affects_result=False,
     ),
     "TRAIN_LIST": Key(
         "",
@@ -21,7 +23,25 @@ _LISTS = {
         "File name of the test list in DATA.PATH_TO_DATA_DIR; empty: the set's own.",
         affects_result=False,
     ),
-    "PATH_PREFIX": Key("", "Folder put in front of every path of a list.", affects_result=False),
+    "PATH_PREFIX": Key(
+        "",
+        "Folder put in front of every path of a list, or its address: s3:// gs:// hf:// https://.",
+        affects_result=False,
+    ),
+    "ADDRESSES": Key(
+        [],
+        "Folders of addresses (s3://bucket/videos) that the lines of a list may lead to, besides "
+        "DATA.PATH_PREFIX.",
+        item=str,
+        affects_result=False,
+    ),
+    "FETCH_TIMEOUT": Key(
+        120.0,
+        "Seconds that a read of a video at an address may take, with all its repetitions, before "
+        "the video counts as unreadable.",
+        gt=0.0,
+        affects_result=False,
+    ),
     "FOLLOW_LINKS": Key(
         False,
         "Follow links that lead out of the folder, where videos are looked for in folders (data "

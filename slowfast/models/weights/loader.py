@@ -19,6 +19,7 @@ from slowfast.models.weights.convert import fit_tensor
 from slowfast.models.weights.finite import check_finite
 from slowfast.models.weights.read import Checkpoint, clear_names, tensors_of
 from slowfast.models.weights.sources import adapt_state, networks_of
+from slowfast.utils.addresses import is_address
 from slowfast.utils.errors import UserError
 from slowfast.utils.logging import get_logger
 from slowfast.utils.text import shorten
@@ -257,11 +258,13 @@ def log_report(report: LoadReport, path: str | Path) -> None:
         logger.info("%s", line)
 
 
-def find_pretrained(name: str, folder: str, key: str) -> Path:
-    """The file of released weights, by its path or by its name below ``folder``.
+def find_pretrained(name: str, folder: str, key: str) -> str | Path:
+    """The file of released weights, by its path, its address, or by its name below ``folder``.
 
     UserError, naming ``key`` and where the file can be downloaded, if there is none.
     """
+    if is_address(name):
+        return name
     as_path = Path(name).expanduser()
     if as_path.is_file():
         return as_path

@@ -25,7 +25,7 @@ from slowfast.models.weights.torchscript import is_torchscript, module_tensors
 from slowfast.models.weights.tree import check_tree
 from slowfast.models.weights.unpickle import UnsupportedError, unpickle
 from slowfast.utils.errors import UserError
-from slowfast.utils.files import path_manager
+from slowfast.utils.remote import local_copy
 
 # Names under which projects store the state dict in a checkpoint; the first one present is read.
 _STATE_KEYS = ("model_state", "model_state_dict", "state_dict", "model", "net", "module", "blobs")
@@ -76,7 +76,12 @@ def read_content(
     ``mapped``: tensors stay in the file until they are used, for a reader that needs only some of
     them. UserError naming ``key`` if the file is missing, damaged or holds more than data.
     """
-    local = Path(path_manager.get_local_path(str(path))).expanduser()
+    try:
+        local = local_copy(path)
+    except FileNotFoundError:
+        raise UserError(f"there is no checkpoint {path}", f"check {key}", key) from None
+    except OSError as error:
+        raise UserError(f"{path} {error.strerror}", f"check {key}", key) from error
     if not local.is_file():
         raise UserError(f"there is no checkpoint {path}", f"check {key}", key)
     try:

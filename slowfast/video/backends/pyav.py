@@ -9,6 +9,7 @@ sufficient (no time stamps, or stamps that decoding contradicts) are decoded fro
 from __future__ import annotations
 
 import bisect
+import contextlib
 import errno
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,14 +20,17 @@ import numpy as np
 from av.format import Flags
 
 from slowfast.utils.errors import VideoError
+from slowfast.utils.remote_file import RemoteFile
 from slowfast.video.backends.rgb import RgbConverter
-from slowfast.video.backends.streams import choose_stream, open_container, packets
+from slowfast.video.backends.streams import choose_stream, open_container, packets, payload_ranges
 from slowfast.video.source import EXACT_CODECS, MAX_PIXELS, Source, as_it_is, check_pixels
 
 # A seek is worthwhile if it skips more frames than this.
 _MIN_SKIPPED_FRAMES = 2
 # Containers that store no presentation times: with B-frames, those of packets are guesses.
 _NO_PRESENTATION_TIMES = {"avi"}
+# Containers whose head says where each packet is, and all about it but its content.
+_WITH_TABLES = "mov,mp4,m4a,3gp,3g2,mj2"
 # Frames that take more memory than this for one of DATA.MAX_PIXELS are refused by the decoder.
 _PADDED, _PADDING = 2, 1 << 20
 
@@ -49,17 +53,31 @@ class _PacketIndex:
 
 
 class PyAVSource(Source):
-    """A video file read through PyAV (the default backend)."""
+    """A video file read through PyAV (the default backend).
 
-    def __init__(self, path: str, threads: bool = False, max_pixels: int = MAX_PIXELS):
-        self.path = path
+    ``file``: what reads it, if it is not a file of this machine; ``path`` then only names it.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        threads: bool = False,
+        max_pixels: int = MAX_PIXELS,
+        file: RemoteFile | None = None,
+    ):
+        self.path, self._file = path, file
         self._threads, self._max_pixels = threads, max_pixels
+        with self._fetching():
+            self._examine()
+
+    def _examine(self) -> None:
+        path = self.path
         self._open()
         context = self._stream.codec_context
         self._check_size(context)
         self._to_rgb = RgbConverter(context.width, context.height)
         try:
-            self._index = self._read_packets()
+            self._index = self._read_index()
             self.num_frames = self._count_frames()
         except av.error.FFmpegError as error:
             raise VideoError(path, f"cannot be read: {error.strerror} (damaged)") from error
@@ -75,18 +93,63 @@ class PyAVSource(Source):
         return width * height
 
     def _open(self) -> None:
-        self._container = open_container(self.path)
+        if self._file is not None:
+            self._file.seek(0)
+        self._container = open_container(self.path, self._file)
         self._stream = choose_stream(self._container, self.path)
         self._stream.thread_type = "AUTO" if self._threads else "NONE"
         # A frame may be larger than the container says. The decoder counts what it pads, too.
         most = _PADDED * self._max_pixels + _PADDING
         self._stream.codec_context.options = {"max_pixels": str(most)}
 
+    @contextlib.contextmanager
+    def _fetching(self) -> Iterator[None]:
+        """VideoError with the cause if a part of a remote file could not be fetched, which a
+        decoder may take for its end."""
+        try:
+            yield
+        finally:
+            failure = self._file.failure if self._file is not None else None
+            if failure is not None:
+                raise VideoError(self.path, failure.strerror or str(failure)) from failure
+
     def _check_size(self, frame: av.VideoFrame | av.VideoCodecContext) -> None:
         check_pixels(self.path, frame.width, frame.height, self._max_pixels)
 
     def _packets(self) -> Iterator[av.Packet]:
         return packets(self._container, self._stream)
+
+    def _read_index(self) -> _PacketIndex:
+        """The index from all packets, after which a remote file is open at its start."""
+        if self._file is None:
+            return self._read_packets()
+        index = self._read_blank_packets(self._file)
+        if index is None or not index.regular:
+            self._open_again()
+            index = self._read_packets()
+        self._open_again()
+        return index
+
+    def _read_blank_packets(self, file: RemoteFile) -> _PacketIndex | None:
+        """The index of a remote file without its packets, which are read as zeros; None where the
+        head of the container does not say where they are.
+
+        It has the same time stamps. Keyframes are those to which FFmpeg can seek: what a parser of
+        the packets would find besides (recovery points) is not among them.
+        """
+        tables = self._container.format.name == _WITH_TABLES
+        ranges = payload_ranges(self._container.streams) if tables else []
+        if not ranges:
+            return None
+        file.leave_blank(ranges)
+        try:
+            return self._read_packets()
+        finally:
+            file.leave_blank([])
+
+    def _open_again(self) -> None:
+        self._container.close()
+        self._open()
 
     def _read_packets(self) -> _PacketIndex:
         pts: list[int] = []
@@ -125,6 +188,10 @@ class PyAVSource(Source):
         return sum(1 for _ in self._frames_from_start())
 
     def decode(self, indices: list[int], work: Work[T] = as_it_is) -> dict[int, T]:
+        with self._fetching():
+            return self._decode(indices, work)
+
+    def _decode(self, indices: list[int], work: Work[T]) -> dict[int, T]:
         try:
             decoded = self._seek_and_decode(indices, work) if self._index.regular else None
             return self._decode_from_start(indices, work) if decoded is None else decoded
@@ -140,8 +207,9 @@ class PyAVSource(Source):
 
     def in_order(self) -> Iterator[np.ndarray]:
         try:
-            for frame in self._frames_from_start():
-                yield self._convert(frame)
+            with self._fetching():
+                for frame in self._frames_from_start():
+                    yield self._convert(frame)
         except av.error.FFmpegError as error:
             raise VideoError(self.path, f"decoding failed: {error.strerror}") from error
 
@@ -193,8 +261,7 @@ class PyAVSource(Source):
     # -- without seeking ---------------------------------------------------------------------
 
     def _frames_from_start(self) -> Iterator[av.VideoFrame]:
-        self._container.close()
-        self._open()
+        self._open_again()
         for packet in self._packets():
             yield from packet.decode()
 

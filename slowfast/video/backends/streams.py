@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import IO
 
 import av
 from av.stream import Disposition
@@ -13,11 +14,18 @@ from slowfast.utils.errors import VideoError
 _DEFAULT_BONUS = 5_000_000
 
 
-def open_container(path: str) -> av.container.InputContainer:
-    """Open a file; VideoError if it is no container that FFmpeg knows."""
+# A container may name other files (playlists). One that comes from elsewhere must not lead FFmpeg
+# to files of this machine or to other servers.
+_NO_OTHER_FILES = {"protocol_whitelist": "none"}
+
+
+def open_container(path: str, file: IO[bytes] | None = None) -> av.container.InputContainer:
+    """Open a file, or what ``file`` reads; VideoError if it is no container that FFmpeg knows."""
     try:
         # Titles in unusual encodings do not matter.
-        return av.open(path, metadata_errors="ignore")
+        if file is None:
+            return av.open(path, metadata_errors="ignore")
+        return av.open(file, metadata_errors="ignore", options=_NO_OTHER_FILES)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         cause = getattr(error, "strerror", None) or str(error)
         raise VideoError(path, f"is not a readable video: {cause}") from error
@@ -46,6 +54,23 @@ def packets(container: av.container.InputContainer, stream: av.VideoStream) -> I
         # Empty packets with a time stamp say "the same picture again" (Theora): no frame.
         if packet.size or packet.dts is None:
             yield packet
+
+
+def payload_ranges(streams: Sequence[av.stream.Stream]) -> list[tuple[int, int]]:
+    """Where the packets of these streams lie in their file, in order of place and merged: (first
+    byte, byte after the last). Empty where the head of the container does not say it."""
+    merged: list[tuple[int, int]] = []
+    places = (
+        (entry.pos, entry.pos + entry.size)
+        for stream in streams
+        for entry in getattr(stream, "index_entries", ())  # PyAV before 16 does not give them
+    )
+    for first, end in sorted(places):
+        if merged and first <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(end, merged[-1][1])
+        else:
+            merged.append((first, end))
+    return merged
 
 
 def _weight(stream: av.VideoStream) -> int:

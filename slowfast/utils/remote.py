@@ -1,0 +1,248 @@
+"""Files that are not on this machine, read through fsspec: the one door to all of them.
+
+Whatever the storage, a read is a ranged request of limited size. One that fails (an error of the
+server, a broken connection, a body that is too short or does not come) is repeated with growing
+pauses, within a total limit of time.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from slowfast.utils.addresses import PACKAGES, check_address, is_address, without_secrets
+from slowfast.utils.errors import UserError
+from slowfast.utils.files import make_dirs, short_hash, write_atomic
+from slowfast.utils.logging import get_logger
+
+logger = get_logger(__name__)
+
+T = TypeVar("T")
+
+_PART = 8 << 20  # bytes of one request of a whole file
+_CHUNK = 1 << 20  # bytes of one read of a file of this machine
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 8.0
+# Not repeated: the next answer would be the same.
+_PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError, NotImplementedError)
+_PERMANENT_NAMES = {"NoCredentialsError", "ProfileNotFound", "InvalidRegionError"}  # botocore
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a read may take: ``tries`` requests of at most ``request_s`` seconds each,
+    ``total_s`` seconds with the pauses between them."""
+
+    tries: int = 6
+    request_s: float = 30.0
+    total_s: float = 120.0
+
+
+DEFAULT = Patience()
+
+
+class RemoteError(OSError):
+    """A file of a storage that cannot be read; ``strerror`` is the cause, without secrets."""
+
+    def __init__(self, address: str, cause: str):
+        super().__init__(errno.EIO, cause, address)
+
+    def __reduce__(self):
+        return (RemoteError, (self.filename, self.strerror))
+
+
+def filesystem_of(address: str) -> Any:
+    """The fsspec file system of an address, which fsspec keeps for this process and thread.
+
+    UserError if the address is not permitted, or naming the package that is missing.
+    """
+    check_address(address, "path")
+    scheme = address.partition("://")[0]
+    package = PACKAGES[scheme]
+    try:
+        importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{scheme}:// needs the package {package}",
+            f'pip install {package}, or pip install -e ".[remote]"',
+            f"{scheme}://",
+        ) from error
+    import fsspec
+
+    return fsspec.filesystem(scheme, **_options(scheme))
+
+
+def _options(scheme: str) -> dict[str, Any]:
+    """Options by which a library repeats nothing itself (:func:`_persist` does) and lists no
+    folders ahead."""
+    if scheme == "s3":
+        retries = {"total_max_attempts": 1, "mode": "standard"}
+        return {"config_kwargs": {"retries": retries}, "default_fill_cache": False}
+    return {}
+
+
+def _persist(address: str, request: Callable[[Any, dict[str, float]], T], patience: Patience) -> T:
+    """``request(file system, keyword arguments of its call)``, repeated as ``patience`` says.
+
+    FileNotFoundError if there is no such file; RemoteError with the last cause.
+    """
+    from fsspec.asyn import AsyncFileSystem
+
+    start = time.monotonic()
+    tries = 0
+    while True:
+        system = filesystem_of(address)
+        if hasattr(system, "retries"):
+            system.retries = 1  # s3fs repeats requests by this number
+        left = patience.total_s - (time.monotonic() - start)
+        timed = isinstance(system, AsyncFileSystem)  # a limit for the whole answer
+        tries += 1
+        try:
+            limits = {"timeout": max(min(patience.request_s, left), 0.01)} if timed else {}
+            return request(system, limits)
+        except Exception as error:
+            if isinstance(error, FileNotFoundError):
+                text = "there is no such file"
+                raise FileNotFoundError(errno.ENOENT, text, address) from error
+            permanent = isinstance(error, _PERMANENT) or type(error).__name__ in _PERMANENT_NAMES
+            if permanent or isinstance(error, UserError):
+                raise RemoteError(address, f"cannot be fetched: {_cause(error)}") from error
+            pause = min(_FIRST_PAUSE_S * 2 ** (tries - 1), _LONGEST_PAUSE_S)
+            pause *= random.Random().uniform(0.5, 1.0)  # many workers do not come back together
+            passed = time.monotonic() - start
+            if tries == patience.tries or passed + pause >= patience.total_s:
+                raise RemoteError(
+                    address,
+                    f"cannot be fetched: {_cause(error)} ({tries} tries in {passed:.0f} seconds)",
+                ) from error
+            logger.debug("%s: try %d failed: %s", address, tries, _cause(error))
+        time.sleep(pause)
+
+
+def _cause(error: Exception) -> str:
+    """What an error says, in one line without secrets."""
+    name = type(error).__name__
+    if "Timeout" in name:
+        return "the server does not answer, or too slowly"
+    text = getattr(error, "strerror", None) or str(error)
+    return without_secrets(" ".join(text.split()))[:200] or name
+
+
+def size_of(address: str, patience: Patience = DEFAULT) -> int:
+    """The number of bytes of a file.
+
+    FileNotFoundError if there is none, or it is a folder; RemoteError if it cannot be found out.
+    """
+    return _facts(address, patience)["size"]
+
+
+def _facts(address: str, patience: Patience) -> dict[str, Any]:
+    facts = _persist(address, lambda system, limits: system.info(address, **limits), patience)
+    if facts.get("type") == "directory":
+        raise FileNotFoundError(errno.ENOENT, "is a folder", address)
+    if not isinstance(facts.get("size"), int):
+        raise RemoteError(address, "the server does not say how long the file is")
+    return facts
+
+
+def exists(path: str) -> bool:
+    """Whether there is a file of this path or address. RemoteError if it cannot be found out."""
+    if not is_address(path):
+        return os.path.exists(path)
+    try:
+        size_of(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def fetch(
+    address: str, start: int, stop: int, patience: Patience = DEFAULT, size: int | None = None
+) -> bytes:
+    """The bytes from ``start`` to ``stop`` of a file; RemoteError if they do not come.
+
+    ``size`` of the file, where it is known: a server that ignores ranges sends so many, and then
+    all are returned.
+    """
+
+    def request(system: Any, limits: dict[str, float]) -> bytes:
+        data = system.cat_file(address, start=start, end=stop, **limits)
+        if len(data) not in (stop - start, size):
+            raise ValueError(f"{len(data)} bytes came in place of {stop - start}")
+        return data
+
+    return _persist(address, request, patience) if stop > start else b""
+
+
+def read_bytes(path: str | Path, max_bytes: int) -> bytes:
+    """A file of this machine or elsewhere, as far as it has at most a little more than
+    ``max_bytes``. OSError."""
+    if is_address(path):
+        size = size_of(path)
+        return fetch(path, 0, min(size, max_bytes + 1), DEFAULT, size)
+    data = bytearray()
+    with open(path, "rb") as file:
+        while len(data) <= max_bytes and (chunk := file.read(_CHUNK)):
+            data += chunk
+    return bytes(data)
+
+
+def cache_folder() -> Path:
+    """Where files from elsewhere are kept: ``$SLOWFAST_CACHE``, else ``~/.cache/slowfast``."""
+    return Path(os.environ.get("SLOWFAST_CACHE") or "~/.cache/slowfast").expanduser()
+
+
+def local_copy(path: str | Path) -> Path:
+    """The path of a file on this machine: itself, or its copy in :func:`cache_folder`.
+
+    A file is fetched once: again when its size or version (ETag) has changed. OSError if it cannot
+    be fetched.
+    """
+    if not is_address(path):
+        return Path(path).expanduser()
+    facts = _facts(path, DEFAULT)
+    version = facts.get("ETag") or facts.get("etag") or facts.get("LastModified") or ""
+    folder = cache_folder() / "files" / short_hash(path, str(facts["size"]), str(version))
+    target = folder / path.rpartition("/")[2]
+    if not (target.is_file() and target.stat().st_size == facts["size"]):
+        make_dirs(folder)
+        logger.info("fetching %s (%.1f MB) to %s", path, facts["size"] / 1e6, folder)
+        write_atomic(target, lambda temporary: _fetch_whole(path, facts["size"], temporary))
+    return target
+
+
+def _fetch_whole(address: str, size: int, target: str) -> None:
+    with open(target, "wb") as file:
+        for start in range(0, size, _PART):
+            data = fetch(address, start, min(start + _PART, size), DEFAULT, size)
+            file.write(data)
+            if len(data) == size:  # of a server without ranges
+                break
+
+
+def upload(path: Path, address: str, patience: Patience = DEFAULT) -> None:
+    """Copy a file of this machine to an address, in one piece: a reader sees the old one or the
+    new one. RemoteError if it cannot be written."""
+    _persist(address, lambda system, limits: system.put_file(str(path), address), patience)
+
+
+def names_below(address: str) -> dict[str, int]:
+    """Names relative to a folder -> sizes, of all files below it; empty if there are none."""
+    folder = address.rstrip("/")
+
+    def request(system: Any, limits: dict[str, float]) -> dict[str, int]:
+        system.invalidate_cache()
+        root = system._strip_protocol(folder)
+        found = system.find(folder, detail=True, **limits)
+        return {name.removeprefix(root).lstrip("/"): f["size"] for name, f in found.items()}
+
+    try:
+        return _persist(address, request, DEFAULT)
+    except FileNotFoundError:
+        return {}

@@ -1,0 +1,124 @@
+"""A part of a remote file, open for reading: fetched in blocks, as far as it is read."""
+
+from __future__ import annotations
+
+import bisect
+import io
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from slowfast.utils.remote import DEFAULT, Patience, fetch, size_of
+
+BLOCK = 256 << 10
+_WINDOW = 16  # blocks of one request at most, where reading goes on from block to block
+_KEPT = 64  # blocks in memory
+_WHOLE = 4  # a file of so few blocks is fetched at once
+
+
+class RemoteFile(io.RawIOBase):
+    """The bytes from ``start`` of the file at ``address``, ``length`` of them (None: to its end).
+
+    Blocks of 256 KB are fetched when they are read; where one is read after another, up to 4 MB
+    ahead of the reader. 16 MB are kept in memory. ``fetch_at_once``: one request for all of it, on
+    the first read. An error of a fetch also stands in ``failure``, since decoders may take it for
+    the end of the file.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        start: int = 0,
+        length: int | None = None,
+        patience: Patience = DEFAULT,
+        fetch_at_once: bool = False,
+    ):
+        super().__init__()
+        self.address, self._start, self._patience = address, start, patience
+        self._size = size_of(address, patience) if length is None else None
+        self.length = self._size - start if length is None else length
+        self.fetched = 0  # bytes so far
+        self.failure: OSError | None = None
+        self._position = 0
+        self._blocks: OrderedDict[int, bytes] = OrderedDict()
+        self._next, self._window = -1, 1
+        self._at_once = fetch_at_once or self.length <= _WHOLE * BLOCK
+        self._blank: list[tuple[int, int]] = []
+
+    def leave_blank(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Read zeros in these sorted, separate ranges of bytes, and do not fetch them."""
+        self._blank = list(ranges)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.length}[whence]
+        self._position = max(base + offset, 0)
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        """At most ``size`` bytes, fewer at the end of a block; empty at the end of the file."""
+        left = self.length - self._position
+        size = left if size < 0 else min(size, left)
+        if size <= 0:
+            return b""
+        end = self._end_of_blank()
+        data = bytes(min(size, end - self._position)) if end else self._fetched_part(size)
+        self._position += len(data)
+        return data
+
+    def readinto(self, buffer) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    @property
+    def _block_size(self) -> int:
+        return max(self.length, 1) if self._at_once else BLOCK
+
+    def _end_of_blank(self) -> int:
+        """The end of the blank range at the position; 0 if it is in none."""
+        place = bisect.bisect_right(self._blank, (self._position, self.length)) - 1
+        if place < 0:
+            return 0
+        first, end = self._blank[place]
+        return end if first <= self._position < end else 0
+
+    def _fetched_part(self, size: int) -> bytes:
+        """At most ``size`` bytes of the block at the position."""
+        number = self._position // self._block_size
+        if number not in self._blocks:
+            self._fetch(number)
+            number = self._position // self._block_size
+        self._blocks.move_to_end(number)
+        offset = self._position % self._block_size
+        return self._blocks[number][offset : offset + size]
+
+    def _fetch(self, number: int) -> None:
+        self._window = min(2 * self._window, _WINDOW) if number == self._next else 1
+        size = self._block_size
+        numbers = range(number, number + self._window)
+        known = next((n for n in numbers if n in self._blocks), numbers.stop)
+        first, last = number * size, min(known * size, self.length)
+        try:
+            start, stop = self._start + first, self._start + last
+            data = fetch(self.address, start, stop, self._patience, self._size)
+        except OSError as error:
+            self.failure = error
+            raise
+        self.fetched += len(data)
+        if len(data) > stop - start:  # the whole file, of a server without ranges
+            self._at_once, self._next = True, 1
+            self._blocks = OrderedDict({0: data[self._start :]})
+            return
+        for place in range(0, len(data), size):
+            self._blocks[number + place // size] = data[place : place + size]
+        self._next = number + -(-len(data) // size)
+        while len(self._blocks) > _KEPT:
+            self._blocks.popitem(last=False)
