@@ -41,7 +41,14 @@ def test_every_experiment_is_generated_or_written_by_hand():
     }
     assert by_hand == {
         *("finetune", "quickstart", "quickstart_fewshot", "quickstart_zeroshot"),
-        *("compare_heads", "compare_families", "evidence_fewshot", "evidence_starts", "stdd_vitb16_b2n", "stdd_vitb16_zeroshot"),
+        *(
+            "compare_heads",
+            "compare_families",
+            "evidence_fewshot",
+            "evidence_starts",
+            "stdd_vitb16_b2n",
+            "stdd_vitb16_zeroshot",
+        ),
     }
 
 
