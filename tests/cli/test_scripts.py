@@ -125,7 +125,7 @@ def test_comparisons_end_with_a_table(name, chosen, quick, rows, installed, tmp_
 
 
 EVIDENCE = [
-    ("evidence_starts", ["STAM, 4 frames"], ["STAM.DEPTH", "1"]),
+    ("evidence_starts", ["STAM"], ["STAM.DEPTH", "1"]),
     (
         "evidence_fewshot",
         ["otam", "otam, 5 shots"],
