@@ -96,6 +96,19 @@ class Sweep:
             )
         return [] if part[1] > 1 else [self._row(variant, seeds) for variant in variants]
 
+    def gather(self, variants: Sequence[SweepVariant], seeds: Sequence[int]) -> list[Row]:
+        """Results of the runs that have finished, of variants with any; none is started.
+        RunFailure if there are none."""
+        rows = []
+        for variant in variants:
+            lists = self._lists(variant)
+            done = [seed for seed in seeds if self._is_finished(variant, seed, lists)]
+            if done:
+                rows.append(self._row(variant, done))
+        if not rows:
+            raise RunFailure(f"no run in {self.folder} has finished", "leave out --gather")
+        return rows
+
     def run_folder(self, variant: SweepVariant, seed: int) -> Path:
         """OUTPUT_DIR of a run."""
         return self.folder / variant.folder / f"seed_{seed}"
@@ -121,11 +134,9 @@ class Sweep:
     def _run_one(self, pair: Work, threads: int, lists: dict[str, str]) -> str:
         """Run unless finished with the same settings; returns the failure, or an empty text."""
         variant, seed = pair
-        out = self.run_folder(variant, seed)
-        # The settings, not the command, decide: a configuration file may have changed.
-        settings = _as_json(self.config(variant, seed))
-        if _is_finished(out / _DONE, settings, lists):
+        if self._is_finished(variant, seed, lists):
             return ""
+        out = self.run_folder(variant, seed)
         words = [*self._placed_words(variant, seed), "OUTPUT_DIR", str(out)]
         command = [*self.program, "--cfg", str(variant.config), *words]
         make_dirs(out)
@@ -140,13 +151,29 @@ class Sweep:
             return f"{variant.name}, seed {seed}: exit code {process.returncode}, see {log.name}"
         result = {
             "command": command,
-            "settings": settings,
+            "settings": _as_json(self.config(variant, seed)),
             "lists": lists,
             **read_result(out),
             "cpu_seconds": usage.ru_utime + usage.ru_stime,
         }
         write_text_atomic(out / _DONE, json_text(result))
         return ""
+
+    def _is_finished(self, variant: SweepVariant, seed: int, lists: dict[str, str]) -> bool:
+        """Whether the run has finished with these settings and lists, in any place. The settings,
+        not the command, decide: a configuration file may have changed."""
+        file = self.run_folder(variant, seed) / _DONE
+        if not file.is_file():
+            return False
+        done, settings = json.loads(file.read_text()), _as_json(self.config(variant, seed))
+        old = done.get("settings", {})
+        if "lists" not in done:  # of an older version
+            return old == settings
+        # A key that did not exist then had its default.
+        old = _as_json(get_cfg()) | old
+        return done["lists"] == lists and all(
+            old.get(key) == value for key, value in settings.items() if not _is_place(key)
+        )
 
     def _row(self, variant: SweepVariant, seeds: Sequence[int]) -> Row:
         row = Row(variant.name, variant.group)
@@ -170,21 +197,6 @@ def parse_part(text: str) -> tuple[int, int]:
 def chance_level(cfg: CfgNode) -> float:
     """Accuracy of guessing, in percent."""
     return task_class(cfg).chance_level(cfg)
-
-
-def _is_finished(file: Path, settings: dict[str, Any], lists: dict[str, str]) -> bool:
-    """Whether ``file`` tells of a finished run with these settings and lists, in any place."""
-    if not file.is_file():
-        return False
-    done = json.loads(file.read_text())
-    old = done.get("settings", {})
-    if "lists" not in done:  # of an older version
-        return old == settings
-    # A key that did not exist then had its default.
-    old = _as_json(get_cfg()) | old
-    return done["lists"] == lists and all(
-        old.get(key) == value for key, value in settings.items() if not _is_place(key)
-    )
 
 
 def _as_json(cfg: CfgNode) -> dict[str, Any]:
