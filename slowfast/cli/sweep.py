@@ -53,7 +53,9 @@ def run(args: argparse.Namespace) -> int:
         report.fill_pages(args.fill)
         return 0
     _check(args)
-    require_matplotlib()
+    reports = not (args.rows or args.only)
+    if reports:
+        require_matplotlib()
     if args.variants:
         rows = variants.read_variants(args.variants)
     else:
@@ -75,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         row.parameters, row.gflops = size.parameters / 1e6, size.gflops
     if not results:  # of a part
         return 0
-    if not args.rows:
+    if reports:
         report.write_report(results, sweep.folder, runs.chance_level(configs[0]))
     print(report.as_markdown(results))
     return 0

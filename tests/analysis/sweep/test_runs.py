@@ -66,6 +66,10 @@ def test_parts_add_up(make):
     assert sweep.run(rows[:1], [0, 1], 1, 1, part=(2, 2)) == []
     assert [path.name for path in sweep.folder.glob("*/*")] == ["seed_1"]
     before = times(sweep)
+    assert [(row.name, row.seeds) for row in sweep.gather(rows, [0, 1])] == [("first stage", [1])]
+    assert times(sweep) == before
+    with pytest.raises(RunFailure, match="no run in .*out has finished"):
+        sweep.gather(rows, [5])
     results = sweep.run(rows[:1], [0, 1], 1, 1)
     assert results[0].seeds == [0, 1] and before.items() < times(sweep).items()
 
