@@ -2,9 +2,10 @@
 
 Rows are configuration files (--cfg), values of one key (--vary KEY VALUE …), or those of a file
 (--variants), a YAML list of mappings: name, cfg, words (KEY VALUE …), group. Finished runs are not
-repeated, stopped ones go on. Writes runs.csv, means.csv, results.json, table.md, plot.png and
-gflops.png (extra: plot) to --out. Several machines: each makes a part (--rows, --only), and once
-their folders are copied together, the call without these options gathers (--gather: what there is).
+repeated, stopped ones go on. Writes runs.csv, means.csv, confusion.csv, results.json, table.md and,
+with the extra plot, plot.png, gflops.png and confusion.png to --out. Several machines: each makes a
+part (--rows, --only), and once their folders are copied together, the call without these options
+gathers (--gather: the runs that there are).
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    from slowfast.analysis.sweep import report, runs, variants
+    from slowfast.analysis.sweep import confusion, report, runs, variants
     from slowfast.analysis.table import network_size
     from slowfast.utils.plotting import require_matplotlib
 
@@ -79,6 +80,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if reports:
         report.write_report(results, sweep.folder, runs.chance_level(configs[0]))
+        if found := sweep.confusions(chosen, results):
+            confusion.write_confusions(found, sweep.folder)
     print(report.as_markdown(results))
     return 0
 

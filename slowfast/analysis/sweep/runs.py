@@ -14,6 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from slowfast.analysis.results import read_result
+from slowfast.analysis.sweep.confusion import CSV, PLOT, Confusion, read_confusion
 from slowfast.analysis.sweep.report import REPORT, Row
 from slowfast.analysis.sweep.variants import SweepVariant
 from slowfast.config.defaults import get_cfg
@@ -71,7 +72,7 @@ class Sweep:
         threads = threads or max(cpu_count() // jobs, 1)
         work = [(variant, seed) for variant in variants for seed in seeds][part[0] - 1 :: part[1]]
         outputs = [self.run_folder(*pair) / _DONE for pair in work]
-        outputs += [self.folder / name for name in REPORT]
+        outputs += [self.folder / name for name in (*REPORT, CSV, PLOT)]
         prepare_outputs(outputs, [variant.config for variant in variants], "--out")
         lists = {variant.name: self._lists(variant) for variant, _ in work}
         with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(work), unit="run") as bar:
@@ -112,6 +113,15 @@ class Sweep:
     def run_folder(self, variant: SweepVariant, seed: int) -> Path:
         """OUTPUT_DIR of a run."""
         return self.folder / variant.folder / f"seed_{seed}"
+
+    def confusions(self, variants: Sequence[SweepVariant], rows: Sequence[Row]) -> list[Confusion]:
+        """Confusion matrices of the rows, in their order; empty unless all of them have one."""
+        by_name = {variant.name: variant for variant in variants}
+        found = []
+        for row in rows:
+            runs = [self.run_folder(by_name[row.name], seed) for seed in row.seeds]
+            found.append(read_confusion(row.name, runs))
+        return [one for one in found if one] if all(found) else []
 
     def config(self, variant: SweepVariant, seed: int = 0) -> CfgNode:
         """The configuration of a run, with ``{out}`` as it is written: the folder may be moved."""
