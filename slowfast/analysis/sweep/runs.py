@@ -50,7 +50,8 @@ Work = tuple[SweepVariant, int]  # and a seed
 class Sweep:
     """Runs below ``folder``; finished ones are not repeated, wherever they were made.
 
-    ``program``: words after the interpreter that start the run command; ``words``: KEY VALUE.
+    ``program``: words after the interpreter that start the run command; ``words``: KEY VALUE, which
+    win over those of a variant.
     """
 
     def __init__(self, program: Sequence[str], folder: str | Path, words: Sequence[str]):
@@ -128,7 +129,7 @@ class Sweep:
         return load_config([variant.config], self._words(variant, seed))
 
     def _words(self, variant: SweepVariant, seed: int) -> list[str]:
-        words = [word.replace("{seed}", str(seed)) for word in (*self.words, *variant.words)]
+        words = [word.replace("{seed}", str(seed)) for word in (*variant.words, *self.words)]
         return [*words, "RNG_SEED", str(seed)]
 
     def _placed_words(self, variant: SweepVariant, seed: int) -> list[str]:

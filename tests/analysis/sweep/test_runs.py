@@ -107,6 +107,13 @@ def test_failures_are_counted_and_named(make):
         sweep.run(rows[1:], [0], 1, 1)
 
 
+def test_words_of_the_call_win(make, tmp_path):
+    sweep, _ = make("out", SOLVER__MAX_EPOCH=3)
+    row = SweepVariant("row", tmp_path / "tiny.yaml", ("SOLVER.MAX_EPOCH", "9"))
+    cfg = sweep.config(row, 7)
+    assert (cfg.SOLVER.MAX_EPOCH, cfg.RNG_SEED) == (3, 7)
+
+
 def test_parts_are_checked():
     assert parse_part("2/3") == (2, 3)
     for text in ("0/2", "3/2", "1", "a/b", "1/2/3"):
