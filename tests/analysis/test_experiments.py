@@ -41,6 +41,8 @@ def test_every_experiment_is_generated_or_written_by_hand():
     }
     assert by_hand == {
         *("finetune", "quickstart", "quickstart_fewshot", "quickstart_zeroshot"),
+        *("evidence_families", "evidence_fewshot", "evidence_starts"),
+        *("evidence_stfm", "evidence_zeroshot"),
         *("compare_heads", "compare_families", "compare_convolutions"),
         *("stdd_vitb16_b2n", "stdd_vitb16_zeroshot"),
     }

@@ -130,6 +130,27 @@ def test_comparisons_end_with_a_table(name, chosen, quick, rows, installed, tmp_
     assert (tmp_path / "out" / "plot.png").stat().st_size > 1000
 
 
+EVIDENCE = [
+    ("evidence_starts", ["STAM"], ["STAM.DEPTH", "1"]),
+    (
+        "evidence_fewshot",
+        ["otam", "otam, 5 shots"],
+        ["FEWSHOT.TRAIN_EPISODES", "2", "FEWSHOT.VAL_EPISODES", "2", "FEWSHOT.TEST_EPISODES", "5"],
+    ),
+]
+
+
+@pytest.mark.parametrize("name, rows, quick", EVIDENCE, ids=[name for name, *_ in EVIDENCE])
+def test_evidence_makes_some_of_its_rows(name, rows, quick, installed):
+    """Rows that start from the weights of an earlier run as well."""
+    words = ["SOLVER.MAX_EPOCH", "1", "LOG_MODEL_INFO", "False", *quick]
+    env = installed | {"ROWS": "\n".join(rows), "CLIPS": "--train 3 --test 6"}
+    done = script(f"{name}/run.sh", *words, **env)
+    assert done.returncode == 0, done.stderr[-2000:]
+    table = [line.split("|")[1].strip() for line in done.stdout.splitlines() if line[:1] == "|"]
+    assert table[-len(rows) :] == rows
+
+
 def test_quickstart_runs_in_an_active_environment(installed):
     """The whole script but for the installation: small set, one epoch, twice."""
     quick = ["SOLVER.MAX_EPOCH", "1", "LOG_MODEL_INFO", "False"]
@@ -275,7 +296,7 @@ def test_clip_benchmark():
         "benchmark.py",
         "clip",
         "--cfg",
-        "configs/quickstart/zeroshot.yaml",
+        "configs/quickstart/zeroshot_vit.yaml",
         "--rounds",
         "1",
         "DATA.CLASS_NAMES",
