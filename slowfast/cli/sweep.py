@@ -2,9 +2,10 @@
 
 Rows are configuration files (--cfg), values of one key (--vary KEY VALUE …), or those of a file
 (--variants), a YAML list of mappings: name, cfg, words (KEY VALUE …), group. Finished runs are not
-repeated, stopped ones go on. Writes runs.csv, means.csv, results.json, table.md, plot.png and
-gflops.png (extra: plot) to --out. Several machines: each makes a part (--rows, --only), and once
-their folders are copied together, the call without these options gathers (--gather: what there is).
+repeated, stopped ones go on. Writes runs.csv, means.csv, confusion.csv, results.json, table.md and,
+with the extra plot, plot.png, gflops.png and confusion.png to --out. Several machines: each makes a
+part (--rows, --only), and once their folders are copied together, the call without these options
+gathers (--gather: the runs that there are).
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    from slowfast.analysis.sweep import report, runs, variants
+    from slowfast.analysis.sweep import confusion, report, runs, variants
     from slowfast.analysis.table import network_size
     from slowfast.utils.plotting import require_matplotlib
 
@@ -53,7 +54,9 @@ def run(args: argparse.Namespace) -> int:
         report.fill_pages(args.fill)
         return 0
     _check(args)
-    require_matplotlib()
+    reports = not (args.rows or args.only)
+    if reports:
+        require_matplotlib()
     if args.variants:
         rows = variants.read_variants(args.variants)
     else:
@@ -75,8 +78,10 @@ def run(args: argparse.Namespace) -> int:
         row.parameters, row.gflops = size.parameters / 1e6, size.gflops
     if not results:  # of a part
         return 0
-    if not args.rows:
+    if reports:
         report.write_report(results, sweep.folder, runs.chance_level(configs[0]))
+        if found := sweep.confusions(chosen, results):
+            confusion.write_confusions(found, sweep.folder)
     print(report.as_markdown(results))
     return 0
 

@@ -14,6 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from slowfast.analysis.results import read_result
+from slowfast.analysis.sweep.confusion import CSV, PLOT, Confusion, read_confusion
 from slowfast.analysis.sweep.report import REPORT, Row
 from slowfast.analysis.sweep.variants import SweepVariant
 from slowfast.config.defaults import get_cfg
@@ -49,7 +50,8 @@ Work = tuple[SweepVariant, int]  # and a seed
 class Sweep:
     """Runs below ``folder``; finished ones are not repeated, wherever they were made.
 
-    ``program``: words after the interpreter that start the run command; ``words``: KEY VALUE.
+    ``program``: words after the interpreter that start the run command; ``words``: KEY VALUE, which
+    win over those of a variant.
     """
 
     def __init__(self, program: Sequence[str], folder: str | Path, words: Sequence[str]):
@@ -71,7 +73,7 @@ class Sweep:
         threads = threads or max(cpu_count() // jobs, 1)
         work = [(variant, seed) for variant in variants for seed in seeds][part[0] - 1 :: part[1]]
         outputs = [self.run_folder(*pair) / _DONE for pair in work]
-        outputs += [self.folder / name for name in REPORT]
+        outputs += [self.folder / name for name in (*REPORT, CSV, PLOT)]
         prepare_outputs(outputs, [variant.config for variant in variants], "--out")
         lists = {variant.name: self._lists(variant) for variant, _ in work}
         with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(work), unit="run") as bar:
@@ -113,12 +115,21 @@ class Sweep:
         """OUTPUT_DIR of a run."""
         return self.folder / variant.folder / f"seed_{seed}"
 
+    def confusions(self, variants: Sequence[SweepVariant], rows: Sequence[Row]) -> list[Confusion]:
+        """Confusion matrices of the rows, in their order; empty unless all of them have one."""
+        by_name = {variant.name: variant for variant in variants}
+        found = []
+        for row in rows:
+            runs = [self.run_folder(by_name[row.name], seed) for seed in row.seeds]
+            found.append(read_confusion(row.name, runs))
+        return [one for one in found if one] if all(found) else []
+
     def config(self, variant: SweepVariant, seed: int = 0) -> CfgNode:
         """The configuration of a run, with ``{out}`` as it is written: the folder may be moved."""
         return load_config([variant.config], self._words(variant, seed))
 
     def _words(self, variant: SweepVariant, seed: int) -> list[str]:
-        words = [word.replace("{seed}", str(seed)) for word in (*self.words, *variant.words)]
+        words = [word.replace("{seed}", str(seed)) for word in (*variant.words, *self.words)]
         return [*words, "RNG_SEED", str(seed)]
 
     def _placed_words(self, variant: SweepVariant, seed: int) -> list[str]:
