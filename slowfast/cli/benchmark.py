@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from slowfast.config.node import CfgNode
 
 KINDS = ("data", "loader", "model", "train", "clip", "predict", "export", "report", "campaign")
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 PLAIN = ("attention", "convolutions")
 MODES = ("plain", "eager", "compiled")
 PRECISIONS = ("fp32", "tf32", "bf16")
@@ -36,7 +38,7 @@ EXAMPLES = """examples:
   {prog} data --video clip.mp4
   {prog} loader --rounds 3 --workers 2 --batch 8
   {prog} model --cfg configs/quickstart/stfm.yaml NUM_GPUS 0
-  {prog} model --plain convolutions --cfg configs/Kinetics/SLOWFAST_4x16_R50.yaml NUM_GPUS 0
+  {prog} model --plain convolutions --clock cpu --cfg configs/Kinetics/X3D_XS.yaml NUM_GPUS 0
   {prog} model --cfg configs/Kinetics/MVIT*.yaml --rounds 5 NUM_GPUS 1
   {prog} train --cfg configs/Kinetics/UNIFORMER_S.yaml --batch 8 NUM_GPUS 1
   {prog} export
@@ -78,6 +80,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="attention",
         help="model: what PyTorch's plain operators compute in the network beside ours "
         "(attention); convolutions: in float32",
+    )
+    parser.add_argument(
+        "--clock",
+        choices=CLOCKS,
+        default="wall",
+        help="model: time as it passes (wall), or of the processor (cpu), which other processes "
+        "disturb less",
     )
     parser.add_argument("--rounds", type=int, default=20, help="measured repetitions (20)")
     parser.add_argument("--out", default="runs/speed", help="campaign: folder (runs/speed)")
@@ -122,7 +131,9 @@ def _networks(args: argparse.Namespace) -> Any:
     from slowfast.analysis.speed.clip import benchmark_clip
     from slowfast.analysis.speed.network import benchmark_model, benchmark_train
 
-    measure_model = functools.partial(benchmark_model, plain_kind=args.plain)
+    measure_model = functools.partial(
+        benchmark_model, plain_kind=args.plain, clock=CLOCKS[args.clock]
+    )
     kinds = {"model": measure_model, "train": benchmark_train, "clip": benchmark_clip}
     return _of_files(args, lambda cfg: kinds[args.what](cfg, args.batch or 1, args.rounds))
 
