@@ -7,6 +7,7 @@ pauses, within a total limit of time.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import os
@@ -213,11 +214,14 @@ def local_copy(path: str | Path) -> Path:
     if not (target.is_file() and target.stat().st_size == facts["size"]):
         make_dirs(folder)
         logger.info("fetching %s (%.1f MB) to %s", path, facts["size"] / 1e6, folder)
-        write_atomic(target, lambda temporary: _fetch_whole(path, facts["size"], temporary))
+        write_atomic(target, lambda temporary: download(path, temporary, facts["size"]))
     return target
 
 
-def _fetch_whole(address: str, size: int, target: str) -> None:
+def download(address: str, target: str, size: int | None = None) -> None:
+    """Fetch a whole file part by part, each with its repetitions, into the file ``target``. OSError
+    if it cannot be fetched."""
+    size = size_of(address) if size is None else size
     with open(target, "wb") as file:
         for start in range(0, size, _PART):
             data = fetch(address, start, min(start + _PART, size), DEFAULT, size)
@@ -230,6 +234,12 @@ def upload(path: Path, address: str, patience: Patience = DEFAULT) -> None:
     """Copy a file of this machine to an address, in one piece: a reader sees the old one or the
     new one. RemoteError if it cannot be written."""
     _persist(address, lambda system, limits: system.put_file(str(path), address), patience)
+
+
+def remove(address: str) -> None:
+    """Remove a file, if it is there; RemoteError if it cannot be removed."""
+    with contextlib.suppress(FileNotFoundError):
+        _persist(address, lambda system, limits: system.rm_file(address), DEFAULT)
 
 
 def names_below(address: str) -> dict[str, int]:
