@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from torch.utils.data import Sampler
 
-from slowfast.datasets.base import SampleKey
+from slowfast.config.node import CfgNode
+from slowfast.datasets.base import SampleKey, SampleSource
 from slowfast.utils.registry import Registry
 from slowfast.utils.seeding import sample_rng
 
@@ -40,6 +41,9 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
         self.seed, self.rank, self.world, self.labels = seed, rank, world, labels
         self.epoch = 0
         self.skip = 0  # batches of this epoch that a resumed run has seen already
+
+    def configure(self, cfg: CfgNode, dataset: SampleSource) -> None:
+        """Called once by the loader, for an order that depends on more than labels."""
 
     def set_epoch(self, epoch: int, skip: int = 0) -> None:
         """Choose the epoch, and how many of its batches are left out at its start."""

@@ -106,6 +106,7 @@ class ClipReader:
             self.data.MAX_PIXELS,
             item.image_names,
             self._patience,
+            item.extent,
         )
 
     def read(self, item: Item, epoch: int, index: int) -> Sample:

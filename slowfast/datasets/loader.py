@@ -184,7 +184,7 @@ def _batch_sampler(
     kind = EpochBatchSampler
     if train:
         kind = BATCH_SAMPLER_REGISTRY.get(cfg.DATA.BATCH_SAMPLER)
-    return kind(
+    sampler = kind(
         len(dataset),
         size,
         train=train,
@@ -193,3 +193,5 @@ def _batch_sampler(
         world=runtime.world,
         labels=getattr(dataset, "labels", ()),
     )
+    sampler.configure(cfg, dataset)
+    return sampler

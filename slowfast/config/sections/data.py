@@ -102,7 +102,14 @@ _LISTS = {
     "BATCH_SAMPLER": Key(
         "shuffle",
         "Order of training samples: shuffle (each video once per epoch), class_balanced (each "
-        "class equally often), or a registered batch sampler.",
+        "class equally often), shard_blocks (shards in random order, samples shuffled in blocks of "
+        "DATA.SHARD_BLOCK shards), or a registered batch sampler.",
+    ),
+    "SHARD_BLOCK": Key(
+        8,
+        "Shards whose samples are shuffled together.",
+        ge=1,
+        only_if={"DATA.BATCH_SAMPLER": "shard_blocks"},
     ),
     "MIN_FRAMES": Key(
         1,
