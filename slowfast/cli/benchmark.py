@@ -78,8 +78,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch",
         type=int,
-        help="loader, shards, model, train: clips at once (1); campaign: clips per step (32); predict: "
-        "videos of a folder (8)",
+        help="loader, shards, model, train: clips at once (1); campaign: clips per step (32); "
+        "predict: videos of a folder (8)",
     )
     parser.add_argument(
         "--workers", type=int, default=2, help="loader, shards: processes of each (2)"

@@ -13,7 +13,7 @@ from slowfast.engine.checkpoint import run_checkpoints
 from slowfast.utils import remote
 from slowfast.utils.addresses import join
 from slowfast.utils.errors import RunFailure, UserError
-from slowfast.utils.files import make_dirs, write_atomic, write_text_atomic
+from slowfast.utils.files import make_dirs, write_text_atomic
 from slowfast.utils.json_text import json_text
 from slowfast.utils.locks import NAME as LOCK
 from slowfast.utils.logging import get_logger
@@ -53,8 +53,7 @@ class OutputMirror:
         if ".." in Path(name).parts or target.exists():
             return
         make_dirs(target.parent)
-        address = join(self.address, name)
-        write_atomic(target, lambda temporary: remote.download(address, temporary))
+        remote.download(join(self.address, name), target)
 
     def save(self) -> None:
         """Copy the files that have changed, and remove copies of those that are gone.

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from slowfast.utils.addresses import PACKAGES, check_address, is_address, without_secrets
-from slowfast.utils.errors import UserError
+from slowfast.utils.errors import RunFailure, UserError
 from slowfast.utils.files import make_dirs, short_hash, write_atomic
 from slowfast.utils.logging import get_logger
 
@@ -214,20 +214,30 @@ def local_copy(path: str | Path) -> Path:
     if not (target.is_file() and target.stat().st_size == facts["size"]):
         make_dirs(folder)
         logger.info("fetching %s (%.1f MB) to %s", path, facts["size"] / 1e6, folder)
-        write_atomic(target, lambda temporary: download(path, temporary, facts["size"]))
+        download(path, target, facts["size"])
     return target
 
 
-def download(address: str, target: str, size: int | None = None) -> None:
-    """Fetch a whole file part by part, each with its repetitions, into the file ``target``. OSError
-    if it cannot be fetched."""
-    size = size_of(address) if size is None else size
-    with open(target, "wb") as file:
-        for start in range(0, size, _PART):
-            data = fetch(address, start, min(start + _PART, size), DEFAULT, size)
-            file.write(data)
-            if len(data) == size:  # of a server without ranges
-                break
+def download(
+    address: str, target: Path, size: int | None = None, patience: Patience = DEFAULT
+) -> None:
+    """Fetch a whole file part by part, each with its repetitions, to ``target``, which is complete
+    or not there. OSError if it cannot be fetched or written."""
+    size = size_of(address, patience) if size is None else size
+
+    def write(temporary: str) -> None:
+        with open(temporary, "wb") as file:
+            for start in range(0, size, _PART):
+                data = fetch(address, start, min(start + _PART, size), patience, size)
+                file.write(data)
+                if len(data) == size:  # of a server without ranges
+                    break
+
+    try:
+        write_atomic(target, write)
+    except RunFailure as error:  # of the storage, or of the disk
+        cause = error.__cause__
+        raise cause if isinstance(cause, OSError) else error from None
 
 
 def upload(path: Path, address: str, patience: Patience = DEFAULT) -> None:

@@ -325,3 +325,21 @@ def test_blocks_by_configuration(make_cfg, sharded):
     places = [loader.dataset.items[i].place for i in loader.batch_sampler.order()]
     changes = sum(a != b for a, b in zip(places, places[1:]))
     assert changes == len(set(places)) - 1
+
+
+def test_whole_shards_are_copied(make_cfg, storage, sharded):
+    address = storage.put_folder(sharded)
+    words = SHARDS | {"DATA.PATH_TO_DATA_DIR": address, "DATA.COPY_SHARDS": 4}
+    words |= {"DATA.BATCH_SAMPLER": "shard_blocks", "DATA.SHARD_BLOCK": 2}
+    here = {"DATA.PATH_TO_DATA_DIR": str(sharded), "DATA.COPY_SHARDS": 0}
+
+    def batches(extra):
+        loader = construct_loader(make_cfg(words | extra), "train")
+        return [(batch.video, batch.index) for batch in loader]
+
+    storage.requests.clear()
+    remote = batches({"DATA_LOADER.NUM_WORKERS": 2})
+    spans = [path for _, path, span in storage.requests if path.endswith(".tar") and span]
+    assert len(spans) == len(set(spans)) == len(read_index(str(sharded / "train")).shards)
+    for (one, first), (other, second) in zip(remote, batches(here)):
+        assert torch.equal(one, other) and torch.equal(first, second)

@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 
+from slowfast.models.weights.read import read_checkpoint
 from slowfast.utils import remote
 from slowfast.utils.errors import UserError
 from slowfast.utils.remote import Patience, RemoteError, exists, fetch, local_copy, names_below
@@ -135,6 +136,18 @@ def test_a_copy_is_fetched_once_and_again_after_a_change(storage, address):
     assert [method for method, _, _ in storage.requests] == ["HEAD"]
     storage.put("some/numbers.bin", CONTENT[::-1])
     assert local_copy(address).read_bytes() == CONTENT[::-1]
+
+
+def test_weights_that_cannot_be_fetched(storage, address, monkeypatch):
+    monkeypatch.setattr(remote, "_facts", lambda *_: {"size": len(CONTENT)})
+    monkeypatch.setattr(remote, "fetch", _broken)
+    with pytest.raises(UserError, match="TRAIN.CHECKPOINT_FILE_PATH: s3://.* cannot be fetched"):
+        read_checkpoint(address)
+    assert not list(remote.cache_folder().rglob("*.bin"))
+
+
+def _broken(address, *_):
+    raise RemoteError(address, "cannot be fetched: Service Unavailable")
 
 
 def test_listing_and_upload(storage, address, tmp_path):

@@ -111,6 +111,14 @@ _LISTS = {
         ge=1,
         only_if={"DATA.BATCH_SAMPLER": "shard_blocks"},
     ),
+    "COPY_SHARDS": Key(
+        0,
+        "Shards at an address (data set shards) that are fetched whole, each by one pass, and kept "
+        "on the disk of this machine ($SLOWFAST_CACHE) while samples are read from them: at least "
+        "the shards of two blocks of DATA.SHARD_BLOCK. 0: samples are fetched one by one.",
+        ge=0,
+        affects_result=False,
+    ),
     "MIN_FRAMES": Key(
         1,
         "Fewest frames of a readable video; fewer count as unreadable. A video shorter "
