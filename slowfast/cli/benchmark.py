@@ -82,7 +82,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "predict: videos of a folder (8)",
     )
     parser.add_argument(
-        "--workers", type=int, default=2, help="loader, shards: processes of each (2)"
+        "--workers",
+        type=int,
+        default=2,
+        help="loader, shards: processes of each (2); shards: 0 counts CPU seconds of this process",
     )
     parser.add_argument("--videos", type=int, default=64, help="shards: copies of the video (64)")
     parser.add_argument("--rounds", type=int, default=20, help="measured repetitions (20)")

@@ -131,12 +131,6 @@ def _addresses_where_they_can_be(cfg: CfgNode) -> Iterable[Problem]:
         problem = problem_of(address) if is_address(address) else ""
         if problem:
             yield Problem(f"the address {problem}", "", key.partition(" ")[0])
-    if cfg.DATA.DECODING_DEVICE == "cuda" and is_address(cfg.DATA.PATH_PREFIX):
-        yield Problem(
-            "videos at addresses are decoded by the CPU",
-            "set it cpu, or copy the videos to this machine",
-            "DATA.DECODING_DEVICE",
-        )
 
 
 @register_rule

@@ -158,9 +158,16 @@ def open_video(
         raise VideoError(path, "is a folder, not a video file")
     if size == 0:
         raise VideoError(path, "the file is empty")
-    if backend != "pyav" and file is None:
+    if backend != "pyav":
         from slowfast.video.backends.torchcodec import ON_GPU, TorchcodecSource
 
+        if backend == ON_GPU and file is not None:
+            raise UserError(
+                f"{path} lies at an address or in a shard: such videos are decoded by the CPU",
+                "set DATA.DECODING_DEVICE cpu",
+                "DATA.DECODING_DEVICE",
+            )
+    if backend != "pyav" and file is None:
         # PyAV takes what torchcodec cannot open or would decode differently; its error messages
         # are also the more precise ones.
         on_gpu = backend == ON_GPU

@@ -26,6 +26,9 @@ from slowfast.engine.launch import launch
 from slowfast.engine.run import run_job
 from slowfast.models.weights.read import read_checkpoint
 from slowfast.utils.errors import UserError, VideoError
+from slowfast.utils.remote_file import Extent
+from slowfast.video.backends.torchcodec import ON_GPU
+from slowfast.video.source import open_video
 from tests.storage import unavailable
 
 SHARDS = {"TRAIN.DATASET": "shards", "TEST.DATASET": "shards"}
@@ -155,6 +158,15 @@ def test_broken_videos_are_named(make_cfg, storage, sharded, tmp_path):
         workers=1,
     )
     assert report.is_clean and report.summary()["lists"]["train"]["frames"]["min"] == 24
+
+
+def test_decoding_on_the_gpu_is_refused(sharded):
+    index = read_index(str(sharded / "val"))
+    member = index.members[0]
+    extent = Extent(str(sharded / "val" / member.shard), member.start, member.size)
+    assert open_video("a.mp4", extent=extent).num_frames == 24
+    with pytest.raises(UserError, match="decoded by the CPU"):
+        open_video("a.mp4", ON_GPU, extent=extent)
 
 
 @pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])

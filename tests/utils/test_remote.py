@@ -164,6 +164,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 def test_a_server_without_ranges(tmp_path):
+    pytest.importorskip("aiohttp")
     (tmp_path / "a.bin").write_bytes(CONTENT)
     handler = functools.partial(Quiet, directory=str(tmp_path))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -141,11 +141,11 @@ def _wait_for(url: str, seconds: float = 60.0) -> None:
             time.sleep(0.2)
 
 
-def _samples_per_s(batches: Iterable[Any]) -> float:
-    start, samples = time.perf_counter(), 0
+def _samples_per_s(batches: Iterable[Any], clock: Callable[[], float]) -> float:
+    start, samples = clock(), 0
     for batch in batches:
         samples += batch.size if isinstance(batch, Batch) else len(batch["label"])
-    return samples / (time.perf_counter() - start)
+    return samples / (clock() - start)
 
 
 def _configured(folder: str, name: str, workers: int, batch: int) -> CfgNode:
@@ -160,14 +160,16 @@ def _configured(folder: str, name: str, workers: int, batch: int) -> CfgNode:
     return load_config(overrides=[str(word) for pair in values.items() for word in pair])
 
 
-def _measure(loaders: dict[str, Iterable[Any]], rounds: int) -> dict[str, Any]:
+def _measure(
+    loaders: dict[str, Iterable[Any]], rounds: int, clock: Callable[[], float]
+) -> dict[str, Any]:
     """Medians of samples a second, and ratios to the floor, to files and to webdataset, which are
     medians over rounds in which all were measured."""
     for loader in loaders.values():  # workers start, files are in memory
-        _samples_per_s(itertools.islice(iter(loader), 2))
+        _samples_per_s(itertools.islice(iter(loader), 2), clock)
     found: dict[str, list[float]] = {name: [] for name in loaders}
     for _, (name, loader) in itertools.product(range(rounds), loaders.items()):
-        found[name].append(_samples_per_s(loader))
+        found[name].append(_samples_per_s(loader, clock))
     result: dict[str, Any] = {f"{name}_per_s": median(rates) for name, rates in found.items()}
     pairs = [(name, "floor") for name in loaders if name != "floor"]
     pairs += [("shards", "files"), ("s3", "files"), ("s3", "shards"), ("shards", "webdataset")]
@@ -181,7 +183,8 @@ def benchmark_shards(
     video: str, rounds: int, workers: int, batch: int, videos: int
 ) -> dict[str, Any]:
     """Samples a second of ``videos`` copies of a video (empty: one is generated), with ``workers``
-    processes each. UserError naming a package that is missing."""
+    processes each; 0: samples a CPU second of this process, in which the server has no part.
+    UserError naming a package that is missing."""
     with (
         tempfile.TemporaryDirectory() as name,
         mock.patch.dict(os.environ, {"SLOWFAST_CACHE": os.path.join(name, "cache")}),
@@ -204,7 +207,7 @@ def benchmark_shards(
             write_shards(plan_shards(listed, name, place, size * videos / _SHARDS))
         with _server(folder / "shards") as address:
             loaders = _loaders(folder, address, workers, batch)
-            result = _measure(loaders, rounds)
+            result = _measure(loaders, rounds, time.perf_counter if workers else time.process_time)
     facts = {"videos": videos, "megabytes": size, "workers": workers, "batch": batch}
     return facts | {"rounds": rounds} | result
 
@@ -217,10 +220,10 @@ def _loaders(folder: Path, address: str, workers: int, batch: int) -> dict[str, 
     options: dict[str, Any] = {
         "batch_size": batch,
         "num_workers": files.num_workers,
-        "prefetch_factor": 2,
-        "persistent_workers": True,
         "worker_init_fn": _enter,
     }
+    if workers:
+        options |= {"prefetch_factor": 2, "persistent_workers": True}
     shards = sorted(map(str, (folder / "shards/train").glob("*.tar")))
     return {
         "floor": DataLoader(_FloorSamples(files.dataset), **options),
