@@ -14,6 +14,7 @@ import slowfast.datasets.build
 import slowfast.engine.callbacks
 import slowfast.engine.loggers
 import slowfast.engine.losses
+import slowfast.engine.multigrid_rules
 import slowfast.engine.optim
 import slowfast.engine.rules
 import slowfast.engine.schedule

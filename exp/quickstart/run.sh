@@ -6,7 +6,8 @@
 #   bash exp/quickstart/run.sh SOLVER.MAX_EPOCH 2    any KEY VALUE words win
 #   CONFIG=uniformer bash exp/quickstart/run.sh      another network: uniformer, stfm_hard, mvit,
 #                                                    mvit_stfm, timesformer, timesformer_stfm,
-#                                                    stam, frame_average (blind to order)
+#                                                    stam, slow, slowfast, i3d, x3d; blind to
+#                                                    order: c2d, frame_average
 #   EMBEDDED=0 bash exp/quickstart/run.sh …          data of your own: do not generate
 #
 # The same recipe on real video, with nothing but KEY VALUE words: MIRACL-VC1, ten spoken

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Zero-shot recognition from a fresh clone, with or without a GPU, without any download: environment, package,
-# the embedded set of composed motions, a miniature CLIP that learns 22 classes from their names
-# ("left arc braking"), and its test on 8 combinations of these words that it has never seen.
+# the embedded set of composed motions, a miniature CLIP (a 3-D ResNet and a text tower) that learns
+# 22 classes from their names ("left arc braking"), and its test on 8 combinations of these words
+# that it has never seen.
 #
 #   bash exp/quickstart_zeroshot/run.sh                     about five minutes
 #   bash exp/quickstart_zeroshot/run.sh RNG_SEED 1          any KEY VALUE words win

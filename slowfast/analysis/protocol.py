@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from slowfast.analysis.results import read_result, result_file
+from slowfast.analysis.results import last_test, read_result, result_file
 from slowfast.utils.errors import UserError
 
 
@@ -27,17 +27,42 @@ class ProtocolRow:
         )
 
 
-def read_rows(words: Iterable[str]) -> list[ProtocolRow]:
-    """One row per word ``NAME=DIR,DIR…``, where each DIR is an OUTPUT_DIR or a test's folder."""
+def read_rows(words: Iterable[str], name_word: int = 0) -> list[ProtocolRow]:
+    """One row per word ``NAME=DIR,DIR…``, where each DIR is an OUTPUT_DIR or a test's folder.
+
+    With ``name_word`` n above 0 a prediction counts as right if the n-th words of both class names
+    are the same.
+    """
     rows = []
     for word in words:
         name, equals, folders = word.partition("=")
         if not (equals and folders):
             raise UserError(f"{word!r} is not NAME=DIR,DIR…", "see --help", "ROW")
         runs = [Path(folder) for folder in folders.split(",")]
-        results = [read_result(run)["top1"] for run in runs]
+        if name_word:
+            results = [word_accuracy(run, name_word) for run in runs]
+        else:
+            results = [read_result(run)["top1"] for run in runs]
         rows.append(ProtocolRow(name, results, [result_file(run) for run in runs]))
     return rows
+
+
+def word_accuracy(run: Path, number: int) -> float:
+    """Percent of the last test's videos whose true and predicted class names have the same n-th
+    word; UserError where a name has fewer words."""
+    test = last_test(run)
+    if test is None:
+        raise UserError(f"{run} holds no folder of a test", "test again", "ROW")
+    short = next((name for name in test.classes if len(name.split()) < number), None)
+    if short is not None:
+        raise UserError(
+            f"the class {short!r} has no word {number}", "name an earlier word", "--word"
+        )
+    pairs = [
+        [row[column].split()[number - 1] for column in ("label_name", "prediction_name")]
+        for row in test.predictions()
+    ]
+    return 100 * statistics.mean(true == predicted for true, predicted in pairs)
 
 
 def split_table(rows: Sequence[ProtocolRow]) -> str:

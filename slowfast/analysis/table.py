@@ -7,8 +7,14 @@ from pathlib import Path
 
 from slowfast.analysis.markdown import table
 from slowfast.config.load import load_config
+from slowfast.config.node import CfgNode
 from slowfast.engine.network import build_network
-from slowfast.models.summary import measure_model
+from slowfast.models.summary import ModelSize, measure_model
+
+
+def network_size(cfg: CfgNode) -> ModelSize:
+    """Size of the network of a configuration; GFLOPs of one view, of its training crop."""
+    return measure_model(build_network(cfg), cfg.DATA.NUM_FRAMES, cfg.DATA.TRAIN_CROP_SIZE)
 
 
 def model_rows(files: Iterable[str | Path], overrides: list[str]) -> list[list[str]]:
@@ -16,7 +22,7 @@ def model_rows(files: Iterable[str | Path], overrides: list[str]) -> list[list[s
     rows = []
     for file in files:
         cfg = load_config([file], overrides)
-        size = measure_model(build_network(cfg), cfg.DATA.NUM_FRAMES, cfg.DATA.TRAIN_CROP_SIZE)
+        size = network_size(cfg)
         clip = f"{cfg.DATA.NUM_FRAMES} x {cfg.DATA.TRAIN_CROP_SIZE}²"
         views = f"{cfg.TEST.NUM_SPATIAL_CROPS} x {cfg.TEST.NUM_ENSEMBLE_VIEWS}"
         rows.append(

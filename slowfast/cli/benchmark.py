@@ -15,6 +15,8 @@ Prints one JSON object; a campaign prints its page, a Markdown table.
 from __future__ import annotations
 
 import argparse
+import functools
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,17 +29,11 @@ if TYPE_CHECKING:
     from slowfast.config.node import CfgNode
 
 KINDS = (
-    "data",
-    "loader",
-    "shards",
-    "model",
-    "train",
-    "clip",
-    "predict",
-    "export",
-    "report",
-    "campaign",
+    *("data", "loader", "shards", "model", "train"),
+    *("clip", "predict", "export", "report", "campaign"),
 )
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+PLAIN = ("attention", "convolutions")
 MODES = ("plain", "eager", "compiled")
 PRECISIONS = ("fp32", "tf32", "bf16")
 
@@ -47,6 +43,7 @@ EXAMPLES = """examples:
   {prog} loader --rounds 3 --workers 2 --batch 8
   {prog} shards --rounds 3 --workers 2 --batch 8
   {prog} model --cfg configs/quickstart/stfm.yaml NUM_GPUS 0
+  {prog} model --plain convolutions --clock cpu --cfg configs/Kinetics/X3D_XS.yaml NUM_GPUS 0
   {prog} model --cfg configs/Kinetics/MVIT*.yaml --rounds 5 NUM_GPUS 1
   {prog} train --cfg configs/Kinetics/UNIFORMER_S.yaml --batch 8 NUM_GPUS 1
   {prog} export
@@ -88,6 +85,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="loader, shards: processes of each (2); shards: 0 counts CPU seconds of this process",
     )
     parser.add_argument("--videos", type=int, default=64, help="shards: copies of the video (64)")
+    parser.add_argument(
+        "--plain",
+        choices=PLAIN,
+        default="attention",
+        help="model: what PyTorch's plain operators compute in the network beside ours "
+        "(attention); convolutions: in float32",
+    )
+    parser.add_argument(
+        "--clock",
+        choices=CLOCKS,
+        default="wall",
+        help="model: time as it passes (wall), or of the processor (cpu), which other processes "
+        "disturb less",
+    )
     parser.add_argument("--rounds", type=int, default=20, help="measured repetitions (20)")
     parser.add_argument("--out", default="runs/speed", help="campaign: folder (runs/speed)")
     parser.add_argument(
@@ -139,7 +150,10 @@ def _networks(args: argparse.Namespace) -> Any:
     from slowfast.analysis.speed.clip import benchmark_clip
     from slowfast.analysis.speed.network import benchmark_model, benchmark_train
 
-    kinds = {"model": benchmark_model, "train": benchmark_train, "clip": benchmark_clip}
+    measure_model = functools.partial(
+        benchmark_model, plain_kind=args.plain, clock=CLOCKS[args.clock]
+    )
+    kinds = {"model": measure_model, "train": benchmark_train, "clip": benchmark_clip}
     return _of_files(args, lambda cfg: kinds[args.what](cfg, args.batch or 1, args.rounds))
 
 

@@ -15,6 +15,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("rows", nargs="+", metavar="NAME=DIR,DIR...", help="a set and its tests")
     parser.add_argument("--base-novel", action="store_true", help="two tests per set: base, novel")
+    parser.add_argument(
+        "--word",
+        type=int,
+        default=0,
+        metavar="N",
+        help="compare the N-th words of class names instead of classes",
+    )
     parser.add_argument("--out", help="file to write the table to, too")
 
 
@@ -24,7 +31,7 @@ def run(args: argparse.Namespace) -> None:
     from slowfast.utils.files import write_text_atomic
     from slowfast.utils.paths import prepare_outputs
 
-    rows = read_rows(args.rows)
+    rows = read_rows(args.rows, args.word)
     table = base_novel_table(rows) if args.base_novel else split_table(rows)
     if args.out:
         prepare_outputs([args.out], [file for row in rows for file in row.files], "--out")

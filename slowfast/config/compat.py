@@ -96,8 +96,6 @@ _SWITCHES = {
     "MASK.ENABLE": "masked pre-training is not part of this framework",
     "VIS_MASK.ENABLE": "masked pre-training is not part of this framework",
     "DETECTION.ENABLE": "AVA detection is not part of this framework",
-    "MULTIGRID.SHORT_CYCLE": "multigrid training is not part of this framework",
-    "MULTIGRID.LONG_CYCLE": "multigrid training is not part of this framework",
 }
 
 

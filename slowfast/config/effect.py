@@ -10,6 +10,13 @@ from slowfast.config.schema import SECTIONS, Key, Other, Section
 from slowfast.utils.registry import Registry
 
 _PACKAGE = __package__.partition(".")[0]
+_PART_KEYS: dict[str, str] = {}
+
+
+def names_part(key: str, like: str) -> None:
+    """``key`` names a part of the network as ``like`` names the network: what is read for a value
+    of ``like`` is also read if ``key`` has that value."""
+    _PART_KEYS[like] = key
 
 
 def conditions(section: Section, name: str, key: Key) -> dict[str, Any]:
@@ -52,7 +59,9 @@ def _why_idle(cfg: CfgNode, section: Section, name: str, key: Key) -> str:
     if key.unused:
         return "no value has one"
     for other, wanted in conditions(section, name, key).items():
-        value = cfg.lookup(other)
+        value, part = cfg.lookup(other), _PART_KEYS.get(other)
+        if part and not isinstance(wanted, Other) and _holds(other, cfg.lookup(part), wanted):
+            continue
         if not _holds(other, value, wanted):
             return f"{other} is {value!r}" if value != "" else f"{other} is not set"
     return ""

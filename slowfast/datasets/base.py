@@ -20,7 +20,7 @@ from slowfast.datasets import lists
 from slowfast.datasets.batch import BadItem
 from slowfast.datasets.checks import check_addresses, check_list
 from slowfast.datasets.classnames import configured_names, match_classes
-from slowfast.datasets.clip_reader import ClipReader, Sample, Views
+from slowfast.datasets.clip_reader import ClipReader, ClipSize, Sample, Views
 from slowfast.datasets.lists import Item, ItemList
 from slowfast.datasets.mirror import mirrored_labels
 from slowfast.datasets.multi_label import MULTI_LABEL_FORM, binary_vector
@@ -37,10 +37,12 @@ _REPLACEMENTS = 5  # videos that are tried in place of an unreadable one
 
 
 class SampleKey(NamedTuple):
-    """What fixes a sample besides the seed."""
+    """What fixes a sample besides the seed; ``size``: of a training clip, where it is not that of
+    the configuration."""
 
     epoch: int
     index: int
+    size: ClipSize | None = None
 
 
 # The system has no more descriptors or memory: nothing that a video could be blamed for.
@@ -193,12 +195,12 @@ class VideoDataset(SampleSource):
         return len(self.items)
 
     def __getitem__(self, key: SampleKey | int) -> Sample | BadItem:
-        epoch, index = key if isinstance(key, tuple) else (0, key)
+        epoch, index, size = SampleKey(*key) if isinstance(key, tuple) else SampleKey(0, key)
         bad: list[BadItem] = []
         for candidate in self._candidates(epoch, index):
             item = self.items[candidate]
             try:
-                clips = self.reader.read(item, epoch, candidate)
+                clips = self.reader.read(item, epoch, candidate, size)
             except VideoError as error:
                 if self.on_error == "raise":
                     raise

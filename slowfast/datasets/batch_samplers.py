@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch.utils.data import Sampler
 
 from slowfast.config.node import CfgNode
 from slowfast.datasets.base import SampleKey, SampleSource
+from slowfast.datasets.multigrid import BatchForm, Phase, phase_of
 from slowfast.utils.registry import Registry
 from slowfast.utils.seeding import sample_rng
 
@@ -24,6 +26,9 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
     Training: the order of :meth:`train_order`, cut into global batches of ``batch_size * world``;
     the last incomplete one is left out. Otherwise: every sample once over all ranks, in order.
     ``labels`` are those of the samples, where the data set has them.
+
+    ``phases`` of a multigrid training say which forms the batches of an epoch take in turn; empty:
+    all are alike.
     """
 
     def __init__(
@@ -41,13 +46,16 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
         self.seed, self.rank, self.world, self.labels = seed, rank, world, labels
         self.epoch = 0
         self.skip = 0  # batches of this epoch that a resumed run has seen already
+        self.one_form = False
+        self.phases: Sequence[Phase] = ()
 
     def configure(self, cfg: CfgNode, dataset: SampleSource) -> None:
         """Called once by the loader, for an order that depends on more than labels."""
 
-    def set_epoch(self, epoch: int, skip: int = 0) -> None:
-        """Choose the epoch, and how many of its batches are left out at its start."""
-        self.epoch, self.skip = epoch, skip
+    def set_epoch(self, epoch: int, skip: int = 0, one_form: bool = False) -> None:
+        """Choose the epoch, and how many of its batches are left out at its start; ``one_form``:
+        all batches have the last of the forms of the epoch."""
+        self.epoch, self.skip, self.one_form = epoch, skip, one_form
 
     def train_order(self, rng: np.random.Generator) -> list[int]:
         """Indices of a training epoch over all ranks, ``length`` of them; a subclass may choose
@@ -60,21 +68,48 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
             return list(range(self.length))
         return self.train_order(sample_rng(self.seed, self.epoch, 0, "order"))
 
+    def forms(self) -> Sequence[BatchForm]:
+        """The forms that the training batches of the epoch take in turn."""
+        if not self.phases:
+            return (BatchForm(1, None),)
+        forms = phase_of(self.phases, self.epoch).forms
+        return forms[-1:] if self.one_form else forms
+
+    @property
+    def first_batch(self) -> int:
+        """Videos over all ranks of the largest batch that an epoch begins with."""
+        factor = max((phase.forms[0].factor for phase in self.phases), default=1)
+        return factor * self.batch_size * self.world
+
     def __len__(self) -> int:
-        if self.train:
-            return self.length // (self.batch_size * self.world)
-        local = len(range(self.rank, self.length, self.world))
-        return -(-local // self.batch_size)
+        if not self.train:
+            local = len(range(self.rank, self.length, self.world))
+            return -(-local // self.batch_size)
+        starts = self._starts()
+        cycles, rest = divmod(self.length, starts[-1])
+        return cycles * (len(starts) - 1) + sum(start <= rest for start in starts[1:])
+
+    def _starts(self) -> list[int]:
+        """Where each batch of a cycle of forms begins in the order over all ranks, and its end."""
+        sizes = (form.factor * self.batch_size * self.world for form in self.forms())
+        return [0, *itertools.accumulate(sizes)]
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
-        order, size = self.order(), self.batch_size
+        order = self.order()
+        batches = range(self.skip, len(self))
         if not self.train:
-            order = order[self.rank :: self.world]
-        for batch in range(self.skip, len(self)):
-            start = batch * size
-            if self.train:
-                start = (batch * self.world + self.rank) * size
-            yield [SampleKey(self.epoch, index) for index in order[start : start + size]]
+            order, size = order[self.rank :: self.world], self.batch_size
+            for batch in batches:
+                part = order[batch * size : (batch + 1) * size]
+                yield [SampleKey(self.epoch, index) for index in part]
+            return
+        forms, starts = self.forms(), self._starts()
+        for batch in batches:
+            cycle, number = divmod(batch, len(forms))
+            factor, clip_size = forms[number]
+            size = factor * self.batch_size
+            start = cycle * starts[-1] + starts[number] + self.rank * size
+            yield [SampleKey(self.epoch, index, clip_size) for index in order[start : start + size]]
 
 
 @BATCH_SAMPLER_REGISTRY.register("class_balanced")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,6 +48,15 @@ class Views(NamedTuple):
         return self.clips // 2 * self.crops + self.crops // 2
 
 
+class ClipSize(NamedTuple):
+    """Size of a training clip, where it is not that of the configuration: frames, side of the crop,
+    lowest and highest DATA.SAMPLING_RATE, between which one is drawn for each clip."""
+
+    frames: int
+    crop: int
+    rates: tuple[int, int]
+
+
 def configured_views(cfg: CfgNode) -> Views:
     """The views that the section TEST asks for."""
     return Views(cfg.TEST.NUM_ENSEMBLE_VIEWS, cfg.TEST.NUM_SPATIAL_CROPS)
@@ -77,6 +87,8 @@ class ClipReader:
         pipeline: pipelines.EvalPipeline | None = None,
     ):
         assert split in ("train", "val", "test"), split
+        self._cfg, self._sampling = cfg, sampling
+        self._resized: dict[tuple[int, int, int], ClipReader] = {}
         self.split, self.data, self.seed = split, cfg.DATA, cfg.RNG_SEED
         self.views = views or configured_views(cfg)
         self.copies = cfg.AUG.NUM_SAMPLE
@@ -123,15 +135,35 @@ class ClipReader:
             raise VideoError(item.path, error.strerror or str(error)) from error
         return item.extent._replace(file=str(copy))
 
-    def read(self, item: Item, epoch: int, index: int) -> Sample:
-        """Clips of an item; random numbers depend on (seed, ``epoch``, ``index``) alone.
+    def read(self, item: Item, epoch: int, index: int, size: ClipSize | None = None) -> Sample:
+        """Clips of an item; random numbers depend on (seed, ``epoch``, ``index``) alone. Training
+        clips may be of another ``size``.
 
         Gives ``video`` (uint8 ``C T H W``; training with AUG.NUM_SAMPLE > 1 ``copies C T H W``,
         test ``views C T H W``), in training also ``boxes`` ``copies count 5`` and the ``labels`` of
         the clip, which may be mirrored, or a part of a video whose frames have labels. VideoError
         if the item cannot be read.
         """
-        return self.read_source(self.open(item), item, epoch, index)
+        reader = self if size is None else self._of_size(size, epoch, index)
+        return reader.read_source(reader.open(item), item, epoch, index)
+
+    def _of_size(self, size: ClipSize, epoch: int, index: int) -> ClipReader:
+        """The reader of training clips of another size (PySlowFast's multigrid training): frames
+        are resized to less, as the crop is smaller; the rate is drawn."""
+        frames, crop, (low, high) = size
+        rate = low
+        if high > low:
+            rng = sample_rng(self.seed, epoch, index, "rate")
+            rate = int(rng.integers(low, high, endpoint=True))
+        if (frames, crop, rate) not in self._resized:
+            reader = self._resized[frames, crop, rate] = copy.copy(self)
+            values = {"DATA.NUM_FRAMES": frames, "DATA.SAMPLING_RATE": rate}
+            reader.sampler = build_sampler(self._cfg.with_values(values, "clip"), self._sampling)
+            lowest, highest = self.pipeline.scales
+            lowest = round(lowest * crop / self.pipeline.size)
+            reader.pipeline = replace(self.pipeline, size=crop, scales=[lowest, highest])
+            reader._clips_of = reader._train_clips
+        return self._resized[frames, crop, rate]
 
     def read_source(self, source: Source, item: Item, epoch: int = 0, index: int = 0) -> Sample:
         """What :meth:`read` gives, of a source of the item that is open."""

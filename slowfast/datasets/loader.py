@@ -20,6 +20,7 @@ from slowfast.datasets.batch import BadItem, Batch
 from slowfast.datasets.batch_samplers import BATCH_SAMPLER_REGISTRY, EpochBatchSampler
 from slowfast.datasets.build import build_dataset
 from slowfast.datasets.clip_reader import Sample
+from slowfast.datasets.multigrid import active_switch, plan_phases
 from slowfast.datasets.reorder import Collate, LoaderOptions, WorkerReader
 from slowfast.datasets.shared import join_clips
 from slowfast.utils.errors import UserError
@@ -134,14 +135,20 @@ def construct_loader(
         cfg, split, runtime.local_world, dataset.views_per_video
     )
     batches = _batch_sampler(cfg, split, runtime, dataset, size)
-    if split == "train" and len(batches) == 0:
+    if split == "train":
+        _check_length(batches, dataset)
+    return Loader(dataset, batches, collate_fn, _options(cfg, runtime, len(batches)))
+
+
+def _check_length(batches: EpochBatchSampler, dataset: SampleSource) -> None:
+    """UserError if a training list is smaller than the first batch of an epoch."""
+    videos = batches.first_batch
+    if len(dataset) < videos:
         raise UserError(
-            f"a step takes {size * runtime.world} videos, but {dataset.item_list.source} has "
-            f"{len(dataset)}",
+            f"a step takes {videos} videos, but {dataset.item_list.source} has {len(dataset)}",
             "lower TRAIN.BATCH_SIZE",
             "TRAIN.BATCH_SIZE",
         )
-    return Loader(dataset, batches, collate_fn, _options(cfg, runtime, len(batches)))
 
 
 def _options(cfg: CfgNode, runtime: Runtime, batches: int) -> LoaderOptions:
@@ -194,4 +201,6 @@ def _batch_sampler(
         labels=getattr(dataset, "labels", ()),
     )
     sampler.configure(cfg, dataset)
+    if train and active_switch(cfg):
+        sampler.phases = plan_phases(cfg)
     return sampler

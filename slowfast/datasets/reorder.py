@@ -66,8 +66,9 @@ class WorkerReader:
 class _Coming:
     """A batch on its way: its samples, and the parts of each that are still missing."""
 
-    def __init__(self, number: int, readings: list[Reading]):
+    def __init__(self, number: int, readings: list[Reading], kind: Any):
         self.number = number  # of the pass
+        self.kind = kind  # of its clips, which have one size
         self.readings = readings
         self.samples: list[Any] = [None] * len(readings)
         self.parts: list[list[Any]] = [[] for _ in readings]  # what each has asked for
@@ -169,10 +170,11 @@ class _ReorderBuffer:
             self._begin(keys)
 
     def _begin(self, keys: list[Any]) -> None:
-        coming = _Coming(self._pass, [self._dataset.assemble(key) for key in keys])
+        kind = getattr(keys[0], "size", None) if keys else None
+        coming = _Coming(self._pass, [self._dataset.assemble(key) for key in keys], kind)
         self._coming.append(coming)
         requests = [(sample, coming.advance(sample)) for sample in range(len(keys))]
-        coming.lease = self._lease(sum(len(parts) for _, parts in requests))
+        coming.lease = self._lease(sum(len(parts) for _, parts in requests), kind)
         position = 0
         for sample, parts in requests:
             self._submit(coming, sample, parts, position)
@@ -180,11 +182,11 @@ class _ReorderBuffer:
         if coming.missing == 0:  # nothing had to be read
             self._finish(coming)
 
-    def _lease(self, clips: int) -> Lease | None:
+    def _lease(self, clips: int, kind: Any) -> Lease | None:
         if self._memory is None:
             return None
         try:
-            return self._memory.lease(clips)
+            return self._memory.lease(clips, kind)
         except OSError as error:
             self._memory = None
             logger.warning(
@@ -228,18 +230,18 @@ class _ReorderBuffer:
             self._finish(coming)
 
     def _take(self, coming: _Coming, sample: int, part: int, answer: Answer) -> None:
-        coming.parts[sample][part] = self._with_clip(answer, coming.lease)
+        coming.parts[sample][part] = self._with_clip(answer, coming)
         coming.missing_parts[sample] -= 1
         if coming.missing_parts[sample] == 0:
             self._submit(coming, sample, coming.advance(sample, coming.parts[sample]))
 
-    def _with_clip(self, answer: Answer, lease: Lease | None) -> Any:
+    def _with_clip(self, answer: Answer, coming: _Coming) -> Any:
         if not answer.kind:
             return answer.sample
         if self._memory is not None:
-            self._memory.learn(answer.nbytes)
+            self._memory.learn(answer.nbytes, coming.kind)
         if answer.place is not None:
-            clip = lease.tensor(answer.place, answer.shape, answer.dtype)
+            clip = coming.lease.tensor(answer.place, answer.shape, answer.dtype)
         else:
             clip = torch.from_numpy(answer.clip)
         return {"video": clip.movedim(-1, -4)} | answer.sample

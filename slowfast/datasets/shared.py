@@ -14,7 +14,7 @@ import weakref
 from collections import deque
 from collections.abc import Sequence
 from multiprocessing import reduction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -131,13 +131,14 @@ class BatchMemory:
 
     It grows with the batches that are in use at the same time: those on their way and those that
     somebody still holds; room that is free again is used again, so nothing is overwritten while it
-    can be seen.
+    can be seen. ``kind`` tells clips of different sizes apart: their sizes are learnt separately.
     """
 
     def __init__(self, memory: SharedMemory):
         self._memory = memory
         self._end = FIRST_PAGE
-        self._first = self._capacity = 0
+        self._first: dict[Any, int] = {}
+        self._capacity: dict[Any, int] = {}
         self._free: deque[tuple[int, int]] = deque()  # filled by finalizers, in any thread
 
     @property
@@ -145,22 +146,23 @@ class BatchMemory:
         """Bytes of the memory so far."""
         return self._end
 
-    def learn(self, count: int) -> None:
+    def learn(self, count: int, kind: Any = None) -> None:
         """Clips of ``count`` bytes come; until the first one has come, their size is not known."""
-        self._first = self._first or count
-        if self._capacity < count <= _LARGEST_PLACE * self._first:
-            self._capacity = count
+        first = self._first.setdefault(kind, count)
+        if self._capacity.get(kind, 0) < count <= _LARGEST_PLACE * first:
+            self._capacity[kind] = count
 
-    def lease(self, clips: int) -> Lease | None:
+    def lease(self, clips: int, kind: Any = None) -> Lease | None:
         """Room for ``clips`` clips; None as long as their size is not known."""
-        size = clips * self._capacity
+        capacity = self._capacity.get(kind, 0)
+        size = clips * capacity
         if not size:
             return None
         offset, room = self._take(size)
         # A view of its own: it goes when the last tensor of this batch does.
         owner = self._memory.part(offset, room).view()
         weakref.finalize(owner, self._free.append, (offset, room)).atexit = False
-        return Lease(offset, owner, self._capacity)
+        return Lease(offset, owner, capacity)
 
     def _take(self, size: int) -> tuple[int, int]:
         for _ in range(len(self._free)):

@@ -11,6 +11,7 @@ from slowfast.config.effect import describe_idle_keys
 from slowfast.config.node import CfgNode
 from slowfast.datasets.batch import Batch
 from slowfast.engine.initial import load_initial_weights, load_tested_weights
+from slowfast.engine.multigrid import TrainingPlan
 from slowfast.engine.optim import build_optimizer
 from slowfast.engine.precision import build_autocast, settle_precision
 from slowfast.engine.schedule import learning_rate
@@ -80,6 +81,9 @@ def _check_output(cfg: CfgNode) -> None:
 def _try_training(cfg: CfgNode, runtime: Runtime, task: Task, model: torch.nn.Module) -> None:
     loader = task.data.loader("train")
     task.data.loader("val")
+    plan = TrainingPlan.from_cfg(cfg)
+    for line in plan.describe(cfg, runtime):
+        logger.info("%s", line)
     start = time.perf_counter()
     batch = next(iter(loader))
     load_s = time.perf_counter() - start
@@ -101,12 +105,15 @@ def _try_training(cfg: CfgNode, runtime: Runtime, task: Task, model: torch.nn.Mo
     runtime.reset_peak_memory()
     runtime.synchronize()
     start = time.perf_counter()
-    output = step([batch], learning_rate(cfg.SOLVER, 0), 0)
+    output = step([batch], learning_rate(plan.solver, 0), 0)
     runtime.synchronize()
     step_s = time.perf_counter() - start
     workers = max(loader.num_workers, 1)
     per_batch = max(step_s, load_s / workers)
-    total = per_batch * len(loader) * cfg.SOLVER.MAX_EPOCH
+    batches = 0
+    for epoch in range(plan.epochs):
+        loader.batch_sampler.set_epoch(epoch)
+        batches += len(loader)
     logger.info(
         "one step: loss %.3f, %.2f s (data %.2f s in one worker), %.2f GiB; "
         "%d epochs of %d batches take about %s",
@@ -114,9 +121,9 @@ def _try_training(cfg: CfgNode, runtime: Runtime, task: Task, model: torch.nn.Mo
         step_s,
         load_s,
         runtime.peak_memory_gb(),
-        cfg.SOLVER.MAX_EPOCH,
-        len(loader),
-        format_eta(total),
+        plan.epochs,
+        round(batches / plan.epochs),
+        format_eta(per_batch * batches),
     )
 
 

@@ -15,11 +15,12 @@ from slowfast.utils.runtime import Runtime
 
 
 class EpochLogger:
-    """Logs the steps of one training epoch; ``meter`` holds its statistics so far."""
+    """Logs the ``steps`` of one training epoch of ``epochs``; ``meter`` holds its statistics."""
 
-    def __init__(self, cfg: CfgNode, runtime: Runtime, loggers: Loggers, epoch: int, steps: int):
+    def __init__(
+        self, cfg: CfgNode, runtime: Runtime, loggers: Loggers, epoch: int, epochs: int, steps: int
+    ):
         self.runtime, self.loggers, self.steps = runtime, loggers, steps
-        epochs = cfg.SOLVER.MAX_EPOCH
         self._epochs_left = epochs - epoch
         self.meter = EpochMeter("train", epoch, epochs, steps, cfg.LOG_PERIOD)
         self.bar = ProgressBar(f"train {epoch + 1}/{epochs}", steps, cfg.LOG_PERIOD)
@@ -61,10 +62,16 @@ class ValObserver:
     """Logs the batches of a validation, and its result."""
 
     def __init__(
-        self, cfg: CfgNode, runtime: Runtime, loggers: Loggers, epoch: int, batches: int, step: int
+        self,
+        cfg: CfgNode,
+        runtime: Runtime,
+        loggers: Loggers,
+        epoch: int,
+        epochs: int,
+        batches: int,
+        step: int,
     ):
         self.runtime, self.loggers, self.step = runtime, loggers, step
-        epochs = cfg.SOLVER.MAX_EPOCH
         self.title, self.log_every = f"val {epoch + 1}/{epochs}", cfg.LOG_PERIOD
         self.meter = EpochMeter("val", epoch, epochs, batches, cfg.LOG_PERIOD)
 

@@ -119,12 +119,31 @@ def _scalar_averager(network: nn.Module, mesh: DeviceMesh) -> Callable[[torch.Te
     return average
 
 
+class NormGroups:
+    """Groups of processes that share batch-norm statistics; all processes ask for them alike."""
+
+    def __init__(self, runtime: Runtime):
+        self._runtime = runtime
+        self._made: dict[int, dist.ProcessGroup | None] = {runtime.world: None}
+
+    def synchroniser(self, size: int) -> Callable[[nn.Module], nn.Module]:
+        """What synchronises the normalisation of a network over groups of ``size`` processes."""
+        if size not in self._made:
+            # Every process takes part in making every group.
+            starts = range(0, self._runtime.world, size)
+            groups = [dist.new_group(list(range(start, start + size))) for start in starts]
+            self._made[size] = groups[self._runtime.rank // size]
+        group, on_gpu = self._made[size], self._runtime.on_gpu
+        return lambda network: with_synchronised_norm(network, on_gpu, group)
+
+
 def synchronise_norm(cfg: CfgNode, runtime: Runtime, network: nn.Module) -> nn.Module:
     """Batch normalisation over several processes where BN.NORM_TYPE asks for it; done first.
 
     UserError if groups of BN.NUM_SYNC_DEVICES do not make up all processes.
     """
-    if cfg.BN.NORM_TYPE != "sync_batchnorm" or runtime.world == 1:
+    by_phases = cfg.MULTIGRID.LONG_CYCLE  # see slowfast.engine.multigrid
+    if cfg.BN.NORM_TYPE != "sync_batchnorm" or runtime.world == 1 or by_phases:
         return network
     size = cfg.BN.NUM_SYNC_DEVICES or runtime.world
     if runtime.world % size:
@@ -133,14 +152,7 @@ def synchronise_norm(cfg: CfgNode, runtime: Runtime, network: nn.Module) -> nn.M
             f"choose a divisor of {runtime.world}, or 0 for all processes",
             "BN.NUM_SYNC_DEVICES",
         )
-    if size == 1:
-        return network
-    if size == runtime.world:
-        return with_synchronised_norm(network, runtime.on_gpu)
-    # Every process takes part in making every group.
-    starts = range(0, runtime.world, size)
-    groups = [dist.new_group(list(range(start, start + size))) for start in starts]
-    return with_synchronised_norm(network, runtime.on_gpu, groups[runtime.rank // size])
+    return network if size == 1 else NormGroups(runtime).synchroniser(size)(network)
 
 
 def wrap_model(cfg: CfgNode, runtime: Runtime, network: nn.Module) -> nn.Module:

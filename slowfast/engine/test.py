@@ -16,6 +16,7 @@ from slowfast.engine.sharding import compile_network
 from slowfast.engine.tasks import build_task, task_class
 from slowfast.engine.tasks.base import Task
 from slowfast.engine.unreadable import UnreadableVideos
+from slowfast.layers.fold import folded_norms
 from slowfast.metrics.evaluators import EvalResult
 from slowfast.models.summary import measure_model
 from slowfast.utils.logging import format_eta, get_logger
@@ -71,17 +72,18 @@ def test(cfg: CfgNode, runtime: Runtime, task: Task, weights: TestedWeights) -> 
             unreadable = UnreadableVideos.for_dataset(cfg, dataset, runtime.is_main)
             evaluator = task.report.evaluator("test")
             started, start = datetime.now().astimezone(), time.perf_counter()
-            result = evaluate(
-                network,
-                task.module,
-                run.loader,
-                evaluator,
-                split="test",
-                autocast=build_autocast(cfg, runtime),
-                unreadable=unreadable,
-                observer=TestObserver(cfg, loggers, run.name, batches),
-                runtime=runtime,
-            )
+            with folded_norms():
+                result = evaluate(
+                    network,
+                    task.module,
+                    run.loader,
+                    evaluator,
+                    split="test",
+                    autocast=build_autocast(cfg, runtime),
+                    unreadable=unreadable,
+                    observer=TestObserver(cfg, loggers, run.name, batches),
+                    runtime=runtime,
+                )
             if runtime.is_main:
                 seconds = time.perf_counter() - start
                 done = FinishedTest(

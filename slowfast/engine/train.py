@@ -21,13 +21,14 @@ from slowfast.engine.epoch_logger import EpochLogger, ValObserver
 from slowfast.engine.evaluate import Observer, evaluate
 from slowfast.engine.initial import load_initial_weights
 from slowfast.engine.loggers import Loggers
+from slowfast.engine.multigrid import PhaseNorms, TrainingPlan
 from slowfast.engine.optim import build_optimizer, describe_groups
 from slowfast.engine.pending import PendingStep, PendingSteps
 from slowfast.engine.precise_bn import update_statistics
 from slowfast.engine.prefetch import on_device
 from slowfast.engine.resume import check_resumable
 from slowfast.engine.saving import CheckpointWriter
-from slowfast.engine.schedule import batch_factor, describe_batch, is_due, learning_rate
+from slowfast.engine.schedule import batch_factor, describe_batch, learning_rate
 from slowfast.engine.sharding import (
     compile_network,
     gathered,
@@ -69,6 +70,8 @@ class Trainer:
         self.cfg, self.runtime, self.task = cfg, runtime, task
         self.stop = StopRequest()
         self.stop_reason = ""
+        self.plan = TrainingPlan.from_cfg(cfg)
+        self.phase_norms = PhaseNorms(cfg, runtime, self.plan)
         seed_process(cfg.RNG_SEED)
         self.train_loader = self._loader("train")
         self.val_loader = self._loader("val")
@@ -110,6 +113,8 @@ class Trainer:
         videos = self.train_loader.batch_sampler.batch_size * self.runtime.world
         samples = videos * self.cfg.SOLVER.ACCUM_STEPS
         logger.info("%s", describe_batch(self.cfg, samples))
+        for line in self.plan.describe(self.cfg, self.runtime):
+            logger.info("%s", line)
         data = self.train_loader.dataset.item_list.fingerprint
         return state.RunFingerprint(self.runtime.world, data, samples)
 
@@ -143,6 +148,7 @@ class Trainer:
         return average
 
     def _restore(self, resumed: Checkpoint | None) -> state.Progress:
+        self._enter_phase(0 if resumed is None else resumed.content["epoch"] + 1)
         if resumed is None:
             # Dropout and the like: other numbers on each rank, the same weights on all.
             seed_process(self.cfg.RNG_SEED + 1000003 * self.runtime.rank)
@@ -167,7 +173,7 @@ class Trainer:
             progress.epoch,
             progress.iteration,
         )
-        if progress.epoch < self.cfg.SOLVER.MAX_EPOCH:
+        if progress.epoch < self.plan.epochs:
             position = {"epoch": progress.epoch, "iter": progress.iteration, "step": progress.step}
             self.loggers.log("resume", {"from": str(path)} | position, progress.step)
 
@@ -175,7 +181,7 @@ class Trainer:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps of an epoch; a last short group of batches counts."""
+        """Optimizer steps of the present epoch; a last short group of batches counts."""
         return -(-len(self.train_loader) // self.cfg.SOLVER.ACCUM_STEPS)
 
     def request_stop(self, reason: str) -> None:
@@ -190,7 +196,7 @@ class Trainer:
         # Loggers are closed whatever happens: TensorBoard's would lose its last lines.
         with contextlib.closing(self.loggers), self.stop:
             self.callbacks.call("on_run_start", self)
-            for epoch in range(self.progress.epoch, self.cfg.SOLVER.MAX_EPOCH):
+            for epoch in range(self.progress.epoch, self.plan.epochs):
                 if self.stop_reason:
                     logger.info("the training ends after epoch %d: %s", epoch, self.stop_reason)
                     break
@@ -204,13 +210,15 @@ class Trainer:
 
     def train_epoch(self, epoch: int) -> None:
         """The steps of one epoch that are still to be done, with their statistics lines."""
-        cfg, steps, first = self.cfg, self.steps_per_epoch, self.progress.iteration
+        cfg, first = self.cfg, self.progress.iteration
+        self._enter_phase(epoch)
         with gathered(self.model):
             self.task.module.begin(self.model, "train")
         set_train_mode(self.model, cfg.MODEL.FROZEN_BN)
         self.train_loader.batch_sampler.set_epoch(epoch, first * cfg.SOLVER.ACCUM_STEPS)
+        steps, epochs = self.steps_per_epoch, self.plan.epochs
         self.runtime.reset_peak_memory()
-        log = self.epoch_logger = EpochLogger(cfg, self.runtime, self.loggers, epoch, steps)
+        log = self.epoch_logger = EpochLogger(cfg, self.runtime, self.loggers, epoch, epochs, steps)
         before = self.progress.epoch_state or state.EpochState()
         self.unreadable.start_pass(before.bad_items)
         log.meter.restore(before.meters)
@@ -224,7 +232,7 @@ class Trainer:
             self._report(done, sync.figures)
             self.unreadable.record(sync.bad)
             if batches:
-                lr = self.lr_factor * learning_rate(cfg.SOLVER, epoch + number / steps)
+                lr = self.lr_factor * learning_rate(self.plan.solver, epoch + number / steps)
                 self.train_step(batches, lr, sync.sizes)
                 log.timer.step_done(sum(map(sum, sync.sizes)))
             self.progress.iteration = number + 1
@@ -241,6 +249,10 @@ class Trainer:
         else:
             source = self.train_loader.dataset.item_list.source
             log.finish(self.unreadable.count, source, self.progress.step)
+
+    def _enter_phase(self, epoch: int) -> None:
+        average = self.ema.module if self.ema else None
+        self.phase_norms.enter(epoch, self.model, average)
 
     def _groups(self) -> Iterator[list[Batch]]:
         """The batches of each optimizer step, on their way to the device."""
@@ -280,8 +292,8 @@ class Trainer:
     def finish_epoch(self, epoch: int) -> None:
         """What follows the steps of an epoch: statistics, validation, checkpoints."""
         cfg, progress = self.cfg, self.progress
-        evaluated = is_due(epoch, cfg.TRAIN.EVAL_PERIOD, cfg.SOLVER.MAX_EPOCH)
-        saved = is_due(epoch, cfg.TRAIN.CHECKPOINT_PERIOD, cfg.SOLVER.MAX_EPOCH)
+        evaluated = self.plan.is_due(epoch, cfg.TRAIN.EVAL_PERIOD)
+        saved = self.plan.is_due(epoch, cfg.TRAIN.CHECKPOINT_PERIOD)
         undo = self._undo_point()
         is_best = False
         try:
@@ -326,7 +338,8 @@ class Trainer:
     def val_observer(self, epoch: int) -> ValObserver:
         """What logs the validation after ``epoch``."""
         batches, step = len(self.val_loader), self.progress.step
-        return ValObserver(self.cfg, self.runtime, self.loggers, epoch, batches, step)
+        epochs = self.plan.epochs
+        return ValObserver(self.cfg, self.runtime, self.loggers, epoch, epochs, batches, step)
 
     def validate(self, observer: Observer) -> EvalResult:
         """Evaluate the validation list with the averaged weights, if there are any."""
@@ -350,7 +363,7 @@ class Trainer:
         return result
 
     def _update_precise_bn(self, epoch: int) -> None:
-        self.train_loader.batch_sampler.set_epoch(epoch)
+        self.train_loader.batch_sampler.set_epoch(epoch, one_form=True)
         count = min(self.cfg.BN.NUM_BATCHES_PRECISE, len(self.train_loader))
         module = self.task.module
 

@@ -31,6 +31,7 @@ from slowfast.inference.trained import (
 )
 from slowfast.inference.videos import Video, is_one_video, name_of, open_any
 from slowfast.inference.windows import read_windows, slide
+from slowfast.layers.fold import folded_norms
 from slowfast.models.base import MODEL_REGISTRY
 from slowfast.models.weights.read import Checkpoint
 from slowfast.utils.errors import UserError, VideoError
@@ -179,7 +180,7 @@ class Predictor:
             name: [self._prepared([self._read(video, fps)]) for video in videos]
             for name, videos in support.items()
         }
-        with torch.inference_mode(), self._autocast():
+        with self._computing():
             self._inference.set_support(self.model, clips)
 
     def read(self, video: Video, fps: float = FPS) -> torch.Tensor:
@@ -263,8 +264,7 @@ class Predictor:
             rows: Iterator[torch.Tensor] = iter(())
             if good:
                 inputs = self._prepared(good)
-                self.model.eval()
-                with torch.inference_mode(), self._autocast():
+                with self._computing():
                     rows = iter(self._inference.features(self.model, inputs).cpu().unbind())
             yield from (clips.error or next(rows) for clips in batch)
 
@@ -317,6 +317,12 @@ class Predictor:
 
     # -- computing -------------------------------------------------------------------------------
 
+    @contextlib.contextmanager
+    def _computing(self) -> Iterator[None]:
+        self.model.eval()  # whoever has the network may have trained it
+        with torch.inference_mode(), self._autocast(), folded_norms():
+            yield
+
     def _prepared(self, videos: Sequence[torch.Tensor]) -> Inputs:
         with torch.inference_mode():
             return self._inference.prepare(torch.stack(list(videos)))
@@ -329,8 +335,7 @@ class Predictor:
         rows: Iterator[torch.Tensor] = iter(())
         if good:
             inputs = self._prepared([clips.video for clips in good])
-            self.model.eval()  # whoever has the network may have trained it
-            with torch.inference_mode(), self._autocast():
+            with self._computing():
                 answers = self._inference.probabilities(self.model, inputs)
             rows = iter(answers.unbind())
         return [

@@ -6,12 +6,15 @@ and attention, which take most of the time and about half of the memory, and com
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts, noop_context_fn
 
 _aten = torch.ops.aten
@@ -27,6 +30,7 @@ _PRODUCTS = [
     _aten._scaled_dot_product_flash_attention_for_cpu.default,
 ]
 _selective_contexts = functools.partial(create_selective_checkpoint_contexts, _PRODUCTS)
+Contexts = tuple[contextlib.AbstractContextManager, contextlib.AbstractContextManager]
 
 
 def keep_products(network: nn.Module) -> nn.Module:
@@ -46,12 +50,55 @@ def run_checkpointed(
     """
     for number, block in enumerate(blocks):
         if number < num_checkpointed and torch.is_grad_enabled():
-            keeps = getattr(block, "keeps_products", False)
-            contexts = _selective_contexts if keeps else noop_context_fn
-            x = checkpoint(block, x, *extra, use_reentrant=False, context_fn=contexts)
+            options: dict[str, Any] = {"use_reentrant": False}
+            if getattr(block, "keeps_products", False):
+                options["context_fn"] = _selective_contexts
+            # A compiled network updates running statistics once, whatever it computes again.
+            if not torch.compiler.is_compiling():
+                options["context_fn"] = _learning_once(block, **options)
+            x = checkpoint(block, x, *extra, **options)
         else:
             x = block(x, *extra)
     return x
+
+
+def _learning_once(
+    block: nn.Module, context_fn: Callable[[], Contexts] = noop_context_fn, **_: object
+) -> Callable[[], Contexts]:
+    """The contexts in which ``block`` is computed at first and again, where the running statistics
+    of its batch normalisation learn only at first."""
+    norms = _running_norms(block)
+
+    def contexts() -> Contexts:
+        first, again = context_fn()
+        return first, _without_learning(again, norms)
+
+    return contexts if norms else context_fn
+
+
+def _running_norms(block: nn.Module) -> list[_BatchNorm]:
+    return [
+        module
+        for module in block.modules()
+        if isinstance(module, _BatchNorm) and module.training and module.track_running_stats
+    ]
+
+
+@contextlib.contextmanager
+def _without_learning(
+    context: contextlib.AbstractContextManager, norms: Sequence[_BatchNorm]
+) -> Iterator[None]:
+    """``context`` in which ``norms`` normalise as ever, but learn nothing: the running statistics
+    know the batch already."""
+    known = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm, _, counter in known:
+        norm.momentum, norm.num_batches_tracked = 0.0, counter.clone()
+    try:
+        with context:
+            yield
+    finally:
+        for norm, momentum, counter in known:
+            norm.momentum, norm.num_batches_tracked = momentum, counter
 
 
 def checkpointed_blocks(

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
+from slowfast.layers.fold import folded_conv
 from slowfast.layers.precision import autocast_dtype, to_autocast
 
 Size3 = tuple[int, int, int]
@@ -96,7 +97,7 @@ class PointwiseConv3d(nn.Conv3d):
         """``B C T H W`` -> ``B D T H W``."""
         if keeps_plain_form(x, min(self.in_channels, self.out_channels)):
             return super().forward(x)
-        return F.linear(x.movedim(1, -1), self.weight.flatten(1), self.bias).movedim(-1, 1)
+        return _product(x, self)
 
 
 class FlatConv3d(nn.Conv3d):
@@ -143,8 +144,18 @@ class ProjectionConv3d(nn.Conv3d):
         if x.device.type == "cpu" and _is_small(x):
             return super().forward(x)
         time, rows, columns = self.stride
-        x = x[:, :, ::time, ::rows, ::columns].movedim(1, -1)
-        return F.linear(x, self.weight.flatten(1), self.bias).movedim(-1, 1)
+        return _product(x[:, :, ::time, ::rows, ::columns], self)
+
+
+def _product(x: torch.Tensor, conv: nn.Conv3d) -> torch.Tensor:
+    """``B C T H W`` by the matrix of a 1x1x1 convolution, ``B D T H W``.
+
+    One product of all positions: of a clip that is not contiguous, PyTorch would otherwise make one
+    per clip or frame, each with a copy of the weights.
+    """
+    last = x.movedim(1, -1)
+    y = F.linear(last.reshape(-1, last.shape[-1]), conv.weight.flatten(1), conv.bias)
+    return y.view(*last.shape[:-1], -1).movedim(-1, 1)
 
 
 def conv3d(
@@ -177,8 +188,10 @@ def conv3d(
 
 
 def conv_norm(conv: nn.Module, norm: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """A convolution and its normalisation, ``B C T H W`` -> ``B D T' H' W'``."""
-    return norm(conv(x))
+    """A convolution and its normalisation, ``B C T H W`` -> ``B D T' H' W'``; at once within
+    :func:`~slowfast.layers.fold.folded_norms`."""
+    folded = folded_conv(conv, norm)
+    return norm(conv(x)) if folded is None else folded(x)
 
 
 class PatchConv3d(nn.Conv3d):

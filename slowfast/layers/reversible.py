@@ -179,7 +179,7 @@ def run_reversible(
     Under autocast the pair is float32.
     """
     stored = stored or torch.compiler.is_compiling()
-    if torch.is_autocast_enabled(x.device.type):
+    if not x.is_meta and torch.is_autocast_enabled(x.device.type):
         x = x.float()  # what is rounded to 16 bits cannot be computed again
     if stored or not (torch.is_grad_enabled() and any(block.training for block in blocks)):
         a = b = x

@@ -25,7 +25,9 @@ def build_model(
     if num_classes is not None and num_classes != cfg.MODEL.NUM_CLASSES:
         cfg = cfg.with_value("MODEL.NUM_CLASSES", num_classes, "num_classes")
     model = MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME).from_cfg(cfg)
-    if cfg.BN.NORM_TYPE == "sub_batchnorm":
+    if cfg.MULTIGRID.LONG_CYCLE:  # each of its phases sets the number of parts
+        with_sub_norm(model, 1)
+    elif cfg.BN.NORM_TYPE == "sub_batchnorm":
         with_sub_norm(model, cfg.BN.NUM_SPLITS)
     with_cpu_workarounds(model)
     if cfg.MODEL.ACT_CHECKPOINT_KEEPS == "products":

@@ -111,6 +111,7 @@ class MViT(StfmModel, MvitTokens):
         sources=(WeightSource("MViT", is_mvit, last_blocks_to_stfm, STFM_PARTS), STFM_SOURCE),
         resizers=(resize_mvit_positions, resize_square_pos_embed),
         initial_weights=lambda cfg: cfg.MVIT.PRETRAIN_NAME,
+        weights_key="MVIT.PRETRAIN_NAME",
         no_weight_decay=undecayed_positions,
         layer_of=layer_of_block,
         check=check_mvit,

@@ -297,6 +297,7 @@ def read_head_options(cfg: CfgNode) -> dict[str, Any]:
         "dropout_rate": model.DROPOUT_RATE,
         "head_act": model.HEAD_ACT,
         "fc_init_std": model.FC_INIT_STD,
+        "whole_clip_head": cfg.MULTIGRID.SHORT_CYCLE,
         "detach_final_fc": model.DETACH_FINAL_FC,
     }
 
@@ -340,9 +341,25 @@ def check_residual(cfg: CfgNode) -> Iterable[Problem]:
                 "see docs/configuration.md",
                 key,
             )
+        elif key == "NONLOCAL.LOCATION":
+            yield from _missing_blocks(cfg)
     if cfg.RESNET.TRANS_FUNC == "x3d_transform":
         yield Problem(
             f"x3d_transform is no block of {cfg.MODEL.MODEL_NAME}",
             "use bottleneck_transform or basic_transform, or MODEL.MODEL_NAME X3D",
             "RESNET.TRANS_FUNC",
         )
+
+
+def _missing_blocks(cfg: CfgNode) -> Iterable[Problem]:
+    """Non-local blocks behind blocks that the stages do not have."""
+    counts = STAGE_DEPTHS[cfg.RESNET.DEPTH][1]
+    for number, (count, stage) in enumerate(zip(counts, cfg.NONLOCAL.LOCATION), 2):
+        missing = sorted({place for places in stage for place in places if place >= count})
+        if missing:
+            yield Problem(
+                f"there is no block {', '.join(map(str, missing))} in res{number}: with "
+                f"RESNET.DEPTH {cfg.RESNET.DEPTH} its blocks are 0 to {count - 1}",
+                "correct the numbers",
+                "NONLOCAL.LOCATION",
+            )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -186,8 +187,29 @@ def _with_missing_norms(state: State, model: nn.Module) -> State:
 
 # -- formats --------------------------------------------------------------------------------------
 
-RESIDUAL_SOURCES = (
+_SOURCES = (
     WeightSource("PySlowFast", is_pyslowfast, new_parts=("_nonlocal",)),
-    WeightSource("Caffe2 (PySlowFast)", is_caffe2, _from_caffe2),
+    WeightSource("Caffe2", is_caffe2, _from_caffe2),
     WeightSource("PyTorchVideo", is_pytorchvideo, _from_pytorchvideo),
 )
+
+
+def network_of(state: State) -> str:
+    """Name of the network that one of these files is of: SlowFast has a second pathway, X3D a
+    convolution over space of its own in its stem."""
+    if any(re.match(r"s1\.pathway1_|t_conv1_|blocks\.\d+\.multipathway_", name) for name in state):
+        return "SlowFast"
+    x3d = ("stem.conv_xy.weight", "conv1_xy_w", "conv.conv_t.weight")
+    return "X3D" if any(name.endswith(x3d) for name in state) else "ResNet"
+
+
+def residual_sources(network: str) -> tuple[WeightSource, ...]:
+    """The formats in which weights of ``network`` (ResNet, SlowFast or X3D) are released."""
+
+    def of_network(source: WeightSource) -> WeightSource:
+        def matches(state: State) -> bool:
+            return source.matches(state) and network_of(state) == network
+
+        return replace(source, name=f"{network} ({source.name})", matches=matches)
+
+    return tuple(map(of_network, _SOURCES))

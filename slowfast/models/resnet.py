@@ -5,6 +5,7 @@ arXiv 1711.07971 (C2D, I3D, non-local), 1812.03982 (Slow); names and arches as i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -28,7 +29,7 @@ from slowfast.models.residual import (
     read_residual_options,
     train_classifier_only,
 )
-from slowfast.models.residual_weights import RESIDUAL_SOURCES
+from slowfast.models.residual_weights import residual_sources
 from slowfast.models.spec import ModelSpec
 from slowfast.utils.errors import Problem, UserError
 
@@ -83,16 +84,18 @@ class ResNet(VideoModel):
         dropout_rate: before the classifier.
         head_act: activation that the head averages over positions: softmax, sigmoid or none.
         fc_init_std: deviation of the initial weights of the classifier.
+        whole_clip_head: the head averages over all of a clip, however large it is.
         detach_final_fc: only the classifier is trained.
 
     UserError for another arch.
     """
 
     spec = ModelSpec(
-        sources=(*RESIDUAL_SOURCES, IMAGE_SOURCE),
+        sources=(*residual_sources("ResNet"), IMAGE_SOURCE),
         classifier_prefixes=("head.projection.",),
         finetune_patterns=("s5.", "head."),
         check=check_resnet,
+        any_clip_size=True,
         variants={
             "slow_r50": {},
             "slow_4x16_r50": {"num_frames": 4},
@@ -126,6 +129,7 @@ class ResNet(VideoModel):
         dropout_rate: float = 0.5,
         head_act: str = "softmax",
         fc_init_std: float = 0.01,
+        whole_clip_head: bool = False,
         detach_final_fc: bool = False,
     ):
         super().__init__()
@@ -147,7 +151,7 @@ class ResNet(VideoModel):
         side = max(1, crop_size // 32)
         self.head = PathwayHead(
             [channels],
-            [(frames, side, side)],
+            [(math.inf,) * 3 if whole_clip_head else (frames, side, side)],
             num_classes,
             dropout_rate=dropout_rate,
             activation=head_act,

@@ -129,6 +129,7 @@ class ResNet3D(VideoModel):
     spec = ModelSpec(
         sources=(WeightSource("3-D ResNet", is_resnet3d),),
         initial_weights=lambda cfg: cfg.RESNET3D.PRETRAIN_NAME,
+        weights_key="RESNET3D.PRETRAIN_NAME",
         variants={f"r3d_{depth}": {"depth": depth} for depth in (18, 34, 50)},
         test_overrides=TINY_CLIP
         | {"RESNET3D.DEPTH": 10, "RESNET3D.WIDEN_FACTOR": 0.125, "RESNET3D.CONV1_T_SIZE": 3},

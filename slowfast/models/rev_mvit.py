@@ -117,6 +117,7 @@ class ReversibleMViT(MvitTokens):
         sources=(WeightSource("reversible MViT", is_reversible),),
         resizers=(resize_mvit_positions, resize_square_pos_embed),
         initial_weights=lambda cfg: cfg.MVIT.PRETRAIN_NAME,
+        weights_key="MVIT.PRETRAIN_NAME",
         no_weight_decay=undecayed_positions,
         layer_of=layer_of,
         reads_all_parameters=lambda model: True,

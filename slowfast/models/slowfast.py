@@ -28,7 +28,7 @@ from slowfast.models.residual import (
     read_residual_options,
     train_classifier_only,
 )
-from slowfast.models.residual_weights import RESIDUAL_SOURCES
+from slowfast.models.residual_weights import residual_sources
 from slowfast.models.spec import ModelSpec
 from slowfast.utils.errors import Problem, UserError
 
@@ -71,6 +71,17 @@ def check_slowfast(cfg: CfgNode) -> Iterable[Problem]:
             "raise RESNET.WIDTH_PER_GROUP or lower SLOWFAST.BETA_INV",
             "SLOWFAST.BETA_INV",
         )
+    elif cfg.RESNET.TRANS_FUNC == "bottleneck_transform":
+        groups, width = cfg.RESNET.NUM_GROUPS, cfg.RESNET.WIDTH_PER_GROUP
+        inner = [groups * width * 2**stage // options.BETA_INV for stage in range(4)]
+        uneven = [channels for channels in inner if channels % groups]
+        if uneven:
+            yield Problem(
+                f"{uneven[0]} channels of the fast pathway do not divide into {groups} groups",
+                f"make RESNET.WIDTH_PER_GROUP a multiple of SLOWFAST.BETA_INV {options.BETA_INV}, "
+                "or lower the number of groups",
+                "RESNET.NUM_GROUPS",
+            )
     if options.FUSION_KERNEL_SZ % 2 == 0:
         yield Problem(
             "an even kernel does not give one frame per frame of the slow pathway",
@@ -120,16 +131,18 @@ class SlowFast(VideoModel):
         fusion_ratio, fusion_kernel: channels per channel of the fast pathway, and temporal kernel,
             of the convolutions to the slow one.
         residual: blocks of both.
-        dropout_rate, head_act, fc_init_std, detach_final_fc: as :class:`~.resnet.ResNet`.
+        dropout_rate, head_act, fc_init_std, whole_clip_head, detach_final_fc: as
+            :class:`~.resnet.ResNet`.
 
     UserError if the frames are no multiple of ``alpha``.
     """
 
     spec = ModelSpec(
-        sources=(*RESIDUAL_SOURCES, IMAGE_SOURCE),
+        sources=(*residual_sources("SlowFast"), IMAGE_SOURCE),
         classifier_prefixes=("head.projection.",),
         finetune_patterns=("s5.", "head."),
         check=check_slowfast,
+        any_clip_size=True,
         cam_layers=lambda model: last_blocks(model.s5),
         variants={
             "slowfast_4x16_r50": {},
@@ -169,6 +182,7 @@ class SlowFast(VideoModel):
         dropout_rate: float = 0.5,
         head_act: str = "softmax",
         fc_init_std: float = 0.01,
+        whole_clip_head: bool = False,
         detach_final_fc: bool = False,
     ):
         super().__init__()
@@ -194,7 +208,7 @@ class SlowFast(VideoModel):
             if stage < 3:
                 self.add_module(f"s{stage + 2}_fuse", fusion(fast))
         self.num_features = slow + fast
-        side = max(1, crop_size // 32)
+        side = math.inf if whole_clip_head else max(1, crop_size // 32)
         self.head = PathwayHead(
             [slow, fast],
             [(math.inf, side, side)] * 2,  # parts of a longer clip have no common frames

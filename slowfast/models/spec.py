@@ -74,6 +74,8 @@ class ModelSpec:
 
     Configuration:
         check: problems of a configuration that selects this network.
+        any_clip_size: it trains on clips of any number of frames (that ``check`` allows) and any
+            crop, as multigrid training has them.
         input_format: mean, deviation and channel order that it needs; None: what DATA says.
         cam_layers: names of the modules whose maps Grad-CAM takes, one for each pathway; empty: the
             module that gives the last map.
@@ -86,7 +88,7 @@ class ModelSpec:
     resizers: tuple[Resizer, ...] = ()
     classifier_prefixes: tuple[str, ...] | Callable[[Any], tuple[str, ...]] = ("head.",)
     initial_weights: Callable[[CfgNode], str] = lambda cfg: ""
-    weights_key: str = "the model's PRETRAIN_NAME"
+    weights_key: str = "TRAIN.CHECKPOINT_FILE_PATH"
     zero_shot_weights: Callable[[CfgNode], str] = lambda cfg: ""
     finetune_patterns: tuple[str, ...] = ("stfm", "normF", "blocks40", "head")
     no_weight_decay: Callable[[Any], set[str]] = lambda model: set()
@@ -96,6 +98,7 @@ class ModelSpec:
     reads_all_parameters: Callable[[Any], bool] = lambda model: False
     full_precision: Callable[[Any], Sequence[nn.Module]] = lambda model: ()
     check: Callable[[CfgNode], Iterable[Problem]] = lambda cfg: ()
+    any_clip_size: bool = False
     input_format: Callable[[CfgNode], InputFormat | None] = lambda cfg: None
     cam_layers: Callable[[Any], Sequence[str]] = lambda model: ()
     open_vocabulary: bool = False

@@ -166,6 +166,7 @@ class Tsn(VideoModel):
     spec = ModelSpec(
         sources=(IMAGE_SOURCE, WeightSource("stmodeling", is_stmodeling)),
         initial_weights=lambda cfg: cfg.TSN.PRETRAIN_NAME,
+        weights_key="TSN.PRETRAIN_NAME",
         classifier_prefixes=lambda model: model.classifier_prefixes,
         param_multipliers=tsn_multipliers,
         check=check_tsn,

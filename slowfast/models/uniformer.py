@@ -236,6 +236,7 @@ class Uniformer(StfmModel):
             STFM_SOURCE,
         ),
         initial_weights=lambda cfg: cfg.UNIFORMER.PRETRAIN_NAME,
+        weights_key="UNIFORMER.PRETRAIN_NAME",
         no_weight_decay=lambda model: {"pos_embed", "cls_token"},
         layer_of=uniformer_layer,
         check=check_uniformer,

@@ -21,7 +21,7 @@ from slowfast.models.residual import (
     read_head_options,
     train_classifier_only,
 )
-from slowfast.models.residual_weights import RESIDUAL_SOURCES
+from slowfast.models.residual_weights import residual_sources
 from slowfast.models.spec import ModelSpec
 from slowfast.utils.errors import Problem
 
@@ -128,7 +128,7 @@ class X3DHead(ClipClassifier):
         in_channels: int,
         inner: int,
         dim_features: int,
-        window: Sequence[int],
+        window: Sequence[float],
         num_classes: int,
         *,
         norm_features: bool,
@@ -171,14 +171,16 @@ class X3D(VideoModel):
             the last stage; less in the others.
         zero_norm, zero_conv: blocks start as their shortcuts.
         checkpointed: number of blocks of each stage that store no activations.
-        dropout_rate, head_act, fc_init_std, detach_final_fc: as :class:`~.resnet.ResNet`.
+        dropout_rate, head_act, fc_init_std, whole_clip_head, detach_final_fc: as
+            :class:`~.resnet.ResNet`.
     """
 
     spec = ModelSpec(
-        sources=RESIDUAL_SOURCES,
+        sources=residual_sources("X3D"),
         classifier_prefixes=("head.projection.",),
         finetune_patterns=("s5.", "head."),
         check=check_x3d,
+        any_clip_size=True,
         variants={
             "x3d_xs": {"num_frames": 4, "crop_size": 160},
             "x3d_s": {"num_frames": 13, "crop_size": 160},
@@ -209,6 +211,7 @@ class X3D(VideoModel):
         dropout_rate: float = 0.5,
         head_act: str = "softmax",
         fc_init_std: float = 0.01,
+        whole_clip_head: bool = False,
         detach_final_fc: bool = False,
     ):
         super().__init__()
@@ -242,7 +245,7 @@ class X3D(VideoModel):
             channels,
             inner,
             dim_c5,
-            (num_frames, side, side),
+            (math.inf,) * 3 if whole_clip_head else (num_frames, side, side),
             num_classes,
             norm_features=norm_features,
             dropout_rate=dropout_rate,

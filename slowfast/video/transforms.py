@@ -157,6 +157,13 @@ def reverse_time(
     return frames[::-1] if split == "train" and rng.random() < prob else frames
 
 
+@TRANSFORM_REGISTRY.register("shuffle_time")
+def shuffle_time(frames: np.ndarray, rng: np.random.Generator, split: str) -> np.ndarray:
+    """Frames in random order, in every split: what a network knows without motion; only in
+    DATA.TRANSFORMS_BEFORE."""
+    return frames[rng.permutation(len(frames))]
+
+
 @TRANSFORM_REGISTRY.register("grayscale")
 def grayscale(
     frames: np.ndarray, rng: np.random.Generator, split: str, prob: float = 1.0

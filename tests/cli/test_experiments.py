@@ -151,7 +151,7 @@ def test_help_of_scripts():
     for variable in ("DATA_DIR", "DATA_PREFIX", "CHECKPOINT", "OUTPUT_DIR"):
         assert f"\n  {variable} " in text
     assert help_of("stdd_vitb16_b2n/test.sh", "-h").startswith("Base to novel: tests of the base")
-    for name in ("quickstart", "quickstart_fewshot", "quickstart_zeroshot", "compare_heads"):
+    for name in ("quickstart", "quickstart_fewshot", "quickstart_zeroshot", "evidence_zeroshot"):
         assert f"bash exp/{name}/run.sh" in help_of(f"{name}/run.sh", "--help")
 
 

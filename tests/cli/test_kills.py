@@ -86,12 +86,13 @@ row = {"_type": "test", "split": "test_final", "top1_acc": 50.0}
 (out / "stats.jsonl").write_text(json.dumps(row) + "\\n")
 """
 SWEEP = """
-import slowfast.analysis.sweep as sweep
-variants = sweep.make_variants(["tiny.yaml"], "", [])
-rows = sweep.Sweep(["trainer.py"], "out", ["NUM_GPUS", "0"]).run(variants, [0, 1], 1, 1)
+from slowfast.analysis.sweep import report, runs, variants
+rows = variants.make_variants(["tiny.yaml"], "", [])
+sweep = runs.Sweep(["trainer.py"], "out", ["NUM_GPUS", "0"])
+rows = sweep.run(rows, [0, 1], 1, 1)
 for row in rows:
-    row.cpu_seconds[:] = [0.0, 0.0]
-sweep.write_report(rows, sweep.Path("out"), 25.0)
+    row.cpu_seconds[:], row.gflops = [0.0, 0.0], 1.0
+report.write_report(rows, sweep.folder, 25.0)
 """
 EXPERIMENTS = """
 import pathlib, slowfast.analysis.experiments as experiments

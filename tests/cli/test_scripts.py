@@ -104,6 +104,12 @@ COMPARISONS = [
         ["stam", "timesformer"],
     ),
     (
+        "compare_convolutions",
+        {"NETWORKS": "c2d x3d"},
+        ["TRAIN.BATCH_SIZE", "8", "TEST.BATCH_SIZE", "8"],
+        ["c2d", "x3d"],
+    ),
+    (
         "quickstart_fewshot",
         {"METHODS": "fewshot fewshot_otam"},
         ["FEWSHOT.TRAIN_EPISODES", "2", "FEWSHOT.VAL_EPISODES", "2", "FEWSHOT.TEST_EPISODES", "5"],
@@ -122,6 +128,27 @@ def test_comparisons_end_with_a_table(name, chosen, quick, rows, installed, tmp_
     assert [line.split("|")[1].strip() for line in table] == rows
     assert (tmp_path / "out" / "table.md").read_text().strip().endswith(table[-1])
     assert (tmp_path / "out" / "plot.png").stat().st_size > 1000
+
+
+EVIDENCE = [
+    ("evidence_starts", ["STAM"], ["STAM.DEPTH", "1"]),
+    (
+        "evidence_fewshot",
+        ["otam", "otam, 5 shots"],
+        ["FEWSHOT.TRAIN_EPISODES", "2", "FEWSHOT.VAL_EPISODES", "2", "FEWSHOT.TEST_EPISODES", "5"],
+    ),
+]
+
+
+@pytest.mark.parametrize("name, rows, quick", EVIDENCE, ids=[name for name, *_ in EVIDENCE])
+def test_evidence_makes_some_of_its_rows(name, rows, quick, installed):
+    """Rows that start from the weights of an earlier run as well."""
+    words = ["SOLVER.MAX_EPOCH", "1", "LOG_MODEL_INFO", "False", *quick]
+    env = installed | {"ROWS": "\n".join(rows), "CLIPS": "--train 3 --test 6"}
+    done = script(f"{name}/run.sh", *words, **env)
+    assert done.returncode == 0, done.stderr[-2000:]
+    table = [line.split("|")[1].strip() for line in done.stdout.splitlines() if line[:1] == "|"]
+    assert table[-len(rows) :] == rows
 
 
 def test_quickstart_runs_in_an_active_environment(installed):
@@ -252,13 +279,24 @@ def test_benchmarks_print_json(tmp_path):
         assert result["model"] == "Uniformer" and result["clips_per_s"] > 0
 
 
+def test_convolutions_beside_plain_ones():
+    """The reference computes in float32, whatever ours does."""
+    config = ["--cfg", "configs/quickstart/x3d.yaml", "--rounds", "1", "--clock", "cpu"]
+    words = ["NUM_GPUS", "0", "TRAIN.MIXED_PRECISION", "True", "DATA.NUM_FRAMES", "4"]
+    done = run_tool("benchmark.py", "model", "--plain", "convolutions", *config, *words)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["plain"] == "convolutions" and result["dtype"] == "bfloat16"
+    assert result["forward_ratio"] > 0 and result["forward_backward_ratio"] > 0
+
+
 def test_clip_benchmark():
     """Every kind of temporal modelling beside plain CLIP, and found texts."""
     done = run_tool(
         "benchmark.py",
         "clip",
         "--cfg",
-        "configs/quickstart/zeroshot.yaml",
+        "configs/quickstart/zeroshot_vit.yaml",
         "--rounds",
         "1",
         "DATA.CLASS_NAMES",

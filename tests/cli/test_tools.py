@@ -8,7 +8,7 @@ import shutil
 
 import cv2
 
-from tests.conftest import ROOT, TINY, run_tool, words
+from tests.conftest import TINY, run_tool, words
 
 
 def test_check_data(shapes, tmp_path):
@@ -300,50 +300,3 @@ def test_extract_frames_of_unlisted_videos(shapes, tmp_path):
     assert (
         done.returncode == 2 and "names 'b.mp4', which is not a video of the folder" in done.stderr
     )
-
-
-def test_sweep(shapes, tmp_path):
-    """A head, two seeds: a table, numbers, a picture; finished runs are kept."""
-    tiny = TINY | {
-        "TSN.FEATURE_DIM": 8,
-        "DATA.PATH_TO_DATA_DIR": shapes,
-        "SOLVER.MAX_EPOCH": 1,
-        "TRAIN.DATASET": "moving_shapes",
-        "TEST.DATASET": "moving_shapes",
-    }
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(f"_BASE_: {ROOT}/configs/quickstart/heads.yaml\n")
-    command = [
-        "sweep.py",
-        "--out",
-        tmp_path,
-        "--cfg",
-        recipe,
-        "--seeds",
-        "0",
-        "1",
-        "--vary",
-        "TSN.CONSENSUS",
-        "MLP",
-        "--",
-        *words(tiny),
-        "DATA.PATH_PREFIX",
-        "",
-    ]
-    done = run_tool(*command)
-    assert done.returncode == 0, done.stderr
-    rows = json.loads((tmp_path / "results.json").read_text())
-    assert [row["name"] for row in rows] == ["MLP"]
-    assert all(row["seeds"] == [0, 1] and min(row["cpu_seconds"]) > 0 for row in rows)
-    stats = (tmp_path / "MLP" / "seed_1" / "stats.jsonl").read_text().splitlines()
-    assert float(json.loads(stats[-1])["top1_acc"]) == rows[0]["top1"][1]
-    assert done.stdout.count("\n") == 3 and "± " in done.stdout
-    assert cv2.imread(str(tmp_path / "plot.png")).shape[1] > 400
-    before = (tmp_path / "MLP" / "seed_1" / "console.txt").stat().st_mtime_ns
-    assert run_tool(*command).returncode == 0
-    assert (tmp_path / "MLP" / "seed_1" / "console.txt").stat().st_mtime_ns == before
-    with open(recipe, "a") as file:  # the same command, another recipe: no old result is taken
-        file.write("TSN: {HEAD_DROPOUT: 0.3}\n")
-    changed = run_tool(*command)
-    assert changed.returncode == 1 and "2 of 2 runs failed" in changed.stderr, changed.stderr
-    assert "TSN.HEAD_DROPOUT" in (tmp_path / "MLP" / "seed_1" / "console.txt").read_text()

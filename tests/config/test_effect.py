@@ -28,6 +28,14 @@ def idle_of(given: dict) -> dict[str, str]:
         ({"MIXUP.ALPHA": 0.8}, {}),  # the default
         ({"MVIT.DEPTH": 3}, {"MVIT.DEPTH": "MODEL.MODEL_NAME is 'Uniformer'"}),
         ({"MVIT.DEPTH": 3, "MODEL.MODEL_NAME": "MViT"}, {}),
+        (
+            {
+                "MVIT.DEPTH": 3,
+                "MODEL.MODEL_NAME": "TemporalClipVideo",
+                "CLIP.VISUAL_TOWER": "MViT",
+            },
+            {},
+        ),
         ({"AUG.COLOR_JITTER": 0.9, "AUG.ENABLE": True}, {"AUG.COLOR_JITTER": "no value has one"}),
         ({"AUG.COLOR_JITTER": None}, {"AUG.COLOR_JITTER": "no value has one"}),
         ({"FEWSHOT.WAY": 3}, {"FEWSHOT.WAY": "TASK is not set"}),

@@ -35,6 +35,8 @@ from tests.models.helpers import NAMES
 
 pytestmark = pytest.mark.skipif(gpu_count() == 0, reason="no GPU")
 GPU = Runtime(torch.device("cuda", 0))
+SUB_BATCHES = {"BN.NORM_TYPE": "sub_batchnorm", "BN.NUM_SPLITS": 2}
+NON_LOCAL = {"MODEL.ARCH": "i3d", "NONLOCAL.LOCATION": [[[]], [[1]], [[]], [[]]]}
 TSN_HEADS = ("TRNmultiscale", "LSTM", "Transformer", "FCN2D")
 
 
@@ -60,6 +62,9 @@ CASES = {
     "Uniformer STFM": recognition(
         "Uniformer", {"STFM.ENABLE": True, "STFM.SELECTION": "straight_through"}
     ),
+    "SlowFast sub-batches": recognition("SlowFast", SUB_BATCHES),
+    "X3D sub-batches": recognition("X3D", SUB_BATCHES),
+    "ResNet non-local": recognition("ResNet", NON_LOCAL),
     "mixed up": recognition("FrameAverage", {"MIXUP.ENABLE": True, "TRAIN.NAN_POLICY": "skip"}),
     "sgd": recognition("FrameAverage", {"SOLVER.OPTIMIZING_METHOD": "sgd"}),
     "float16": recognition("FrameAverage", {"TRAIN.AMP_DTYPE": "float16"}),
@@ -104,10 +109,11 @@ def test_steps_and_predictions_wait_for_nothing(case):
     assert scores.read().device.type == "cpu" and torch.isfinite(scores.read()).all()
 
 
-def test_bfloat16_is_the_default():
+@pytest.mark.parametrize("name", ["ResNet3D", "ResNet", "SlowFast", "X3D"])
+def test_bfloat16_is_the_default(name):
     if not GPU.has_fast_bfloat16():
         pytest.skip("a GPU without bfloat16")
-    cfg, network, module = build(recognition("ResNet3D"))
+    cfg, network, module = build(recognition(name))
     assert cfg.TRAIN.MIXED_PRECISION is None and compute_dtype(cfg, GPU) is torch.bfloat16
     seen = []
     convolutions = [m for m in network.modules() if isinstance(m, torch.nn.Conv3d)]

@@ -7,9 +7,13 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from slowfast.layers.checkpointing import checkpointed_blocks, run_checkpointed
+from slowfast.layers.checkpointing import checkpointed_blocks, keep_products, run_checkpointed
+from slowfast.layers.norm import with_synchronised_norm
+from slowfast.layers.sub_norm import with_sub_norm
+from slowfast.layers.workarounds import with_cpu_workarounds
 from slowfast.models.build import build_model
 from tests.models.helpers import build
 
@@ -105,6 +109,44 @@ def test_products_may_be_kept():
     assert all_again == (12, 6) and kept == (9, 6)
     for other in gradients[1:]:
         assert all(torch.equal(a, b) for a, b in zip(gradients[0], other, strict=True))
+
+
+NORMS = {
+    "plain": lambda network: network,
+    "safe for one clip": with_cpu_workarounds,
+    "parts": lambda network: with_sub_norm(network, 2),
+    "uneven parts": lambda network: with_sub_norm(network, 3),
+    "synchronised": lambda network: with_synchronised_norm(network, on_gpu=False),
+}
+
+
+@pytest.mark.parametrize("norms", NORMS)
+@pytest.mark.parametrize("keeps", [False, True])
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_running_statistics_know_each_batch_once(norms, keeps, momentum):
+    """After two steps, all values and gradients are those of blocks that run once."""
+    networks = []
+    for number in (0, math.inf):
+        torch.manual_seed(0)
+        blocks = NORMS[norms](
+            nn.ModuleList(
+                nn.Sequential(nn.Conv3d(3, 3, 1), nn.BatchNorm3d(3, momentum=momentum), nn.ReLU())
+                for _ in range(2)
+            )
+        )
+        if keeps:
+            keep_products(blocks)
+        for _ in range(2):
+            x = torch.randn(4, 3, 2, 4, 4, requires_grad=True)
+            run_checkpointed(blocks, x, number).square().mean().backward()
+        networks.append(blocks)
+    once, again = (dict(blocks.state_dict()) for blocks in networks)
+    assert once.keys() == again.keys() and all(torch.equal(once[n], again[n]) for n in once)
+    assert max(value for name, value in once.items() if name.endswith("tracked")) == 2
+    for one, other in zip(*(blocks.parameters() for blocks in networks), strict=True):
+        assert torch.equal(one.grad, other.grad)
+    for norm in filter(lambda m: isinstance(m, _BatchNorm), networks[1].modules()):
+        assert norm.momentum == momentum  # as before
 
 
 def test_a_configuration_marks_all_blocks():

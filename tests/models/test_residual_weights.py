@@ -130,7 +130,7 @@ def test_caffe2(name, extra, tmp_path):
     file.write_bytes(pickle.dumps({"blobs": blobs}, 2))
     _, other = build(name, extra)
     report = load_state(other, Checkpoint.read(file).state, min_match=1.0)
-    assert report.source == "Caffe2 (PySlowFast)"
+    assert report.source == f"{name} (Caffe2)"
     assert not (report.missing or report.unexpected or report.mismatched or report.new)
     same_answer(cfg, model, other)
 
@@ -178,7 +178,9 @@ def test_pytorchvideo(name, extra):
     assert len(state) == len(floats(model))
     _, other = build(name, extra)
     report = load_state(other, state, min_match=1.0)
-    assert report.source == "PyTorchVideo" and not report.missing and not report.unexpected
+    assert (
+        report.source == f"{name} (PyTorchVideo)" and not report.missing and not report.unexpected
+    )
     same_answer(cfg, model, other)
 
 
@@ -212,7 +214,7 @@ def test_pytorchvideo_x3d():
         state[video.replace("blocks.6.", "blocks.5.")] = value
     _, other = build("X3D")
     report = load_state(other, state, min_match=1.0)
-    assert report.source == "PyTorchVideo" and not report.missing and not report.unexpected
+    assert report.source == "X3D (PyTorchVideo)" and not report.missing and not report.unexpected
     same_answer(cfg, model, other, atol=1e-5)
 
 

@@ -79,7 +79,8 @@ def test_shared_sources_are_listed_once():
 
 
 def test_networks_of_a_file():
-    for name in ("Uniformer", "TimeSformer", "MViT", "STAM", "ResNet3D"):
+    residual = ("ResNet3D", "ResNet", "SlowFast", "X3D")
+    for name in ("Uniformer", "TimeSformer", "MViT", "STAM", *residual):
         assert networks_of(build(name)[1].state_dict()) == [name]
     assert networks_of(tiny_vit()) == ["STAM", "TimeSformer"]
     assert networks_of({"layer.weight": torch.zeros(2)}) == []
@@ -97,6 +98,8 @@ def test_torchvisions_mvit_has_other_names():
         ("Uniformer", "MViT", "these are weights of MViT: set MODEL.MODEL_NAME MViT"),
         ("MViT", "TimeSformer", "these are weights of TimeSformer"),
         ("Uniformer", "FrameAverage", "check MODEL.MODEL_NAME"),
+        ("ResNet", "SlowFast", "these are weights of SlowFast: set MODEL.MODEL_NAME SlowFast"),
+        ("SlowFast", "X3D", "these are weights of X3D: set MODEL.MODEL_NAME X3D"),
     ],
 )
 def test_a_file_of_another_network_is_named(network, file, said):

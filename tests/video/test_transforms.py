@@ -16,6 +16,7 @@ from slowfast.video.transforms import (
     build_transforms,
     grayscale,
     parse_transform,
+    shuffle_time,
 )
 
 AUGMENTED = {"AUG.ENABLE": True, "AUG.NUM_SAMPLE": 2, "AUG.RE_PROB": 0.5}
@@ -96,6 +97,19 @@ def test_every_view_by_itself(make_cfg, register):
     assert shapes == [((3, 4, 32, 32), "test")] * 6
     for number in range(6):
         assert torch.equal(video[number], plain[number] + number + 1)
+
+
+def test_frames_in_random_order():
+    """The same frames; the order depends on the sample alone."""
+    frames = np.stack(clip(9))
+    steps = (("shuffle_time", shuffle_time),)
+    first, again, other = (
+        np.stack(ClipTransforms("test", before=steps).for_sample(0, 0, index).before(frames))
+        for index in (5, 5, 6)
+    )
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+    assert not np.array_equal(first, frames)
+    assert sorted(frame.tobytes() for frame in first) == sorted(f.tobytes() for f in frames)
 
 
 def test_grayscale_by_hand():

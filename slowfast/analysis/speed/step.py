@@ -21,6 +21,14 @@ from slowfast.models.base import MODEL_REGISTRY, VideoModel, resolve_aux_losses
 from slowfast.utils.runtime import Runtime
 from slowfast.video.device import build_normalizer
 
+_CONVOLUTIONS = (
+    conv.DepthwiseConv3d,
+    conv.FlatConv3d,
+    conv.PatchConv3d,
+    conv.PointwiseConv3d,
+    conv.ProjectionConv3d,
+)
+
 
 def random_batch(cfg: CfgNode, batch: int, runtime: Runtime, layout: str = "loader") -> Batch:
     """``batch`` random clips, uint8 ``B 3 T H W``, with labels.
@@ -92,6 +100,17 @@ def plain_operators() -> Iterator[None]:
     """Context of a network as one would write it without this framework: attention that builds its
     weight matrix, and cuDNN's depthwise convolutions."""
     with attention_by(plain_attention), mock.patch.object(conv, "gpu_depthwise", lambda: None):
+        yield
+
+
+@contextlib.contextmanager
+def plain_convolutions() -> Iterator[None]:
+    """Context in which convolutions over clips are PyTorch's own, and batch normalisation follows
+    them."""
+    with contextlib.ExitStack() as stack:
+        for kind in _CONVOLUTIONS:
+            stack.enter_context(mock.patch.object(kind, "forward", nn.Conv3d.forward))
+        stack.enter_context(mock.patch.object(conv, "folded_conv", lambda *pair: None))
         yield
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from slowfast.config.node import CfgNode
+from slowfast.models.base import MODEL_REGISTRY
 from slowfast.models.clip.blocks import CLIP_BLOCK_REGISTRY, HEAD_DIM
 from slowfast.models.clip.parameters import PARTS
 from slowfast.models.clip.settings import configured_sizes, original_weights
@@ -18,7 +19,7 @@ def check_clip(cfg: CfgNode) -> Iterable[Problem]:
     """All problems of a configuration of ``TemporalClipVideo``."""
     yield from _check_classifier(cfg)
     yield from _check_originals(cfg)
-    yield from _check_sizes(cfg)
+    yield from _check_visual_tower(cfg) if cfg.CLIP.VISUAL_TOWER else _check_sizes(cfg)
 
 
 def _check_classifier(cfg: CfgNode) -> Iterable[Problem]:
@@ -61,6 +62,23 @@ def _check_originals(cfg: CfgNode) -> Iterable[Problem]:
             "set MODEL.USE_CHECKPOINT and MODEL.ACT_CHECKPOINT False",
             "TRAIN.LINEAR_CONNECT_CLIMB",
         )
+
+
+def _check_visual_tower(cfg: CfgNode) -> Iterable[Problem]:
+    name, key = cfg.CLIP.VISUAL_TOWER, "CLIP.VISUAL_TOWER"
+    needs_vit = {
+        "MODEL.KEEP_RAW_MODEL": cfg.MODEL.KEEP_RAW_MODEL,
+        "TRAIN.CLIP_ORI_PATH": original_weights(cfg),
+        "MODEL.TEMPORAL_MODELING_TYPE": cfg.MODEL.TEMPORAL_MODELING_TYPE not in ("", "None"),
+        "SOLVER.LAYER_DECAY": cfg.SOLVER.LAYER_DECAY != 1.0,
+    }
+    for other in (other for other, on in needs_vit.items() if on):
+        yield Problem("needs CLIP's vision transformer", f"leave {key} empty", other)
+    network = MODEL_REGISTRY.get(name)  # UserError naming the nearest ones
+    if network.spec.open_vocabulary:
+        yield Problem(f"{name} has two towers itself", "name a network over clips", key)
+        return
+    yield from network.spec.check(cfg.with_value("MODEL.MODEL_NAME", name, key))
 
 
 def _check_sizes(cfg: CfgNode) -> Iterable[Problem]:

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import slowfast.config.sections  # noqa: F401  (registers the sections that are extended)
+from slowfast.config.effect import names_part
 from slowfast.config.node import CfgNode
 from slowfast.config.schema import Key, Section, extend_section, register_section
 from slowfast.models.clip.blocks import CLIP_BLOCK_REGISTRY
 from slowfast.models.clip.names import read_clip
+from slowfast.models.clip.network_tower import NetworkTower
 from slowfast.models.clip.parameters import LearningRateFactors
 from slowfast.models.clip.regularizers import InterpolatedWeights
 from slowfast.models.clip.sizes import ARCHITECTURES, ClipSizes, infer_sizes
@@ -242,6 +244,19 @@ register_section(
                 "open_clip trained.",
                 choices=("quick_gelu", "gelu"),
             ),
+            "VISUAL_TOWER": Key(
+                "",
+                "Network of the registry that is the visual tower, with the keys of its own "
+                "section (for example ResNet3D); empty: CLIP's vision transformer.",
+            ),
+            "STEM": Key(
+                "patch",
+                "How the vision transformer makes tokens of pixels, for MODEL.ARCH custom: patch "
+                "(one linear map per patch) or conv (convolutions; learns faster without "
+                "pretraining).",
+                choices=("patch", "conv"),
+                only_if={"MODEL.ARCH": "custom"},
+            ),
             "PATCH_SIZE": Key(
                 16,
                 "Side of a patch in pixels, for MODEL.ARCH custom.",
@@ -283,6 +298,8 @@ register_section(
     )
 )
 
+names_part("CLIP.VISUAL_TOWER", like="MODEL.MODEL_NAME")
+
 
 # -- configuration -> arguments of the network -----------------------------------------------------
 
@@ -308,6 +325,7 @@ def configured_sizes(cfg: CfgNode) -> ClipSizes:
             options.EMBED_DIM,
             text_width=options.TEXT_WIDTH,
             text_layers=options.TEXT_LAYERS,
+            stem=options.STEM,
         )
     configured = {"resolution": cfg.DATA.TRAIN_CROP_SIZE, "context": model.CONTEXT_LENGTH}
     return ClipSizes(**(vars(sizes) | configured))
@@ -349,8 +367,15 @@ def clip_arguments(cfg: CfgNode) -> dict[str, Any]:
             mlp=model.MLP_FINETUNE_FACTOR,
             text=options.TEXT_FACTOR,
         ),
+        "visual": visual_tower(cfg, sizes.embed_dim),
         "checkpointing": model.ACT_CHECKPOINT or model.USE_CHECKPOINT,
     }
+
+
+def visual_tower(cfg: CfgNode, embed_dim: int) -> NetworkTower | None:
+    """The network that CLIP.VISUAL_TOWER names; None: the vision transformer."""
+    name = cfg.CLIP.VISUAL_TOWER
+    return NetworkTower.from_cfg(cfg, name, embed_dim) if name else None
 
 
 def _interpolation(cfg: CfgNode) -> InterpolatedWeights | None:

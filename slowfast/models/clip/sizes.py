@@ -15,7 +15,8 @@ class ClipSizes:
     """Sizes of a CLIP network; those of the text tower are 0 where there is none.
 
     ``patch`` and ``resolution`` are sides in pixels, ``context`` is the largest number of tokens
-    of a text, ``embed_dim`` the width of the features of frames and texts.
+    of a text, ``embed_dim`` the width of the features of frames and texts. ``stem`` is how pixels
+    become patches: ``patch`` (one linear map) or ``conv`` (:class:`towers.ConvStem`).
     """
 
     patch: int
@@ -27,6 +28,7 @@ class ClipSizes:
     vocabulary: int = 49408
     text_width: int = 512
     text_layers: int = 12
+    stem: str = "patch"
 
     def __str__(self) -> str:
         return (

@@ -176,5 +176,5 @@ def _fingerprint(network: CLIP, tokens: torch.Tensor) -> str:
             # A copy: FSDP frees memory of gathered parameters, and cannot once NumPy has seen it.
             copy = whole(value.detach()).to("cpu", torch.float32, copy=True)
             parts += [name, copy.numpy().tobytes()]
-    activation = type(network.visual.transformer.resblocks[0].mlp.gelu).__name__
+    activation = type(network.transformer.resblocks[0].mlp.gelu).__name__
     return short_hash(activation, *parts)

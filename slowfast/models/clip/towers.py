@@ -39,6 +39,36 @@ class Transformer(nn.Module):
             nn.init.normal_(block.mlp.c_proj.weight, std=std * (2 * layers) ** -0.5)
 
 
+class ConvStem(nn.Sequential):
+    """Patches by 3 x 3 convolutions with batch normalisation and ReLU, instead of one linear map:
+    a transformer without pretraining learns faster ("Early Convolutions Help Transformers See
+    Better", arXiv 2106.14881).
+
+    One convolution for each prime factor of the side ``patch``, which is its stride, the channels
+    doubling up to ``width``, then a linear layer: ``B 3 H W`` -> ``B width H/patch W/patch``.
+    """
+
+    def __init__(self, patch: int, width: int):
+        strides = prime_factors(patch) or [1]
+        channels = [3, *(max(width >> number, 8) for number in reversed(range(len(strides))))]
+        layers: list[nn.Module] = []
+        for stride, before, after in zip(strides, channels, channels[1:]):
+            layers += [
+                nn.Conv2d(before, after, 3, stride, 1, bias=False),
+                nn.BatchNorm2d(after),
+                nn.ReLU(),
+            ]
+        super().__init__(*layers, nn.Conv2d(width, width, 1, bias=False))
+
+
+def prime_factors(number: int) -> list[int]:
+    """In ascending order: 12 -> 2, 2, 3."""
+    for factor in range(2, number + 1):
+        if number % factor == 0:
+            return [factor, *prime_factors(number // factor)]
+    return []
+
+
 class VisualTower(nn.Module):
     """Frames -> ``embed_dim`` features each: class token, ``ln_post``, ``proj``.
 
@@ -54,9 +84,12 @@ class VisualTower(nn.Module):
     ):
         super().__init__()
         width, patch = sizes.width, sizes.patch
-        scale = width**-0.5
+        scale, self.patch = width**-0.5, patch
         self.num_checkpointed = sizes.layers if checkpointing else 0
-        self.conv1 = nn.Conv2d(3, width, patch, stride=patch, bias=False)
+        if sizes.stem == "conv":
+            self.conv1 = ConvStem(patch, width)
+        else:
+            self.conv1 = nn.Conv2d(3, width, patch, stride=patch, bias=False)
         self.class_embedding = nn.Parameter(scale * torch.randn(width))
         positions = (sizes.resolution // patch) ** 2 + 1
         self.positional_embedding = nn.Parameter(scale * torch.randn(positions, width))
@@ -79,7 +112,7 @@ class VisualTower(nn.Module):
 
 
 class CLIP(nn.Module):
-    """Both towers and ``logit_scale``."""
+    """Both towers and ``logit_scale``; ``visual`` replaces the vision transformer."""
 
     def __init__(
         self,
@@ -87,10 +120,11 @@ class CLIP(nn.Module):
         build_block: BlockBuilder = ClipBlock,
         *,
         checkpointing: bool = False,
+        visual: nn.Module | None = None,
     ):
         super().__init__()
         self.sizes = sizes
-        self.visual = VisualTower(sizes, build_block, checkpointing=checkpointing)
+        self.visual = visual or VisualTower(sizes, build_block, checkpointing=checkpointing)
         width = sizes.text_width
         self.token_embedding = nn.Embedding(sizes.vocabulary, width)
         nn.init.normal_(self.token_embedding.weight, std=0.02)
@@ -121,8 +155,9 @@ class CLIP(nn.Module):
 
     def use_gelu(self) -> CLIP:
         """Replace the quick GELU of all blocks by PyTorch's, as in CLIPs that open_clip trained."""
-        for block in (*self.visual.transformer.resblocks, *self.transformer.resblocks):
-            block.mlp.gelu = nn.GELU()
+        for block in self.modules():
+            if isinstance(block, ClipBlock):
+                block.mlp.gelu = nn.GELU()
         return self
 
 

@@ -13,6 +13,7 @@ from torch import nn
 from slowfast.config.node import CfgNode
 from slowfast.models.base import MODEL_REGISTRY, AuxLogits, AuxLosses, VideoModel
 from slowfast.models.clip import texts
+from slowfast.models.clip.network_tower import NetworkTower
 from slowfast.models.clip.parameters import LearningRateFactors, freeze_all_but
 from slowfast.models.clip.regularizers import FrozenDistillation, InterpolatedWeights, RawEnsemble
 from slowfast.models.clip.scores import class_scores
@@ -50,6 +51,7 @@ class TemporalClipVideo(VideoModel):
         ensemble_ratio: share of the copy's scores in evaluation; 0: none.
         interpolation: Open-VCLIP's regularisation.
         lr_factors: factors of the learning rate.
+        visual: another visual tower, ``B 3 T H W`` -> ``B T D`` or one feature per clip, ``B 1 D``.
         checkpointing: recompute the activations of the visual tower in the backward pass.
     """
 
@@ -73,6 +75,7 @@ class TemporalClipVideo(VideoModel):
         ensemble_ratio: float = 0.0,
         interpolation: InterpolatedWeights | None = None,
         lr_factors: LearningRateFactors | None = None,
+        visual: NetworkTower | None = None,
         checkpointing: bool = False,
     ):
         super().__init__()
@@ -80,7 +83,7 @@ class TemporalClipVideo(VideoModel):
             raise UserError("distillation and ensemble need the frozen copy", "keep_raw_model=True")
         dim, build_block = sizes.embed_dim, block_builder(temporal_modeling, temporal_options)
         # Released checkpoints have these names: model, raw_model, projector_v, prompt_embed, head.
-        self.model = CLIP(sizes, build_block, checkpointing=checkpointing)
+        self.model = CLIP(sizes, build_block, checkpointing=checkpointing, visual=visual)
         self.raw_model = FrozenCLIP(sizes) if keep_raw_model else None
         if self.raw_model is not None:
             self.raw_model.copy_weights(self.model)
@@ -107,6 +110,8 @@ class TemporalClipVideo(VideoModel):
             trained = set(trained) - {"text"}
         self._text_tower_learns = "text" in trained
         freeze_all_but(self.model, trained)
+        if visual is not None:
+            visual.freeze_unused()
         self.interpolation = interpolation
         if interpolation is not None:
             interpolation.restrict_to(dict(self.model.named_parameters()))
@@ -210,7 +215,9 @@ class TemporalClipVideo(VideoModel):
             losses["loss_connection"] = AuxLogits(interpolated, self.interpolation.weight)
         return scores, losses
 
-    def attention_map(self, trace: Trace, shape: tuple[int, ...]) -> torch.Tensor:
+    def attention_map(self, trace: Trace, shape: tuple[int, ...]) -> torch.Tensor | None:
+        if isinstance(self.model.visual, NetworkTower):
+            return None
         return trace_clip(trace, self, shape)
 
 

@@ -33,7 +33,7 @@ def trace_clip(trace: Trace, model: TemporalClipVideo, shape: tuple[int, ...]) -
     before temporal attention distributes them."""
     b, _, t, height, width = shape
     visual = model.model.visual
-    patch = visual.conv1.stride[0]
+    patch = visual.patch
     h, w = height // patch, width // patch
     shares = first_token(b * t, 1 + h * w, 1 / t)
     blocks = visual.transformer.resblocks

@@ -1,0 +1,121 @@
+"""Which runs a sweep makes, in parts, in other places and in an order; a script stands for a
+training."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from slowfast.analysis.sweep.runs import Sweep, parse_part
+from slowfast.analysis.sweep.variants import SweepVariant
+from slowfast.utils.errors import RunFailure, UserError
+from tests.conftest import TINY, words
+
+# Writes a result; a run that starts from weights needs them to be there.
+TRAINER = """
+import json, sys, pathlib, time
+words = sys.argv[1:]
+out = pathlib.Path(words[words.index("OUTPUT_DIR") + 1])
+if "TRAIN.CHECKPOINT_FILE_PATH" in words:
+    assert pathlib.Path(words[words.index("TRAIN.CHECKPOINT_FILE_PATH") + 1]).is_file()
+time.sleep(0.2)
+(out / "weights").write_text("")
+print("a run")
+row = {"_type": "test", "split": "test_final", "top1_acc": 50.0}
+(out / "stats.jsonl").write_text(json.dumps(row) + "\\n")
+"""
+DATA = {"TRAIN.DATASET": "moving_shapes", "TEST.DATASET": "moving_shapes"}
+
+
+@pytest.fixture
+def make(tmp_path, shapes):
+    """``make(folder, extra words)``: a sweep of two rows."""
+    (tmp_path / "trainer.py").write_text(TRAINER)
+    (tmp_path / "tiny.yaml").write_text("NUM_GPUS: 0\n")
+
+    def build(folder: str, **extra: object) -> tuple[Sweep, list[SweepVariant]]:
+        values = TINY | DATA | {"DATA.PATH_TO_DATA_DIR": shapes}
+        values |= {key.replace("__", "."): value for key, value in extra.items()}
+        program = [str(tmp_path / "trainer.py")]
+        rows = [
+            SweepVariant("first stage", tmp_path / "tiny.yaml"),
+            SweepVariant(
+                "second",
+                tmp_path / "tiny.yaml",
+                ("TRAIN.CHECKPOINT_FILE_PATH", "{out}/first_stage/seed_{seed}/weights"),
+            ),
+        ]
+        return Sweep(program, tmp_path / folder, words(values)), rows
+
+    return build
+
+
+def times(sweep: Sweep) -> dict[str, int]:
+    return {str(f): f.stat().st_mtime_ns for f in sweep.folder.rglob("console.txt")}
+
+
+def test_a_row_waits_for_the_row_whose_weights_it_takes(make):
+    sweep, rows = make("out")
+    results = sweep.run(rows, [0, 1], jobs=4, threads=1)
+    assert [row.top1 for row in results] == [[50.0, 50.0]] * 2
+
+
+def test_parts_add_up(make):
+    sweep, rows = make("out")
+    assert sweep.run(rows[:1], [0, 1], 1, 1, part=(2, 2)) == []
+    assert [path.name for path in sweep.folder.glob("*/*")] == ["seed_1"]
+    before = times(sweep)
+    assert [(row.name, row.seeds) for row in sweep.gather(rows, [0, 1])] == [("first stage", [1])]
+    assert times(sweep) == before
+    with pytest.raises(RunFailure, match="no run in .*out has finished"):
+        sweep.gather(rows, [5])
+    results = sweep.run(rows[:1], [0, 1], 1, 1)
+    assert results[0].seeds == [0, 1] and before.items() < times(sweep).items()
+
+
+def test_runs_of_another_machine_are_taken(make, shapes, tmp_path):
+    """Moved to another folder, with the data elsewhere and other workers: nothing runs. Other
+    data, or another setting, do run."""
+    sweep, rows = make("out")
+    sweep.run(rows, [0], 1, 1)
+    sweep.folder.rename(tmp_path / "copied")
+    (tmp_path / "link").symlink_to(shapes)
+    elsewhere = {"DATA__PATH_TO_DATA_DIR": tmp_path / "link", "DATA_LOADER__NUM_WORKERS": 2}
+    moved, rows = make("copied", **elsewhere)
+    before = times(moved)
+    assert moved.run(rows, [0], 1, 1)[0].top1 == [50.0]
+    assert times(moved) == before
+    file = moved.run_folder(rows[0], 0) / "sweep.json"
+    facts = json.loads(file.read_text())
+    del facts["settings"]["SOLVER.WARMUP_EPOCHS"]  # as if the key had not existed then
+    file.write_text(json.dumps(facts | {"lists": facts["lists"] | {"train": "other clips"}}))
+    moved.run(rows[:1], [0], 1, 1)
+    assert times(moved) != before
+    before = times(moved)
+    file.write_text(json.dumps(facts))
+    moved.run(rows[:1], [0], 1, 1)
+    assert times(moved) == before
+    changed, rows = make("copied", **elsewhere, SOLVER__BASE_LR=0.5)
+    changed.run(rows[:1], [0], 1, 1)
+    assert times(changed) != before
+
+
+def test_failures_are_counted_and_named(make):
+    sweep, rows = make("out")
+    with pytest.raises(RunFailure, match="1 of 1 runs failed: second, seed 0"):
+        sweep.run(rows[1:], [0], 1, 1)
+
+
+def test_words_of_the_call_win(make, tmp_path):
+    sweep, _ = make("out", SOLVER__MAX_EPOCH=3)
+    row = SweepVariant("row", tmp_path / "tiny.yaml", ("SOLVER.MAX_EPOCH", "9"))
+    cfg = sweep.config(row, 7)
+    assert (cfg.SOLVER.MAX_EPOCH, cfg.RNG_SEED) == (3, 7)
+
+
+def test_parts_are_checked():
+    assert parse_part("2/3") == (2, 3)
+    for text in ("0/2", "3/2", "1", "a/b", "1/2/3"):
+        with pytest.raises(UserError, match="is no part"):
+            parse_part(text)
