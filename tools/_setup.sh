@@ -1,5 +1,6 @@
 # Sourced by run_tests.sh and exp/quickstart/run.sh: an environment with the package installed.
-#   embedded_frames DATA OPTIONS…   moving_shapes in DATA, as folders of frames in DATA_frames
+#   embedded_frames DATA OPTIONS…   moving_shapes in DATA, as folders of frames in DATA_frames;
+#                                   FRAMES_SIDE: short side of the frames (72)
 # Makes .venv if no environment is active; installs only what is missing or has changed.
 #   ensure_environment EXTRA    EXTRA: "" or a name from pyproject.toml, e.g. test
 ensure_environment() {
@@ -29,6 +30,6 @@ ensure_environment() {
 embedded_frames() {
   local data="$1"; shift
   "$PYTHON" tools/make_moving_shapes.py "$data" "$@"
-  "$PYTHON" tools/extract_frames.py "$data" "${data}_frames" --short-side 72 \
+  "$PYTHON" tools/extract_frames.py "$data" "${data}_frames" --short-side "${FRAMES_SIDE:-72}" \
     --lists train.csv val.csv test.csv
 }

@@ -81,7 +81,4 @@ def read_accuracies(run: str | Path) -> dict[int, float]:
 
 def _read_key(run: str | Path, key: str) -> Any:
     test = last_test(run)
-    value: Any = test.config() if test is not None else read_config(run)
-    for part in key.split("."):
-        value = (value or {}).get(part)
-    return value
+    return (test.config() if test is not None else read_config(run)).get(key)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from slowfast.config.yaml_file import read_yaml
 from slowfast.engine.result_files import (
     CLASSES,
     CONFUSION,
@@ -23,7 +24,6 @@ from slowfast.engine.result_files import (
 )
 from slowfast.engine.results import CONFIG, FACTS, FOLDER
 from slowfast.utils.errors import RunFailure, UserError
-from slowfast.utils.yaml_text import BadYaml, load_yaml
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class TestFolder:
         return (self.path / EPISODES).is_file()
 
     def config(self) -> dict[str, Any]:
-        """The resolved configuration, as a tree of sections."""
+        """The values of the resolved configuration by dotted key."""
         return read_config(self.path)
 
     def predictions(self) -> list[dict[str, str]]:
@@ -154,15 +154,12 @@ def last_test(path: str | Path) -> TestFolder | None:
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
-    """``config.yaml`` of a run or a test as a tree of sections; UserError if there is none."""
+    """The values in ``config.yaml`` of a run or a test by dotted key; UserError if there is none,
+    or it is damaged."""
     file = Path(folder) / CONFIG
-    try:
-        tree = load_yaml(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"there is no {file}", "name the OUTPUT_DIR of a run") from None
-    except (OSError, BadYaml) as error:
-        raise _damaged(file, error) from error
-    return tree if isinstance(tree, dict) else {}
+    if not file.is_file():
+        raise UserError(f"there is no {file}", "name the OUTPUT_DIR of a run")
+    return {entry.key: entry.value for entry in read_yaml(file)}
 
 
 def read_stats(out: Path, kind: str = "") -> list[dict[str, Any]]:

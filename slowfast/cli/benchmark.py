@@ -3,6 +3,7 @@
   data   samples against the decoding floor      model   forward and backward of a network
   train  whole training steps                    clip    temporal modelling beside plain CLIP
   loader samples a second, beside other loaders
+  shards samples a second of files, tar shards, shards in an S3 server on the loopback interface
   predict  from a video to its answer, cold, warm and by the folder
   export exported networks beside the networks: small ones of all families, or those of --cfg
   report size of the page of a large test, and the time to write it
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +28,11 @@ from slowfast.utils.json_text import json_text
 if TYPE_CHECKING:
     from slowfast.config.node import CfgNode
 
-KINDS = ("data", "loader", "model", "train", "clip", "predict", "export", "report", "campaign")
+KINDS = (
+    *("data", "loader", "shards", "model", "train"),
+    *("clip", "predict", "export", "report", "campaign"),
+)
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 PLAIN = ("attention", "convolutions")
 MODES = ("plain", "eager", "compiled")
 PRECISIONS = ("fp32", "tf32", "bf16")
@@ -35,8 +41,9 @@ EXAMPLES = """examples:
   {prog} data
   {prog} data --video clip.mp4
   {prog} loader --rounds 3 --workers 2 --batch 8
+  {prog} shards --rounds 3 --workers 2 --batch 8
   {prog} model --cfg configs/quickstart/stfm.yaml NUM_GPUS 0
-  {prog} model --plain convolutions --cfg configs/Kinetics/SLOWFAST_4x16_R50.yaml NUM_GPUS 0
+  {prog} model --plain convolutions --clock cpu --cfg configs/Kinetics/X3D_XS.yaml NUM_GPUS 0
   {prog} model --cfg configs/Kinetics/MVIT*.yaml --rounds 5 NUM_GPUS 1
   {prog} train --cfg configs/Kinetics/UNIFORMER_S.yaml --batch 8 NUM_GPUS 1
   {prog} export
@@ -57,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         help="data, predict: files (data: or frame folders) to use instead; loader: a usual and a "
-        "slow file; report: files that stand for the videos",
+        "slow file; shards: a file; report: files that stand for the videos",
     )
     parser.add_argument(
         "--cfg",
@@ -68,16 +75,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch",
         type=int,
-        help="loader, model, train: clips at once (1); campaign: clips per step (32); predict: "
-        "videos of a folder (8)",
+        help="loader, shards, model, train: clips at once (1); campaign: clips per step (32); "
+        "predict: videos of a folder (8)",
     )
-    parser.add_argument("--workers", type=int, default=2, help="loader: processes of each (2)")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=2,
+        help="loader, shards: processes of each (2); shards: 0 counts CPU seconds of this process",
+    )
+    parser.add_argument("--videos", type=int, default=64, help="shards: copies of the video (64)")
     parser.add_argument(
         "--plain",
         choices=PLAIN,
         default="attention",
         help="model: what PyTorch's plain operators compute in the network beside ours "
         "(attention); convolutions: in float32",
+    )
+    parser.add_argument(
+        "--clock",
+        choices=CLOCKS,
+        default="wall",
+        help="model: time as it passes (wall), or of the processor (cpu), which other processes "
+        "disturb less",
     )
     parser.add_argument("--rounds", type=int, default=20, help="measured repetitions (20)")
     parser.add_argument("--out", default="runs/speed", help="campaign: folder (runs/speed)")
@@ -97,6 +117,7 @@ def run(args: argparse.Namespace) -> None:
     kinds: dict[str, Callable[[argparse.Namespace], Any]] = {
         "data": _data,
         "loader": _loader,
+        "shards": _shards,
         "predict": _predict,
         "export": _export,
         "report": _report,
@@ -118,11 +139,20 @@ def _loader(args: argparse.Namespace) -> Any:
     return benchmark_loader(args.video, args.rounds, args.workers, args.batch or 1)
 
 
+def _shards(args: argparse.Namespace) -> Any:
+    from slowfast.analysis.speed.shards import benchmark_shards
+
+    video = args.video[0] if args.video else ""
+    return benchmark_shards(video, args.rounds, args.workers, args.batch or 1, args.videos)
+
+
 def _networks(args: argparse.Namespace) -> Any:
     from slowfast.analysis.speed.clip import benchmark_clip
     from slowfast.analysis.speed.network import benchmark_model, benchmark_train
 
-    measure_model = functools.partial(benchmark_model, plain_kind=args.plain)
+    measure_model = functools.partial(
+        benchmark_model, plain_kind=args.plain, clock=CLOCKS[args.clock]
+    )
     kinds = {"model": measure_model, "train": benchmark_train, "clip": benchmark_clip}
     return _of_files(args, lambda cfg: kinds[args.what](cfg, args.batch or 1, args.rounds))
 

@@ -3,6 +3,7 @@
   folder    FOLDER/<class>/<video>, divided at random, or FOLDER/{train,val,test}/<class>/<video>
   kinetics  official csv files (--annotations, several) and a tree of videos (--videos)
   ssv2, jester, ucf101, hmdb51   the folder of the official files and that of the videos or frames
+  charades  the folder of the official files (Charades_v1_train.csv …) and that of the frames
 
 Exit code: 0 all videos are there, 1 some are missing (see missing.txt), 2 wrong use.
 """
@@ -26,6 +27,8 @@ EXAMPLES = """examples:
   {prog} folder mine --out lists/mine --base Kinetics/UNIFORMER_S --classes lists/other/classes.txt
   {prog} kinetics --annotations k400/train.csv k400/val.csv --videos k400/videos --out lists/k400
   {prog} ucf101 --annotations ucfTrainTestlist --videos UCF-101 --out lists/ucf101
+  {prog} charades --annotations Charades --videos Charades_v1_rgb --out lists/charades \\
+      --base Charades/SLOWFAST_16x8_R50
 then:
   {run} --cfg lists/mine/config.yaml OUTPUT_DIR output/mine
 """
@@ -34,7 +37,7 @@ then:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument(
-        "kind", choices=("folder", "kinetics", "ssv2", "jester", "ucf101", "hmdb51")
+        "kind", choices=("folder", "kinetics", "ssv2", "jester", "ucf101", "hmdb51", "charades")
     )
     parser.add_argument("folder", nargs="?", help="folder: where the class folders are")
     parser.add_argument("--annotations", nargs="+", default=[], help="official csv files or folder")
@@ -81,6 +84,7 @@ def _files_of(path: str) -> list[str]:
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     from slowfast.datasets import make_lists
+    from slowfast.datasets.charades_annotations import from_charades
     from slowfast.utils.errors import UserError
 
     base = _find_base(args)  # before videos are looked for, which may take long
@@ -92,6 +96,8 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"{args.kind} needs --annotations and --videos", "see --help")
     elif args.kind == "kinetics":
         made = make_lists.from_kinetics(args.annotations, args.videos, args.follow_links)
+    elif args.kind == "charades":
+        made = from_charades(args.annotations[0], args.videos)
     else:
         made = make_lists.from_official(
             args.kind, args.annotations[0], args.videos, args.split, args.template

@@ -2,9 +2,10 @@
 
 Rows are configuration files (--cfg), values of one key (--vary KEY VALUE …), or those of a file
 (--variants), a YAML list of mappings: name, cfg, words (KEY VALUE …), group. Finished runs are not
-repeated, stopped ones go on. Writes runs.csv, means.csv, results.json, table.md, plot.png and
-gflops.png (extra: plot) to --out. Several machines: each makes a part (--rows, --only), and once
-their folders are copied together, the call without these options gathers.
+repeated, stopped ones go on. Writes runs.csv, means.csv, confusion.csv, results.json, table.md and,
+with the extra plot, plot.png, gflops.png and confusion.png to --out. Several machines: each makes a
+part (--rows, --only), and once their folders are copied together, the call without these options
+gathers (--gather: the runs that there are).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--variants", metavar="FILE", help="a YAML file of rows")
     parser.add_argument("--rows", nargs="+", metavar="NAME", help="only these rows, no report")
     parser.add_argument("--only", metavar="I/N", help="every N-th run from the I-th, no report")
+    parser.add_argument("--gather", action="store_true", help="report finished runs, start none")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="(0 1 2)")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time (1)")
     parser.add_argument("--threads", type=int, default=0, help="of each run (cores / jobs)")
@@ -44,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    from slowfast.analysis.sweep import report, runs, variants
+    from slowfast.analysis.sweep import confusion, report, runs, variants
     from slowfast.analysis.table import network_size
     from slowfast.utils.plotting import require_matplotlib
 
@@ -52,7 +54,9 @@ def run(args: argparse.Namespace) -> int:
         report.fill_pages(args.fill)
         return 0
     _check(args)
-    require_matplotlib()
+    reports = not (args.rows or args.only)
+    if reports:
+        require_matplotlib()
     if args.variants:
         rows = variants.read_variants(args.variants)
     else:
@@ -64,13 +68,20 @@ def run(args: argparse.Namespace) -> int:
     # Every configuration is read, and every network built, before the first run begins.
     configs = [sweep.config(variant) for variant in chosen]
     sizes = [network_size(cfg) for cfg in configs]
-    results = sweep.run(chosen, args.seeds, args.jobs, args.threads, part)
-    if not results:
-        return 0
-    for row, size in zip(results, sizes):
+    if args.gather:
+        results = sweep.gather(chosen, args.seeds)
+    else:
+        results = sweep.run(chosen, args.seeds, args.jobs, args.threads, part)
+    by_name = {variant.name: size for variant, size in zip(chosen, sizes)}
+    for row in results:
+        size = by_name[row.name]
         row.parameters, row.gflops = size.parameters / 1e6, size.gflops
-    if not args.rows:
+    if not results:  # of a part
+        return 0
+    if reports:
         report.write_report(results, sweep.folder, runs.chance_level(configs[0]))
+        if found := sweep.confusions(chosen, results):
+            confusion.write_confusions(found, sweep.folder)
     print(report.as_markdown(results))
     return 0
 

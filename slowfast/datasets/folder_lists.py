@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -55,6 +55,7 @@ def from_folder(
     follow_links: bool = False,
     classes: Sequence[str] = (),
     template: str = DEFAULT_TEMPLATE,
+    required: Collection[str] = (),
 ) -> SplitLists:
     """Lists of ``root/<class>/<video>``, divided at random class by class; or of
     ``root/train/<class>/<video>`` (and ``val``, ``test``), as they are.
@@ -62,8 +63,9 @@ def from_folder(
     ``val`` and ``test`` are shares of each class. Links that lead out of the folder are left out
     unless ``follow_links``. ``classes``: names in the order of their labels, of which the folders
     may be a part; without them, labels number the folders that have videos. ``template``: names of
-    the images of a folder of frames. UserError if a class has too few videos to leave at least one
-    for training.
+    the images of a folder of frames. ``required``: parts without which the caller has no use for
+    the rest, so that no message proposes a share of 0. UserError if a class has too few videos to
+    leave at least one for training.
     """
     root = Path(root)
     if not (0 <= val < 1 and 0 <= test < 1):
@@ -76,7 +78,7 @@ def from_folder(
     if "train" in parts:
         made.notes.append(f"{root} has no val or test folder: {parts['train']} is divided")
     items = _relabelled(read, made.class_names)
-    made.splits = _divide(items, made.class_names, {"val": val, "test": test}, seed)
+    made.splits = _divide(items, made.class_names, {"val": val, "test": test}, seed, required)
     made.fill_empty_splits()
     return made
 
@@ -177,7 +179,11 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _divide(
-    items: Sequence[Item], names: Sequence[str], shares: dict[str, float], seed: int
+    items: Sequence[Item],
+    names: Sequence[str],
+    shares: dict[str, float],
+    seed: int,
+    required: Collection[str],
 ) -> dict[str, list[Item]]:
     splits: dict[str, list[Item]] = {"train": [], "val": [], "test": []}
     problems = []
@@ -189,12 +195,13 @@ def _divide(
         order = sample_rng(seed, 0, label, "split").permutation(total)
         counts = {part: max(round(share * total), 1) for part, share in shares.items() if share}
         if sum(counts.values()) >= total:
-            options = " or ".join(f"--{part} 0" for part in counts)
+            options = " or ".join(f"--{part} 0" for part in counts if part not in required)
+            remedy = "add videos, remove the folder, or set " + options
             problems.append(
                 Problem(
                     f"class {name!r} has {total} videos, too few for one of training and "
                     f"{' and '.join(f'{count} of {part}' for part, count in counts.items())}",
-                    f"add videos, remove the folder, or set {options}",
+                    remedy if options else "add videos, or remove the folder",
                     name,
                 )
             )

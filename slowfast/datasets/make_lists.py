@@ -18,6 +18,7 @@ from slowfast.datasets.classnames import DEFAULT_NAME
 from slowfast.datasets.fields import split_fields
 from slowfast.datasets.folder_lists import DEFAULT_TEMPLATE, SplitLists, present_item
 from slowfast.datasets.lists import Item
+from slowfast.datasets.multi_label import format_items
 from slowfast.utils.errors import Problem, UserError
 from slowfast.utils.files import make_dirs, write_text_atomic
 from slowfast.utils.paths import is_within, prepare_outputs
@@ -27,6 +28,7 @@ from slowfast.utils.text import shorten
 # Sets of motions: a mirrored clip may belong to another class, and frames cover the whole video.
 _MOTIONS = {"ssv2", "jester"}
 _MISSING = "missing.txt"
+_SEVERAL = {"LOSS_FUNC": "bce_logit", "HEAD_ACT": "sigmoid"}  # labels a video
 
 
 # -- official annotations ------------------------------------------------------------------------
@@ -188,8 +190,10 @@ def write_lists(
         )
     lists.check_class_names(split_lists.class_names, DEFAULT_NAME)
     counted = all(item.num_frames for items in split_lists.splits.values() for item in items)
+    several = split_lists.kind == "charades"
+    format_list = format_items if several else lists.format_path_list
     texts = {
-        f"{part}.csv": lists.format_path_list(_absolute(items), counted)
+        f"{part}.csv": format_list(_absolute(items), counted)
         for part, items in split_lists.splits.items()
     }
     texts |= {
@@ -224,7 +228,11 @@ def _yaml(split_lists: SplitLists, folder: Path, base: str | Path, weights: str 
         data["SAMPLING"] = "segment"
     if split_lists.image_template not in ("", DEFAULT_TEMPLATE):
         data["IMAGE_TEMPLATE"] = split_lists.image_template
-    train: dict[str, Any] = {"DATASET": "kinetics"}
+    several = split_lists.kind == "charades"
+    if several:
+        data |= {"MULTI_LABEL": True, "ENSEMBLE_METHOD": "max", "SAMPLING": "auto"}
+    name = "charades" if several else "kinetics"
+    train: dict[str, Any] = {"DATASET": name}
     videos = len(split_lists.splits["train"])
     if videos < _batch_size(base):
         train["BATCH_SIZE"] = 1 << (videos.bit_length() - 1)
@@ -236,10 +244,10 @@ def _yaml(split_lists: SplitLists, folder: Path, base: str | Path, weights: str 
     tree = {
         "NUM_GPUS": ALL_GPUS,
         "TRAIN": train,
-        "TEST": {"DATASET": "kinetics"},
+        "TEST": {"DATASET": name},
         "DATA": data,
         "DATA_LOADER": {"NUM_WORKERS": -1},
-        "MODEL": {"NUM_CLASSES": len(split_lists.class_names)},
+        "MODEL": {"NUM_CLASSES": len(split_lists.class_names)} | (_SEVERAL if several else {}),
     }
     if base:
         tree = {"_BASE_": _name_of_base(Path(base), folder)} | tree

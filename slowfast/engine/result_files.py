@@ -134,7 +134,7 @@ def _average_precision_rows(table: ScoreTable) -> Iterable[list[Any]]:
     yield [MEAN, "", sum(counts), percent(float(np.nanmean(precisions)))]
 
 
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """A table with a header, in UTF-8."""
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

@@ -114,7 +114,7 @@ def read_data(folder: str | Path, prefix: str = "", share: float = 0.3, seed: in
             )
         source = {split: str(folder / f"{split}.csv") for split in lists}
     else:
-        made = from_folder(folder, 0.0, share, seed)
+        made = from_folder(folder, 0.0, share, seed, required=("test",))
         lists, names = made.splits, made.class_names
         source = {split: str(folder / split) for split in lists}
         for note in made.notes:

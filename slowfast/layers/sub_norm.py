@@ -9,10 +9,30 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from slowfast.layers.norm import replace_norms
+from slowfast.layers.norm import Batch1SafeNorm, replace_norms
 
 _STATISTICS = ("running_mean", "running_var")
 _COUNTER = "num_batches_tracked"
+
+
+class PartNorm(Batch1SafeNorm):
+    """Batch normalisation of ``B C ...`` that may be given its weight and bias."""
+
+    def _check_input_dim(self, input: torch.Tensor) -> None:
+        """Any number of dimensions will do."""
+
+    def forward(
+        self,
+        input: torch.Tensor,
+        weight: torch.Tensor | None = None,
+        bias: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """``B C ...`` -> ``B C ...``; ``weight`` and ``bias`` ``C`` for more than one clip."""
+        if weight is None:
+            return super().forward(input)
+        rate = _count_batch(self) if self.training else 0.0
+        statistics = self.running_mean, self.running_var
+        return F.batch_norm(input, *statistics, weight, bias, self.training, rate, self.eps)
 
 
 class SubBatchNorm(nn.Module):
@@ -29,9 +49,9 @@ class SubBatchNorm(nn.Module):
         self.num_splits = num_splits
         # The parameters themselves: an optimizer may refer to them already.
         self._parameters.update(norm._parameters)
-        plain = next(kind for kind in _PLAIN if isinstance(norm, kind))
-        self.bn = plain(norm.num_features, norm.eps, norm.momentum, affine=False)
-        self.split_bn = plain(norm.num_features * num_splits, norm.eps, norm.momentum, affine=False)
+        count, options = norm.num_features, (norm.eps, norm.momentum)
+        self.bn = PartNorm(count, *options, affine=False)
+        self.split_bn = PartNorm(count * num_splits, *options, affine=False)
         for name, child in norm.named_children():
             self.add_module(name, child)
         self._after = [name for name, _ in norm.named_children()]
@@ -49,7 +69,7 @@ class SubBatchNorm(nn.Module):
         """Divide batches into another number of parts, whose statistics go on from those of ``bn``;
         ``synchronise`` makes the normalisation layers of a module those of several processes."""
         old, bn = self.split_bn, self.bn
-        new = type(bn)(bn.num_features * num_splits, bn.eps, bn.momentum, affine=False)
+        new = PartNorm(bn.num_features * num_splits, bn.eps, bn.momentum, affine=False)
         new.to(bn.running_mean.device).train(old.training)
         for name in _STATISTICS:
             getattr(new, name).copy_(getattr(bn, name).repeat(num_splits))
@@ -64,25 +84,33 @@ class SubBatchNorm(nn.Module):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """``B C ...`` -> ``B C ...``."""
         if not self.split_bn.training:
-            out = self.bn(input)
+            out = self._normalise(self.bn, input)
         elif len(input) % self.num_splits == 0:
-            out = self.split_bn(input.reshape(-1, self.split_bn.num_features, *input.shape[2:]))
-            out = out.reshape(input.shape)
+            parts = input.reshape(-1, self.split_bn.num_features, *input.shape[2:])
+            out = self._normalise(self.split_bn, parts, self.num_splits).reshape(input.shape)
         else:
-            out = self._normalise_parts(input)
-        if self.weight is not None:
-            shape = (1, -1) + (1,) * (input.dim() - 2)
-            scale, shift = self.weight.view(shape), self.bias.view(shape)
-            out = torch.addcmul(shift.to(out.dtype), out, scale.to(out.dtype))
+            out = self._scale(self._normalise_parts(input))
         for name in self._after:
             out = getattr(self, name)(out)
         return out
 
+    def _normalise(self, norm: _BatchNorm, input: torch.Tensor, parts: int = 1) -> torch.Tensor:
+        """``input`` by ``norm``, times weight, plus bias."""
+        if self.weight is not None and len(input) > 1 and isinstance(norm, PartNorm):
+            return norm(input, self.weight.repeat(parts), self.bias.repeat(parts))
+        return self._scale(norm(input).reshape(-1, self.bn.num_features, *input.shape[2:]))
+
+    def _scale(self, out: torch.Tensor) -> torch.Tensor:
+        if self.weight is None:
+            return out
+        shape = (1, -1) + (1,) * (out.dim() - 2)
+        scale, shift = self.weight.view(shape), self.bias.view(shape)
+        return torch.addcmul(shift.to(out.dtype), out, scale.to(out.dtype))
+
     def _normalise_parts(self, input: torch.Tensor) -> torch.Tensor:
         """Parts that differ by one clip, as when a clip of the batch could not be read."""
         norm, parts, out = self.split_bn, self.num_splits, torch.empty_like(input)
-        norm.num_batches_tracked.add_(1)
-        rate = norm.momentum if norm.momentum is not None else 1 / int(norm.num_batches_tracked)
+        rate = _count_batch(norm)
         means, variances = (getattr(norm, name).chunk(parts) for name in _STATISTICS)
         for part in range(min(parts, len(input))):
             out[part::parts] = F.batch_norm(
@@ -105,6 +133,12 @@ class SubBatchNorm(nn.Module):
         mean = means.mean(0)
         self.bn.running_mean.copy_(mean)
         self.bn.running_var.copy_(variances.mean(0) + (means - mean).square().mean(0))
+
+
+def _count_batch(norm: _BatchNorm) -> float:
+    """Count a training batch; the share that its statistics have in the running ones."""
+    norm.num_batches_tracked.add_(1)
+    return norm.momentum if norm.momentum is not None else 1 / int(norm.num_batches_tracked)
 
 
 _PLAIN = (nn.BatchNorm3d, nn.BatchNorm2d, nn.BatchNorm1d)

@@ -13,7 +13,7 @@ from slowfast.config.schema import Key, Section, register_section
 from slowfast.layers.attention import TransformerBlock
 from slowfast.layers.checkpointing import checkpointed_blocks, run_checkpointed
 from slowfast.layers.patch_embed import FramePatchEmbed
-from slowfast.layers.positions import resize_pos_embed_nearest
+from slowfast.layers.positions import resize_pos_embed_nearest, resize_pos_embed_nearest_1d
 from slowfast.models.base import MODEL_REGISTRY, TINY_CLIP, VideoModel, init_transformer
 from slowfast.models.looks.networks import trace_stam
 from slowfast.models.looks.trace import Trace
@@ -119,6 +119,16 @@ def is_stam(state: State) -> bool:
     return any(name.startswith("aggregate.") for name in state)
 
 
+def resize_frame_positions(
+    name: str, tensor: torch.Tensor, shape: tuple[int, ...]
+) -> torch.Tensor | None:
+    """``aggregate.pos_embed`` ``1 1+T C`` for another number of frames, nearest neighbour."""
+    if name != "aggregate.pos_embed" or tensor.ndim != 3 or tensor.shape[2:] != shape[2:]:
+        return None
+    frames = resize_pos_embed_nearest_1d(tensor[:, 1:], shape[1] - 1)
+    return torch.cat([tensor[:, :1], frames], dim=1)
+
+
 @MODEL_REGISTRY.register("STAM")
 class Stam(VideoModel):
     """16, 32 or 64 frames by ``num_frames``; published input is [0, 1], not normalised.
@@ -129,7 +139,7 @@ class Stam(VideoModel):
 
     spec = ModelSpec(
         sources=(WeightSource("STAM", is_stam), VIT_SOURCE),
-        resizers=(resize_square_pos_embed,),
+        resizers=(resize_square_pos_embed, resize_frame_positions),
         initial_weights=lambda cfg: cfg.STAM.PRETRAIN_NAME,
         weights_key="STAM.PRETRAIN_NAME",
         no_weight_decay=lambda model: {"pos_embed", "cls_token"},

@@ -41,8 +41,10 @@ def test_every_experiment_is_generated_or_written_by_hand():
     }
     assert by_hand == {
         *("finetune", "quickstart", "quickstart_fewshot", "quickstart_zeroshot"),
-        "evidence_zeroshot",
-        *("compare_heads", "compare_families", "stdd_vitb16_b2n", "stdd_vitb16_zeroshot"),
+        *("evidence_families", "evidence_fewshot", "evidence_starts"),
+        *("evidence_stfm", "evidence_zeroshot"),
+        *("compare_heads", "compare_families", "compare_convolutions"),
+        *("stdd_vitb16_b2n", "stdd_vitb16_zeroshot"),
     }
 
 
@@ -103,7 +105,7 @@ def test_the_page_names_every_folder_once():
     folders = sorted(p.name for p in (ROOT / "exp").iterdir() if p.is_dir())
     assert sorted(name for name, _ in rows) == folders
     assert all(name == link for name, link in rows)
-    assert len(folders) == 29 + 21 + 16 + 45 + 10 + 3 + 6
+    assert len(folders) == 29 + 21 + 16 + 45 + 10 + 3 + 7
 
 
 def test_accuracies_are_those_of_the_same_configuration():

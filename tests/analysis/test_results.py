@@ -45,7 +45,7 @@ def test_a_folder_is_read_as_it_was_written(tmp_path):
     table = test.scores()
     assert table.paths == ["a", "b"] and table.labels.tolist() == [0, 1]
     assert torch.allclose(table.probabilities().values[0], torch.tensor([0.8, 0.2]))
-    assert test.config() == {"MODEL": {"NUM_CLASSES": 2}}
+    assert test.config() == {"MODEL.NUM_CLASSES": 2}
 
 
 def test_tests_of_a_run_stand_in_the_order_of_their_starts(tmp_path):

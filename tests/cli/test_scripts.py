@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -104,6 +105,12 @@ COMPARISONS = [
         ["stam", "timesformer"],
     ),
     (
+        "compare_convolutions",
+        {"NETWORKS": "c2d x3d"},
+        ["TRAIN.BATCH_SIZE", "8", "TEST.BATCH_SIZE", "8"],
+        ["c2d", "x3d"],
+    ),
+    (
         "quickstart_fewshot",
         {"METHODS": "fewshot fewshot_otam"},
         ["FEWSHOT.TRAIN_EPISODES", "2", "FEWSHOT.VAL_EPISODES", "2", "FEWSHOT.TEST_EPISODES", "5"],
@@ -122,6 +129,58 @@ def test_comparisons_end_with_a_table(name, chosen, quick, rows, installed, tmp_
     assert [line.split("|")[1].strip() for line in table] == rows
     assert (tmp_path / "out" / "table.md").read_text().strip().endswith(table[-1])
     assert (tmp_path / "out" / "plot.png").stat().st_size > 1000
+
+
+def real_clips(folder, shapes) -> str:
+    """Lists and clips in the form of MIRACL-VC1, of a moving_shapes set."""
+    folder.mkdir()
+    shutil.copytree(shapes / "videos", folder / "videos")
+    for split in ("train", "test"):
+        (folder / f"phrases_{split}.csv").write_text((shapes / f"{split}.csv").read_text())
+    names = [f"phrase {number}" for number in range(10)]
+    (folder / "phrases_classes.txt").write_text("\n".join(names))
+    return str(folder)
+
+
+REAL_EVIDENCE = [("evidence_stfm", "UniFormer", "real/"), ("evidence_families", "SlowFast", "")]
+
+
+@pytest.mark.parametrize("name, row, place", REAL_EVIDENCE)
+def test_evidence_of_one_row(name, row, place, installed, shapes, tmp_path):
+    """The scripts, with little data: one row, then what there is gathered into tables and plots."""
+    env = installed | {"MIRACL": real_clips(tmp_path / "clips", shapes)}
+    env |= {"FRAMES": str(tmp_path / "frames"), "THREADS": "1"}
+    words = ["SOLVER.MAX_EPOCH", "1", "TRAIN.BATCH_SIZE", "4"]
+    for extra in ({"ROWS": row}, {"GATHER": "1"}):
+        done = script(f"{name}/run.sh", *words, **env, **extra)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert f"| {row} |" in done.stdout
+    out = tmp_path / "out" / place
+    for file in ("runs.csv", "means.csv", "table.md", "gflops.png", "confusion.png"):
+        assert (out / file).stat().st_size > 50
+    without = script("evidence_families/run.sh", **installed)
+    assert without.returncode == 2 and "set MIRACL to the folder" in without.stderr
+
+
+EVIDENCE = [
+    ("evidence_starts", ["STAM"], ["STAM.DEPTH", "1"]),
+    (
+        "evidence_fewshot",
+        ["otam", "otam, 5 shots"],
+        ["FEWSHOT.TRAIN_EPISODES", "2", "FEWSHOT.VAL_EPISODES", "2", "FEWSHOT.TEST_EPISODES", "5"],
+    ),
+]
+
+
+@pytest.mark.parametrize("name, rows, quick", EVIDENCE, ids=[name for name, *_ in EVIDENCE])
+def test_evidence_makes_some_of_its_rows(name, rows, quick, installed):
+    """Rows that start from the weights of an earlier run as well."""
+    words = ["SOLVER.MAX_EPOCH", "1", "LOG_MODEL_INFO", "False", *quick]
+    env = installed | {"ROWS": "\n".join(rows), "CLIPS": "--train 3 --test 6"}
+    done = script(f"{name}/run.sh", *words, **env)
+    assert done.returncode == 0, done.stderr[-2000:]
+    table = [line.split("|")[1].strip() for line in done.stdout.splitlines() if line[:1] == "|"]
+    assert table[-len(rows) :] == rows
 
 
 def test_quickstart_runs_in_an_active_environment(installed):
@@ -250,6 +309,17 @@ def test_benchmarks_print_json(tmp_path):
         assert done.returncode == 0, done.stderr
         result = json.loads(done.stdout)
         assert result["model"] == "Uniformer" and result["clips_per_s"] > 0
+
+
+def test_convolutions_beside_plain_ones():
+    """The reference computes in float32, whatever ours does."""
+    config = ["--cfg", "configs/quickstart/x3d.yaml", "--rounds", "1", "--clock", "cpu"]
+    words = ["NUM_GPUS", "0", "TRAIN.MIXED_PRECISION", "True", "DATA.NUM_FRAMES", "4"]
+    done = run_tool("benchmark.py", "model", "--plain", "convolutions", *config, *words)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["plain"] == "convolutions" and result["dtype"] == "bfloat16"
+    assert result["forward_ratio"] > 0 and result["forward_backward_ratio"] > 0
 
 
 def test_clip_benchmark():

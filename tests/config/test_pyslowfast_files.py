@@ -9,16 +9,21 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
+from slowfast.analysis.results import read_stats
 from slowfast.config import compat
 from slowfast.config.load import load_config
 from slowfast.config.node import CfgNode
+from slowfast.engine.launch import launch
+from slowfast.engine.multigrid import TrainingPlan, norm_parts
+from slowfast.engine.run import run_job
 from slowfast.models.build import build_model
 from slowfast.utils.errors import UserError
+from slowfast.utils.runtime import Runtime
 from tests.conftest import ROOT, words
 
 FILES = json.loads((ROOT / "tests" / "data" / "pyslowfast_files.json").read_text())
-MULTIGRID = {"MULTIGRID.SHORT_CYCLE", "MULTIGRID.LONG_CYCLE"}
 # Part of the name of a file, or a value -> what the message says.
 ABSENT = {
     "AVA/": "AVA detection",
@@ -50,9 +55,7 @@ def test_every_file_is_of_one_kind():
 
 
 def load(name: str) -> CfgNode:
-    """The file without multigrid training."""
-    values = {key: value for key, value in FILES[name].items() if key not in MULTIGRID}
-    return load_config(overrides=values | {"NUM_GPUS": 0})
+    return load_config(overrides=FILES[name] | {"NUM_GPUS": 0})
 
 
 @pytest.mark.parametrize("name", ACCEPTED)
@@ -110,6 +113,70 @@ def test_our_file_has_the_published_values(name):
     found, expected = ours.flat(), theirs.flat()
     different = {key for key in expected if found[key] != expected[key]}
     assert different <= OPEN | leave, {key: (found[key], expected[key]) for key in different}
+
+
+MULTIGRID = [name for name in FILES if FILES[name].get("MULTIGRID.LONG_CYCLE")]
+
+
+def test_the_schedules_of_multigrid_files():
+    """Epochs, first and last batches of clips, their normalisation on eight GPUs."""
+    found = {}
+    for name in MULTIGRID:
+        cfg = load_config(overrides=FILES[name] | {"NUM_GPUS": 8})
+        plan = TrainingPlan.from_cfg(cfg)
+        runtime = Runtime(torch.device("cpu"), 0, 8, 0, 8)
+        ends = [plan.phases[0], plan.phases[-1]]
+        forms = [[form.factor for form in phase.forms] for phase in ends]
+        found[name] = plan.epochs, forms, [norm_parts(cfg, phase, runtime) for phase in ends]
+    factors = [[16, 8, 8], [4, 2, 1]]
+    assert found == {
+        "Charades/SLOWFAST_16x8_R50_multigrid": (86, factors, [(2, 1), (1, 4)]),
+        "Kinetics/SLOWFAST_8x8_R50_stepwise_multigrid": (358, factors, [(8, 1), (1, 1)]),
+        "SSv2/SLOWFAST_16x8_R50_multigrid": (33, factors, [(2, 1), (1, 4)]),
+    }
+
+
+@pytest.mark.parametrize("name", MULTIGRID)
+def test_multigrid_files_train(name, tmp_path, shapes):
+    """As written, on the embedded clips, with fewer channels, pixels, frames and epochs."""
+    several, charades = "MULTI_LABEL" in str(FILES[name]), name.startswith("Charades")
+    values = FILES[name] | {
+        "NUM_GPUS": 0,
+        "OUTPUT_DIR": str(tmp_path),
+        "TRAIN.CHECKPOINT_FILE_PATH": "",
+        "TRAIN.BATCH_SIZE": 1,
+        "TEST.BATCH_SIZE": 8,
+        "TEST.NUM_ENSEMBLE_VIEWS": 1,
+        "TEST.NUM_SPATIAL_CROPS": 1,
+        "DATA_LOADER.NUM_WORKERS": 0,
+        "DATA.NUM_FRAMES": 16,
+        "DATA.TRAIN_JITTER_SCALES": [36, 40],
+        "DATA.TRAIN_CROP_SIZE": 32,
+        "DATA.TEST_CROP_SIZE": 32,
+        "DATA.RANDOM_FLIP": False,
+        "DATA.PATH_TO_DATA_DIR": str(shapes),
+        "MODEL.NUM_CLASSES": 4,
+        "RESNET.DEPTH": 18,
+        "RESNET.WIDTH_PER_GROUP": 8,
+        "BN.NUM_BATCHES_PRECISE": 1,
+        "SOLVER.STEPS": [0, 2],
+        "SOLVER.MAX_EPOCH": 3,
+        "SOLVER.WARMUP_EPOCHS": 0.5,
+        "MULTIGRID.EVAL_FREQ": 1,
+        "TRAIN.MIXED_PRECISION": False,
+        "REPORT.ENABLE": False,
+    }
+    kind = "kinetics" if several and charades else "moving_shapes"
+    if kind == "kinetics":  # lists of videos with several labels
+        for split in ("train", "val", "test"):
+            lines = (shapes / f"{split}.csv").read_text().replace("videos/", f"{shapes}/videos/")
+            (tmp_path / f"{split}.csv").write_text(lines)
+        values["DATA.PATH_TO_DATA_DIR"] = str(tmp_path)
+    values |= {"TRAIN.DATASET": kind, "TEST.DATASET": kind}
+    launch(load_config(overrides=values), run_job)
+    lines = read_stats(tmp_path)
+    steps = [line for line in lines if line["_type"] == "train_epoch"]
+    assert len(steps) == 4 and lines[-1]["_type"] == "test_final"
 
 
 def test_networks_without_a_name_are_slowfast():

@@ -71,6 +71,8 @@ def test_every_remedy_leads_somewhere(classes):
         from_folder(classes)
     with pytest.raises(UserError, match="remove the folder, or set --val 0$"):
         from_folder(classes, test=0)
+    with pytest.raises(UserError, match="add videos, or remove the folder$"):
+        from_folder(classes, val=0, required=("test",))
     assert len(from_folder(classes, val=0, test=0).splits["train"]) == 6
 
 

@@ -93,7 +93,7 @@ def test_what_a_run_leaves(finished, compositions):
     assert test.class_means()["queries"] == "72" and [row["name"] for row in rows] == test.classes
     assert test.figures["top1_acc"] == pytest.approx(mean) and test.figures["episodes"] == 24
     assert test.facts["task"] == "fewshot" and len(test.facts["checkpoint"]["classes"]) == 22
-    assert test.config()["FEWSHOT"]["WAY"] == 3
+    assert test.config()["FEWSHOT.WAY"] == 3
     assert sum(int(row["queries"]) for row in rows) == 72 and len(rows) == 8
     weighted = sum(int(r["queries"]) * float(r["accuracy"]) for r in rows) / 72
     assert weighted == pytest.approx(mean, abs=0.01)

@@ -331,7 +331,7 @@ def test_a_part_of_the_classes(configured, only_test, shapes, tmp_path):
     assert rows_by_path(test) == {
         name: row for name, row in whole.items() if name.startswith(("up", "left"))
     }
-    assert test.config()["MODEL"]["NUM_CLASSES"] == 4 and test.classes == plain.classes
+    assert test.config()["MODEL.NUM_CLASSES"] == 4 and test.classes == plain.classes
     assert [row["videos"] for row in test.class_rows()] == ["2", "0", "2", "0"]
 
 

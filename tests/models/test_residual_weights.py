@@ -178,7 +178,9 @@ def test_pytorchvideo(name, extra):
     assert len(state) == len(floats(model))
     _, other = build(name, extra)
     report = load_state(other, state, min_match=1.0)
-    assert report.source == f"{name} (PyTorchVideo)" and not report.missing and not report.unexpected
+    assert (
+        report.source == f"{name} (PyTorchVideo)" and not report.missing and not report.unexpected
+    )
     same_answer(cfg, model, other)
 
 

@@ -19,7 +19,6 @@ UNUSED = {
     "clip_indices_pyav",
     "erasing",
     "jitter_crop_flip",
-    "multigrid",
     "randaugment_draws",
     "resized_crop",
     "view_merge_faults",

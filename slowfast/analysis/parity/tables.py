@@ -1,6 +1,7 @@
 """Parity tables: arguments and results of the published code, row by row.
 
-This module compares; ``tables_video`` and ``tables_engine`` compute the rows of each table.
+This module compares; ``tables_video``, ``tables_engine`` and ``tables_multigrid`` compute the rows
+of each table.
 """
 
 from __future__ import annotations

@@ -13,10 +13,9 @@ import numpy as np
 
 from slowfast.analysis.report.history import History, read_history
 from slowfast.analysis.report.statistics import Interval, accuracy_intervals
-from slowfast.analysis.results import TestFolder, read_stats, tests_of
+from slowfast.analysis.results import TestFolder, read_config, read_stats, tests_of
 from slowfast.config.load import load_config
 from slowfast.config.node import CfgNode
-from slowfast.config.yaml_file import read_yaml
 from slowfast.engine.launches import read_launches
 from slowfast.engine.result_files import CLASSES, COLUMNS, PREDICTIONS
 from slowfast.engine.results import CONFIG
@@ -191,7 +190,7 @@ def read_run(folder: str | Path) -> RunRecord:
         read_history(stats),
         tests,
         config_file,
-        read_values(config_file),
+        read_config(config_file.parent) if config_file.is_file() else {},
         _messages(log),
         found[-1] if found else "",
         _unreadable(folder / UNREADABLE),
@@ -201,11 +200,6 @@ def read_run(folder: str | Path) -> RunRecord:
 
 def _read(file: Path) -> str:
     return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
-
-
-def read_values(file: Path) -> dict[str, Any]:
-    """The values of a configuration file by dotted key; empty if there is no such file."""
-    return {entry.key: entry.value for entry in read_yaml(file)} if file.is_file() else {}
 
 
 def _messages(log: str) -> list[tuple[str, str, int]]:

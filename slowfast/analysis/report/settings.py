@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from slowfast.analysis.report.runs import RunRecord, read_values
+from slowfast.analysis.report.runs import RunRecord
+from slowfast.analysis.results import read_config
 from slowfast.config.node import ARGUMENT, COMMAND_LINE
 from slowfast.config.schema import all_keys
 from slowfast.engine.results import CONFIG
@@ -74,8 +75,8 @@ def different_values(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, st
 
 def test_differences(run: RunRecord, folder: Any) -> list[tuple[str, str, str]]:
     """Keys in which a test differs from config.yaml of its run: key, run's value, test's value."""
-    values = read_values(folder / CONFIG)
-    return different_values(run.values, values) if values else []
+    there = (folder / CONFIG).is_file()
+    return different_values(run.values, read_config(folder)) if there else []
 
 
 test_differences.__test__ = False  # pytest must not collect it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -89,7 +90,11 @@ def _plain_form(kind: str, ours: _Form) -> _Form:
 
 
 def benchmark_model(
-    cfg: CfgNode, batch: int, rounds: int, plain_kind: str = "attention"
+    cfg: CfgNode,
+    batch: int,
+    rounds: int,
+    plain_kind: str = "attention",
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Any]:
     """Size, time (forward, and forward + backward) and peak memory of the configured network.
 
@@ -115,7 +120,7 @@ def benchmark_model(
     for what in _WORK:
         work = [lambda _, form=form, w=what: getattr(form, w)() for form in (ours, plain)]
         with folded_norms():
-            seconds = alternate(work, rounds, runtime)
+            seconds = alternate(work, rounds, runtime, clock)
         for name, times in zip(("", "plain_"), seconds):
             figures[f"{name}{what}_ms"] = median_ms(times)
             figures[f"{name}{what}_gib"] = memory[name + what]

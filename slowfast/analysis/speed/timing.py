@@ -10,7 +10,10 @@ from slowfast.utils.runtime import Runtime
 
 
 def alternate(
-    functions: Sequence[Callable[[int], object]], rounds: int, runtime: Runtime | None = None
+    functions: Sequence[Callable[[int], object]],
+    rounds: int,
+    runtime: Runtime | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> list[list[float]]:
     """Seconds of each function in each round; ``function(round)`` is called once as a warm-up."""
     seconds: list[list[float]] = [[] for _ in functions]
@@ -18,12 +21,12 @@ def alternate(
         for function, times in zip(functions, seconds):
             if runtime:
                 runtime.synchronize()
-            start = time.perf_counter()
+            start = clock()
             function(max(number, 0))
             if runtime:
                 runtime.synchronize()
             if number >= 0:
-                times.append(time.perf_counter() - start)
+                times.append(clock() - start)
     return seconds
 
 

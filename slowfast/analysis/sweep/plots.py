@@ -16,7 +16,7 @@ _GAP = 5  # points between a dot and its label
 
 def plot_bars(rows: Sequence[Row], path: str, chance: float) -> None:
     """Bars for means, dots for seeds, a line at chance level."""
-    figure, axes = _figure(8, 0.9 + 0.4 * len(rows))
+    figure, axes = new_figure(8, 0.9 + 0.4 * len(rows))
     heights = range(len(rows))
     axes.barh(heights, [row.mean for row in rows], color="#9ecae1")
     for height, row in zip(heights, rows):
@@ -33,7 +33,7 @@ def plot_bars(rows: Sequence[Row], path: str, chance: float) -> None:
 def plot_costs(rows: Sequence[Row], path: str, chance: float) -> None:
     """Mean accuracy, with the standard deviation between seeds, against GFLOPs of one view on a
     logarithmic axis; each point is named beside it, in the colour of its group."""
-    figure, axes = _figure(9, 5.8)
+    figure, axes = new_figure(9, 5.8)
     groups = list(dict.fromkeys(row.group for row in rows))
     colours = {group: _COLOURS[n % len(_COLOURS)] for n, group in enumerate(groups)}
     for group in groups:
@@ -72,13 +72,15 @@ def plot_costs(rows: Sequence[Row], path: str, chance: float) -> None:
     figure.savefig(path, dpi=150, format="png")
 
 
-def _figure(width: float, height: float) -> tuple[Any, Any]:
+def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, Any]:
+    """A figure in inches, and its axes, or the array ``rows columns`` of them."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.add_subplot()
+    single = rows == columns == 1
+    return figure, figure.add_subplot() if single else figure.subplots(rows, columns, squeeze=False)
 
 
 def _plain_ticks(axes: Any) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import csv
-import io
 import re
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from slowfast.analysis.markdown import table
 from slowfast.analysis.sweep.plots import plot_bars, plot_costs
+from slowfast.engine.result_files import write_csv
 from slowfast.utils.errors import UserError
 from slowfast.utils.files import write_atomic, write_text_atomic
 from slowfast.utils.json_text import json_text
@@ -95,8 +96,9 @@ def write_report(rows: Sequence[Row], folder: Path, chance: float) -> None:
     facts: list[dict[str, Any]] = [vars(row) for row in rows]
     write_text_atomic(folder / RESULTS, json_text(facts, indent=1))
     write_text_atomic(folder / TABLE, as_markdown(rows) + "\n")
-    write_text_atomic(folder / RUNS, _csv(_RUN_COLUMNS, _run_lines(rows)))
-    write_text_atomic(folder / MEANS, _csv(_MEAN_COLUMNS, _mean_lines(rows)))
+    tables = ((RUNS, _RUN_COLUMNS, _run_lines(rows)), (MEANS, _MEAN_COLUMNS, _mean_lines(rows)))
+    for name, columns, lines in tables:
+        write_atomic(folder / name, partial(write_csv, header=columns, rows=lines))
     write_atomic(folder / BARS, lambda path: plot_bars(rows, path, chance))
     write_atomic(folder / COSTS, lambda path: plot_costs(rows, path, chance))
 
@@ -164,10 +166,3 @@ def _mean_lines(rows: Sequence[Row]) -> list[list[object]]:
 
 def _size(row: Row) -> list[object]:
     return [round(row.parameters, 3), round(row.gflops, 4)]
-
-
-def _csv(columns: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerows([columns, *lines])
-    return out.getvalue()

@@ -14,6 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from slowfast.analysis.results import read_result
+from slowfast.analysis.sweep.confusion import CSV, PLOT, Confusion, read_confusion
 from slowfast.analysis.sweep.report import REPORT, Row
 from slowfast.analysis.sweep.variants import SweepVariant
 from slowfast.config.defaults import get_cfg
@@ -49,7 +50,8 @@ Work = tuple[SweepVariant, int]  # and a seed
 class Sweep:
     """Runs below ``folder``; finished ones are not repeated, wherever they were made.
 
-    ``program``: words after the interpreter that start the run command; ``words``: KEY VALUE.
+    ``program``: words after the interpreter that start the run command; ``words``: KEY VALUE, which
+    win over those of a variant.
     """
 
     def __init__(self, program: Sequence[str], folder: str | Path, words: Sequence[str]):
@@ -71,7 +73,7 @@ class Sweep:
         threads = threads or max(cpu_count() // jobs, 1)
         work = [(variant, seed) for variant in variants for seed in seeds][part[0] - 1 :: part[1]]
         outputs = [self.run_folder(*pair) / _DONE for pair in work]
-        outputs += [self.folder / name for name in REPORT]
+        outputs += [self.folder / name for name in (*REPORT, CSV, PLOT)]
         prepare_outputs(outputs, [variant.config for variant in variants], "--out")
         lists = {variant.name: self._lists(variant) for variant, _ in work}
         with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(work), unit="run") as bar:
@@ -96,16 +98,38 @@ class Sweep:
             )
         return [] if part[1] > 1 else [self._row(variant, seeds) for variant in variants]
 
+    def gather(self, variants: Sequence[SweepVariant], seeds: Sequence[int]) -> list[Row]:
+        """Results of the runs that have finished, of variants with any; none is started.
+        RunFailure if there are none."""
+        rows = []
+        for variant in variants:
+            lists = self._lists(variant)
+            done = [seed for seed in seeds if self._is_finished(variant, seed, lists)]
+            if done:
+                rows.append(self._row(variant, done))
+        if not rows:
+            raise RunFailure(f"no run in {self.folder} has finished", "leave out --gather")
+        return rows
+
     def run_folder(self, variant: SweepVariant, seed: int) -> Path:
         """OUTPUT_DIR of a run."""
         return self.folder / variant.folder / f"seed_{seed}"
+
+    def confusions(self, variants: Sequence[SweepVariant], rows: Sequence[Row]) -> list[Confusion]:
+        """Confusion matrices of the rows, in their order; empty unless all of them have one."""
+        by_name = {variant.name: variant for variant in variants}
+        found = []
+        for row in rows:
+            runs = [self.run_folder(by_name[row.name], seed) for seed in row.seeds]
+            found.append(read_confusion(row.name, runs))
+        return [one for one in found if one] if all(found) else []
 
     def config(self, variant: SweepVariant, seed: int = 0) -> CfgNode:
         """The configuration of a run, with ``{out}`` as it is written: the folder may be moved."""
         return load_config([variant.config], self._words(variant, seed))
 
     def _words(self, variant: SweepVariant, seed: int) -> list[str]:
-        words = [word.replace("{seed}", str(seed)) for word in (*self.words, *variant.words)]
+        words = [word.replace("{seed}", str(seed)) for word in (*variant.words, *self.words)]
         return [*words, "RNG_SEED", str(seed)]
 
     def _placed_words(self, variant: SweepVariant, seed: int) -> list[str]:
@@ -121,11 +145,9 @@ class Sweep:
     def _run_one(self, pair: Work, threads: int, lists: dict[str, str]) -> str:
         """Run unless finished with the same settings; returns the failure, or an empty text."""
         variant, seed = pair
-        out = self.run_folder(variant, seed)
-        # The settings, not the command, decide: a configuration file may have changed.
-        settings = _as_json(self.config(variant, seed))
-        if _is_finished(out / _DONE, settings, lists):
+        if self._is_finished(variant, seed, lists):
             return ""
+        out = self.run_folder(variant, seed)
         words = [*self._placed_words(variant, seed), "OUTPUT_DIR", str(out)]
         command = [*self.program, "--cfg", str(variant.config), *words]
         make_dirs(out)
@@ -140,13 +162,29 @@ class Sweep:
             return f"{variant.name}, seed {seed}: exit code {process.returncode}, see {log.name}"
         result = {
             "command": command,
-            "settings": settings,
+            "settings": _as_json(self.config(variant, seed)),
             "lists": lists,
             **read_result(out),
             "cpu_seconds": usage.ru_utime + usage.ru_stime,
         }
         write_text_atomic(out / _DONE, json_text(result))
         return ""
+
+    def _is_finished(self, variant: SweepVariant, seed: int, lists: dict[str, str]) -> bool:
+        """Whether the run has finished with these settings and lists, in any place. The settings,
+        not the command, decide: a configuration file may have changed."""
+        file = self.run_folder(variant, seed) / _DONE
+        if not file.is_file():
+            return False
+        done, settings = json.loads(file.read_text()), _as_json(self.config(variant, seed))
+        old = done.get("settings", {})
+        if "lists" not in done:  # of an older version
+            return old == settings
+        # A key that did not exist then had its default.
+        old = _as_json(get_cfg()) | old
+        return done["lists"] == lists and all(
+            old.get(key) == value for key, value in settings.items() if not _is_place(key)
+        )
 
     def _row(self, variant: SweepVariant, seeds: Sequence[int]) -> Row:
         row = Row(variant.name, variant.group)
@@ -170,21 +208,6 @@ def parse_part(text: str) -> tuple[int, int]:
 def chance_level(cfg: CfgNode) -> float:
     """Accuracy of guessing, in percent."""
     return task_class(cfg).chance_level(cfg)
-
-
-def _is_finished(file: Path, settings: dict[str, Any], lists: dict[str, str]) -> bool:
-    """Whether ``file`` tells of a finished run with these settings and lists, in any place."""
-    if not file.is_file():
-        return False
-    done = json.loads(file.read_text())
-    old = done.get("settings", {})
-    if "lists" not in done:  # of an older version
-        return old == settings
-    # A key that did not exist then had its default.
-    old = _as_json(get_cfg()) | old
-    return done["lists"] == lists and all(
-        old.get(key) == value for key, value in settings.items() if not _is_place(key)
-    )
 
 
 def _as_json(cfg: CfgNode) -> dict[str, Any]:

@@ -66,6 +66,10 @@ def test_parts_add_up(make):
     assert sweep.run(rows[:1], [0, 1], 1, 1, part=(2, 2)) == []
     assert [path.name for path in sweep.folder.glob("*/*")] == ["seed_1"]
     before = times(sweep)
+    assert [(row.name, row.seeds) for row in sweep.gather(rows, [0, 1])] == [("first stage", [1])]
+    assert times(sweep) == before
+    with pytest.raises(RunFailure, match="no run in .*out has finished"):
+        sweep.gather(rows, [5])
     results = sweep.run(rows[:1], [0, 1], 1, 1)
     assert results[0].seeds == [0, 1] and before.items() < times(sweep).items()
 
@@ -101,6 +105,13 @@ def test_failures_are_counted_and_named(make):
     sweep, rows = make("out")
     with pytest.raises(RunFailure, match="1 of 1 runs failed: second, seed 0"):
         sweep.run(rows[1:], [0], 1, 1)
+
+
+def test_words_of_the_call_win(make, tmp_path):
+    sweep, _ = make("out", SOLVER__MAX_EPOCH=3)
+    row = SweepVariant("row", tmp_path / "tiny.yaml", ("SOLVER.MAX_EPOCH", "9"))
+    cfg = sweep.config(row, 7)
+    assert (cfg.SOLVER.MAX_EPOCH, cfg.RNG_SEED) == (3, 7)
 
 
 def test_parts_are_checked():
