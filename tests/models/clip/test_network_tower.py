@@ -40,9 +40,7 @@ def test_every_network_can_be_the_visual_tower(name):
     without = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert not without
     for prefix in MODEL_REGISTRY.get(name).spec.classifier_of(model.model.visual.base):
-        frozen = [
-            p for n, p in model.model.visual.base.named_parameters() if n.startswith(prefix)
-        ]
+        frozen = [p for n, p in model.model.visual.base.named_parameters() if n.startswith(prefix)]
         assert not any(p.requires_grad for p in frozen) or name == "TSN"
 
 
@@ -103,4 +101,3 @@ def test_convolutional_stem():
         assert changed[1, 2] > 0 and changed[3, 0] == 0
     _, model = build(NAME, {"CLIP.STEM": "conv"})
     assert isinstance(model.model.visual.conv1, ConvStem)
-
