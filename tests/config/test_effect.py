@@ -33,6 +33,7 @@ def idle_of(given: dict) -> dict[str, str]:
                 "MVIT.DEPTH": 3,
                 "MODEL.MODEL_NAME": "TemporalClipVideo",
                 "CLIP.VISUAL_TOWER": "MViT",
+                "DATA.CLASS_NAMES": ["left", "right"],
             },
             {},
         ),
