@@ -55,7 +55,9 @@ def word_accuracy(run: Path, number: int) -> float:
         raise UserError(f"{run} holds no folder of a test", "test again", "ROW")
     short = next((name for name in test.classes if len(name.split()) < number), None)
     if short is not None:
-        raise UserError(f"the class {short!r} has no word {number}", "name an earlier word", "--word")
+        raise UserError(
+            f"the class {short!r} has no word {number}", "name an earlier word", "--word"
+        )
     pairs = [
         [row[column].split()[number - 1] for column in ("label_name", "prediction_name")]
         for row in test.predictions()
