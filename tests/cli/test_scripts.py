@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -128,6 +129,37 @@ def test_comparisons_end_with_a_table(name, chosen, quick, rows, installed, tmp_
     assert [line.split("|")[1].strip() for line in table] == rows
     assert (tmp_path / "out" / "table.md").read_text().strip().endswith(table[-1])
     assert (tmp_path / "out" / "plot.png").stat().st_size > 1000
+
+
+def real_clips(folder, shapes) -> str:
+    """Lists and clips in the form of MIRACL-VC1, of a moving_shapes set."""
+    folder.mkdir()
+    shutil.copytree(shapes / "videos", folder / "videos")
+    for split in ("train", "test"):
+        (folder / f"phrases_{split}.csv").write_text((shapes / f"{split}.csv").read_text())
+    names = [f"phrase {number}" for number in range(10)]
+    (folder / "phrases_classes.txt").write_text("\n".join(names))
+    return str(folder)
+
+
+REAL_EVIDENCE = [("evidence_stfm", "UniFormer", "real/"), ("evidence_families", "SlowFast", "")]
+
+
+@pytest.mark.parametrize("name, row, place", REAL_EVIDENCE)
+def test_evidence_of_one_row(name, row, place, installed, shapes, tmp_path):
+    """The scripts, with little data: one row, then what there is gathered into tables and plots."""
+    env = installed | {"MIRACL": real_clips(tmp_path / "clips", shapes)}
+    env |= {"FRAMES": str(tmp_path / "frames"), "THREADS": "1"}
+    words = ["SOLVER.MAX_EPOCH", "1", "TRAIN.BATCH_SIZE", "4"]
+    for extra in ({"ROWS": row}, {"GATHER": "1"}):
+        done = script(f"{name}/run.sh", *words, **env, **extra)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert f"| {row} |" in done.stdout
+    out = tmp_path / "out" / place
+    for file in ("runs.csv", "means.csv", "table.md", "gflops.png", "confusion.png"):
+        assert (out / file).stat().st_size > 50
+    without = script("evidence_families/run.sh", **installed)
+    assert without.returncode == 2 and "set MIRACL to the folder" in without.stderr
 
 
 EVIDENCE = [

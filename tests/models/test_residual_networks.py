@@ -8,6 +8,7 @@ from torch import nn
 
 import slowfast
 from slowfast.config.load import load_config
+from slowfast.engine.network import build_network
 from slowfast.engine.optim import build_optimizer
 from slowfast.models.resnet import ARCHES, ResNet
 from slowfast.models.slowfast import slow_frames
@@ -184,8 +185,60 @@ def test_bad_configurations_are_named(extra, key):
     assert [problem.key for problem in caught.value.problems] == [key]
 
 
+@pytest.mark.parametrize(
+    "extra, message",
+    [
+        (
+            {"NONLOCAL.LOCATION": [[[]], [[4]], [[]], [[]]]},
+            "NONLOCAL.LOCATION: there is no block 4 in res3: with RESNET.DEPTH 50 its blocks are "
+            "0 to 3",
+        ),
+        (
+            {"RESNET.DEPTH": 18, "NONLOCAL.LOCATION": [[[]], [[]], [[1, 3, 2]], [[]]]},
+            "NONLOCAL.LOCATION: there is no block 2, 3 in res4: with RESNET.DEPTH 18",
+        ),
+        (
+            {"MODEL.MODEL_NAME": "SlowFast", "RESNET.NUM_GROUPS": 32, "RESNET.WIDTH_PER_GROUP": 10},
+            "RESNET.NUM_GROUPS: 40 channels of the fast pathway do not divide into 32 groups",
+        ),
+        (  # res2 would be possible
+            {"MODEL.MODEL_NAME": "SlowFast", "RESNET.NUM_GROUPS": 2, "RESNET.WIDTH_PER_GROUP": 10},
+            "RESNET.NUM_GROUPS: 5 channels of the fast pathway do not divide into 2 groups",
+        ),
+    ],
+)
+def test_parts_that_cannot_be(extra, message):
+    with pytest.raises(UserError) as caught:
+        load_config(overrides={"MODEL.MODEL_NAME": "ResNet", "MODEL.ARCH": "slow"} | extra)
+    (problem,) = caught.value.problems
+    assert str(problem).startswith(message)
+
+
+def test_groups_of_the_fast_pathway():
+    """As many as its narrowest layer has channels."""
+    extra = {"RESNET.NUM_GROUPS": 4, "RESNET.TRANS_FUNC": "bottleneck_transform"}
+    cfg, model = build("SlowFast", extra)
+    assert model.s2.pathway1_res0.branch2.b.groups == 4 and cfg.SLOWFAST.BETA_INV == 4
+
+
 def test_arch_of_the_constructor():
     with pytest.raises(UserError, match="no ResNet of arch 'x3d'"):
         slowfast.create_model("slow_r50", arch="x3d")
     with pytest.raises(UserError, match="multiple of 8 frames, not 12"):
         slowfast.create_model("slowfast_4x16_r50", num_frames=12)
+
+
+@pytest.mark.parametrize(
+    "name, blind", [("c2d", True), ("slow", False), ("i3d", False), ("slowfast", False)]
+)
+def test_who_sees_the_order_of_frames(name, blind):
+    """Of the embedded set's networks C2D alone answers for a clip as for its reverse."""
+    cfg = load_config([f"configs/quickstart/{name}.yaml"], ["NUM_GPUS", "0"])
+    torch.manual_seed(0)
+    model = to_eval(build_network(cfg))
+    for norm in (m for m in model.modules() if isinstance(m, nn.BatchNorm3d)):
+        nn.init.ones_(norm.weight)  # not only shortcuts
+    video = clips(cfg)
+    with torch.inference_mode():
+        played, backwards = model(video), model(video.flip(2))
+    assert torch.allclose(played, backwards, rtol=1e-4, atol=1e-6) == blind
