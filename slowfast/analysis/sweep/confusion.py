@@ -60,7 +60,7 @@ def _plot(found: Sequence[Confusion], path: str) -> None:
     columns = min(_COLUMNS, len(found))
     rows = math.ceil(len(found) / columns)
     figure, grid = new_figure(1.5 + 2.5 * columns, 0.9 + 2.7 * rows, rows, columns)
-    for number, axes in enumerate(grid.flat):
+    for number, axes in enumerate(np.ravel(grid)):
         if number >= len(found):
             axes.set_axis_off()
             continue

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 # Distinguishable for the colour-blind, and dark enough for text on white (after Okabe and Ito).
 _COLOURS = ("#0060a8", "#c04a00", "#007a59", "#a8498a", "#6b5d00", "#4b4b4b", "#7a3fb0", "#a3122f")
 _FONT = 8.5
+_LEAST_SPAN = 10  # points of accuracy that the axis shows at least
 _GAP = 5  # points between a dot and its label
 
 
@@ -50,14 +51,21 @@ def plot_costs(rows: Sequence[Row], path: str, chance: float) -> None:
             label=group,
         )
     axes.set_xscale("log")
-    axes.margins(x=0.12, y=0.08)
+    axes.margins(x=0.08, y=0.08)
+    left, right = axes.get_xlim()
+    axes.set_xlim(left, right * (right / left) ** 0.3)  # room for names
     lowest, highest = axes.get_ylim()
-    axes.set_ylim(lowest, min(highest, 103))
-    if chance > lowest - 0.35 * (highest - lowest):
+    reach = 0.35 * max(highest - lowest, _LEAST_SPAN)
+    shows_chance = lowest - reach < chance < highest + reach
+    if shows_chance:
+        lowest, highest = min(lowest, chance - 2), max(highest, chance + 2)
+    spare = max(_LEAST_SPAN - (highest - lowest), 0) / 2
+    axes.set_ylim(lowest - spare, min(highest + spare, 103))
+    if shows_chance:
         axes.axhline(chance, color="0.4", linestyle=":", zorder=0)
         axes.annotate(
-            f"chance, {chance:.3g} %", (0.01, chance), xycoords=("axes fraction", "data"),
-            xytext=(0, 3), textcoords="offset points", fontsize=_FONT, color="0.3",
+            f"chance, {chance:.3g} %", (0.99, chance), xycoords=("axes fraction", "data"),
+            xytext=(0, 3), textcoords="offset points", ha="right", fontsize=_FONT, color="0.3",
         )  # fmt: skip
     _plain_ticks(axes)
     axes.set_xlabel("GFLOPs (multiply-adds) of one view")
@@ -102,7 +110,7 @@ def _name_points(axes: Any, rows: Sequence[Row], colours: Sequence[str]) -> None
     unit = axes.figure.dpi / 72  # pixels of a point of the font
     points = axes.transData.transform([(row.gflops, row.mean) for row in rows])
     ends = axes.transData.transform([(row.gflops, row.mean + row.deviation) for row in rows])
-    taken = []
+    taken = [text.get_window_extent(renderer) for text in axes.texts]
     for (x, y), (_, top) in zip(points, ends):
         taken.append(Bbox.from_extents(x - 4 * unit, y - 4 * unit, x + 4 * unit, y + 4 * unit))
         taken.append(Bbox.from_extents(x - 3 * unit, 2 * y - top, x + 3 * unit, top))

@@ -67,13 +67,19 @@ class Row:
 
 
 def as_markdown(rows: Sequence[Row]) -> str:
-    """The table: mean and standard deviation over the seeds, each seed (with the 95 % interval
-    over its episodes, if it is few-shot), CPU seconds per run, size of the network."""
+    """The table: mean and standard deviation over the seeds (of one seed: its value), each seed
+    (with the 95 % interval over its episodes, if it is few-shot), CPU seconds per run, size of the
+    network."""
     seeds = sorted({seed for row in rows for seed in row.seeds})
-    header = ["variant", "top-1", f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"]
+
+    def names(numbers: Sequence[int]) -> str:
+        return f"{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
+
+    header = ["variant", "top-1", f"seed{names(seeds)}"]
     header += ["CPU s per run", "M parameters", "GFLOPs per view"]
     lines = []
     for row in rows:
+        mean, alone = f"{row.mean:.1f}", len(row.seeds) == 1
         each = ", ".join(
             f"{value:.1f}" + (f" ± {half:.1f}" if half else "")
             for value, half in zip(row.top1, row.intervals)
@@ -81,8 +87,8 @@ def as_markdown(rows: Sequence[Row]) -> str:
         lines.append(
             [
                 row.name,
-                f"{row.mean:.1f} ± {row.deviation:.1f}",
-                each,
+                mean if alone else f"{mean} ± {row.deviation:.1f}",
+                each if row.seeds == seeds else f"{each} (seed{names(row.seeds)})",
                 f"{row.seconds:.0f}",
                 f"{row.parameters:.2f}",
                 f"{row.gflops:.3f}",

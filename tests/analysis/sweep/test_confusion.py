@@ -26,6 +26,8 @@ def test_seeds_are_added(tmp_path):
     make_run(tmp_path / "1", [[2, 2], [0, 4]])
     found = read_confusion("net", [tmp_path / "0", tmp_path / "1"])
     assert found.classes == ["a", "b"] and found.counts.tolist() == [[5, 3], [0, 8]]
+    write_confusions([found], tmp_path)
+    assert cv2.imread(str(tmp_path / "confusion.png")).std() > 5
     write_confusions([found, Confusion("other", ["a", "b"], np.eye(2, dtype=int))], tmp_path)
     lines = (tmp_path / "confusion.csv").read_text().splitlines()
     assert lines[:4] == ["variant,class,predicted,videos", "net,a,a,5", "net,a,b,3", "net,b,b,8"]

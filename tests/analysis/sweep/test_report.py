@@ -35,6 +35,12 @@ def test_tables_and_plots(tmp_path):
         assert cv2.imread(str(tmp_path / name)).std() > 5
 
 
+def test_a_row_with_fewer_seeds_says_so():
+    less = Row("less", "", [1], [60.0], [0.0], [7.0], 1.0, 0.1)
+    assert as_markdown([*ROWS, less]).splitlines()[-1].startswith("| less | 60.0 | 60.0 (seed 1) |")
+    assert "| seed 1 |" in as_markdown([less])
+
+
 def test_names_of_near_points_do_not_cover_each_other(tmp_path, monkeypatch):
     """Eight networks of the same cost and nearly the same accuracy."""
     from matplotlib.figure import Figure
@@ -51,6 +57,13 @@ def test_names_of_near_points_do_not_cover_each_other(tmp_path, monkeypatch):
     boxes = [text.get_window_extent(renderer) for text in texts]
     assert len(boxes) == 8
     assert not any(a.overlaps(b) for n, a in enumerate(boxes) for b in boxes[:n])
+
+
+@pytest.mark.parametrize("top1, chance", [(0.0, 12.5), (100.0, 12.5), (12.5, 12.5), (60.0, 1.0)])
+def test_one_row_makes_a_plot(top1, chance, tmp_path, recwarn):
+    write_report([Row("row", "", [0], [top1], [0.0], [1.0], 1.0, 0.05)], tmp_path, chance)
+    assert cv2.imread(str(tmp_path / "gflops.png")).std() > 5
+    assert not [warning for warning in recwarn if "layout" in str(warning.message)]
 
 
 def test_a_page_gets_its_table(tmp_path):
