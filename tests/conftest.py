@@ -80,6 +80,8 @@ def compositions(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def _storage():
+    pytest.importorskip("moto")
+    pytest.importorskip("s3fs")
     with serving() as storage:
         yield storage
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # TimeSformer and STAM from random weights in at most five CPU minutes: few frames, small ones, on
-# 9600 training clips of the embedded set, as folders of frames; three seeds, a table and a plot.
+# 6400 training clips of the embedded set, as folders of frames; three seeds, a table and a plot.
 # docs/evidence/starts.md has the results.
 #
 #   bash exp/evidence_starts/run.sh                                      half an hour of one core
@@ -16,7 +16,7 @@ ensure_environment plot "$ROOT"
 cd "$ROOT"
 DATA="${DATA_DIR:-data/moving_shapes_8_starts}" FRAMES_SIDE=36
 # shellcheck disable=SC2086
-embedded_frames "$DATA" --classes 8 ${SHAPES:---train 1200 --val 2 --test 50}
+embedded_frames "$DATA" --classes 8 ${SHAPES:---train 800 --val 2 --test 50}
 WORDS=(TRAIN.DATASET kinetics TEST.DATASET kinetics
   DATA.PATH_TO_DATA_DIR "${DATA}_frames" DATA.PATH_PREFIX "${DATA}_frames")
 sweep_rows "$HERE/variants.yaml" "${OUTPUT_DIR:-output/evidence_starts}" "$@"

@@ -3,6 +3,7 @@
   data   samples against the decoding floor      model   forward and backward of a network
   train  whole training steps                    clip    temporal modelling beside plain CLIP
   loader samples a second, beside other loaders
+  shards samples a second of files, tar shards, shards in an S3 server on the loopback interface
   predict  from a video to its answer, cold, warm and by the folder
   export exported networks beside the networks: small ones of all families, or those of --cfg
   report size of the page of a large test, and the time to write it
@@ -27,7 +28,10 @@ from slowfast.utils.json_text import json_text
 if TYPE_CHECKING:
     from slowfast.config.node import CfgNode
 
-KINDS = ("data", "loader", "model", "train", "clip", "predict", "export", "report", "campaign")
+KINDS = (
+    *("data", "loader", "shards", "model", "train"),
+    *("clip", "predict", "export", "report", "campaign"),
+)
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 PLAIN = ("attention", "convolutions")
 MODES = ("plain", "eager", "compiled")
@@ -37,6 +41,7 @@ EXAMPLES = """examples:
   {prog} data
   {prog} data --video clip.mp4
   {prog} loader --rounds 3 --workers 2 --batch 8
+  {prog} shards --rounds 3 --workers 2 --batch 8
   {prog} model --cfg configs/quickstart/stfm.yaml NUM_GPUS 0
   {prog} model --plain convolutions --clock cpu --cfg configs/Kinetics/X3D_XS.yaml NUM_GPUS 0
   {prog} model --cfg configs/Kinetics/MVIT*.yaml --rounds 5 NUM_GPUS 1
@@ -59,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         help="data, predict: files (data: or frame folders) to use instead; loader: a usual and a "
-        "slow file; report: files that stand for the videos",
+        "slow file; shards: a file; report: files that stand for the videos",
     )
     parser.add_argument(
         "--cfg",
@@ -70,10 +75,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch",
         type=int,
-        help="loader, model, train: clips at once (1); campaign: clips per step (32); predict: "
-        "videos of a folder (8)",
+        help="loader, shards, model, train: clips at once (1); campaign: clips per step (32); "
+        "predict: videos of a folder (8)",
     )
-    parser.add_argument("--workers", type=int, default=2, help="loader: processes of each (2)")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=2,
+        help="loader, shards: processes of each (2); shards: 0 counts CPU seconds of this process",
+    )
+    parser.add_argument("--videos", type=int, default=64, help="shards: copies of the video (64)")
     parser.add_argument(
         "--plain",
         choices=PLAIN,
@@ -106,6 +117,7 @@ def run(args: argparse.Namespace) -> None:
     kinds: dict[str, Callable[[argparse.Namespace], Any]] = {
         "data": _data,
         "loader": _loader,
+        "shards": _shards,
         "predict": _predict,
         "export": _export,
         "report": _report,
@@ -125,6 +137,13 @@ def _loader(args: argparse.Namespace) -> Any:
     from slowfast.analysis.speed.loader import benchmark_loader
 
     return benchmark_loader(args.video, args.rounds, args.workers, args.batch or 1)
+
+
+def _shards(args: argparse.Namespace) -> Any:
+    from slowfast.analysis.speed.shards import benchmark_shards
+
+    video = args.video[0] if args.video else ""
+    return benchmark_shards(video, args.rounds, args.workers, args.batch or 1, args.videos)
 
 
 def _networks(args: argparse.Namespace) -> Any:

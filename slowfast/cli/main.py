@@ -54,6 +54,7 @@ COMMANDS = {
     "show-data": Command("show_data", "show_data"),
     "visualize": Command("visualize", "visualize"),
     "resize-videos": Command("resize_videos", "resize_videos"),
+    "make-shards": Command("make_shards", "make_shards"),
     "extract-frames": Command("extract_frames", "extract_frames"),
     "make-moving-shapes": Command("make_moving_shapes", "make_moving_shapes"),
     "make-compositions": Command("make_compositions", "make_compositions"),

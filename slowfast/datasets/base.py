@@ -99,6 +99,7 @@ class VideoDataset(SampleSource):
     may_be_multi_label: ClassVar[bool] = False  # its lists can be read with DATA.MULTI_LABEL
     must_be_multi_label: ClassVar[bool] = False
     reads_remote_lists: ClassVar[bool] = False  # DATA.PATH_TO_DATA_DIR may be an address
+    videos_below: ClassVar[str] = "PATH_PREFIX"  # the key of DATA that says where videos are
 
     def __init__(
         self,
@@ -155,7 +156,7 @@ class VideoDataset(SampleSource):
         names = (not mapped and raw.class_names) or configured_names(cfg.DATA)
         item_list = ItemList(raw.items, raw.source, names)
         classes = len(names) if known and names else cfg.MODEL.NUM_CLASSES
-        problems = check_addresses(item_list, cfg.DATA.PATH_PREFIX, cfg.DATA.ADDRESSES)
+        problems = check_addresses(item_list, cfg.DATA[cls.videos_below], cfg.DATA.ADDRESSES)
         problems += check_list(item_list, split, classes, cfg.DATA.ALLOW_SINGLE_LABEL, not problems)
         if problems:
             raise UserError(problems)

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from torch.utils.data import Sampler
 
-from slowfast.datasets.base import SampleKey
+from slowfast.config.node import CfgNode
+from slowfast.datasets.base import SampleKey, SampleSource
 from slowfast.datasets.multigrid import BatchForm, Phase, phase_of
 from slowfast.utils.registry import Registry
 from slowfast.utils.seeding import sample_rng
@@ -47,6 +48,9 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
         self.skip = 0  # batches of this epoch that a resumed run has seen already
         self.one_form = False
         self.phases: Sequence[Phase] = ()
+
+    def configure(self, cfg: CfgNode, dataset: SampleSource) -> None:
+        """Called once by the loader, for an order that depends on more than labels."""
 
     def set_epoch(self, epoch: int, skip: int = 0, one_form: bool = False) -> None:
         """Choose the epoch, and how many of its batches are left out at its start; ``one_form``:

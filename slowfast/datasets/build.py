@@ -12,6 +12,7 @@ from slowfast.datasets import (  # noqa: F401
     kinetics,
     moving_shapes,
     official_splits,
+    shards,
     something,
 )
 from slowfast.datasets.base import DATASET_REGISTRY, VideoDataset

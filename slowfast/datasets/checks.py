@@ -100,8 +100,8 @@ def check_addresses(item_list: ItemList, prefix: str, permitted: Sequence[str]) 
     found = (
         (item, what)
         for item in item_list.items
-        if is_address(item.path) or is_address(prefix)
-        if (what := _problem_of_place(item.path, places))
+        if is_address(item.place) or is_address(prefix)
+        if (what := _problem_of_place(item.place, places))
     )
     return [
         Problem(
@@ -130,7 +130,7 @@ def check_paths(items: Sequence[Item], source: str, sampled: int = 20) -> list[P
     step = max(len(items) // sampled, 1)
     sample = items[::step][:sampled]
     try:
-        missing = [item for item in sample if not exists(item.path)]
+        missing = [item for item in sample if not exists(item.place)]
     except RemoteError as error:
         what = f"{error.filename} {error.strerror}"
         return [Problem(what, "check the address, the network and the credentials", source)]

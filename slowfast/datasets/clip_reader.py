@@ -12,8 +12,11 @@ import torch
 
 from slowfast.config.node import CfgNode
 from slowfast.datasets.lists import Item
+from slowfast.utils.addresses import is_address
+from slowfast.utils.copies import Copies
 from slowfast.utils.errors import VideoError
 from slowfast.utils.remote import Patience
+from slowfast.utils.remote_file import Extent
 from slowfast.utils.seeding import sample_rng
 from slowfast.video import pipelines
 from slowfast.video.clip_ops import frame_size
@@ -96,6 +99,7 @@ class ClipReader:
         self.is_single_clip = split == "val" or single_clip
         self.transforms = build_transforms(cfg, split)
         self._patience = Patience(total_s=cfg.DATA.FETCH_TIMEOUT)
+        self._shard_copies = Copies(cfg.DATA.COPY_SHARDS, self._patience)
         self._decode_threads = cfg.DATA_LOADER.ENABLE_MULTI_THREAD_DECODE
         if split == "train":
             self.pipeline: Any = pipelines.build_train_pipeline(cfg)
@@ -118,7 +122,18 @@ class ClipReader:
             self.data.MAX_PIXELS,
             item.image_names,
             self._patience,
+            self._extent_of(item),
         )
+
+    def _extent_of(self, item: Item) -> Extent | None:
+        """The part of a file that an item is, on this machine if shards are copied."""
+        if not (self.data.COPY_SHARDS and item.extent and is_address(item.extent.file)):
+            return item.extent
+        try:
+            copy = self._shard_copies.of(item.extent.file)
+        except OSError as error:
+            raise VideoError(item.path, error.strerror or str(error)) from error
+        return item.extent._replace(file=str(copy))
 
     def read(self, item: Item, epoch: int, index: int, size: ClipSize | None = None) -> Sample:
         """Clips of an item; random numbers depend on (seed, ``epoch``, ``index``) alone. Training

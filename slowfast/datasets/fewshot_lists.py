@@ -43,6 +43,12 @@ def list_file(cfg: CfgNode, split: str) -> Path:
     """The list of a split: that of the published set FEWSHOT.SPLIT, or what DATA names."""
     if cfg.FEWSHOT.SPLIT:
         return PUBLISHED / cfg.FEWSHOT.SPLIT / f"{split}.txt"
+    if is_address(cfg.DATA.PATH_TO_DATA_DIR):
+        raise UserError(
+            "is an address, but few-shot lists are read from a folder of this machine",
+            "copy the lists here; DATA.PATH_PREFIX may be an address",
+            "DATA.PATH_TO_DATA_DIR",
+        )
     name = cfg.DATA[f"{split.upper()}_LIST"] or f"{split}.txt"
     return Path(cfg.DATA.PATH_TO_DATA_DIR) / name
 

@@ -8,17 +8,25 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from slowfast.utils.files import short_hash
+from slowfast.utils.remote_file import Extent
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
     """One video: ``path`` of a file or frame folder, ``label``, ``num_frames`` (0: unknown), and
-    the ``line`` of the list (0: unknown)."""
+    the ``line`` of the list (0: unknown). ``extent``: the part of a file that it is, where ``path``
+    only names it (a video in a shard)."""
 
     path: str
     label: int
     num_frames: int = 0
     line: int = 0
+    extent: Extent | None = None
+
+    @property
+    def place(self) -> str:
+        """The path or address of the file that is read."""
+        return self.extent.file if self.extent else self.path
 
     @property
     def labels(self) -> tuple[int, ...]:

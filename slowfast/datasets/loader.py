@@ -200,6 +200,7 @@ def _batch_sampler(
         world=runtime.world,
         labels=getattr(dataset, "labels", ()),
     )
+    sampler.configure(cfg, dataset)
     if train and active_switch(cfg):
         sampler.phases = plan_phases(cfg)
     return sampler

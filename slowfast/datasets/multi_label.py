@@ -105,7 +105,8 @@ def parse_labels(text: str) -> tuple[int, ...]:
 
 
 def _item(path: str, text: str, num_frames: int, line: int) -> MultiLabelItem:
-    return MultiLabelItem(path, -1, num_frames, line, ((0, parse_labels(text)),))
+    spans = ((0, parse_labels(text)),)
+    return MultiLabelItem(path, -1, num_frames, line, spans=spans)
 
 
 # A comma separates labels, so it cannot separate columns.
@@ -156,7 +157,8 @@ class _Video:
 
     def item(self) -> MultiLabelItem:
         count, names = len(self.images), "\n".join(self.images)
-        return MultiLabelItem(self.folder, -1, count, self.line, tuple(self.spans), names)
+        spans = tuple(self.spans)
+        return MultiLabelItem(self.folder, -1, count, self.line, spans=spans, frames=names)
 
 
 def read_frame_list(path: str | Path, prefix: str, key: str) -> list[MultiLabelItem]:

@@ -19,6 +19,7 @@ from slowfast.utils.errors import VideoError
 from slowfast.utils.files import make_dirs, remove_leftovers, short_hash, write_text_atomic
 from slowfast.utils.json_text import json_text
 from slowfast.utils.parallel import CRASHED, file_stamp, map_files
+from slowfast.utils.remote_file import Extent
 from slowfast.video.source import Source, open_source
 
 _HASHED = 1 << 20  # bytes at both ends of a file that identify its content
@@ -29,23 +30,26 @@ def probe_video(
     template: str = "{:05d}.jpg",
     whole: bool = False,
     images: Mapping[str, str] | None = None,
+    extents: Mapping[str, Extent] | None = None,
 ) -> dict[str, Any]:
     """Facts about a video file or frame folder, from its first, middle and last frame (``whole``:
     from all frames). ``images``: the names of the images of folders, one a line, where a list gives
-    them.
+    them; ``extents``: the parts of files that videos are.
 
     ``cause`` (why it cannot be read, empty otherwise), ``frames``, ``fps``, ``width``, ``height``,
-    and ``content``, a hash of the file (empty for one at an address).
+    and ``content``, a hash of the file (empty for one at an address or in a shard).
     """
     facts: dict[str, Any] = {"cause": "", "frames": 0, "fps": 0.0, "width": 0, "height": 0}
     try:
         names = (images or {}).get(path, "")
-        source = open_source(path, template, names=names.split("\n") if names else ())
+        extent = (extents or {}).get(path)
+        names = names.split("\n") if names else ()
+        source = open_source(path, template, names=names, extent=extent)
         facts |= {"frames": source.num_frames, "fps": round(source.fps, 3)}
         last = source.num_frames - 1
         indices = range(last + 1) if whole else sorted({0, last // 2, last})
         facts["height"], facts["width"] = _decode(source, indices)
-        hashed = not os.path.isdir(path) and not is_address(path)
+        hashed = not os.path.isdir(path) and not is_address(path) and extent is None
         facts["content"] = _content(path) if hashed else ""
     except VideoError as error:
         facts["cause"] = " ".join(error.cause.split())
@@ -136,7 +140,10 @@ def check_lists(
     paths = list(dict.fromkeys(i.path for item_list in lists.values() for i in item_list.items))
     named = {i.path: i.image_names for listed in lists.values() for i in listed.items}
     images = {path: "\n".join(names) for path, names in named.items() if names}
-    work = functools.partial(probe_video, template=template, whole=whole, images=images)
+    extents = {i.path: i.extent for x in lists.values() for i in x.items if i.extent}
+    work = functools.partial(
+        probe_video, template=template, whole=whole, images=images, extents=extents
+    )
     depth = "whole" if whole else "ends"
     facts = map_files(
         work,

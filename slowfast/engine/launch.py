@@ -18,6 +18,7 @@ from slowfast.config.node import DEFAULT_ORIGIN, CfgNode
 from slowfast.config.plugins import import_plugins
 from slowfast.engine.failures import explain_failure
 from slowfast.engine.launches import recorded_launch
+from slowfast.engine.mirror import mirrored
 from slowfast.utils import distributed
 from slowfast.utils.cli import run_command
 from slowfast.utils.distributed import ProcessInfo
@@ -235,7 +236,8 @@ def _warn_of_idle_keys(cfg: CfgNode) -> None:
 def _output_folder(cfg: CfgNode, runtime: Runtime) -> Iterator[None]:
     """OUTPUT_DIR with its lock, which rank 0 takes for all, and its log.
 
-    UserError on all ranks if another run uses it, or one of them cannot create it.
+    UserError on all ranks if another run uses it, one of them cannot create it, or OUTPUT_MIRROR
+    cannot be read.
     """
     with contextlib.ExitStack() as stack:
         failure = None
@@ -243,6 +245,7 @@ def _output_folder(cfg: CfgNode, runtime: Runtime) -> Iterator[None]:
             make_dirs(cfg.OUTPUT_DIR, "OUTPUT_DIR")
             if runtime.is_main:
                 stack.enter_context(folder_lock(cfg.OUTPUT_DIR, "OUTPUT_DIR"))
+                stack.enter_context(mirrored(cfg))  # before there is a log, until after its end
         except UserError as error:
             failure = error
         failures = [error for error in distributed.gather_objects(failure) if error]

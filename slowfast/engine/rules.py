@@ -17,9 +17,18 @@ from slowfast.engine.result_files import SUFFIXES
 from slowfast.engine.tasks import takes_several_labels, task_class
 from slowfast.metrics.evaluators import METRIC_REGISTRY
 from slowfast.models.base import MODEL_REGISTRY
+from slowfast.utils.addresses import is_address, problem_of
 from slowfast.utils.errors import Problem
 
 _MULTI_LABEL = "DATA.MULTI_LABEL"
+# Keys whose value may be an address.
+_ADDRESS_KEYS = (
+    "DATA.PATH_PREFIX",
+    "DATA.PATH_TO_DATA_DIR",
+    "OUTPUT_MIRROR",
+    "TRAIN.CHECKPOINT_FILE_PATH",
+    "TEST.CHECKPOINT_FILE_PATH",
+)
 
 
 @register_rule
@@ -104,6 +113,24 @@ def _known_parts(cfg: CfgNode) -> Iterable[Problem]:
     ):
         for name in cfg.lookup(key):
             yield from registry.problems(name)
+
+
+@register_rule
+def _addresses_where_they_can_be(cfg: CfgNode) -> Iterable[Problem]:
+    if is_address(cfg.OUTPUT_DIR):
+        yield Problem(
+            "is an address; a run writes to a folder of this machine",
+            "name a folder, and the address as OUTPUT_MIRROR, to which it is copied",
+            "OUTPUT_DIR",
+        )
+    if cfg.OUTPUT_MIRROR and not is_address(cfg.OUTPUT_MIRROR):
+        yield Problem("is no address (s3://bucket/folder)", "", "OUTPUT_MIRROR")
+    named = {key: cfg.lookup(key) for key in _ADDRESS_KEYS}
+    named |= {f"DATA.ADDRESSES {n}": place for n, place in enumerate(cfg.DATA.ADDRESSES)}
+    for key, address in named.items():
+        problem = problem_of(address) if is_address(address) else ""
+        if problem:
+            yield Problem(f"the address {problem}", "", key.partition(" ")[0])
 
 
 @register_rule

@@ -8,6 +8,7 @@ from typing import Any
 
 from slowfast.config.node import CfgNode
 from slowfast.engine import checkpoint
+from slowfast.engine.mirror import OutputMirror
 from slowfast.engine.state import Progress
 from slowfast.utils.distributed import gather_objects
 from slowfast.utils.errors import UserError
@@ -67,4 +68,6 @@ class CheckpointWriter:
         failures = [error for error in gather_objects(failure) if error]
         if failures:
             raise failures[0]
+        if self.runtime.is_main:
+            OutputMirror(cfg).save_or_warn()
         self._written_at = time.monotonic()

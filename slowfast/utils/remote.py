@@ -7,6 +7,7 @@ pauses, within a total limit of time.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import os
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from slowfast.utils.addresses import PACKAGES, check_address, is_address, without_secrets
-from slowfast.utils.errors import UserError
+from slowfast.utils.errors import RunFailure, UserError
 from slowfast.utils.files import make_dirs, short_hash, write_atomic
 from slowfast.utils.logging import get_logger
 
@@ -213,23 +214,42 @@ def local_copy(path: str | Path) -> Path:
     if not (target.is_file() and target.stat().st_size == facts["size"]):
         make_dirs(folder)
         logger.info("fetching %s (%.1f MB) to %s", path, facts["size"] / 1e6, folder)
-        write_atomic(target, lambda temporary: _fetch_whole(path, facts["size"], temporary))
+        download(path, target, facts["size"])
     return target
 
 
-def _fetch_whole(address: str, size: int, target: str) -> None:
-    with open(target, "wb") as file:
-        for start in range(0, size, _PART):
-            data = fetch(address, start, min(start + _PART, size), DEFAULT, size)
-            file.write(data)
-            if len(data) == size:  # of a server without ranges
-                break
+def download(
+    address: str, target: Path, size: int | None = None, patience: Patience = DEFAULT
+) -> None:
+    """Fetch a whole file part by part, each with its repetitions, to ``target``, which is complete
+    or not there. OSError if it cannot be fetched or written."""
+    size = size_of(address, patience) if size is None else size
+
+    def write(temporary: str) -> None:
+        with open(temporary, "wb") as file:
+            for start in range(0, size, _PART):
+                data = fetch(address, start, min(start + _PART, size), patience, size)
+                file.write(data)
+                if len(data) == size:  # of a server without ranges
+                    break
+
+    try:
+        write_atomic(target, write)
+    except RunFailure as error:  # of the storage, or of the disk
+        cause = error.__cause__
+        raise cause if isinstance(cause, OSError) else error from None
 
 
 def upload(path: Path, address: str, patience: Patience = DEFAULT) -> None:
     """Copy a file of this machine to an address, in one piece: a reader sees the old one or the
     new one. RemoteError if it cannot be written."""
     _persist(address, lambda system, limits: system.put_file(str(path), address), patience)
+
+
+def remove(address: str) -> None:
+    """Remove a file, if it is there; RemoteError if it cannot be removed."""
+    with contextlib.suppress(FileNotFoundError):
+        _persist(address, lambda system, limits: system.rm_file(address), DEFAULT)
 
 
 def names_below(address: str) -> dict[str, int]:

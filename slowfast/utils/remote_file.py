@@ -1,18 +1,38 @@
-"""A part of a remote file, open for reading: fetched in blocks, as far as it is read."""
+"""A part of a file, here or elsewhere, open for reading: fetched as far as it is read."""
 
 from __future__ import annotations
 
 import bisect
+import errno
 import io
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import NamedTuple
 
+from slowfast.utils.addresses import is_address
 from slowfast.utils.remote import DEFAULT, Patience, fetch, size_of
 
 BLOCK = 256 << 10
 _WINDOW = 16  # blocks of one request at most, where reading goes on from block to block
 _KEPT = 64  # blocks in memory
 _WHOLE = 4  # a file of so few blocks is fetched at once
+
+
+AT_ONCE = 16 << 20  # bytes of a part that is fetched by one request
+
+
+class Extent(NamedTuple):
+    """A part of a file (path or address): ``size`` bytes from ``start``."""
+
+    file: str
+    start: int
+    size: int
+
+
+def open_extent(extent: Extent, patience: Patience = DEFAULT) -> RemoteFile:
+    """A part of a file, open for reading; one of up to 16 MB is fetched by one request."""
+    kind = RemoteFile if is_address(extent.file) else LocalPart
+    return kind(*extent, patience, fetch_at_once=extent.size <= AT_ONCE)
 
 
 class RemoteFile(io.RawIOBase):
@@ -44,6 +64,11 @@ class RemoteFile(io.RawIOBase):
         self._at_once = fetch_at_once or self.length <= _WHOLE * BLOCK
         self._blank: list[tuple[int, int]] = []
 
+    @property
+    def is_fetched_at_once(self) -> bool:
+        """Whether the first read fetches all of it."""
+        return self._at_once
+
     def leave_blank(self, ranges: Sequence[tuple[int, int]]) -> None:
         """Read zeros in these sorted, separate ranges of bytes, and do not fetch them."""
         self._blank = list(ranges)
@@ -73,7 +98,7 @@ class RemoteFile(io.RawIOBase):
         self._position += len(data)
         return data
 
-    def readinto(self, buffer) -> int:
+    def readinto(self, buffer: bytearray | memoryview) -> int:
         data = self.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
@@ -107,13 +132,12 @@ class RemoteFile(io.RawIOBase):
         known = next((n for n in numbers if n in self._blocks), numbers.stop)
         first, last = number * size, min(known * size, self.length)
         try:
-            start, stop = self._start + first, self._start + last
-            data = fetch(self.address, start, stop, self._patience, self._size)
+            data = self._read_range(self._start + first, self._start + last)
         except OSError as error:
             self.failure = error
             raise
         self.fetched += len(data)
-        if len(data) > stop - start:  # the whole file, of a server without ranges
+        if len(data) > last - first:  # the whole file, of a server without ranges
             self._at_once, self._next = True, 1
             self._blocks = OrderedDict({0: data[self._start :]})
             return
@@ -122,3 +146,18 @@ class RemoteFile(io.RawIOBase):
         self._next = number + -(-len(data) // size)
         while len(self._blocks) > _KEPT:
             self._blocks.popitem(last=False)
+
+    def _read_range(self, start: int, stop: int) -> bytes:
+        return fetch(self.address, start, stop, self._patience, self._size)
+
+
+class LocalPart(RemoteFile):
+    """The same of a file of this machine, whose path is ``address``; ``length`` is known."""
+
+    def _read_range(self, start: int, stop: int) -> bytes:
+        with open(self.address, "rb") as file:
+            file.seek(start)
+            data = file.read(stop - start)
+        if len(data) < stop - start:
+            raise OSError(errno.EIO, "the file ends before this part of it", self.address)
+        return data

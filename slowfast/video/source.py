@@ -14,7 +14,7 @@ from slowfast.utils.addresses import is_address
 from slowfast.utils.errors import UserError, VideoError
 from slowfast.utils.logging import get_logger
 from slowfast.utils.remote import DEFAULT, Patience
-from slowfast.utils.remote_file import RemoteFile
+from slowfast.utils.remote_file import Extent, RemoteFile, open_extent
 from slowfast.utils.runtime import gpu_count
 
 logger = get_logger(__name__)
@@ -136,16 +136,20 @@ def open_video(
     threads: bool = False,
     max_pixels: int = MAX_PIXELS,
     patience: Patience = DEFAULT,
+    extent: Extent | None = None,
 ) -> Source:
     """Open a video file at a path or an address; VideoError if it is missing, empty, not a video,
     or if its frames have more than ``max_pixels`` pixels.
 
     ``threads``: whether the decoder may use several threads; ``patience``: with reads of an
-    address, which PyAV decodes whatever the ``backend``.
+    address, which PyAV decodes whatever the ``backend``; ``extent``: the part of a file that is the
+    video, which ``path`` then only names.
     """
     file = None
     try:
-        if is_address(path):
+        if extent is not None:
+            file = open_extent(extent, patience)
+        elif is_address(path):
             file = RemoteFile(path, patience=patience)
         size = os.stat(path).st_size if file is None else file.length
     except OSError as error:
@@ -154,9 +158,16 @@ def open_video(
         raise VideoError(path, "is a folder, not a video file")
     if size == 0:
         raise VideoError(path, "the file is empty")
-    if backend != "pyav" and file is None:
+    if backend != "pyav":
         from slowfast.video.backends.torchcodec import ON_GPU, TorchcodecSource
 
+        if backend == ON_GPU and file is not None:
+            raise UserError(
+                f"{path} lies at an address or in a shard: such videos are decoded by the CPU",
+                "set DATA.DECODING_DEVICE cpu",
+                "DATA.DECODING_DEVICE",
+            )
+    if backend != "pyav" and file is None:
         # PyAV takes what torchcodec cannot open or would decode differently; its error messages
         # are also the more precise ones.
         on_gpu = backend == ON_GPU
@@ -178,14 +189,15 @@ def open_source(
     max_pixels: int = MAX_PIXELS,
     names: Sequence[str] = (),
     patience: Patience = DEFAULT,
+    extent: Extent | None = None,
 ) -> Source:
     """Open a frame folder (images ``names``, else those named by ``template``, counted if
     ``num_frames`` is 0), an image, which is a video of one frame, or a video file. What has an
     address is a video file."""
-    if is_address(path):
+    if is_address(path) or extent is not None:
         if names or os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES:
-            raise VideoError(path, "images are read from disks only: store videos at addresses")
-        return open_video(path, backend, threads, max_pixels, patience)
+            raise VideoError(path, "images are no videos: they are read from disks only")
+        return open_video(path, backend, threads, max_pixels, patience, extent)
     is_folder = os.path.isdir(path)
     is_image = not is_folder and os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES
     if not (is_folder or is_image or names):

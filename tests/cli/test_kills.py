@@ -141,6 +141,10 @@ CHECKPOINT = "run/checkpoints/checkpoint_epoch_00001.pyth"
 # Tool -> its words, and at which files it is killed: 2 files per video that is encoded, then lists.
 TOOLS = {
     "resize_videos": (["set/videos", "out", "--short-side", "32", *ONE], (2, 7)),
+    "make_shards": (
+        ["set/train.csv", "--prefix", "set", "--out", "out", "--megabytes", "0.001"],
+        (1, 2, 5),
+    ),
     "extract_frames": (["set", "out", "--lists", "train.csv", *ONE], (1, 4, 10)),
     "make_lists": (["folder", "classes", "--out", "out"], (1, 4)),
     "check_data": (["set/train.csv", "--prefix", "set", "--out", "out", *ONE], (1, 3)),

@@ -186,3 +186,12 @@ def test_links_are_followed_when_asked(place):
     assert "1 links lead out of it" in done.stderr + done.stdout
     words = ("folder", "classes", "--out", "out", "--test", "0", "--follow-links")
     assert "3 classes" in run_tool("make_lists.py", *words, cwd=place).stdout
+
+
+def test_shards_are_not_written_over_videos(place):
+    shutil.copytree(place / "set/videos/train", place / "out/train")
+    os.link(place / "set/videos/train/left_0000.mp4", place / "out/train/000000.tar")
+    before = files_of(place)
+    done = run_tool("make_shards.py", "set/train.csv", "--prefix", "set", "--out", "out", cwd=place)
+    assert done.returncode == 2 and "it would be overwritten" in done.stderr, done.stderr
+    assert files_of(place) == before

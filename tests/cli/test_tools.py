@@ -127,6 +127,35 @@ def test_show_data(shapes, tmp_path):
     assert cv2.imread(str(tmp_path / "sheet.png")).shape == (3 * (18 + 66), 8 * 66, 3)
 
 
+def test_make_shards(shapes, tmp_path):
+    lists = [str(shapes / f"{split}.csv") for split in ("train", "val", "test")]
+    words = ("--prefix", str(shapes), "--out", tmp_path / "out", "--megabytes", "0.03")
+    done = run_tool("make_shards.py", *lists, *words)
+    assert done.returncode == 0 and "train: 16 videos in 3 shards" in done.stdout, done.stderr
+    assert (tmp_path / "out/classes.txt").read_text() == (shapes / "classes.txt").read_text()
+    again = run_tool("make_shards.py", "--index", tmp_path / "out/val")
+    assert again.stdout.startswith("8 videos in 2 shards"), again.stderr
+    check = run_tool(
+        "check_data.py",
+        *("--cfg", "configs/quickstart/stfm.yaml", "--out", tmp_path / "check", "--workers", "1"),
+        *("TRAIN.DATASET", "shards", "TEST.DATASET", "shards", "MODEL.NUM_CLASSES", "4"),
+        *("DATA.PATH_TO_DATA_DIR", str(tmp_path / "out"), "NUM_GPUS", "0"),
+    )
+    assert "train: 16 videos, 0 bad" in check.stdout, check.stderr
+    wrong = run_tool("make_shards.py", "--out", tmp_path / "none")
+    assert wrong.returncode == 2 and "no list is given" in wrong.stderr
+
+
+def test_make_shards_of_a_configuration(shapes, tmp_path):
+    words = ("--cfg", "configs/quickstart/stfm.yaml", "--out", tmp_path / "out")
+    keys = ("DATA.PATH_TO_DATA_DIR", str(shapes), "MODEL.NUM_CLASSES", "4")
+    done = run_tool("make_shards.py", *words, *keys)
+    assert done.returncode == 0 and "test: 8 videos in 1 shards" in done.stdout, done.stderr
+    index = (tmp_path / "out/train/index.tsv").read_text().splitlines()
+    listed = (shapes / "train.csv").read_text().splitlines()
+    assert [line.split("\t")[4] for line in index[2:]] == [line.split()[0] for line in listed]
+
+
 def test_check_env():
     done = run_tool("check_env.py")
     assert done.returncode == 0 and done.stdout.startswith("ok      python")

@@ -29,7 +29,12 @@ def idle_of(given: dict) -> dict[str, str]:
         ({"MVIT.DEPTH": 3}, {"MVIT.DEPTH": "MODEL.MODEL_NAME is 'Uniformer'"}),
         ({"MVIT.DEPTH": 3, "MODEL.MODEL_NAME": "MViT"}, {}),
         (
-            {"MVIT.DEPTH": 3, "MODEL.MODEL_NAME": "TemporalClipVideo", "CLIP.VISUAL_TOWER": "MViT"},
+            {
+                "MVIT.DEPTH": 3,
+                "MODEL.MODEL_NAME": "TemporalClipVideo",
+                "CLIP.VISUAL_TOWER": "MViT",
+                "DATA.CLASS_NAMES": ["left", "right"],
+            },
             {},
         ),
         ({"AUG.COLOR_JITTER": 0.9, "AUG.ENABLE": True}, {"AUG.COLOR_JITTER": "no value has one"}),

@@ -19,6 +19,7 @@ from slowfast.utils.distributed import ProcessInfo
 from slowfast.utils.errors import UserError
 from tests.conftest import TINY, words
 from tests.engine.processes import Run, assert_same_state, stats
+from tests.engine.test_multigrid import GRID, NETWORK
 
 RUN = {
     "SOLVER.OPTIMIZING_METHOD": "sgd",
@@ -176,6 +177,30 @@ def test_statistics_of_groups_are_those_of_larger_batches(start):
     two = finish(start("two", 2, normalisation("batchnorm")))
     out = finish(start("four", 4, normalisation("sync_batchnorm", NUM_SYNC_DEVICES=2)))
     assert_close(state(two), state(out))
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_multigrid_training_is_the_same_in_two_processes(start, strategy):
+    """Batches are too small for every process alone: all phases share statistics, small clips two
+    parts of four, those of full size one over both processes."""
+    grid = (GRID | NETWORK) | {
+        "TRAIN.BATCH_SIZE": 2,
+        "MODEL.DROPOUT_RATE": 0.0,
+        "MULTIGRID.EPOCH_FACTOR": 1.5,
+        "MULTIGRID.EVAL_FREQ": 1,
+        "MULTIGRID.BN_BASE_SIZE": 100,
+        "SOLVER.BASE_LR": 0.002,  # of small networks rounding would grow to thousandths
+        "DATA.TRAIN_LIST": "good.csv",
+        "DIST.STRATEGY": strategy,
+        "BN.USE_PRECISE_STATS": True,
+        "BN.NUM_BATCHES_PRECISE": 2,
+    }
+    one = finish(start("one", 1, grid))
+    out = finish(start("two", 2, grid))
+    text = (out / "stdout.log").read_text()
+    assert text.count("normalised over 2 processes") >= 2
+    assert_close(state(one, 4), state(out, 4))
+    assert stats(out, "test_final")[-1]["videos"] == 8
 
 
 def test_groups_that_do_not_divide_the_processes_are_refused(start):

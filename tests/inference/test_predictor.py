@@ -203,6 +203,7 @@ def test_every_form_of_a_video_has_the_same_answer(predictor, run, shapes, tmp_p
 
 
 def test_a_video_is_downloaded(predictor, shapes):
+    pytest.importorskip("aiohttp")
     path = Path(test_videos(shapes)[0])
     handler = functools.partial(Quiet, directory=str(path.parent))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:

@@ -8,6 +8,7 @@ from torch import nn
 
 import slowfast
 from slowfast.config.load import load_config
+from slowfast.engine.network import build_network
 from slowfast.engine.optim import build_optimizer
 from slowfast.models.resnet import ARCHES, ResNet
 from slowfast.models.slowfast import slow_frames
@@ -189,3 +190,19 @@ def test_arch_of_the_constructor():
         slowfast.create_model("slow_r50", arch="x3d")
     with pytest.raises(UserError, match="multiple of 8 frames, not 12"):
         slowfast.create_model("slowfast_4x16_r50", num_frames=12)
+
+
+@pytest.mark.parametrize(
+    "name, blind", [("c2d", True), ("slow", False), ("i3d", False), ("slowfast", False)]
+)
+def test_who_sees_the_order_of_frames(name, blind):
+    """Of the embedded set's networks C2D alone answers for a clip as for its reverse."""
+    cfg = load_config([f"configs/quickstart/{name}.yaml"], ["NUM_GPUS", "0"])
+    torch.manual_seed(0)
+    model = to_eval(build_network(cfg))
+    for norm in (m for m in model.modules() if isinstance(m, nn.BatchNorm3d)):
+        nn.init.ones_(norm.weight)  # not only shortcuts
+    video = clips(cfg)
+    with torch.inference_mode():
+        played, backwards = model(video), model(video.flip(2))
+    assert torch.allclose(played, backwards, rtol=1e-4, atol=1e-6) == blind

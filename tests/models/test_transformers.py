@@ -76,6 +76,16 @@ def test_image_weights_initialise_stam():
     assert all(name.startswith("aggregate.") for name in report.new) and report.share == 1.0
 
 
+def test_stam_of_another_number_of_frames():
+    """Each of twice as many frames starts with the position of the frame that it lies in."""
+    _, four = make("STAM", {"DATA.NUM_FRAMES": 4})
+    _, eight = make("STAM", {"DATA.NUM_FRAMES": 8})
+    report = load_state(eight, four.state_dict())
+    assert report.converted == ["aggregate.pos_embed"] and report.share == 1.0
+    loaded, trained = eight.aggregate.pos_embed, four.aggregate.pos_embed
+    assert torch.equal(loaded, trained[:, [0, 1, 1, 2, 2, 3, 3, 4, 4]])
+
+
 def test_released_names_of_each_project():
     for name, prefix in (("TimeSformer", "model."), ("STAM", ""), ("MViT", "")):
         _, model = make(name)

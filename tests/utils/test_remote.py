@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 
+from slowfast.models.weights.read import read_checkpoint
 from slowfast.utils import remote
 from slowfast.utils.errors import UserError
 from slowfast.utils.remote import Patience, RemoteError, exists, fetch, local_copy, names_below
@@ -137,6 +138,18 @@ def test_a_copy_is_fetched_once_and_again_after_a_change(storage, address):
     assert local_copy(address).read_bytes() == CONTENT[::-1]
 
 
+def test_weights_that_cannot_be_fetched(storage, address, monkeypatch):
+    monkeypatch.setattr(remote, "_facts", lambda *_: {"size": len(CONTENT)})
+    monkeypatch.setattr(remote, "fetch", _broken)
+    with pytest.raises(UserError, match="TRAIN.CHECKPOINT_FILE_PATH: s3://.* cannot be fetched"):
+        read_checkpoint(address)
+    assert not list(remote.cache_folder().rglob("*.bin"))
+
+
+def _broken(address, *_):
+    raise RemoteError(address, "cannot be fetched: Service Unavailable")
+
+
 def test_listing_and_upload(storage, address, tmp_path):
     (tmp_path / "a.txt").write_text("one\ntwo\n")
     remote.upload(tmp_path / "a.txt", "s3://videos/some/deep/a.txt")
@@ -151,6 +164,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 def test_a_server_without_ranges(tmp_path):
+    pytest.importorskip("aiohttp")
     (tmp_path / "a.bin").write_bytes(CONTENT)
     handler = functools.partial(Quiet, directory=str(tmp_path))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:

@@ -123,7 +123,7 @@ def test_what_is_no_video(storage, tmp_path):
     cases = {
         "empty.mp4": (b"", "empty"),
         "text.mp4": (b"no video" * 99, "not a readable video"),
-        "a.jpg": (b"x", "images are read from disks only"),
+        "a.jpg": (b"x", "read from disks only"),
     }
     for name, (content, cause) in cases.items():
         address = storage.put(name, content)

@@ -9,11 +9,7 @@ from pathlib import Path
 
 import torch
 
-from slowfast.analysis.parity import (  # noqa: F401  (fill TABLES)
-    tables_engine,
-    tables_multigrid,
-    tables_video,
-)
+from slowfast.analysis.parity import tables_engine, tables_multigrid, tables_video  # noqa: F401  (fill TABLES)
 from slowfast.analysis.parity.fill import read_case
 from slowfast.analysis.parity.networks import compute_outputs
 from slowfast.analysis.parity.tables import TABLES, run_table

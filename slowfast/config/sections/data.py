@@ -102,7 +102,22 @@ _LISTS = {
     "BATCH_SAMPLER": Key(
         "shuffle",
         "Order of training samples: shuffle (each video once per epoch), class_balanced (each "
-        "class equally often), or a registered batch sampler.",
+        "class equally often), shard_blocks (shards in random order, samples shuffled in blocks of "
+        "DATA.SHARD_BLOCK shards), or a registered batch sampler.",
+    ),
+    "SHARD_BLOCK": Key(
+        8,
+        "Shards whose samples are shuffled together.",
+        ge=1,
+        only_if={"DATA.BATCH_SAMPLER": "shard_blocks"},
+    ),
+    "COPY_SHARDS": Key(
+        0,
+        "Shards at an address (data set shards) that are fetched whole, each by one pass, and kept "
+        "on the disk of this machine ($SLOWFAST_CACHE) while samples are read from them: at least "
+        "the shards of two blocks of DATA.SHARD_BLOCK. 0: samples are fetched one by one.",
+        ge=0,
+        affects_result=False,
     ),
     "MIN_FRAMES": Key(
         1,

@@ -39,6 +39,13 @@ RUN = register_section(
             "OUTPUT_DIR": Key(
                 ".", "Folder for logs, statistics, checkpoints and results.", affects_result=False
             ),
+            "OUTPUT_MIRROR": Key(
+                "",
+                "Address of a folder (s3://bucket/runs/a) to which OUTPUT_DIR is copied after "
+                "every checkpoint and at the end; a run whose OUTPUT_DIR has no checkpoint goes "
+                "on from what is there.",
+                affects_result=False,
+            ),
             "CALLBACKS": Key(
                 [],
                 "Callbacks of the training, by registered name (early_stopping, or custom ones).",

@@ -121,7 +121,7 @@ class PyAVSource(Source):
 
     def _read_index(self) -> _PacketIndex:
         """The index from all packets, after which a remote file is open at its start."""
-        if self._file is None:
+        if self._file is None or self._file.is_fetched_at_once:
             return self._read_packets()
         index = self._read_blank_packets(self._file)
         if index is None or not index.regular:

@@ -1,0 +1,67 @@
+"""Copies of large remote files that many processes of a machine read parts of."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from slowfast.utils.files import short_hash
+from slowfast.utils.remote import DEFAULT, Patience, cache_folder, download, size_of
+
+RECENT_S = 60.0
+
+
+class Copies:
+    """Whole copies of remote files on the disk of this machine: the last ``count`` of them, and all
+    that were used in the last minute.
+
+    The processes of a machine share them: one fetches a file, the others wait for it.
+    """
+
+    def __init__(self, count: int, patience: Patience = DEFAULT):
+        self._count, self._patience = count, patience
+        self._names: dict[str, tuple[str, int]] = {}  # address -> name of the copy, bytes
+
+    def of(self, address: str) -> Path:
+        """The copy of a file, which is fetched if it is not there. OSError if that fails."""
+        if address not in self._names:
+            size = size_of(address, self._patience)
+            self._names[address] = f"{short_hash(address, str(size))}.copy", size
+        name, size = self._names[address]
+        folder = cache_folder() / "copies"
+        target = folder / name
+        if not _touch(target):
+            folder.mkdir(parents=True, exist_ok=True)
+            with _locked(folder / f"{name}.lock"):
+                if not _touch(target):
+                    download(address, target, size, self._patience)
+                    self._make_room(folder)
+        return target
+
+    def _make_room(self, folder: Path) -> None:
+        with contextlib.suppress(FileNotFoundError):  # another process makes room, too
+            copies = sorted(folder.glob("*.copy"), key=lambda path: path.stat().st_mtime_ns)
+            for path in copies[: -self._count]:
+                if time.time() - path.stat().st_mtime > RECENT_S:  # nobody is about to open it
+                    path.unlink()
+
+
+def _touch(path: Path) -> bool:
+    """Note that a copy is used; whether it is there."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One process at a time; the lock ends with its holder, however that ends."""
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

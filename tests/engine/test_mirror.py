@@ -1,0 +1,84 @@
+"""OUTPUT_MIRROR: a run goes on on another machine as if it had never stopped."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from slowfast.engine.launch import launch
+from slowfast.engine.mirror import OutputMirror
+from slowfast.engine.run import run_job
+from slowfast.models.weights.read import read_checkpoint
+from slowfast.utils import remote
+from slowfast.utils.errors import RunFailure, UserError
+from slowfast.utils.remote import names_below
+from tests.storage import SECRET
+
+
+def files(folder: Path) -> dict[str, int]:
+    return {
+        str(p.relative_to(folder)): p.stat().st_size
+        for p in folder.rglob("*")
+        if p.is_file() and p.name[0] != "."
+    }
+
+
+def test_another_machine_goes_on(make_cfg, storage, tmp_path):
+    address = "s3://videos/runs/a"
+    whole = make_cfg({"OUTPUT_DIR": str(tmp_path / "whole"), "TEST.ENABLE": False})
+    launch(whole, run_job)
+    part = {"OUTPUT_MIRROR": address, "OUTPUT_DIR": str(tmp_path / "first"), "TEST.ENABLE": False}
+    launch(make_cfg(part), run_job)
+    assert names_below(address) == files(tmp_path / "first")
+    # What a machine leaves that was lost in the middle.
+    for name in ("checkpoints/checkpoint_epoch_00002.pyth",):
+        remote.remove(f"{address}/{name}")
+    shutil.rmtree(tmp_path / "first")
+    storage.put("runs/a/../b.txt", b"a name that leads out of the folder")
+    second = make_cfg(part | {"OUTPUT_DIR": str(tmp_path / "second"), "TEST.ENABLE": True})
+    launch(second, run_job)
+    log = (tmp_path / "second" / "stdout.log").read_text()
+    assert "checkpoint_epoch_00001.pyth" in log and log.count("train 1/2 4/4") == 1
+    assert not (tmp_path / "b.txt").exists() and SECRET not in log
+    states = [
+        read_checkpoint(tmp_path / name / "checkpoints/checkpoint_epoch_00002.pyth")["model_state"]
+        for name in ("whole", "second")
+    ]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    here = files(tmp_path / "second")
+    there = {name: size for name, size in names_below(address).items() if ".." not in name}
+    assert there == here
+    storage.requests.clear()
+    OutputMirror(second).save()
+    assert not [r for r in storage.requests if r[0] == "PUT"]
+    (tmp_path / "second/checkpoints/checkpoint_epoch_00001.pyth").unlink()  # as pruning does
+    OutputMirror(second).save()
+    assert "checkpoints/checkpoint_epoch_00001.pyth" not in names_below(address)
+
+
+def test_a_mirror_that_cannot_be_reached(make_cfg, storage, monkeypatch, tmp_path, caplog):
+    monkeypatch.setattr(remote, "DEFAULT", remote.Patience(tries=1))
+    cfg = make_cfg({"OUTPUT_MIRROR": "s3://no-such-bucket/a", "SOLVER.MAX_EPOCH": 1})
+    with pytest.raises(RunFailure, match="all files are in"):
+        launch(cfg, run_job)
+    assert "checkpoints/checkpoint_epoch_00001.pyth" in files(Path(cfg.OUTPUT_DIR))
+    assert "does not hold the last files" in (Path(cfg.OUTPUT_DIR) / "stdout.log").read_text()
+
+
+@pytest.mark.parametrize(
+    "words, part",
+    [
+        ({"OUTPUT_DIR": "s3://bucket/a"}, "OUTPUT_MIRROR, to which it is copied"),
+        ({"OUTPUT_MIRROR": "/tmp/a"}, "is no address"),
+        ({"OUTPUT_MIRROR": "s3://me:word@bucket/a"}, "belong in the environment"),
+        ({"TRAIN.CHECKPOINT_FILE_PATH": "https://h/a?signature=word"}, "may be a signature"),
+        ({"DATA.ADDRESSES": ["ftp://host/"]}, "ftp:// is none of"),
+    ],
+)
+def test_addresses_are_checked_first(make_cfg, words, part):
+    with pytest.raises(UserError) as error:
+        make_cfg(words)
+    assert part in str(error.value) and "word" not in str(error.value).replace("password", "")
