@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# TimeSformer and STAM from random weights in at most five CPU minutes: few frames, small ones, on
-# 6400 training clips of the embedded set, as folders of frames; three seeds, a table and a plot.
+# TimeSformer and STAM from random weights in five CPU minutes: small frames, on 6400 training clips of
+# the embedded set, as folders of frames; three seeds, a table and a plot.
 # docs/evidence/starts.md has the results.
 #
 #   bash exp/evidence_starts/run.sh                                      half an hour of one core

@@ -29,6 +29,7 @@ logger = get_logger(__name__)
 NAME = "index.tsv"
 _HEAD = "# videos in shards, version 1: shard, first byte, bytes, labels, name"
 _KEY = "DATA.PATH_TO_DATA_DIR"
+_UNLISTED = ("http://", "https://")
 _MAX_FACTS = 1 << 20  # bytes of a member with facts about a video
 
 
@@ -100,6 +101,8 @@ def read_index(folder: str) -> ShardIndex:
     """
     path = join(folder, NAME)
     try:
+        if folder.startswith(_UNLISTED):
+            return _index_of_server(path)
         present = _sizes(folder)
         if not present:
             raise UserError(f"{folder} holds no shards (*.tar)", f"check {_KEY}", _KEY)
@@ -116,6 +119,14 @@ def read_index(folder: str) -> ShardIndex:
         raise UserError(f"{folder} cannot be read: {error.strerror or error}", "", _KEY) from error
     _keep(index, path, kept)
     return index
+
+
+def _index_of_server(path: str) -> ShardIndex:
+    """The index on a web server, which does not say what files it has."""
+    if not exists(path):
+        remedy = f"make it before the shards go there (make_shards.py --index), and add {NAME}"
+        raise UserError(f"there is no {path}, and a web server lists no shards", remedy, _KEY)
+    return parse_index(read_text(path), path)
 
 
 def _sizes(folder: str) -> dict[str, int]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import io
 import json
 import os
 import tarfile
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +33,7 @@ from slowfast.utils.remote_file import Extent
 from slowfast.video.backends.torchcodec import ON_GPU
 from slowfast.video.source import open_video
 from tests.storage import unavailable
+from tests.utils.test_remote import Quiet
 
 SHARDS = {"TRAIN.DATASET": "shards", "TEST.DATASET": "shards"}
 SPLITS = ("train", "val", "test")
@@ -126,6 +130,22 @@ def test_a_sample_is_one_ranged_read(make_cfg, storage, sharded):
         assert request[2] == f"bytes={extent.start}-{extent.start + extent.size - 1}"
         assert torch.equal(sample["video"], here[SampleKey(1, number)]["video"])
         assert sample["label"] == here[SampleKey(1, number)]["label"]
+
+
+def test_shards_on_a_web_server(make_cfg, sharded, tmp_path):
+    pytest.importorskip("aiohttp")
+    here = build_dataset(make_cfg(), "train")
+    handler = functools.partial(Quiet, directory=str(sharded))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        words = SHARDS | {"DATA.PATH_TO_DATA_DIR": address}
+        there = build_dataset(make_cfg(words | {"DATA.COPY_SHARDS": 9}), "train")
+        key = SampleKey(0, 5)
+        assert torch.equal(there[key]["video"], here[key]["video"])
+        with pytest.raises(UserError, match="a web server lists no shards"):
+            build_dataset(make_cfg(words | {"DATA.TRAIN_LIST": "none"}), "train")
+        server.shutdown()
 
 
 def test_broken_videos_are_named(make_cfg, storage, sharded, tmp_path):

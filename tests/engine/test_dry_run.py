@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -48,3 +49,15 @@ def test_a_folder_without_parts_is_trained_and_tested_on(dry_run, shapes, tmp_pa
 def test_what_cannot_run_is_an_error(dry_run, tmp_path):
     with pytest.raises(UserError, match="holds no moving_shapes set"):
         dry_run({"DATA.PATH_TO_DATA_DIR": tmp_path})
+
+
+def test_the_schedule_of_multigrid_training(tiny_words):
+    """And how long all its batches take, of whatever size."""
+    config = str(ROOT / "configs/quickstart/slowfast_multigrid.yaml")
+    data = {k: v for k, v in tiny_words.items() if k.startswith(("DATA", "TRAIN.D", "TEST", "OUT"))}
+    small = {"TRAIN.BATCH_SIZE": 2, "MODEL.NUM_CLASSES": 4, "RESNET.WIDTH_PER_GROUP": 4}
+    small |= {"DATA.NUM_FRAMES": 8, "MULTIGRID.SHORT_CYCLE": False, "NUM_GPUS": 0}
+    assert main(["--cfg", config, "--dry-run", *words(data | small)]) == 0
+    log = Path(tiny_words["OUTPUT_DIR"], "stdout.log").read_text()
+    assert "multigrid training, 9 epochs:" in log and "8 x 4 x 24²; rate 3 to 6" in log
+    assert "; 9 epochs of 4 batches take about" in log  # 2, 4 and 8 batches

@@ -21,7 +21,7 @@ from slowfast.models.base import MODEL_REGISTRY
 from slowfast.models.weights.read import read_checkpoint
 from slowfast.utils.errors import Interrupted, UserError
 from slowfast.utils.runtime import Runtime
-from tests.conftest import TINY
+from tests.conftest import ROOT, TINY
 
 CPU = Runtime(torch.device("cpu"))
 
@@ -122,6 +122,16 @@ def test_about_as_many_clips_are_normalised_together(make_cfg, batch, local, wor
     phases = TrainingPlan.from_cfg(cfg).phases[:2]
     runtime = Runtime(torch.device("cpu"), 0, world, 0, local)
     assert [norm_parts(cfg, phase, runtime) for phase in phases] == expected
+
+
+def test_the_documented_schedule():
+    """docs/multigrid.md shows what a run of the file says on eight GPUs."""
+    cfg = load_config(
+        [ROOT / "configs/Kinetics/SLOWFAST_8x8_R50_stepwise_multigrid.yaml"], {"NUM_GPUS": 8}
+    )
+    lines = TrainingPlan.from_cfg(cfg).describe(cfg, Runtime(torch.device("cpu"), 0, 8, 0, 8))
+    text = (ROOT / "docs/multigrid.md").read_text()
+    assert "\n".join(lines[:6]) in text and len(lines) == 2 + 13
 
 
 # -- training --------------------------------------------------------------------------------

@@ -185,6 +185,42 @@ def test_bad_configurations_are_named(extra, key):
     assert [problem.key for problem in caught.value.problems] == [key]
 
 
+@pytest.mark.parametrize(
+    "extra, message",
+    [
+        (
+            {"NONLOCAL.LOCATION": [[[]], [[4]], [[]], [[]]]},
+            "NONLOCAL.LOCATION: there is no block 4 in res3: with RESNET.DEPTH 50 its blocks are "
+            "0 to 3",
+        ),
+        (
+            {"RESNET.DEPTH": 18, "NONLOCAL.LOCATION": [[[]], [[]], [[1, 3, 2]], [[]]]},
+            "NONLOCAL.LOCATION: there is no block 2, 3 in res4: with RESNET.DEPTH 18",
+        ),
+        (
+            {"MODEL.MODEL_NAME": "SlowFast", "RESNET.NUM_GROUPS": 32, "RESNET.WIDTH_PER_GROUP": 10},
+            "RESNET.NUM_GROUPS: 40 channels of the fast pathway do not divide into 32 groups",
+        ),
+        (  # res2 would be possible
+            {"MODEL.MODEL_NAME": "SlowFast", "RESNET.NUM_GROUPS": 2, "RESNET.WIDTH_PER_GROUP": 10},
+            "RESNET.NUM_GROUPS: 5 channels of the fast pathway do not divide into 2 groups",
+        ),
+    ],
+)
+def test_parts_that_cannot_be(extra, message):
+    with pytest.raises(UserError) as caught:
+        load_config(overrides={"MODEL.MODEL_NAME": "ResNet", "MODEL.ARCH": "slow"} | extra)
+    (problem,) = caught.value.problems
+    assert str(problem).startswith(message)
+
+
+def test_groups_of_the_fast_pathway():
+    """As many as its narrowest layer has channels."""
+    extra = {"RESNET.NUM_GROUPS": 4, "RESNET.TRANS_FUNC": "bottleneck_transform"}
+    cfg, model = build("SlowFast", extra)
+    assert model.s2.pathway1_res0.branch2.b.groups == 4 and cfg.SLOWFAST.BETA_INV == 4
+
+
 def test_arch_of_the_constructor():
     with pytest.raises(UserError, match="no ResNet of arch 'x3d'"):
         slowfast.create_model("slow_r50", arch="x3d")

@@ -7,7 +7,7 @@ _LONG = {"MULTIGRID.LONG_CYCLE": True}
 MULTIGRID = register_section(
     Section(
         "MULTIGRID",
-        "Multigrid training: smaller clips in larger batches first (docs/finetune.md)",
+        "Multigrid training: smaller clips in larger batches first (docs/multigrid.md)",
         {
             "SHORT_CYCLE": Key(
                 False,
