@@ -69,6 +69,15 @@ def test_quickstart(installed, tmp_path):  # noqa: F811
     named = {row["prediction_name"] for row in unseen.predictions()}
     classes = json.loads((tmp_path / "data" / "zeroshot" / "test_classes.json").read_text())
     assert named <= set(classes.values())
+    same = [
+        row["label_name"].split()[1] == row["prediction_name"].split()[1]
+        for row in unseen.predictions()
+    ]
+    rows = [f"compositions={tmp_path / 'out' / 'unseen'}"]
+    ((_, paths, _),) = table_of(run_tool("protocol_table.py", "--word", "2", *rows))
+    assert float(paths) == pytest.approx(100 * sum(same) / len(same), abs=0.01)
+    done = run_tool("protocol_table.py", "--word", "4", *rows)
+    assert done.returncode == 2 and "has no word 4" in done.stderr
 
 
 def test_protocol_over_splits(compositions, weights, tmp_path):
