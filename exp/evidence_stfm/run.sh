@@ -3,8 +3,8 @@
 # or not, the similarity loss, and where it stands in TimeSformer and MViTv2; on the embedded set and,
 # where MIRACL names its folder, on real clips. Three seeds; docs/evidence/stfm.md has the results.
 #
-#   bash exp/evidence_stfm/run.sh                                 the embedded set, 70 CPU minutes
-#   MIRACL=path/to/miracl_vc1 bash exp/evidence_stfm/run.sh       and real clips, 90 more
+#   bash exp/evidence_stfm/run.sh                                 the embedded set, 95 CPU minutes
+#   MIRACL=path/to/miracl_vc1 bash exp/evidence_stfm/run.sh       and real clips, 110 more
 #   ROWS="UniFormer" SEEDS=0 bash exp/evidence_stfm/run.sh        one run
 #   bash exp/evidence_stfm/run.sh SOLVER.MAX_EPOCH 1              any KEY VALUE words win
 #

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from slowfast.utils.files import short_hash
-from slowfast.utils.remote import DEFAULT, Patience, cache_folder, download, size_of
+from slowfast.utils.remote import DEFAULT, Patience, cache_folder, download, version_of
 
 RECENT_S = 60.0
 
@@ -29,8 +29,8 @@ class Copies:
     def of(self, address: str) -> Path:
         """The copy of a file, which is fetched if it is not there. OSError if that fails."""
         if address not in self._names:
-            size = size_of(address, self._patience)
-            self._names[address] = f"{short_hash(address, str(size))}.copy", size
+            size, version = version_of(address, self._patience)
+            self._names[address] = f"{short_hash(address, version)}.copy", size
         name, size = self._names[address]
         folder = cache_folder() / "copies"
         target = folder / name

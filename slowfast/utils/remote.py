@@ -143,6 +143,13 @@ def size_of(address: str, patience: Patience = DEFAULT) -> int:
     return _facts(address, patience)["size"]
 
 
+def version_of(address: str, patience: Patience = DEFAULT) -> tuple[int, str]:
+    """The bytes of a file, and a text that another content has not (as far as the server tells)."""
+    facts = _facts(address, patience)
+    tag = facts.get("ETag") or facts.get("etag") or facts.get("LastModified") or ""
+    return facts["size"], f"{facts['size']} {tag}"
+
+
 def _facts(address: str, patience: Patience) -> dict[str, Any]:
     facts = _persist(address, lambda system, limits: system.info(address, **limits), patience)
     if facts.get("type") == "directory":
@@ -207,14 +214,13 @@ def local_copy(path: str | Path) -> Path:
     """
     if not is_address(path):
         return Path(path).expanduser()
-    facts = _facts(path, DEFAULT)
-    version = facts.get("ETag") or facts.get("etag") or facts.get("LastModified") or ""
-    folder = cache_folder() / "files" / short_hash(path, str(facts["size"]), str(version))
+    size, version = version_of(path)
+    folder = cache_folder() / "files" / short_hash(path, version)
     target = folder / path.rpartition("/")[2]
-    if not (target.is_file() and target.stat().st_size == facts["size"]):
+    if not (target.is_file() and target.stat().st_size == size):
         make_dirs(folder)
-        logger.info("fetching %s (%.1f MB) to %s", path, facts["size"] / 1e6, folder)
-        download(path, target, facts["size"])
+        logger.info("fetching %s (%.1f MB) to %s", path, size / 1e6, folder)
+        download(path, target, size)
     return target
 
 

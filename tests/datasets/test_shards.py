@@ -132,7 +132,8 @@ def test_a_sample_is_one_ranged_read(make_cfg, storage, sharded):
         assert sample["label"] == here[SampleKey(1, number)]["label"]
 
 
-def test_shards_on_a_web_server(make_cfg, sharded, tmp_path):
+def test_shards_on_a_web_server(make_cfg, sharded, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLOWFAST_CACHE", str(tmp_path))
     pytest.importorskip("aiohttp")
     here = build_dataset(make_cfg(), "train")
     handler = functools.partial(Quiet, directory=str(sharded))

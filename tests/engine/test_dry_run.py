@@ -59,5 +59,7 @@ def test_the_schedule_of_multigrid_training(tiny_words):
     small |= {"DATA.NUM_FRAMES": 8, "MULTIGRID.SHORT_CYCLE": False, "NUM_GPUS": 0}
     assert main(["--cfg", config, "--dry-run", *words(data | small)]) == 0
     log = Path(tiny_words["OUTPUT_DIR"], "stdout.log").read_text()
-    assert "multigrid training, 9 epochs:" in log and "8 x 4 x 24²; rate 3 to 6" in log
-    assert "; 9 epochs of 4 batches take about" in log  # 2, 4 and 8 batches
+    assert "multigrid training, 9 epochs:" in log
+    # four epochs of 4 batches, two of 8, then one of 4 and two of 8: 52 batches
+    assert "1-4   4 x 4 x 32²; rate 3 to 6" in log and "5-6   2 x 8 x 32²; rate 3" in log
+    assert "; 9 epochs of 6 batches take about" in log

@@ -16,7 +16,7 @@ from slowfast.utils.files import write_atomic
 
 CSV, PLOT = "confusion.csv", "confusion.png"
 _MAX_CLASSES = 30  # more cannot be read in a picture
-_COLUMNS = 4
+_COLUMNS = 5  # of matrices, at most
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ def write_confusions(found: Sequence[Confusion], folder: Path) -> None:
 
 def _plot(found: Sequence[Confusion], path: str) -> None:
     """Small matrices beside each other, in percent of the true class."""
-    columns = min(_COLUMNS, len(found))
-    rows = math.ceil(len(found) / columns)
+    rows = math.ceil(len(found) / _COLUMNS)
+    columns = math.ceil(len(found) / rows)
     figure, grid = new_figure(1.5 + 2.5 * columns, 0.9 + 2.7 * rows, rows, columns)
     for number, axes in enumerate(np.ravel(grid)):
         if number >= len(found):
@@ -75,6 +75,7 @@ def _plot(found: Sequence[Confusion], path: str) -> None:
         axes.set_yticks(ticks, one.classes if number % columns == 0 else [], fontsize=7)
         axes.tick_params(length=0)
         axes.spines[:].set_color("0.8")
+    figure.get_layout_engine().set(h_pad=0.08)
     figure.supxlabel("predicted class", fontsize=9)
     figure.supylabel("true class", fontsize=9)
     figure.colorbar(image, ax=grid, shrink=0.5, label="% of the videos of a class")
