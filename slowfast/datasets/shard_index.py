@@ -21,7 +21,7 @@ from slowfast.utils.errors import UserError
 from slowfast.utils.files import short_hash, write_text_atomic
 from slowfast.utils.logging import get_logger
 from slowfast.utils.remote import cache_folder, exists, names_below
-from slowfast.utils.remote_file import RemoteFile
+from slowfast.utils.remote_file import open_file
 from slowfast.utils.text import name_problem, read_text, shorten
 
 logger = get_logger(__name__)
@@ -162,7 +162,7 @@ def make_index(folder: str, shards: dict[str, int]) -> ShardIndex:
 def _members(folder: str, shard: str) -> Iterator[Member]:
     path = join(folder, shard)
     try:
-        with _open(path) as file, tarfile.open(fileobj=file, mode="r:") as archive:
+        with open_file(path) as file, tarfile.open(fileobj=file, mode="r:") as archive:
             for key, parts in _groups(archive):
                 videos = [part for part in parts if _suffix(part) in VIDEO_SUFFIXES]
                 if not videos:
@@ -178,10 +178,6 @@ def _members(folder: str, shard: str) -> Iterator[Member]:
                 yield Member(shard, videos[0].offset_data, videos[0].size, labels, name)
     except tarfile.TarError as error:
         raise UserError(f"is no readable tar file: {error}", "copy it again", path) from error
-
-
-def _open(path: str) -> Any:
-    return RemoteFile(path) if is_address(path) else open(path, "rb")
 
 
 def _groups(archive: tarfile.TarFile) -> Iterator[tuple[str, list[tarfile.TarInfo]]]:

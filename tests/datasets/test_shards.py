@@ -326,6 +326,39 @@ def test_shards_that_are_there_stay(shapes, tmp_path):
         write_shards(plan)
 
 
+@pytest.mark.parametrize("change", ["order", "labels", "source"])
+def test_shards_of_the_same_size_and_other_content_are_written_anew(tmp_path, change):
+    for name in ("a", "b", "other/a"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.mp4").write_bytes(name[-1].encode() * 99 + name[:1].encode())
+        os.utime(tmp_path / f"{name}.mp4", (1, 1))
+
+    def write(names, labels, below=tmp_path):
+        items = [Item(str(below / f"{n}.mp4"), label, 0, 1) for n, label in zip(names, labels)]
+        write_shards(plan_shards(ItemList(items, "l.csv"), str(below), tmp_path / "out", 1))
+        return (tmp_path / "out/000000.tar").read_bytes()
+
+    first = write("ab" if change != "source" else "a", [0, 1])
+    if change == "source":
+        again = write("a", [0], tmp_path / "other")
+    else:
+        again = write(*(("ba", [0, 1]) if change == "order" else ("ab", [1, 0])))
+    assert len(first) == len(again) and first != again
+    index = read_index(str(tmp_path / "out"))
+    assert make_index(str(tmp_path / "out"), index.shards) == index
+
+
+def test_heads_at_the_border_of_a_fetched_block(storage, tmp_path):
+    facts = json.dumps({"label": 1, "text": "x" * 1200}).encode()
+    members = {}
+    for number in range(400):  # a json across every border of 256 KB
+        members |= {f"{number:03d}.mp4": b"v" * 700, f"{number:03d}.json": facts}
+    tar_of(tmp_path / "set/0.tar", members)
+    address = storage.put_folder(tmp_path / "set")
+    sizes = {"0.tar": (tmp_path / "set/0.tar").stat().st_size}
+    assert make_index(address, sizes) == make_index(str(tmp_path / "set"), sizes)
+
+
 # -- blocks of shards ------------------------------------------------------------------------------
 
 
