@@ -23,6 +23,7 @@ from slowfast.utils.remote import version_of
 from slowfast.utils.remote_file import open_file
 
 _BLOCK, _RECORD = tarfile.BLOCKSIZE, tarfile.RECORDSIZE
+_MOST = 0o77777777777  # bytes of a member of a USTAR file
 _MAX_REPORTED = 5
 _MADE_OF = ".made_of.json"  # what each shard was made of: its name -> a digest
 
@@ -113,6 +114,8 @@ def _entry(item: Item, number: int, prefix: str) -> _Entry:
     size, version = _size_and_version(item.path)
     if not size:
         raise ValueError("is empty")
+    if size > _MOST:
+        raise ValueError("has more than 8 GiB, the most that a member of a shard can have")
     name = item.path.removeprefix(f"{prefix.rstrip('/')}/") if prefix else item.path
     labels = list(item.labels)
     facts: dict[str, Any] = {"path": name}

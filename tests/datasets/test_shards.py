@@ -302,13 +302,15 @@ def test_an_index_leads_nowhere_else(line):
 def test_lists_that_cannot_become_shards(video, tmp_path):
     (tmp_path / "folder.mp4").mkdir()
     (tmp_path / "empty.mp4").touch()
-    names = ["absent.mp4", "folder.mp4", "empty.mp4", "a.txt"]
+    names = ["absent.mp4", "folder.mp4", "empty.mp4", "a.txt", "large.mp4"]
     (tmp_path / "a.txt").write_text("x")
+    with open(tmp_path / "large.mp4", "wb") as file:
+        file.truncate(8 << 30)  # it takes no room on the disk
     items = [Item(str(tmp_path / name), 0, 0, n) for n, name in enumerate(names, 1)]
     with pytest.raises(UserError) as error:
         plan_shards(ItemList(items, "l.csv"), "", tmp_path / "out", 1)
     text = str(error.value)
-    assert all(f"l.csv:{n}" in text for n in range(1, 5)) and not (tmp_path / "out").exists()
+    assert all(f"l.csv:{n}" in text for n in range(1, 6)) and not (tmp_path / "out").exists()
 
 
 def test_shards_that_are_there_stay(shapes, tmp_path):
