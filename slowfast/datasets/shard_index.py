@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from slowfast.utils.addresses import is_address, join
 from slowfast.utils.errors import UserError
 from slowfast.utils.files import short_hash, write_text_atomic
 from slowfast.utils.logging import get_logger
-from slowfast.utils.remote import cache_folder, exists, names_below
+from slowfast.utils.remote import cache_folder, exists, versions_below
 from slowfast.utils.remote_file import open_file
 from slowfast.utils.text import name_problem, read_text, shorten
 
@@ -95,7 +95,8 @@ def _inside(name: str) -> str:
 
 def read_index(folder: str) -> ShardIndex:
     """The index of the shards in a folder or at an address: ``index.tsv`` there, the one that an
-    earlier run has made, or a new one from the heads of the members.
+    earlier run has made, or a new one from the heads of the members. One of this machine that is
+    older than a shard is made anew.
 
     UserError if there are no shards, if the index is of other ones, or if a video has no label.
     """
@@ -103,22 +104,42 @@ def read_index(folder: str) -> ShardIndex:
     try:
         if folder.startswith(_UNLISTED):
             return _index_of_server(path)
-        present = _sizes(folder)
+        versions = _versions(folder)
+        present = {name: size for name, (size, _) in versions.items()}
         if not present:
             raise UserError(f"{folder} holds no shards (*.tar)", f"check {_KEY}", _KEY)
-        kept = cache_folder() / "indexes" / f"{short_hash(folder, json.dumps(present))}.tsv"
-        file = path if exists(path) else str(kept)
-        if exists(file):
-            index = parse_index(read_text(file), file)
-            if index.shards != present:
-                what = f"is of other shards than those of {folder}"
-                raise UserError(what, "remove it: it is made anew", file)
-            return index
-        index = make_index(folder, present)
+        key = short_hash(folder, json.dumps(versions))
+        kept = cache_folder() / "indexes" / f"{key}.tsv"
+        index = _known(folder, present, path, kept)
+        if index is None:
+            index = make_index(folder, present)
+            _keep(index, path, kept)
+        return index
     except OSError as error:
         raise UserError(f"{folder} cannot be read: {error.strerror or error}", "", _KEY) from error
-    _keep(index, path, kept)
-    return index
+
+
+def _known(folder: str, present: dict[str, int], path: str, kept: Path) -> ShardIndex | None:
+    """The index beside the shards, or the one in the cache; None if there is none of these shards.
+    UserError if that beside them is of shards of other sizes."""
+    for file in (path, str(kept)):
+        if not exists(file):
+            continue
+        index = parse_index(read_text(file), file)
+        if index.shards != present:
+            what = f"is of other shards than those of {folder}"
+            raise UserError(what, "remove it: it is made anew", file)
+        if file == path and not is_address(path) and _is_older(path, folder, present):
+            logger.info("%s is older than its shards and is made anew", path)
+            continue
+        return index
+    return None
+
+
+def _is_older(path: str, folder: str, names: Iterable[str]) -> bool:
+    """Whether a shard was written after the index: one of the same size may hold other labels."""
+    made = os.stat(path).st_mtime_ns
+    return any(os.stat(join(folder, name)).st_mtime_ns > made for name in names)
 
 
 def _index_of_server(path: str) -> ShardIndex:
@@ -129,13 +150,14 @@ def _index_of_server(path: str) -> ShardIndex:
     return parse_index(read_text(path), path)
 
 
-def _sizes(folder: str) -> dict[str, int]:
-    """Name -> bytes of the shards of a folder, in the order of their names."""
+def _versions(folder: str) -> dict[str, tuple[int, str]]:
+    """Name -> bytes and version of the shards of a folder, in the order of their names."""
     if is_address(folder):
-        found = names_below(folder)
+        found = versions_below(folder)
     else:
         root = Path(folder)
-        found = {str(p.relative_to(root)): p.stat().st_size for p in root.rglob("*.tar")}
+        stats = {str(path.relative_to(root)): path.stat() for path in root.rglob("*.tar")}
+        found = {name: (stat.st_size, str(stat.st_mtime_ns)) for name, stat in stats.items()}
     return {name: found[name] for name in sorted(found) if name.endswith(".tar")}
 
 

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from slowfast.config.node import CfgNode
 from slowfast.engine.checkpoint import run_checkpoints
@@ -32,15 +33,21 @@ class OutputMirror:
         self.folder, self.address, self.task = Path(cfg.OUTPUT_DIR), cfg.OUTPUT_MIRROR, cfg.TASK
 
     def restore(self) -> None:
-        """Fetch the files of the mirror into a folder that has no checkpoint; those that are there
-        stay as they are. UserError if the mirror cannot be read."""
-        if not self.address or run_checkpoints(self.folder, self.task):
+        """Fetch the files of the mirror into a folder that has no checkpoint, or in which an
+        earlier call was interrupted; those that are there stay as they are. UserError if the mirror
+        cannot be read."""
+        if not self.address:
+            return
+        noted = self._noted()
+        is_interrupted = noted.get("restoring", False)
+        if not is_interrupted and (noted or run_checkpoints(self.folder, self.task)):
             return
         try:
             names = remote.names_below(self.address)
             if names:
                 logger.info("OUTPUT_DIR begins with %d files of %s", len(names), self.address)
-            for name in sorted(names):
+            self._note({}, restoring=True)
+            for name in sorted(names, key=_checkpoints_last):
                 self._fetch(name)
             present = self._present()
             self._note({name: stamp for name, stamp in present.items() if name in names})
@@ -62,7 +69,7 @@ class OutputMirror:
         """
         if not self.address:
             return
-        copied, present = self._copied(), self._present()
+        copied, present = dict(self._noted().get("files", {})), self._present()
         try:
             for name, stamp in present.items():
                 if copied.get(name) != stamp:
@@ -93,20 +100,24 @@ class OutputMirror:
                 if path.is_file() and not path.is_symlink() and name[0] != "." and name != LOCK:
                     stat = path.stat()
                     found[str(path.relative_to(self.folder))] = [stat.st_size, stat.st_mtime_ns]
-        return dict(sorted(found.items(), key=lambda pair: (pair[0].endswith(".pyth"), pair[0])))
+        return {name: found[name] for name in sorted(found, key=_checkpoints_last)}
 
-    def _copied(self) -> dict[str, list[int]]:
-        """What was copied before; nothing, if that is unknown or was another address."""
+    def _noted(self) -> dict[str, Any]:
+        """What was noted before; nothing, if that is unknown or was of another address."""
         try:
             content = json.loads((self.folder / _COPIED).read_text(encoding="utf-8"))
-            known = content["address"] == self.address
-            return dict(content["files"]) if known else {}
+            return content if content["address"] == self.address else {}
         except (OSError, ValueError, LookupError, TypeError):
             return {}
 
-    def _note(self, copied: dict[str, list[int]]) -> None:
-        content = {"address": self.address, "files": copied}
+    def _note(self, copied: dict[str, list[int]], restoring: bool = False) -> None:
+        content = {"address": self.address, "files": copied, "restoring": restoring}
         write_text_atomic(self.folder / _COPIED, json_text(content) + "\n")
+
+
+def _checkpoints_last(name: str) -> tuple[bool, str]:
+    """The order in which files are copied: a checkpoint is there only with what it needs."""
+    return name.endswith(".pyth"), name
 
 
 @contextlib.contextmanager

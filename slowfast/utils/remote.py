@@ -146,8 +146,13 @@ def size_of(address: str, patience: Patience = DEFAULT) -> int:
 def version_of(address: str, patience: Patience = DEFAULT) -> tuple[int, str]:
     """The bytes of a file, and a text that another content has not (as far as the server tells)."""
     facts = _facts(address, patience)
-    tag = facts.get("ETag") or facts.get("etag") or facts.get("LastModified") or ""
-    return facts["size"], f"{facts['size']} {tag}"
+    return facts["size"], _version(facts)
+
+
+def _version(facts: dict[str, Any]) -> str:
+    tags = ("ETag", "etag", "blob_id", "LastModified")
+    tag = next((facts[name] for name in tags if facts.get(name)), "")
+    return f"{facts['size']} {tag}"
 
 
 def _facts(address: str, patience: Patience) -> dict[str, Any]:
@@ -260,13 +265,21 @@ def remove(address: str) -> None:
 
 def names_below(address: str) -> dict[str, int]:
     """Names relative to a folder -> sizes, of all files below it; empty if there are none."""
+    return {name: size for name, (size, _) in versions_below(address).items()}
+
+
+def versions_below(address: str) -> dict[str, tuple[int, str]]:
+    """The same with what :func:`version_of` says of each file."""
     folder = address.rstrip("/")
 
-    def request(system: Any, limits: dict[str, float]) -> dict[str, int]:
+    def request(system: Any, limits: dict[str, float]) -> dict[str, tuple[int, str]]:
         system.invalidate_cache()
         root = system._strip_protocol(folder)
         found = system.find(folder, detail=True, **limits)
-        return {name.removeprefix(root).lstrip("/"): f["size"] for name, f in found.items()}
+        return {
+            name.removeprefix(root).lstrip("/"): (facts["size"], _version(facts))
+            for name, facts in found.items()
+        }
 
     try:
         return _persist(address, request, DEFAULT)

@@ -9,6 +9,7 @@ import json
 import os
 import tarfile
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -348,6 +349,20 @@ def test_shards_of_the_same_size_and_other_content_are_written_anew(tmp_path, ch
     assert len(first) == len(again) and first != again
     index = read_index(str(tmp_path / "out"))
     assert make_index(str(tmp_path / "out"), index.shards) == index
+
+
+@pytest.mark.parametrize("is_remote", [False, True])
+def test_shards_that_are_replaced_by_others_of_the_same_size(storage, tmp_path, is_remote):
+    folder = tmp_path / f"replaced{is_remote}"
+
+    def labels_of(label: bytes) -> list[str]:
+        tar_of(folder / "0.tar", {"a.mp4": b"v" * 9, "a.cls": label})
+        if is_remote:
+            return [m.labels for m in read_index(storage.put_folder(folder)).members]
+        os.utime(folder / "0.tar", (time.time() + 9,) * 2)  # written after the index
+        return [m.labels for m in read_index(str(folder)).members]
+
+    assert labels_of(b"1") == ["1"] and labels_of(b"2") == ["2"]
 
 
 def test_heads_at_the_border_of_a_fetched_block(storage, tmp_path):

@@ -59,6 +59,33 @@ def test_another_machine_goes_on(make_cfg, storage, tmp_path):
     assert "checkpoints/checkpoint_epoch_00001.pyth" not in names_below(address)
 
 
+def test_an_interrupted_restore_goes_on(make_cfg, storage, tmp_path, monkeypatch):
+    checkpoint = "checkpoints/checkpoint_epoch_00001.pyth"
+    for name in (checkpoint, "checkpoints/checkpoint_epoch_00002.pyth", "stats.jsonl"):
+        storage.put(f"runs/b/{name}", name.encode())
+    (tmp_path / "out").mkdir()
+    cfg = make_cfg({"OUTPUT_MIRROR": "s3://videos/runs/b", "OUTPUT_DIR": str(tmp_path / "out")})
+    fetched = []
+
+    def download(address, target):
+        fetched.append(target.name)
+        if len(fetched) == 3:
+            raise KeyboardInterrupt
+        target.write_bytes(b"whole")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(remote, "download", download)
+        with pytest.raises(KeyboardInterrupt):
+            OutputMirror(cfg).restore()
+    assert fetched[0] == "stats.jsonl" and (tmp_path / "out" / checkpoint).exists()
+    OutputMirror(cfg).restore()
+    assert files(tmp_path / "out").keys() == names_below("s3://videos/runs/b").keys()
+    assert (tmp_path / "out" / checkpoint).read_bytes() == b"whole"
+    (tmp_path / "out/stats.jsonl").unlink()
+    OutputMirror(cfg).restore()  # it was complete: what a user removes stays away
+    assert "stats.jsonl" not in files(tmp_path / "out")
+
+
 def test_a_mirror_that_cannot_be_reached(make_cfg, storage, monkeypatch, tmp_path, caplog):
     monkeypatch.setattr(remote, "DEFAULT", remote.Patience(tries=1))
     cfg = make_cfg({"OUTPUT_MIRROR": "s3://no-such-bucket/a", "SOLVER.MAX_EPOCH": 1})
