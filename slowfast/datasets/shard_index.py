@@ -18,8 +18,9 @@ from slowfast.datasets.fields import is_count
 from slowfast.datasets.lists import VIDEO_SUFFIXES
 from slowfast.utils.addresses import is_address, join
 from slowfast.utils.errors import UserError
-from slowfast.utils.files import short_hash, write_text_atomic
+from slowfast.utils.files import locked, short_hash, write_text_atomic
 from slowfast.utils.logging import get_logger
+from slowfast.utils.paths import leads_up
 from slowfast.utils.remote import cache_folder, exists, versions_below
 from slowfast.utils.remote_file import open_file
 from slowfast.utils.text import name_problem, read_text, shorten
@@ -85,7 +86,7 @@ def parse_index(text: str, path: str) -> ShardIndex:
 
 def _inside(name: str) -> str:
     """A name below a folder; ValueError if it leads elsewhere."""
-    if name.startswith("/") or ".." in name.split("/") or is_address(name) or not name:
+    if name.startswith("/") or leads_up(name) or is_address(name) or not name:
         raise ValueError(name)
     return name
 
@@ -112,8 +113,11 @@ def read_index(folder: str) -> ShardIndex:
         kept = cache_folder() / "indexes" / f"{key}.tsv"
         index = _known(folder, present, path, kept)
         if index is None:
-            index = make_index(folder, present)
-            _keep(index, path, kept)
+            with locked(kept.with_suffix(".lock")):  # one process of a machine reads the heads
+                index = _known(folder, present, path, kept)
+                if index is None:
+                    index = make_index(folder, present)
+                    _keep(index, path, kept)
         return index
     except OSError as error:
         raise UserError(f"{folder} cannot be read: {error.strerror or error}", "", _KEY) from error
