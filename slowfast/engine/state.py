@@ -140,6 +140,12 @@ def to_checkpoint(
     }
 
 
+def saved_in_epoch(content: dict[str, Any]) -> int:
+    """The 0-based epoch whose layers a checkpoint holds: the one that was interrupted, or else the
+    last finished one. The layers may change (see multigrid) before the next one begins."""
+    return content["epoch"] + bool(content["inside_epoch"])
+
+
 def from_checkpoint(
     content: dict[str, Any],
     fingerprint: RunFingerprint,

@@ -148,7 +148,7 @@ class Trainer:
         return average
 
     def _restore(self, resumed: Checkpoint | None) -> state.Progress:
-        self._enter_phase(0 if resumed is None else resumed.content["epoch"] + 1)
+        self._enter_phase(0 if resumed is None else state.saved_in_epoch(resumed.content))
         if resumed is None:
             # Dropout and the like: other numbers on each rank, the same weights on all.
             seed_process(self.cfg.RNG_SEED + 1000003 * self.runtime.rank)

@@ -191,6 +191,14 @@ def final(trainer: Trainer) -> dict:
     return read_checkpoint(folder / f"checkpoint_epoch_{trainer.plan.epochs:05d}.pyth")
 
 
+def go_on(train, checkpoint: Path, values: dict | None = None) -> Trainer:
+    """A run that finds ``checkpoint`` in its folder, at its end."""
+    folder = checkpoint.parents[2] / "resumed" / "checkpoints"
+    folder.mkdir(parents=True)
+    shutil.copy(checkpoint, folder)
+    return train(folder.parent, values)
+
+
 def test_batches_and_layers_follow_the_phases(train, monkeypatch):
     seen = []
     step = Stopped.train_step
@@ -237,12 +245,25 @@ def test_a_run_goes_on_from_the_checkpoint_at_the_end_of_a_phase(train, whole):
     state = read_checkpoint(folder / names[0])["model_state"]
     splits = {v.shape[0] for n, v in state.items() if n.endswith("stem.bn.split_bn.running_mean")}
     assert splits == {2 * 2, 2 * 1}  # two parts; slow and fast stem
-    resumed = train("resumed", stop_at=2)
-    own = Path(resumed.cfg.OUTPUT_DIR) / "checkpoints"
-    shutil.rmtree(own)
-    own.mkdir()
-    shutil.copy(folder / names[0], own)
-    assert state_differences(final(whole), final(train("resumed"))) == []
+    resumed = go_on(train, folder / names[0])
+    assert state_differences(final(whole), final(resumed)) == []
+
+
+def test_statistics_go_on_alike_where_phases_have_equal_parts(train):
+    """Each phase begins with the statistics of all parts together, also where it has as many parts
+    as the one before and those of the checkpoint would fit."""
+    values = {
+        "MULTIGRID.SHORT_CYCLE": False,
+        "MULTIGRID.LONG_CYCLE_FACTORS": [[1, 1], [1, 1]],
+        "MULTIGRID.EPOCH_FACTOR": 1.0,
+        "TRAIN.BATCH_SIZE": 4,
+    }
+    whole = train("whole", values)
+    phases = whole.plan.phases
+    assert [phase.end for phase in phases] == [1, 2, 3]
+    assert {norm_parts(whole.cfg, phase, CPU) for phase in phases} == {(2, 1)}
+    first = Path(whole.cfg.OUTPUT_DIR) / "checkpoints/checkpoint_epoch_00001.pyth"
+    assert state_differences(final(whole), final(go_on(train, first, values))) == []
 
 
 def test_what_is_tested_sees_all_parts(train):
