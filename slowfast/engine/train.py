@@ -76,6 +76,7 @@ class Trainer:
         self.train_loader = self._loader("train")
         self.val_loader = self._loader("val")
         self.fingerprint = self._fingerprint()
+        self.order = state.StepOrder(self.train_loader.batch_sampler, cfg.SOLVER.ACCUM_STEPS)
         self.lr_factor = batch_factor(cfg.SOLVER, self.fingerprint.samples_per_iteration)
         self.callbacks = Callbacks(cfg, runtime)
         resumed = self._read_checkpoint()
@@ -156,7 +157,7 @@ class Trainer:
         with restoring(resumed.path):
             return state.from_checkpoint(
                 resumed.content,
-                self.fingerprint,
+                self.order,
                 self.optimizer_step,
                 self.ema,
                 self.callbacks,
@@ -386,6 +387,7 @@ class Trainer:
         return state.to_checkpoint(
             self.cfg,
             self.fingerprint,
+            self.order,
             self.progress,
             self.optimizer_step,
             self.ema,

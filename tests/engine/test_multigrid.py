@@ -277,6 +277,31 @@ def test_what_is_tested_sees_all_parts(train):
     assert torch.allclose(state[f"{name}.bn.running_mean"], parts.mean(0))
 
 
+def test_an_epoch_goes_on_at_the_same_video_with_other_batches(train, monkeypatch):
+    """A run goes on with batches of twice the size, as on twice as many processes: the first of
+    them, 8 videos, was not complete after the 6 of two smaller ones. None is left out."""
+    seen = []
+    step = Stopped.train_step
+
+    def watched(self, batches, lr, sizes):
+        if self.progress.epoch == 0:
+            seen.append([index for batch in batches for index in batch.index.tolist()])
+        return step(self, batches, lr, sizes)
+
+    monkeypatch.setattr(Stopped, "train_step", watched)
+    values = {
+        "MULTIGRID.LONG_CYCLE": False,
+        "MULTIGRID.SHORT_CYCLE_FACTORS": [0.5, 0.7071],
+        "MULTIGRID.EPOCH_FACTOR": 0.4,
+        "BN.USE_PRECISE_STATS": False,
+    }
+    train("out", values, stop_at=1)
+    train("out", values | {"TRAIN.BATCH_SIZE": 2, "TRAIN.ALLOW_CHANGED_RESUME": True})
+    assert [len(videos) for videos in seen] == [4, 2, 8, 4, 2]
+    before, after = sum(seen[:2], []), sum(seen[2:], [])
+    assert after[:6] == before and len(set(after)) == 14
+
+
 @pytest.mark.parametrize("accumulated", [2, 3])
 def test_a_step_may_have_batches_of_several_sizes(train, accumulated):
     """SOLVER.ACCUM_STEPS: the mean over all clips of the batches, whatever their sizes."""
