@@ -82,6 +82,12 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
         factor = max((phase.forms[0].factor for phase in self.phases), default=1)
         return factor * self.batch_size * self.world
 
+    @property
+    def longest_epoch(self) -> int:
+        """Batches of the epochs that have most."""
+        counts = (self._batches_within(phase.forms, self.length) for phase in self.phases)
+        return max(counts, default=len(self))
+
     def __len__(self) -> int:
         if not self.train:
             local = len(range(self.rank, self.length, self.world))

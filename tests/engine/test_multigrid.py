@@ -346,6 +346,13 @@ def test_a_list_smaller_than_the_largest_batch(make_cfg):
         build_task(cfg, CPU).data.loader("train")
 
 
+def test_workers_are_as_many_as_the_longest_epoch_needs(make_cfg):
+    """Of 16 videos: two batches of eight in the first epochs, later five of four or two."""
+    cfg = make_cfg(RUN | {"TRAIN.BATCH_SIZE": 2, "DATA_LOADER.NUM_WORKERS": 8})
+    loader = build_task(cfg, CPU).data.loader("train")
+    assert len(loader) == 2 and loader.num_workers == 5
+
+
 def test_a_test_needs_no_schedule():
     """The keys of a file that trains with multigrid are not judged where nothing is trained."""
     cfg = TINY | {"TRAIN.ENABLE": False, "MULTIGRID.SHORT_CYCLE": True}
