@@ -113,7 +113,8 @@ class Trainer:
     def _fingerprint(self) -> state.RunFingerprint:
         videos = self.train_loader.batch_sampler.batch_size * self.runtime.world
         samples = videos * self.cfg.SOLVER.ACCUM_STEPS
-        logger.info("%s", describe_batch(self.cfg, samples))
+        if not self.plan.phases:  # else steps differ in size, as the plan says
+            logger.info("%s", describe_batch(self.cfg, samples))
         for line in self.plan.describe(self.cfg, self.runtime):
             logger.info("%s", line)
         data = self.train_loader.dataset.item_list.fingerprint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import signal
 from pathlib import Path
@@ -199,7 +200,7 @@ def go_on(train, checkpoint: Path, values: dict | None = None) -> Trainer:
     return train(folder.parent, values)
 
 
-def test_batches_and_layers_follow_the_phases(train, monkeypatch):
+def test_batches_and_layers_follow_the_phases(train, monkeypatch, caplog):
     seen = []
     step = Stopped.train_step
 
@@ -212,7 +213,10 @@ def test_batches_and_layers_follow_the_phases(train, monkeypatch):
         return step(self, batches, lr, sizes)
 
     monkeypatch.setattr(Stopped, "train_step", watched)
-    train("out")
+    with caplog.at_level(logging.INFO, "slowfast"):
+        train("out")
+    # the schedule, not one size of all steps
+    assert "multigrid training, 4 epochs" in caplog.text and "a step sees" not in caplog.text
     first = [row[1:] for row in seen if row[0] == 0]
     assert first == [(4, 2, 2, 24, 0.004), (4, 2, 2, 23, 0.004)] * 2
     fourth = [row[1:] for row in seen if row[0] == 3]
