@@ -50,8 +50,12 @@ def from_charades(annotations: str | Path, frames: str | Path) -> SplitLists:
             path = Path(frames, video)
             images = _images(path)
             if images:
-                spans = frame_spans(actions, len(images))
-                item = MultiLabelItem(str(path), -1, len(images), 0, spans, "\n".join(images))
+                item = MultiLabelItem(
+                    str(path),
+                    num_frames=len(images),
+                    spans=frame_spans(actions, len(images)),
+                    frames="\n".join(images),
+                )
                 result.splits[part].append(item)
             else:
                 result.missing.append(f"{part} {video}")
