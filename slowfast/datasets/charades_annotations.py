@@ -20,11 +20,11 @@ from slowfast.datasets.folder_lists import SplitLists
 from slowfast.datasets.multi_label import MultiLabelItem, Span
 from slowfast.utils.errors import Problem, UserError
 from slowfast.utils.text import shorten
+from slowfast.video.source import IMAGE_SUFFIXES
 
 FPS = 24
 _FILES = {"train": "Charades_v1_train.csv", "val": "Charades_v1_test.csv"}
 _CLASSES = "Charades_v1_classes.txt"
-_IMAGES = (".jpg", ".jpeg", ".png")
 _ACTION = re.compile(r"(c[0-9]{3}) ([0-9]+(?:\.[0-9]+)?) ([0-9]+(?:\.[0-9]+)?)")
 
 
@@ -43,15 +43,19 @@ def from_charades(annotations: str | Path, frames: str | Path) -> SplitLists:
     """
     folder = Path(annotations)
     codes, names = _read_classes(folder / _CLASSES)
-    result = SplitLists("charades", {}, names)
+    result = SplitLists({}, names, dataset="charades", multi_label=True)
     for part, file in _FILES.items():
         result.splits[part] = []
         for video, actions in _read_actions(folder / file, codes):
             path = Path(frames, video)
             images = _images(path)
             if images:
-                spans = frame_spans(actions, len(images))
-                item = MultiLabelItem(str(path), -1, len(images), 0, spans, "\n".join(images))
+                item = MultiLabelItem(
+                    str(path),
+                    num_frames=len(images),
+                    spans=frame_spans(actions, len(images)),
+                    frames="\n".join(images),
+                )
                 result.splits[part].append(item)
             else:
                 result.missing.append(f"{part} {video}")
@@ -74,7 +78,7 @@ def _images(folder: Path) -> list[str]:
     """Names of the images in a folder, in order; empty if there is none."""
     if not folder.is_dir():
         return []
-    return sorted(name for name in os.listdir(folder) if name.lower().endswith(_IMAGES))
+    return sorted(name for name in os.listdir(folder) if name.lower().endswith(IMAGE_SUFFIXES))
 
 
 def _read_classes(file: Path) -> tuple[dict[str, int], list[str]]:

@@ -25,14 +25,20 @@ _SUBSTITUTES = {"val": ("test", "train"), "test": ("val", "train")}
 class SplitLists:
     """``splits``: the items of each split; ``missing``: videos of the annotations that do not
     exist; ``notes``: what was left out or decided, for people; ``image_template`` of folders of
-    frames, if it is not the usual one."""
+    frames, if it is not the usual one.
 
-    kind: str
+    ``dataset``: the registered data set that reads the lists; ``motions``: the classes are motions,
+    which a mirrored clip changes and which take the whole video; ``multi_label``: the items are
+    :class:`~slowfast.datasets.multi_label.MultiLabelItem`."""
+
     splits: dict[str, list[Item]]
     class_names: list[str]
     missing: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     image_template: str = ""
+    dataset: str = "kinetics"
+    motions: bool = False
+    multi_label: bool = False
 
     def fill_empty_splits(self) -> None:
         """Let validation and test use the videos of each other, else those of training."""
@@ -74,7 +80,7 @@ def from_folder(
     if "train" in parts and len(parts) > 1:
         return _from_parts(root, parts, follow_links, classes, template)
     read = _read(parts.get("train", root), follow_links, template)
-    made = SplitLists("folder", {}, _labels(read, classes), notes=_notes(read, classes))
+    made = SplitLists({}, _labels(read, classes), notes=_notes(read, classes))
     if "train" in parts:
         made.notes.append(f"{root} has no val or test folder: {parts['train']} is divided")
     items = _relabelled(read, made.class_names)
@@ -88,7 +94,7 @@ def _from_parts(
 ) -> SplitLists:
     read = {part: _read(folder, follow_links, template) for part, folder in parts.items()}
     names = _labels(read["train"], classes)
-    made = SplitLists("folder", {}, names)
+    made = SplitLists({}, names)
     for part, found in read.items():
         unknown = sorted(set(found.class_names) - set(found.without_videos()) - set(names))
         if unknown:

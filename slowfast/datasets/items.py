@@ -21,7 +21,7 @@ class Item:
     label: int
     num_frames: int = 0
     line: int = 0
-    extent: Extent | None = None
+    extent: Extent | None = field(default=None, kw_only=True)
 
     @property
     def place(self) -> str:

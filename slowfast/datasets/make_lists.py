@@ -25,7 +25,6 @@ from slowfast.utils.paths import is_within, prepare_outputs
 from slowfast.utils.runtime import ALL_GPUS
 from slowfast.utils.text import shorten
 
-# Sets of motions: a mirrored clip may belong to another class, and frames cover the whole video.
 _MOTIONS = {"ssv2", "jester"}
 _MISSING = "missing.txt"
 _SEVERAL = {"LOSS_FUNC": "bce_logit", "HEAD_ACT": "sigmoid"}  # labels a video
@@ -47,7 +46,7 @@ def from_kinetics(
     rows = [row for file in annotations for row in _read_kinetics(Path(file))]
     names = sorted({row["label"] for row in rows})
     labels = {name: number for number, name in enumerate(names)}
-    result = SplitLists("kinetics", {"train": [], "val": [], "test": []}, names)
+    result = SplitLists({"train": [], "val": [], "test": []}, names)
     for row in rows:
         part = {"validate": "val", "validation": "val"}.get(row["split"], row["split"])
         name = f"{row['youtube_id']}_{row['time_start']}_{row['time_end']}"
@@ -129,7 +128,7 @@ def from_official(
     folder = Path(annotations)
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}", "it holds the annotations", "--annotations")
-    result = SplitLists(kind, {}, [])
+    result = SplitLists({}, [], motions=kind in _MOTIONS)
     for part in ("train", "val"):
         items, result.class_names = _READERS[kind](folder, part, number, str(videos))
         result.splits[part] = []
@@ -190,8 +189,7 @@ def write_lists(
         )
     lists.check_class_names(split_lists.class_names, DEFAULT_NAME)
     counted = all(item.num_frames for items in split_lists.splits.values() for item in items)
-    several = split_lists.kind == "charades"
-    format_list = format_items if several else lists.format_path_list
+    format_list = format_items if split_lists.multi_label else lists.format_path_list
     texts = {
         f"{part}.csv": format_list(_absolute(items), counted)
         for part, items in split_lists.splits.items()
@@ -217,22 +215,20 @@ def _absolute(items: Iterable[Item]) -> list[Item]:
 
 
 def _yaml(split_lists: SplitLists, folder: Path, base: str | Path, weights: str | Path = "") -> str:
-    is_motions = split_lists.kind in _MOTIONS
     data = {
         "PATH_TO_DATA_DIR": os.path.abspath(folder),
         "PATH_PREFIX": "",
         "PATH_LABEL_SEPARATOR": " ",
-        "RANDOM_FLIP": not is_motions,
+        "RANDOM_FLIP": not split_lists.motions,
     }
-    if is_motions:
+    if split_lists.motions:
         data["SAMPLING"] = "segment"
     if split_lists.image_template not in ("", DEFAULT_TEMPLATE):
         data["IMAGE_TEMPLATE"] = split_lists.image_template
-    several = split_lists.kind == "charades"
+    several = split_lists.multi_label
     if several:
         data |= {"MULTI_LABEL": True, "ENSEMBLE_METHOD": "max", "SAMPLING": "auto"}
-    name = "charades" if several else "kinetics"
-    train: dict[str, Any] = {"DATASET": name}
+    train: dict[str, Any] = {"DATASET": split_lists.dataset}
     videos = len(split_lists.splits["train"])
     if videos < _batch_size(base):
         train["BATCH_SIZE"] = 1 << (videos.bit_length() - 1)
@@ -244,7 +240,7 @@ def _yaml(split_lists: SplitLists, folder: Path, base: str | Path, weights: str 
     tree = {
         "NUM_GPUS": ALL_GPUS,
         "TRAIN": train,
-        "TEST": {"DATASET": name},
+        "TEST": {"DATASET": split_lists.dataset},
         "DATA": data,
         "DATA_LOADER": {"NUM_WORKERS": -1},
         "MODEL": {"NUM_CLASSES": len(split_lists.class_names)} | (_SEVERAL if several else {}),

@@ -31,7 +31,7 @@ from slowfast.inference.trained import (
 )
 from slowfast.inference.videos import Video, is_one_video, name_of, open_any
 from slowfast.inference.windows import read_windows, slide
-from slowfast.layers.fold import folded_norms
+from slowfast.layers.fold import Folded, folded_norms
 from slowfast.models.base import MODEL_REGISTRY
 from slowfast.models.weights.read import Checkpoint
 from slowfast.utils.errors import UserError, VideoError
@@ -218,10 +218,11 @@ class Predictor:
     ) -> Iterator[Prediction]:
         """:meth:`predict` for any number of videos: an answer after the other, in their order.
 
-        Threads read the next videos while the network computes; memory does not grow.
+        Threads read the next videos while the network computes; memory does not grow. Weights must
+        not change meanwhile.
         """
-        for batch in self._batches(self._read_ahead(videos, fps)):
-            yield from self._answer(batch, top)
+        for batch, folded in self._batches(self._read_ahead(videos, fps)):
+            yield from self._answer(batch, top, folded)
 
     def windows(
         self,
@@ -239,8 +240,8 @@ class Predictor:
         """
         with open_any(video, self.reader, fps) as source:
             clips = self._window_clips(source, name_of(video), seconds, stride or seconds)
-            for batch in self._batches(clips):
-                yield from self._answer(batch, top)
+            for batch, folded in self._batches(clips):
+                yield from self._answer(batch, top, folded)
 
     def embed(self, videos: Video | Sequence[Video], fps: float = FPS) -> torch.Tensor:
         """Features before the classifier, the mean over the views of a video: float32 ``B D`` on
@@ -259,12 +260,12 @@ class Predictor:
     ) -> Iterator[torch.Tensor | VideoError]:
         """:meth:`embed` for any number of videos: ``D`` of one after the other, or why it could
         not be read."""
-        for batch in self._batches(self._read_ahead(videos, fps)):
+        for batch, folded in self._batches(self._read_ahead(videos, fps)):
             good = [clips.video for clips in batch if clips.video is not None]
             rows: Iterator[torch.Tensor] = iter(())
             if good:
                 inputs = self._prepared(good)
-                with self._computing():
+                with self._computing(folded):
                     rows = iter(self._inference.features(self.model, inputs).cpu().unbind())
             yield from (clips.error or next(rows) for clips in batch)
 
@@ -300,9 +301,11 @@ class Predictor:
             else:
                 yield Clips(name, self._inference.clips(read["video"]), None, span)
 
-    def _batches(self, clips: Iterator[Clips]) -> Iterator[list[Clips]]:
-        """Videos that pass through the network together."""
+    def _batches(self, clips: Iterator[Clips]) -> Iterator[tuple[list[Clips], Folded | None]]:
+        """Videos that pass through the network together, and what the batches from the second on
+        have folded: it takes longer than what it saves in one batch."""
         batch: list[Clips] = []
+        folded: Folded | None = None
         size = 1
         with contextlib.closing(clips):
             for one in clips:
@@ -310,24 +313,27 @@ class Predictor:
                     size = videos_per_process(self.cfg, "test", 1, len(one.video))
                 batch.append(one)
                 if len(batch) >= size:
-                    yield batch
-                    batch = []
+                    yield batch, folded
+                    batch, folded = [], {} if folded is None else folded
         if batch:
-            yield batch
+            yield batch, folded
 
     # -- computing -------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _computing(self) -> Iterator[None]:
+    def _computing(self, folded: Folded | None = None) -> Iterator[None]:
         self.model.eval()  # whoever has the network may have trained it
-        with torch.inference_mode(), self._autocast(), folded_norms():
+        fold = contextlib.nullcontext() if folded is None else folded_norms(folded)
+        with torch.inference_mode(), self._autocast(), fold:
             yield
 
     def _prepared(self, videos: Sequence[torch.Tensor]) -> Inputs:
         with torch.inference_mode():
             return self._inference.prepare(torch.stack(list(videos)))
 
-    def _answer(self, batch: Sequence[Clips], top: int) -> list[Prediction]:
+    def _answer(
+        self, batch: Sequence[Clips], top: int, folded: Folded | None = None
+    ) -> list[Prediction]:
         """Predictions for what was read, and errors in place of the rest."""
         if top < 1:
             raise UserError(f"top is {top}", "ask for one class at least", "top")
@@ -335,7 +341,7 @@ class Predictor:
         rows: Iterator[torch.Tensor] = iter(())
         if good:
             inputs = self._prepared([clips.video for clips in good])
-            with self._computing():
+            with self._computing(folded):
                 answers = self._inference.probabilities(self.model, inputs)
             rows = iter(answers.unbind())
         return [

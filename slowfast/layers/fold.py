@@ -10,19 +10,23 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+Folded = dict[nn.Module, nn.Module]
+
 # The folded copy of each convolution; None outside :func:`folded_norms`.
-_FOLDED: ContextVar[dict[nn.Module, nn.Module] | None] = ContextVar("folded", default=None)
+_FOLDED: ContextVar[Folded | None] = ContextVar("folded", default=None)
 
 
 @contextlib.contextmanager
-def folded_norms() -> Iterator[None]:
+def folded_norms(folded: Folded | None = None) -> Iterator[None]:
     """Context of an evaluation in which weights do not change: the scale and shift of a batch
     normalisation become part of the convolution before it, once, when the pair is first met.
 
     The network itself stays as it is. Results differ by rounding. Networks that are compiled or
     exported are left alone: compilers fold for themselves.
+
+    ``folded``: what earlier contexts have folded, of the same weights; the new pairs are added.
     """
-    token = _FOLDED.set({})
+    token = _FOLDED.set({} if folded is None else folded)
     try:
         yield
     finally:

@@ -159,6 +159,7 @@ class TimeSformer(StfmModel):
         ),
         resizers=(resize_square_pos_embed, resize_time_embed),
         initial_weights=lambda cfg: cfg.TIMESFORMER.PRETRAINED_MODEL,
+        weights_key="TIMESFORMER.PRETRAINED_MODEL",
         layer_of=layer_of_block,
         check=check_timesformer,
         variants={

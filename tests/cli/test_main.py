@@ -27,6 +27,7 @@ READ_CONFIGURATIONS = (
     "model-table",
     "convert",
     "export",
+    "make-shards",
     "probe",
     "sweep",
     "benchmark",

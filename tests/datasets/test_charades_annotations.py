@@ -62,6 +62,18 @@ def test_from_the_official_files_to_a_data_set(official, tmp_path):
     assert train[(0, 0)]["video"].shape[1] == 64
 
 
+def test_images_of_every_format_that_is_read(official, tmp_path):
+    folder = tmp_path / "frames" / "CCCCC"
+    for number, suffix in enumerate((".PNG", ".bmp", ".webp"), 1):
+        jpg = folder / f"CCCCC-{number:06d}.jpg"
+        cv2.imwrite(str(jpg.with_suffix(suffix)), cv2.imread(str(jpg)))
+        jpg.unlink()
+    (folder / "notes.txt").write_text("no image")
+    (item,) = from_charades(official, tmp_path / "frames").splits["val"]
+    assert item.num_frames == 48
+    assert item.image_names[0] == "CCCCC-000001.PNG"
+
+
 @pytest.mark.parametrize(
     "file, text, message",
     [

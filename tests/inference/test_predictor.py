@@ -20,6 +20,7 @@ from slowfast.engine.initial import find_tested_weights, load_tested_weights
 from slowfast.engine.launch import launch
 from slowfast.engine.run import run_job
 from slowfast.engine.tasks import build_task
+from slowfast.layers import fold
 from slowfast.metrics.views import class_probabilities
 from slowfast.models import MODEL_REGISTRY
 from slowfast.models.weights.read import read_checkpoint
@@ -285,6 +286,27 @@ def test_a_network_in_training_mode_answers_as_in_a_test(predictor):
     assert torch.equal(predictor.predict(frames).scores, expected)
     predictor.model.train()
     assert torch.equal(predictor.embed(frames), features)
+
+
+def test_norms_are_folded_once_for_many_batches_and_never_for_one(shapes, tmp_path, monkeypatch):
+    extra = MODEL_REGISTRY.get("ResNet3D").spec.test_overrides | {"MODEL.MODEL_NAME": "ResNet3D"}
+    extra |= {"MODEL.NUM_CLASSES": 4, "TRAIN.BATCH_SIZE": 2, "TEST.BATCH_SIZE": 1}
+    predictor = slowfast.load(trained(shapes, tmp_path / "out", extra), "cpu")
+    folded = []
+    fuse = fold.fuse_conv_bn_eval
+    monkeypatch.setattr(
+        fold, "fuse_conv_bn_eval", lambda *pair: folded.append(pair[0]) or fuse(*pair)
+    )
+    videos = test_videos(shapes)[:3]
+    alone = torch.stack([predictor.predict(video).scores for video in videos])
+    rows = torch.cat([predictor.embed(video) for video in videos])
+    assert not folded
+    scores = torch.stack([answer.scores for answer in predictor.predict(videos)])
+    pairs = len(folded)
+    assert pairs > 0 and len(set(folded)) == pairs
+    torch.testing.assert_close(scores, alone, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(predictor.embed(videos), rows, rtol=1e-4, atol=1e-5)
+    assert len(folded) == 2 * pairs
 
 
 def test_readers_do_not_run_ahead_without_end(predictor, shapes):

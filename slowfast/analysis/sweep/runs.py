@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,29 +21,32 @@ from slowfast.analysis.sweep.variants import SweepVariant
 from slowfast.config.defaults import get_cfg
 from slowfast.config.load import load_config
 from slowfast.config.node import CfgNode
+from slowfast.config.schema import keys_without_effect
 from slowfast.engine.tasks import task_class
 from slowfast.utils.errors import RunFailure, UserError
-from slowfast.utils.files import make_dirs, write_text_atomic
+from slowfast.utils.files import file_hash, make_dirs, write_text_atomic
 from slowfast.utils.json_text import json_text
 from slowfast.utils.paths import prepare_outputs
 from slowfast.utils.processes import ending_with_parent
 from slowfast.utils.runtime import cpu_count
 
 _DONE = "sweep.json"
-# Where data and devices are, which differs between machines and says nothing about a result: the
-# lists are compared instead.
-_PLACES = {
-    "DATA.CLASS_NAMES_PATH",
-    "DATA.INDEX_LABEL_MAPPING_FILE",
-    "DATA.PATH_PREFIX",
-    "DATA.PATH_TO_DATA_DIR",
-    "FEWSHOT.CACHE",
-    "LOG_MODEL_INFO",
-    "LOG_PERIOD",
-    "MODEL.PRETRAINED_DIR",
-    "NUM_GPUS",
+# A training may go on with another value of these, but its test, or the checkpoint that is tested,
+# depends on them.
+_TESTED = {
+    "DATA.CLASS_NAMES",
+    "DATA.CLASS_ORDER",
+    "DATA.ENSEMBLE_METHOD",
+    "DATA.MAX_ERROR_SHARE",
+    "DATA.VAL_LIST",
+    "FEWSHOT.EPISODES_FILE",
+    "FEWSHOT.TEST_EPISODES",
+    "FEWSHOT.VAL_EPISODES",
+    "MULTIGRID.EVAL_FREQ",
 }
-_PLACE_SECTIONS = ("DATA_LOADER.", "REPORT.", "TENSORBOARD.")
+_TESTED_SECTIONS = ("TEST.", "TRAIN.")
+_SOURCE = re.compile(r"\{out\}/([\w.+/-]+)")  # a file below the folder of the sweep
+_RUN = re.compile(r"seed_[0-9]+")
 
 Work = tuple[SweepVariant, int]  # and a seed
 
@@ -68,7 +72,8 @@ class Sweep:
         """Train and test all variants with all seeds, ``jobs`` runs at a time; gives their results.
 
         ``threads`` per run; 0 divides the cores among the jobs. ``part`` (i, n): only every n-th
-        run, from the i-th on, and no results. RunFailure if a run fails.
+        run, from the i-th on, and no results. RunFailure if a run fails; UserError if one starts
+        from a run that has not finished and is not made here before it.
         """
         threads = threads or max(cpu_count() // jobs, 1)
         work = [(variant, seed) for variant in variants for seed in seeds][part[0] - 1 :: part[1]]
@@ -76,19 +81,21 @@ class Sweep:
         outputs += [self.folder / name for name in (*REPORT, CSV, PLOT)]
         prepare_outputs(outputs, [variant.config for variant in variants], "--out")
         lists = {variant.name: self._lists(variant) for variant, _ in work}
+        self._check_bases(work, lists)
         with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(work), unit="run") as bar:
             started: dict[Path, Future[str]] = {}
 
             def one(pair: Work, awaited: list[Future[str]]) -> str:
-                wait(awaited)
-                failure = self._run_one(pair, threads, lists[pair[0].name])
+                if any(run.result() for run in awaited):
+                    failure = f"{_name(pair)}: not started, since the run before it failed"
+                else:
+                    failure = self._run_one(pair, threads, lists[pair[0].name])
                 bar.update()
                 return failure
 
             for pair in work:
                 # Runs begin in this order, so that none waits for one that waits for a place.
-                text = " ".join(self._placed_words(*pair))
-                awaited = [run for folder, run in started.items() if f"{folder}/" in text]
+                awaited = [started[base] for base in self._bases(*pair) if base in started]
                 started[self.run_folder(*pair)] = pool.submit(one, pair, awaited)
             failures = [run.result() for run in started.values() if run.result()]
         if failures:
@@ -135,6 +142,33 @@ class Sweep:
     def _placed_words(self, variant: SweepVariant, seed: int) -> list[str]:
         return [word.replace("{out}", str(self.folder)) for word in self._words(variant, seed)]
 
+    def _bases(self, variant: SweepVariant, seed: int) -> set[Path]:
+        """Folders of the runs that a run takes files from."""
+        files = [self.folder / name for name in self._sources(variant, seed)]
+        return {parent for file in files for parent in file.parents if _RUN.fullmatch(parent.name)}
+
+    def _sources(self, variant: SweepVariant, seed: int) -> list[str]:
+        """The files that ``{out}`` stands before, relative to it."""
+        return [name for word in self._words(variant, seed) for name in _SOURCE.findall(word)]
+
+    def _hashes(self, variant: SweepVariant, seed: int) -> dict[str, str]:
+        """SHA-256 of the sources that are there."""
+        names = self._sources(variant, seed)
+        return {n: file_hash(self.folder / n) for n in names if (self.folder / n).is_file()}
+
+    def _check_bases(self, work: Sequence[Work], lists: dict[str, dict[str, str]]) -> None:
+        """UserError if a run that has to be made starts from one that is not there by then."""
+        before: set[Path] = set()
+        for variant, seed in work:
+            bases = self._bases(variant, seed) - before
+            missing = [str(base) for base in bases if not (base / _DONE).is_file()]
+            if missing and not self._is_finished(variant, seed, lists[variant.name]):
+                raise UserError(
+                    f"{_name((variant, seed))} starts from {min(missing)}, which has not finished",
+                    "make that run first, by this sweep (--rows) or by its own",
+                )
+            before.add(self.run_folder(variant, seed))
+
     def _lists(self, variant: SweepVariant) -> dict[str, str]:
         """Fingerprints of the lists that the runs of a variant read."""
         cfg = self.config(variant)
@@ -151,6 +185,7 @@ class Sweep:
         words = [*self._placed_words(variant, seed), "OUTPUT_DIR", str(out)]
         command = [*self.program, "--cfg", str(variant.config), *words]
         make_dirs(out)
+        sources = self._hashes(variant, seed)
         env = ending_with_parent() | {"OMP_NUM_THREADS": str(threads)}
         with open(out / "console.txt", "ab") as log:
             process = subprocess.Popen(
@@ -159,11 +194,12 @@ class Sweep:
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
-            return f"{variant.name}, seed {seed}: exit code {process.returncode}, see {log.name}"
+            return f"{_name(pair)}: exit code {process.returncode}, see {log.name}"
         result = {
             "command": command,
             "settings": _as_json(self.config(variant, seed)),
             "lists": lists,
+            "sources": sources,
             **read_result(out),
             "cpu_seconds": usage.ru_utime + usage.ru_stime,
         }
@@ -171,8 +207,9 @@ class Sweep:
         return ""
 
     def _is_finished(self, variant: SweepVariant, seed: int, lists: dict[str, str]) -> bool:
-        """Whether the run has finished with these settings and lists, in any place. The settings,
-        not the command, decide: a configuration file may have changed."""
+        """Whether the run has finished with these settings, lists and weights of earlier runs, in
+        any place. The settings, not the command, decide: a configuration file may have changed.
+        Weights that were not copied here with the results are those that were there."""
         file = self.run_folder(variant, seed) / _DONE
         if not file.is_file():
             return False
@@ -182,8 +219,12 @@ class Sweep:
             return old == settings
         # A key that did not exist then had its default.
         old = _as_json(get_cfg()) | old
-        return done["lists"] == lists and all(
-            old.get(key) == value for key, value in settings.items() if not _is_place(key)
+        compared = settings.keys() - _places()
+        sources, known = self._hashes(variant, seed), done.get("sources", {})
+        return (
+            done["lists"] == lists
+            and all(old.get(key) == settings[key] for key in compared)
+            and all(known.get(name, digest) == digest for name, digest in sources.items())
         )
 
     def _row(self, variant: SweepVariant, seeds: Sequence[int]) -> Row:
@@ -214,5 +255,12 @@ def _as_json(cfg: CfgNode) -> dict[str, Any]:
     return json.loads(json.dumps(cfg.flat(), default=str))
 
 
-def _is_place(key: str) -> bool:
-    return key in _PLACES or key.startswith(_PLACE_SECTIONS)
+def _name(pair: Work) -> str:
+    return f"{pair[0].name}, seed {pair[1]}"
+
+
+def _places() -> set[str]:
+    """Keys that say where data and devices are, how much is written and the like, which differ
+    between machines and say nothing about a result; the lists are compared instead."""
+    free = keys_without_effect() - _TESTED
+    return {key for key in free if not key.startswith(_TESTED_SECTIONS)} | {"NUM_GPUS"}

@@ -78,7 +78,15 @@ def _check_visual_tower(cfg: CfgNode) -> Iterable[Problem]:
     if network.spec.open_vocabulary:
         yield Problem(f"{name} has two towers itself", "name a network over clips", key)
         return
-    yield from network.spec.check(cfg.with_value("MODEL.MODEL_NAME", name, key))
+    cfg = cfg.with_value("MODEL.MODEL_NAME", name, key)
+    weights = network.spec.initial_weights(cfg) if cfg.TRAIN.ENABLE else ""
+    if weights:
+        yield Problem(
+            f"{weights!r} would not be loaded: {name} is a visual tower here",
+            "leave it empty; TRAIN.CHECKPOINT_FILE_PATH names weights of the whole network",
+            network.spec.weights_key,
+        )
+    yield from network.spec.check(cfg)
 
 
 def _check_sizes(cfg: CfgNode) -> Iterable[Problem]:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+
 import torch
 from torch import nn
 
 from slowfast.config.node import CfgNode
-from slowfast.models.base import VideoModel
+from slowfast.models.base import MODEL_REGISTRY, VideoModel
 from slowfast.models.build import build_model
 from slowfast.models.fewshot import embed_clips, embedding_shape_and_params
+from slowfast.models.spec import ModelSpec
+from slowfast.video.device import InputFormat
+
+_PREFIX = "model.visual.base."  # of the names of its parameters in TemporalClipVideo
 
 
 class NetworkTower(nn.Module):
@@ -47,3 +54,50 @@ class NetworkTower(nn.Module):
     def forward(self, video: torch.Tensor) -> torch.Tensor:
         """``B 3 T H W`` -> one feature per clip, ``B 1 D``, not normalised."""
         return (embed_clips(self.base, video, "vectors") @ self.proj)[:, None]
+
+
+def with_network_tower(spec: ModelSpec) -> ModelSpec:
+    """CLIP's specification and, where its visual tower is a network of the registry, what the
+    specification of that network says of training and of the form of clips."""
+
+    def multipliers(model: nn.Module) -> dict[str, tuple[float, float]]:
+        found = spec.param_multipliers(model)
+        for tower in _towers(model):
+            for name, (decay, rate) in tower.base.spec.param_multipliers(tower.base).items():
+                own_decay, own_rate = found.get(_PREFIX + name, (1.0, 1.0))
+                found[_PREFIX + name] = (decay * own_decay, rate * own_rate)
+        return found
+
+    def undecayed(model: nn.Module) -> set[str]:
+        towers = (tower.base.spec.no_weight_decay(tower.base) for tower in _towers(model))
+        return spec.no_weight_decay(model).union(*towers)
+
+    def full_precision(model: nn.Module) -> list[nn.Module]:
+        towers = [tower.base.spec.full_precision(tower.base) for tower in _towers(model)]
+        return [*spec.full_precision(model), *itertools.chain(*towers)]
+
+    def reads_all_parameters(model: nn.Module) -> bool:
+        towers = [tower.base.spec.reads_all_parameters(tower.base) for tower in _towers(model)]
+        return spec.reads_all_parameters(model) or any(towers)
+
+    def input_format(cfg: CfgNode) -> InputFormat | None:
+        name = cfg.CLIP.VISUAL_TOWER
+        if not name:
+            return spec.input_format(cfg)
+        cfg = cfg.with_value("MODEL.MODEL_NAME", name, "CLIP.VISUAL_TOWER")
+        return MODEL_REGISTRY.get(name).spec.input_format(cfg)
+
+    return dataclasses.replace(
+        spec,
+        no_weight_decay=undecayed,
+        param_multipliers=multipliers,
+        reads_all_parameters=reads_all_parameters,
+        full_precision=full_precision,
+        input_format=input_format,
+    )
+
+
+def _towers(model: nn.Module) -> list[NetworkTower]:
+    """The network in place of the visual tower of a ``TemporalClipVideo``, if there is one."""
+    visual = model.model.visual
+    return [visual] if isinstance(visual, NetworkTower) else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from slowfast.models.base import TINY_CLIP
 from slowfast.models.clip.checks import check_clip
+from slowfast.models.clip.network_tower import with_network_tower
 from slowfast.models.clip.parameters import clip_layer, clip_multipliers
 from slowfast.models.clip.settings import original_weights
 from slowfast.models.clip.sizes import ARCHITECTURES
@@ -34,20 +35,22 @@ _TINY = TINY_CLIP | {
     "DATA.CLASS_NAMES": ["archery", "bowling", "running", "diving", "skiing"],
 }
 
-CLIP_SPEC = ModelSpec(
-    sources=CLIP_SOURCES,
-    resizers=CLIP_RESIZERS,
-    classifier_prefixes=("head",),
-    initial_weights=lambda cfg: cfg.TRAIN.CLIP_ORI_PATH,
-    weights_key="TRAIN.CLIP_ORI_PATH",
-    zero_shot_weights=original_weights,
-    param_multipliers=clip_multipliers,
-    layer_of=clip_layer,
-    # Weights between the network's and the original ones take the places of all at once.
-    reads_all_parameters=lambda model: bool(model.interpolation),
-    full_precision=lambda model: model.text_towers(),
-    check=check_clip,
-    open_vocabulary=True,
-    variants=_VARIANTS,
-    test_overrides=_TINY,
+CLIP_SPEC = with_network_tower(
+    ModelSpec(
+        sources=CLIP_SOURCES,
+        resizers=CLIP_RESIZERS,
+        classifier_prefixes=("head",),
+        initial_weights=lambda cfg: cfg.TRAIN.CLIP_ORI_PATH,
+        weights_key="TRAIN.CLIP_ORI_PATH",
+        zero_shot_weights=original_weights,
+        param_multipliers=clip_multipliers,
+        layer_of=clip_layer,
+        # Weights between the network's and the original ones take the places of all at once.
+        reads_all_parameters=lambda model: bool(model.interpolation),
+        full_precision=lambda model: model.text_towers(),
+        check=check_clip,
+        open_vocabulary=True,
+        variants=_VARIANTS,
+        test_overrides=_TINY,
+    )
 )

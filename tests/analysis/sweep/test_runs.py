@@ -4,11 +4,13 @@ training."""
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
-from slowfast.analysis.sweep.runs import Sweep, parse_part
+from slowfast.analysis.sweep.runs import _TESTED, Sweep, _places, parse_part
 from slowfast.analysis.sweep.variants import SweepVariant
+from slowfast.config.schema import keys_without_effect
 from slowfast.utils.errors import RunFailure, UserError
 from tests.conftest import TINY, words
 
@@ -19,8 +21,9 @@ words = sys.argv[1:]
 out = pathlib.Path(words[words.index("OUTPUT_DIR") + 1])
 if "TRAIN.CHECKPOINT_FILE_PATH" in words:
     assert pathlib.Path(words[words.index("TRAIN.CHECKPOINT_FILE_PATH") + 1]).is_file()
+assert words[words.index("SOLVER.MAX_EPOCH") + 1] != "9"
 time.sleep(0.2)
-(out / "weights").write_text("")
+(out / "weights").write_text(words[words.index("SOLVER.BASE_LR") + 1])
 print("a run")
 row = {"_type": "test", "split": "test_final", "top1_acc": 50.0}
 (out / "stats.jsonl").write_text(json.dumps(row) + "\\n")
@@ -101,10 +104,49 @@ def test_runs_of_another_machine_are_taken(make, shapes, tmp_path):
     assert times(changed) != before
 
 
-def test_failures_are_counted_and_named(make):
+def test_failures_are_counted_and_named_and_nothing_starts_from_them(make):
+    sweep, rows = make("out", SOLVER__MAX_EPOCH=9)
+    with pytest.raises(RunFailure, match="2 of 2 runs failed: first stage, seed 0: exit code 1"):
+        sweep.run(rows, [0], 1, 1)
+    assert list(times(sweep)) == [str(sweep.run_folder(rows[0], 0) / "console.txt")]
+
+
+def test_a_row_is_repeated_when_the_weights_it_starts_from_have_changed(make):
+    """Also by a sweep of the first row alone; and not when they are only not here."""
     sweep, rows = make("out")
-    with pytest.raises(RunFailure, match="1 of 1 runs failed: second, seed 0"):
+    sweep.run(rows, [0], 1, 1)
+    before = times(sweep)
+    weights = sweep.run_folder(rows[0], 0) / "weights"
+    weights.rename(weights.with_name("away"))
+    assert [row.name for row in sweep.gather(rows, [0])] == ["first stage", "second"]
+    weights.write_text("of another training")
+    assert [row.name for row in sweep.gather(rows, [0])] == ["first stage"]
+    sweep.run(rows, [0], 1, 1)
+    after = times(sweep)
+    assert [Path(file).parts[-3] for file in after if after[file] != before[file]] == ["second"]
+
+
+def test_a_row_needs_the_row_before_it(make):
+    """A part of a sweep without the run that it starts from is refused, unless that has finished."""
+    sweep, rows = make("out")
+    with pytest.raises(UserError, match="second, seed 0 starts from .*/first_stage/seed_0, which"):
         sweep.run(rows[1:], [0], 1, 1)
+    assert times(sweep) == {}
+    sweep.run(rows[:1], [0], 1, 1)
+    assert sweep.run(rows[1:], [0], 1, 1)[0].top1 == [50.0]
+
+
+def test_what_a_test_depends_on_is_compared_and_places_are_not():
+    places = _places()
+    assert {"DATA.PATH_PREFIX", "DATA_LOADER.NUM_WORKERS", "NUM_GPUS", "LOGGERS"} <= places
+    compared = {
+        "FEWSHOT.TEST_EPISODES",
+        "TEST.NUM_ENSEMBLE_VIEWS",
+        "TRAIN.ENABLE",
+        "SOLVER.BASE_LR",
+    }
+    assert not places & compared
+    assert keys_without_effect() >= _TESTED
 
 
 def test_words_of_the_call_win(make, tmp_path):

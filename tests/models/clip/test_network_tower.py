@@ -83,6 +83,36 @@ def test_what_a_network_tower_cannot_do(extra, expected):
     assert expected in refused({"CLIP.VISUAL_TOWER": "ResNet3D"} | extra)
 
 
+def test_weights_of_the_tower_alone_are_refused():
+    """TRAIN.CHECKPOINT_FILE_PATH is the only start of the whole network."""
+    plain = {"MODEL.TEMPORAL_MODELING_TYPE": ""}
+    for name, key in (
+        ("ResNet3D", "RESNET3D.PRETRAIN_NAME"),
+        ("TimeSformer", "TIMESFORMER.PRETRAINED_MODEL"),
+    ):
+        given = MODEL_REGISTRY.get(name).spec.test_overrides | {key: "nothing.pth"} | plain
+        given |= {"MODEL.MODEL_NAME": NAME, "CLIP.VISUAL_TOWER": name}
+        assert f"{key}: 'nothing.pth' would not be loaded" in refused(given)
+
+
+def test_the_tower_is_trained_as_its_network():
+    """Factors of TSN, decay of STAM's positions, channel order and scale of BN-Inception."""
+    _, model = with_tower("STAM")
+    assert {"pos_embed", "cls_token"} <= model.spec.no_weight_decay(model)
+    cfg, model = with_tower("TSN", {"TSN.INPUT": "backbone"})
+    base = model.model.visual.base
+    expected = {
+        f"model.visual.base.{n}": pair for n, pair in base.spec.param_multipliers(base).items()
+    }
+    found = model.spec.param_multipliers(model)
+    assert expected and expected.items() <= found.items()
+    assert found.keys() <= dict(model.named_parameters()).keys()
+    own = cfg.with_value("MODEL.MODEL_NAME", "TSN", "")
+    assert model.spec.input_format(cfg) == base.spec.input_format(own) is not None
+    cfg, plain = build(NAME)
+    assert plain.spec.input_format(cfg) is None
+
+
 def test_attention_of_another_tower_is_not_shown():
     _, model = with_tower("ResNet3D")
     assert model.attention_map(None, (1, 3, 4, 32, 32)) is None
