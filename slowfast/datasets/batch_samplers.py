@@ -10,7 +10,7 @@ from torch.utils.data import Sampler
 
 from slowfast.config.node import CfgNode
 from slowfast.datasets.base import SampleKey, SampleSource
-from slowfast.datasets.multigrid import BatchForm, Phase, phase_of
+from slowfast.datasets.multigrid import BatchShape, Phase, phase_of
 from slowfast.utils.registry import Registry
 from slowfast.utils.seeding import sample_rng
 
@@ -27,7 +27,7 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
     the last incomplete one is left out. Otherwise: every sample once over all ranks, in order.
     ``labels`` are those of the samples, where the data set has them.
 
-    ``phases`` of a multigrid training say which forms the batches of an epoch take in turn; empty:
+    ``phases`` of a multigrid training say which shapes the batches of an epoch take in turn; empty:
     all are alike.
     """
 
@@ -46,16 +46,16 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
         self.seed, self.rank, self.world, self.labels = seed, rank, world, labels
         self.epoch = 0
         self.skip = 0  # batches of this epoch that a resumed run has seen already
-        self.one_form = False
+        self.one_shape = False
         self.phases: Sequence[Phase] = ()
 
     def configure(self, cfg: CfgNode, dataset: SampleSource) -> None:
         """Called once by the loader, for an order that depends on more than labels."""
 
-    def set_epoch(self, epoch: int, skip: int = 0, one_form: bool = False) -> None:
-        """Choose the epoch, and how many of its batches are left out at its start; ``one_form``:
-        all batches have the last of the forms of the epoch."""
-        self.epoch, self.skip, self.one_form = epoch, skip, one_form
+    def set_epoch(self, epoch: int, skip: int = 0, one_shape: bool = False) -> None:
+        """Choose the epoch, and how many of its batches are left out at its start; ``one_shape``:
+        all batches have the last of the shapes of the epoch."""
+        self.epoch, self.skip, self.one_shape = epoch, skip, one_shape
 
     def train_order(self, rng: np.random.Generator) -> list[int]:
         """Indices of a training epoch over all ranks, ``length`` of them; a subclass may choose
@@ -68,50 +68,50 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
             return list(range(self.length))
         return self.train_order(sample_rng(self.seed, self.epoch, 0, "order"))
 
-    def forms(self) -> Sequence[BatchForm]:
-        """The forms that the training batches of the epoch take in turn."""
-        forms = self._forms_of(self.epoch)
-        return forms[-1:] if self.one_form else forms
+    def shapes(self) -> Sequence[BatchShape]:
+        """The shapes that the training batches of the epoch take in turn."""
+        shapes = self._shapes_of(self.epoch)
+        return shapes[-1:] if self.one_shape else shapes
 
-    def _forms_of(self, epoch: int) -> Sequence[BatchForm]:
-        return phase_of(self.phases, epoch).forms if self.phases else (BatchForm(1, None),)
+    def _shapes_of(self, epoch: int) -> Sequence[BatchShape]:
+        return phase_of(self.phases, epoch).shapes if self.phases else (BatchShape(1, None),)
 
     @property
     def first_batch(self) -> int:
         """Videos over all ranks of the largest batch that an epoch begins with."""
-        factor = max((phase.forms[0].factor for phase in self.phases), default=1)
+        factor = max((phase.shapes[0].factor for phase in self.phases), default=1)
         return factor * self.batch_size * self.world
 
     @property
     def longest_epoch(self) -> int:
         """Batches of the epochs that have most."""
-        counts = (self._batches_within(phase.forms, self.length) for phase in self.phases)
+        counts = (self._batches_within(phase.shapes, self.length) for phase in self.phases)
         return max(counts, default=len(self))
 
     def __len__(self) -> int:
         if not self.train:
             local = len(range(self.rank, self.length, self.world))
             return -(-local // self.batch_size)
-        return self._batches_within(self.forms(), self.length)
+        return self._batches_within(self.shapes(), self.length)
 
     def videos_before(self, epoch: int, batch: int) -> int:
         """Videos over all ranks of the training batches of ``epoch`` before number ``batch``."""
-        starts = self._starts(self._forms_of(epoch))
+        starts = self._starts(self._shapes_of(epoch))
         cycles, number = divmod(batch, len(starts) - 1)
         return cycles * starts[-1] + starts[number]
 
     def batches_within(self, epoch: int, videos: int) -> int:
         """Training batches of ``epoch`` that the first ``videos`` over all ranks fill."""
-        return self._batches_within(self._forms_of(epoch), videos)
+        return self._batches_within(self._shapes_of(epoch), videos)
 
-    def _batches_within(self, forms: Sequence[BatchForm], videos: int) -> int:
-        starts = self._starts(forms)
+    def _batches_within(self, shapes: Sequence[BatchShape], videos: int) -> int:
+        starts = self._starts(shapes)
         cycles, rest = divmod(videos, starts[-1])
         return cycles * (len(starts) - 1) + sum(start <= rest for start in starts[1:])
 
-    def _starts(self, forms: Sequence[BatchForm]) -> list[int]:
-        """Where each batch of a cycle of forms begins in the order over all ranks, and its end."""
-        sizes = (form.factor * self.batch_size * self.world for form in forms)
+    def _starts(self, shapes: Sequence[BatchShape]) -> list[int]:
+        """Where each batch of a cycle of shapes begins in the order over all ranks, and its end."""
+        sizes = (shape.factor * self.batch_size * self.world for shape in shapes)
         return [0, *itertools.accumulate(sizes)]
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
@@ -123,11 +123,11 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
                 part = order[batch * size : (batch + 1) * size]
                 yield [SampleKey(self.epoch, index) for index in part]
             return
-        forms = self.forms()
-        starts = self._starts(forms)
+        shapes = self.shapes()
+        starts = self._starts(shapes)
         for batch in batches:
-            cycle, number = divmod(batch, len(forms))
-            factor, clip_size = forms[number]
+            cycle, number = divmod(batch, len(shapes))
+            factor, clip_size = shapes[number]
             size = factor * self.batch_size
             start = cycle * starts[-1] + starts[number] + self.rank * size
             yield [SampleKey(self.epoch, index, clip_size) for index in order[start : start + size]]

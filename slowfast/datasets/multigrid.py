@@ -19,7 +19,7 @@ from slowfast.datasets.clip_reader import ClipSize
 KEYS = ("MULTIGRID.LONG_CYCLE", "MULTIGRID.SHORT_CYCLE")
 
 
-class BatchForm(NamedTuple):
+class BatchShape(NamedTuple):
     """A batch: ``factor`` times the videos of TRAIN.BATCH_SIZE, clips of ``size`` (None: that of
     the configuration)."""
 
@@ -30,18 +30,18 @@ class BatchForm(NamedTuple):
 class Phase(NamedTuple):
     """Epochs up to ``end`` with clips of one size of the long cycle.
 
-    ``step`` is the entry of SOLVER.LRS; ``forms`` are those of the batches, which they take in
+    ``step`` is the entry of SOLVER.LRS; ``shapes`` are those of the batches, which they take in
     turn, the last one with the crop of the phase.
     """
 
     step: int
-    forms: tuple[BatchForm, ...]
+    shapes: tuple[BatchShape, ...]
     end: int
 
     @property
     def factor(self) -> int:
         """Videos of a batch with the crop of the phase, relative to TRAIN.BATCH_SIZE."""
-        return self.forms[-1].factor
+        return self.shapes[-1].factor
 
 
 def active_switch(cfg: CfgNode) -> str:
@@ -54,8 +54,8 @@ def plan_phases(cfg: CfgNode) -> list[Phase]:
     if cfg.MULTIGRID.LONG_CYCLE:
         return _long_cycle(cfg)
     data = cfg.DATA
-    forms = batch_forms(cfg, data.NUM_FRAMES, data.TRAIN_CROP_SIZE)
-    return [Phase(0, forms, int(cfg.SOLVER.MAX_EPOCH * cfg.MULTIGRID.EPOCH_FACTOR))]
+    shapes = batch_shapes(cfg, data.NUM_FRAMES, data.TRAIN_CROP_SIZE)
+    return [Phase(0, shapes, int(cfg.SOLVER.MAX_EPOCH * cfg.MULTIGRID.EPOCH_FACTOR))]
 
 
 def phase_of(phases: Sequence[Phase], epoch: int) -> Phase:
@@ -72,17 +72,17 @@ def long_cycle_sizes(cfg: CfgNode) -> list[tuple[int, int]]:
     ]
 
 
-def batch_forms(cfg: CfgNode, frames: int, crop: int) -> tuple[BatchForm, ...]:
+def batch_shapes(cfg: CfgNode, frames: int, crop: int) -> tuple[BatchShape, ...]:
     """The batches of a phase whose clips have ``frames`` and, at the end of a cycle, ``crop``."""
     data = cfg.DATA
     rate = data.SAMPLING_RATE
     rates = (rate, rate * (data.NUM_FRAMES // frames))
     factor = _volume_factor(cfg, frames, crop)
-    forms = [
-        BatchForm(factor * round((crop / side) ** 2), ClipSize(frames, round(side), rates))
+    shapes = [
+        BatchShape(factor * round((crop / side) ** 2), ClipSize(frames, round(side), rates))
         for side in _short_sides(cfg)
     ]
-    return (*forms, BatchForm(factor, ClipSize(frames, crop, rates)))
+    return (*shapes, BatchShape(factor, ClipSize(frames, crop, rates)))
 
 
 def _short_sides(cfg: CfgNode) -> list[float]:
@@ -118,5 +118,5 @@ def _long_cycle(cfg: CfgNode) -> list[Phase]:
     phases, epochs = [], 0.0
     for step, size, share in parts:
         epochs += share * scale
-        phases.append(Phase(step, batch_forms(cfg, *size), round(epochs)))
+        phases.append(Phase(step, batch_shapes(cfg, *size), round(epochs)))
     return phases

@@ -68,12 +68,12 @@ class TrainingPlan:
         ]
         start = 0
         for phase in self.phases:
-            forms = ", ".join(
-                f"{form.factor * cfg.TRAIN.BATCH_SIZE} x {form.size.frames} x {form.size.crop}²"
-                for form in phase.forms
+            shapes = ", ".join(
+                f"{shape.factor * cfg.TRAIN.BATCH_SIZE} x {shape.size.frames} x {shape.size.crop}²"
+                for shape in phase.shapes
             )
-            text = f"  {f'{start + 1}-{phase.end}':>9}   {forms}"
-            low, high = phase.forms[-1].size.rates
+            text = f"  {f'{start + 1}-{phase.end}':>9}   {shapes}"
+            low, high = phase.shapes[-1].size.rates
             text += f"; rate {low}" + (f" to {high}" if high > low else "")
             if self.eval_freq:
                 text += f"; {_describe_norm(*norm_parts(cfg, phase, runtime))}"

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from slowfast.config.node import CfgNode
 from slowfast.config.validate import register_rule
-from slowfast.datasets.multigrid import active_switch, batch_forms, long_cycle_sizes, plan_phases
+from slowfast.datasets.multigrid import active_switch, batch_shapes, long_cycle_sizes, plan_phases
 from slowfast.engine.tasks import task_class
 from slowfast.models.base import MODEL_REGISTRY
 from slowfast.utils.errors import Problem
@@ -74,7 +74,7 @@ def _batches(cfg: CfgNode) -> Iterable[Problem]:
         if min(frames, crop) < 1:
             yield Problem(f"{frames} frames of {crop}² pixels are no clip", "raise it", _SIZES)
             continue
-        *short, full = batch_forms(cfg, frames, crop)
+        *short, full = batch_shapes(cfg, frames, crop)
         key = _CROPS if full.factor else _SIZES
         for factor, size in (*short, full):
             if factor < 1 or size.crop < 1:
@@ -96,7 +96,7 @@ def _network(cfg: CfgNode) -> Iterable[Problem]:
     """What the network says of the sizes: SlowFast draws every n-th frame, for example."""
     check = MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME).spec.check
     known = {problem.message for problem in check(cfg)}
-    sizes = {form.size for phase in plan_phases(cfg) for form in phase.forms}
+    sizes = {shape.size for phase in plan_phases(cfg) for shape in phase.shapes}
     for frames, crop, _ in sorted(sizes):
         values = {"DATA.NUM_FRAMES": frames, "DATA.TRAIN_CROP_SIZE": crop}
         for problem in check(cfg.with_values(values, "MULTIGRID")):

@@ -41,7 +41,7 @@ from slowfast.engine.step import OptimizerStep
 from slowfast.engine.step_sync import sync_step
 from slowfast.engine.tasks.base import Task
 from slowfast.engine.unreadable import UnreadableVideos
-from slowfast.layers.sub_norm import fold_statistics
+from slowfast.layers.sub_norm import aggregate_statistics
 from slowfast.metrics.evaluators import EvalResult
 from slowfast.models.build import set_train_mode
 from slowfast.models.summary import measure_model
@@ -301,7 +301,7 @@ class Trainer:
         try:
             if (evaluated or saved) and cfg.BN.USE_PRECISE_STATS:
                 self._update_precise_bn(epoch)
-            self._fold_statistics()
+            self._aggregate_statistics()
             if evaluated:
                 observer = self.val_observer(epoch)
                 result = self.validate(observer)
@@ -318,11 +318,11 @@ class Trainer:
         if saved or is_best:
             self.save(saved, is_best)
 
-    def _fold_statistics(self) -> None:
+    def _aggregate_statistics(self) -> None:
         """What evaluations read of normalisation over parts of a batch; training does not read
         it."""
         for network in [self.model] + ([self.ema.module] if self.ema else []):
-            fold_statistics(network)
+            aggregate_statistics(network)
 
     def _undo_point(self) -> Callable[[], None]:
         """Snapshot of random generators and buffers, so that an interrupted precise-BN pass leaves
@@ -365,7 +365,7 @@ class Trainer:
         return result
 
     def _update_precise_bn(self, epoch: int) -> None:
-        self.train_loader.batch_sampler.set_epoch(epoch, one_form=True)
+        self.train_loader.batch_sampler.set_epoch(epoch, one_shape=True)
         count = min(self.cfg.BN.NUM_BATCHES_PRECISE, len(self.train_loader))
         module = self.task.module
 
@@ -398,7 +398,7 @@ class Trainer:
 
     def _save_mid_epoch(self) -> Path:
         """A checkpoint inside an epoch; all processes take part."""
-        self._fold_statistics()  # it may be tested, too
+        self._aggregate_statistics()  # it may be tested, too
         progress, log = self.progress, self.epoch_logger
         progress.epoch_state = state.EpochState(
             self.unreadable.count, log.finished, log.meter.state

@@ -39,9 +39,9 @@ class SubBatchNorm(nn.Module):
     """Batch normalisation of ``B C ...`` whose statistics are those of parts of the batch.
 
     Part ``s`` of ``num_splits`` are the clips ``s, s + num_splits, ...``. ``split_bn`` holds the
-    running statistics of all parts, ``num_splits * C`` of them; :meth:`fold` makes those of ``bn``,
-    which evaluation uses, from them. One ``weight`` and ``bias`` serve all. What the given layer
-    does afterwards (timm's dropout and activation) stays.
+    running statistics of all parts, ``num_splits * C`` of them; :meth:`aggregate_statistics` makes
+    those of ``bn``, which evaluation uses, from them. One ``weight`` and ``bias`` serve all. What
+    the given layer does afterwards (timm's dropout and activation) stays.
     """
 
     def __init__(self, norm: _BatchNorm, num_splits: int):
@@ -124,7 +124,7 @@ class SubBatchNorm(nn.Module):
         return out
 
     @torch.no_grad()
-    def fold(self) -> None:
+    def aggregate_statistics(self) -> None:
         """Give ``bn`` the statistics of all parts together: the mean of the means; the mean of the
         variances plus the variance of the means."""
         means, variances = (
@@ -153,11 +153,11 @@ def with_sub_norm(network: nn.Module, num_splits: int) -> nn.Module:
     )
 
 
-def fold_statistics(network: nn.Module) -> None:
-    """:meth:`SubBatchNorm.fold` of all layers: before evaluations and checkpoints."""
+def aggregate_statistics(network: nn.Module) -> None:
+    """Aggregate those of all :class:`SubBatchNorm`: before evaluations and checkpoints."""
     for module in network.modules():
         if isinstance(module, SubBatchNorm):
-            module.fold()
+            module.aggregate_statistics()
 
 
 def match_norm_names(state: dict[str, torch.Tensor], network: nn.Module) -> dict[str, torch.Tensor]:

@@ -126,8 +126,8 @@ def test_the_schedules_of_multigrid_files():
         plan = TrainingPlan.from_cfg(cfg)
         runtime = Runtime(torch.device("cpu"), 0, 8, 0, 8)
         ends = [plan.phases[0], plan.phases[-1]]
-        forms = [[form.factor for form in phase.forms] for phase in ends]
-        found[name] = plan.epochs, forms, [norm_parts(cfg, phase, runtime) for phase in ends]
+        factors = [[shape.factor for shape in phase.shapes] for phase in ends]
+        found[name] = plan.epochs, factors, [norm_parts(cfg, phase, runtime) for phase in ends]
     factors = [[16, 8, 8], [4, 2, 1]]
     assert found == {
         "Charades/SLOWFAST_16x8_R50_multigrid": (86, factors, [(2, 1), (1, 4)]),

@@ -9,14 +9,14 @@ from slowfast.datasets.base import SampleKey
 from slowfast.datasets.batch_samplers import ClassBalancedSampler, EpochBatchSampler
 from slowfast.datasets.build import build_dataset
 from slowfast.datasets.clip_reader import ClipSize
-from slowfast.datasets.multigrid import BatchForm, Phase, phase_of
+from slowfast.datasets.multigrid import BatchShape, Phase, phase_of
 from slowfast.video.sampler import ClipSampler
 
 A, B, C = (ClipSize(frames, crop, (2, 2)) for frames, crop in ((2, 16), (2, 24), (4, 32)))
 PHASES = [
-    Phase(0, (BatchForm(4, A), BatchForm(1, B)), 2),
-    Phase(0, (BatchForm(1, C),), 2),  # no epoch is left for it
-    Phase(1, (BatchForm(2, B), BatchForm(1, C)), 5),
+    Phase(0, (BatchShape(4, A), BatchShape(1, B)), 2),
+    Phase(0, (BatchShape(1, C),), 2),  # no epoch is left for it
+    Phase(1, (BatchShape(2, B), BatchShape(1, C)), 5),
 ]
 
 
@@ -30,20 +30,20 @@ def indices(batches):
     return [key.index for batch in batches for key in batch]
 
 
-def test_batches_take_the_forms_in_turn():
+def test_batches_take_the_shapes_in_turn():
     batches = sampler()
     assert [len(batch) for batch in batches] == [8, 2, 8, 2] and len(batches) == 4
     assert [batch[0].size for batch in batches] == [A, B, A, B]
     assert all(len({key.size for key in batch}) == 1 for batch in batches)
     batches.set_epoch(2)
     assert [len(batch) for batch in batches] == [4, 2] * 3 + [4] and len(batches) == 7
-    batches.set_epoch(2, one_form=True)
+    batches.set_epoch(2, one_shape=True)
     assert [len(batch) for batch in batches] == [2] * 11 == [2] * len(batches)
     assert {key.size for batch in batches for key in batch} == {C}
 
 
 @pytest.mark.parametrize("kind", [EpochBatchSampler, ClassBalancedSampler])
-def test_the_order_is_that_of_batches_of_one_form(kind):
+def test_the_order_is_that_of_batches_of_one_shape(kind):
     batches, plain = sampler(kind=kind), sampler(kind=kind)
     plain.phases = ()
     assert indices(batches) == plain.order()[:20]

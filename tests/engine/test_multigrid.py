@@ -75,7 +75,7 @@ def test_a_schedule_by_hand(make_cfg):
     epochs (2 * 3) are then divided as 3.43, 1.29, 1.29: ends at 3, 5 and 6."""
     plan = TrainingPlan.from_cfg(make_cfg(GRID | NETWORK))
     assert [(phase.step, phase.end) for phase in plan.phases] == [(0, 3), (0, 5), (1, 6)]
-    small, full, last = ([(form.factor, *form.size) for form in p.forms] for p in plan.phases)
+    small, full, last = ([(shape.factor, *shape.size) for shape in p.shapes] for p in plan.phases)
     assert small == [(4, 2, 24, (2, 4)), (4, 2, 23, (2, 4))]
     assert full == last == [(2, 4, 24, (2, 2)), (1, 4, 32, (2, 2))]
     # four times the videos, four times the rate; the second half of the last phase falls
@@ -97,7 +97,7 @@ def test_the_short_cycle_alone_stretches_the_steps(make_cfg):
     values = GRID | NETWORK | {"MULTIGRID.LONG_CYCLE": False, "BN.NORM_TYPE": "sync_batchnorm"}
     plan = TrainingPlan.from_cfg(make_cfg(values))
     assert plan.epochs == 6 and plan.solver.STEPS == [0, 4] and plan.solver.LRS == [1, 0.1]
-    assert [form.factor for form in plan.phases[0].forms] == [2, 1]
+    assert [shape.factor for shape in plan.phases[0].shapes] == [2, 1]
     assert plan.is_due(1, 2) and not plan.is_due(2, 2)  # TRAIN.EVAL_PERIOD as ever
 
 

@@ -10,7 +10,12 @@ from timm.layers import BatchNormAct2d
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from slowfast.layers.sub_norm import SubBatchNorm, fold_statistics, match_norm_names, with_sub_norm
+from slowfast.layers.sub_norm import (
+    SubBatchNorm,
+    aggregate_statistics,
+    match_norm_names,
+    with_sub_norm,
+)
 
 SHAPES = {
     "1d": (nn.BatchNorm1d, ()),
@@ -48,12 +53,12 @@ def test_each_part_is_normalised_alone(kind, count):
     assert torch.allclose(network[0].split_bn.running_mean, means, atol=1e-6)
 
 
-def test_folded_statistics_are_those_of_the_batch():
+def test_aggregated_statistics_are_those_of_the_batch():
     """Parts of equal size with momentum 1: the population statistics of all clips."""
     network = with_sub_norm(nn.Sequential(nn.BatchNorm1d(2, momentum=1.0)), 2)
     x = torch.tensor([[0.0, 1], [4, 1], [2, 3], [6, 7]])
     network(x)
-    fold_statistics(network)
+    aggregate_statistics(network)
     # parts {0, 2} and {4, 6} of the first channel: means 1 and 5, unbiased variances 2 and 2
     assert network[0].bn.running_mean.tolist() == [3.0, 3.0]
     assert network[0].bn.running_var.tolist() == [2.0 + 4.0, (2 + 18) / 2 + 1.0]
@@ -61,14 +66,14 @@ def test_folded_statistics_are_those_of_the_batch():
     assert torch.allclose(network(x)[:, 0], (x[:, 0] - 3) / (6 + 1e-5) ** 0.5)
 
 
-def test_frozen_layers_use_the_folded_statistics():
+def test_frozen_layers_use_the_aggregated_statistics():
     network, plain, size = build("3d", 2)
     x = torch.randn(4, 3, *size)
     for module in network.modules():
         if isinstance(module, _BatchNorm):
             module.eval()
     assert torch.allclose(network(x), plain.eval()(x), atol=1e-6)
-    fold_statistics(network)
+    aggregate_statistics(network)
     assert torch.allclose(network(x), plain(x), atol=1e-6)
 
 
@@ -93,7 +98,7 @@ def test_parameters_and_names_stay():
 def test_statistics_travel_between_plain_and_divided_layers():
     network, plain, size = build("3d", 2)
     network(torch.randn(4, 3, *size))
-    fold_statistics(network)
+    aggregate_statistics(network)
     target = nn.Sequential(copy.deepcopy(plain))
     target.load_state_dict(match_norm_names(network.state_dict(), target))
     x = torch.randn(4, 3, *size)

@@ -16,7 +16,7 @@ from slowfast.config.load import derive
 from slowfast.engine import checkpoint, losses, optim, precise_bn
 from slowfast.engine.meters import EpochMeter
 from slowfast.engine.schedule import is_due, learning_rate
-from slowfast.layers.sub_norm import fold_statistics, with_sub_norm
+from slowfast.layers.sub_norm import aggregate_statistics, with_sub_norm
 from slowfast.metrics.average_precision import mean_average_precision
 from slowfast.metrics.topk import topk_accuracies, topk_errors, unmix
 from slowfast.metrics.views import VideoScores, merge_views
@@ -281,7 +281,7 @@ def _precise_batchnorm(row: Row) -> list[tuple[Any, Any]]:
 def _sub_batchnorm(row: Row) -> list[tuple[Any, Any]]:
     network = with_sub_norm(nn.Sequential(nn.BatchNorm3d(row["channels"])), row["num_splits"])
     outputs = [network(as_tensor(batch)) for batch in row["inputs"]]
-    fold_statistics(network)
+    aggregate_statistics(network)
     layer, splits = network[0], row["split_running"]
     means = [output.flatten(1).mean(1).tolist() for output in outputs]
     return [

@@ -18,13 +18,13 @@ from slowfast.utils.runtime import Runtime
 def _multigrid(row: Row) -> list[tuple[Any, Any]]:
     cfg = _config(row)
     plan = TrainingPlan.from_cfg(cfg)
-    forms = plan.phases[-1].forms
+    shapes = plan.phases[-1].shapes
     pairs = [
         (plan.solver.STEPS, row["out_steps"]),
         (plan.solver.LRS, row["out_lrs"]),
         (plan.epochs, row["out_max_epoch"]),
-        ([4 * form.factor for form in forms], row["short_batch_sizes_for_4"]),
-        ([form.size.crop for form in forms[:-1]], row["short_crops"]),
+        ([4 * shape.factor for shape in shapes], row["short_batch_sizes_for_4"]),
+        ([shape.size.crop for shape in shapes[:-1]], row["short_crops"]),
     ]
     if row["long_cycle"]:
         ours = [[phase.step, phase.factor, *_shape(phase), phase.end] for phase in plan.phases]
@@ -56,7 +56,7 @@ def _config(row: Row) -> CfgNode:
 
 
 def _shape(phase: Phase) -> tuple[int, int]:
-    frames, crop, _ = phase.forms[-1].size
+    frames, crop, _ = phase.shapes[-1].size
     return frames, crop
 
 
@@ -74,6 +74,6 @@ def _compare_change(
     sizes = [change[name] for name in ("batch_size", "num_frames", "crop")]
     return [
         ([phase.factor * cfg.TRAIN.BATCH_SIZE, *_shape(phase)], sizes),
-        (phase.forms[-1].size.rates[1], change["long_cycle_sampling_rate"]),
+        (phase.shapes[-1].size.rates[1], change["long_cycle_sampling_rate"]),
         ([parts, shared], expected),
     ]
