@@ -70,10 +70,11 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
 
     def forms(self) -> Sequence[BatchForm]:
         """The forms that the training batches of the epoch take in turn."""
-        if not self.phases:
-            return (BatchForm(1, None),)
-        forms = phase_of(self.phases, self.epoch).forms
+        forms = self._forms_of(self.epoch)
         return forms[-1:] if self.one_form else forms
+
+    def _forms_of(self, epoch: int) -> Sequence[BatchForm]:
+        return phase_of(self.phases, epoch).forms if self.phases else (BatchForm(1, None),)
 
     @property
     def first_batch(self) -> int:
@@ -81,17 +82,36 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
         factor = max((phase.forms[0].factor for phase in self.phases), default=1)
         return factor * self.batch_size * self.world
 
+    @property
+    def longest_epoch(self) -> int:
+        """Batches of the epochs that have most."""
+        counts = (self._batches_within(phase.forms, self.length) for phase in self.phases)
+        return max(counts, default=len(self))
+
     def __len__(self) -> int:
         if not self.train:
             local = len(range(self.rank, self.length, self.world))
             return -(-local // self.batch_size)
-        starts = self._starts()
-        cycles, rest = divmod(self.length, starts[-1])
+        return self._batches_within(self.forms(), self.length)
+
+    def videos_before(self, epoch: int, batch: int) -> int:
+        """Videos over all ranks of the training batches of ``epoch`` before number ``batch``."""
+        starts = self._starts(self._forms_of(epoch))
+        cycles, number = divmod(batch, len(starts) - 1)
+        return cycles * starts[-1] + starts[number]
+
+    def batches_within(self, epoch: int, videos: int) -> int:
+        """Training batches of ``epoch`` that the first ``videos`` over all ranks fill."""
+        return self._batches_within(self._forms_of(epoch), videos)
+
+    def _batches_within(self, forms: Sequence[BatchForm], videos: int) -> int:
+        starts = self._starts(forms)
+        cycles, rest = divmod(videos, starts[-1])
         return cycles * (len(starts) - 1) + sum(start <= rest for start in starts[1:])
 
-    def _starts(self) -> list[int]:
+    def _starts(self, forms: Sequence[BatchForm]) -> list[int]:
         """Where each batch of a cycle of forms begins in the order over all ranks, and its end."""
-        sizes = (form.factor * self.batch_size * self.world for form in self.forms())
+        sizes = (form.factor * self.batch_size * self.world for form in forms)
         return [0, *itertools.accumulate(sizes)]
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
@@ -103,7 +123,8 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
                 part = order[batch * size : (batch + 1) * size]
                 yield [SampleKey(self.epoch, index) for index in part]
             return
-        forms, starts = self.forms(), self._starts()
+        forms = self.forms()
+        starts = self._starts(forms)
         for batch in batches:
             cycle, number = divmod(batch, len(forms))
             factor, clip_size = forms[number]

@@ -137,7 +137,7 @@ def construct_loader(
     batches = _batch_sampler(cfg, split, runtime, dataset, size)
     if split == "train":
         _check_length(batches, dataset)
-    return Loader(dataset, batches, collate_fn, _options(cfg, runtime, len(batches)))
+    return Loader(dataset, batches, collate_fn, _options(cfg, runtime, batches.longest_epoch))
 
 
 def _check_length(batches: EpochBatchSampler, dataset: SampleSource) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,10 +18,11 @@ from slowfast.datasets.fields import is_count
 from slowfast.datasets.lists import VIDEO_SUFFIXES
 from slowfast.utils.addresses import is_address, join
 from slowfast.utils.errors import UserError
-from slowfast.utils.files import short_hash, write_text_atomic
+from slowfast.utils.files import locked, short_hash, write_text_atomic
 from slowfast.utils.logging import get_logger
-from slowfast.utils.remote import cache_folder, exists, names_below
-from slowfast.utils.remote_file import RemoteFile
+from slowfast.utils.paths import leads_up
+from slowfast.utils.remote import cache_folder, exists, versions_below
+from slowfast.utils.remote_file import open_file
 from slowfast.utils.text import name_problem, read_text, shorten
 
 logger = get_logger(__name__)
@@ -85,7 +86,7 @@ def parse_index(text: str, path: str) -> ShardIndex:
 
 def _inside(name: str) -> str:
     """A name below a folder; ValueError if it leads elsewhere."""
-    if name.startswith("/") or ".." in name.split("/") or is_address(name) or not name:
+    if name.startswith("/") or leads_up(name) or is_address(name) or not name:
         raise ValueError(name)
     return name
 
@@ -95,7 +96,8 @@ def _inside(name: str) -> str:
 
 def read_index(folder: str) -> ShardIndex:
     """The index of the shards in a folder or at an address: ``index.tsv`` there, the one that an
-    earlier run has made, or a new one from the heads of the members.
+    earlier run has made, or a new one from the heads of the members. One of this machine that is
+    older than a shard is made anew.
 
     UserError if there are no shards, if the index is of other ones, or if a video has no label.
     """
@@ -103,22 +105,45 @@ def read_index(folder: str) -> ShardIndex:
     try:
         if folder.startswith(_UNLISTED):
             return _index_of_server(path)
-        present = _sizes(folder)
+        versions = _versions(folder)
+        present = {name: size for name, (size, _) in versions.items()}
         if not present:
             raise UserError(f"{folder} holds no shards (*.tar)", f"check {_KEY}", _KEY)
-        kept = cache_folder() / "indexes" / f"{short_hash(folder, json.dumps(present))}.tsv"
-        file = path if exists(path) else str(kept)
-        if exists(file):
-            index = parse_index(read_text(file), file)
-            if index.shards != present:
-                what = f"is of other shards than those of {folder}"
-                raise UserError(what, "remove it: it is made anew", file)
-            return index
-        index = make_index(folder, present)
+        key = short_hash(folder, json.dumps(versions))
+        kept = cache_folder() / "indexes" / f"{key}.tsv"
+        index = _known(folder, present, path, kept)
+        if index is None:
+            with locked(kept.with_suffix(".lock")):  # one process of a machine reads the heads
+                index = _known(folder, present, path, kept)
+                if index is None:
+                    index = make_index(folder, present)
+                    _keep(index, path, kept)
+        return index
     except OSError as error:
         raise UserError(f"{folder} cannot be read: {error.strerror or error}", "", _KEY) from error
-    _keep(index, path, kept)
-    return index
+
+
+def _known(folder: str, present: dict[str, int], path: str, kept: Path) -> ShardIndex | None:
+    """The index beside the shards, or the one in the cache; None if there is none of these shards.
+    UserError if that beside them is of shards of other sizes."""
+    for file in (path, str(kept)):
+        if not exists(file):
+            continue
+        index = parse_index(read_text(file), file)
+        if index.shards != present:
+            what = f"is of other shards than those of {folder}"
+            raise UserError(what, "remove it: it is made anew", file)
+        if file == path and not is_address(path) and _is_older(path, folder, present):
+            logger.info("%s is older than its shards and is made anew", path)
+            continue
+        return index
+    return None
+
+
+def _is_older(path: str, folder: str, names: Iterable[str]) -> bool:
+    """Whether a shard was written after the index: one of the same size may hold other labels."""
+    made = os.stat(path).st_mtime_ns
+    return any(os.stat(join(folder, name)).st_mtime_ns > made for name in names)
 
 
 def _index_of_server(path: str) -> ShardIndex:
@@ -129,13 +154,14 @@ def _index_of_server(path: str) -> ShardIndex:
     return parse_index(read_text(path), path)
 
 
-def _sizes(folder: str) -> dict[str, int]:
-    """Name -> bytes of the shards of a folder, in the order of their names."""
+def _versions(folder: str) -> dict[str, tuple[int, str]]:
+    """Name -> bytes and version of the shards of a folder, in the order of their names."""
     if is_address(folder):
-        found = names_below(folder)
+        found = versions_below(folder)
     else:
         root = Path(folder)
-        found = {str(p.relative_to(root)): p.stat().st_size for p in root.rglob("*.tar")}
+        stats = {str(path.relative_to(root)): path.stat() for path in root.rglob("*.tar")}
+        found = {name: (stat.st_size, str(stat.st_mtime_ns)) for name, stat in stats.items()}
     return {name: found[name] for name in sorted(found) if name.endswith(".tar")}
 
 
@@ -162,7 +188,7 @@ def make_index(folder: str, shards: dict[str, int]) -> ShardIndex:
 def _members(folder: str, shard: str) -> Iterator[Member]:
     path = join(folder, shard)
     try:
-        with _open(path) as file, tarfile.open(fileobj=file, mode="r:") as archive:
+        with open_file(path) as file, tarfile.open(fileobj=file, mode="r:") as archive:
             for key, parts in _groups(archive):
                 videos = [part for part in parts if _suffix(part) in VIDEO_SUFFIXES]
                 if not videos:
@@ -178,10 +204,6 @@ def _members(folder: str, shard: str) -> Iterator[Member]:
                 yield Member(shard, videos[0].offset_data, videos[0].size, labels, name)
     except tarfile.TarError as error:
         raise UserError(f"is no readable tar file: {error}", "copy it again", path) from error
-
-
-def _open(path: str) -> Any:
-    return RemoteFile(path) if is_address(path) else open(path, "rb")
 
 
 def _groups(archive: tarfile.TarFile) -> Iterator[tuple[str, list[tarfile.TarInfo]]]:

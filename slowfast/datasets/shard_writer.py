@@ -18,12 +18,14 @@ from slowfast.datasets.lists import VIDEO_SUFFIXES
 from slowfast.datasets.shard_index import NAME, Member, ShardIndex
 from slowfast.utils.addresses import is_address
 from slowfast.utils.errors import Problem, UserError
-from slowfast.utils.files import make_dirs, write_atomic, write_text_atomic
-from slowfast.utils.remote import size_of
-from slowfast.utils.remote_file import RemoteFile
+from slowfast.utils.files import make_dirs, short_hash, write_atomic, write_text_atomic
+from slowfast.utils.remote import version_of
+from slowfast.utils.remote_file import open_file
 
 _BLOCK, _RECORD = tarfile.BLOCKSIZE, tarfile.RECORDSIZE
+_MOST = 0o77777777777  # bytes of a member of a USTAR file
 _MAX_REPORTED = 5
+_MADE_OF = ".made_of.json"  # what each shard was made of: its name -> a digest
 
 
 class _Entry(NamedTuple):
@@ -36,6 +38,13 @@ class _Entry(NamedTuple):
     facts: bytes
     labels: str
     name: str
+    version: str
+
+    @property
+    def source(self) -> list[Any]:
+        """What decides the bytes of the two members."""
+        facts = self.facts.decode()
+        return [self.key, self.suffix, self.size, facts, str(self.item.path), self.version]
 
 
 @dataclass
@@ -48,7 +57,7 @@ class Plan:
 
     def files(self) -> list[Path]:
         """What is written."""
-        return [self.folder / name for name in (*self.shards, NAME)]
+        return [self.folder / name for name in (*self.shards, NAME, _MADE_OF)]
 
     def index(self) -> ShardIndex:
         """The index of the shards."""
@@ -102,20 +111,31 @@ def _entry(item: Item, number: int, prefix: str) -> _Entry:
     suffix = os.path.splitext(item.path)[1].lower()
     if item.image_names or os.path.isdir(item.path) or suffix not in VIDEO_SUFFIXES:
         raise ValueError("is no video file")
-    size = size_of(item.path) if is_address(item.path) else os.stat(item.path).st_size
+    size, version = _size_and_version(item.path)
     if not size:
         raise ValueError("is empty")
+    if size > _MOST:
+        raise ValueError("has more than 8 GiB, the most that a member of a shard can have")
     name = item.path.removeprefix(f"{prefix.rstrip('/')}/") if prefix else item.path
     labels = list(item.labels)
     facts: dict[str, Any] = {"path": name}
     facts |= {"label": item.label} if item.label >= 0 else {"labels": labels}
     content = json.dumps(facts).encode()
-    return _Entry(item, f"{number:09d}", suffix, size, content, ",".join(map(str, labels)), name)
+    text = ",".join(map(str, labels))
+    return _Entry(item, f"{number:09d}", suffix, size, content, text, name, version)
+
+
+def _size_and_version(path: str) -> tuple[int, str]:
+    """The bytes of a video, and a text that another content has not."""
+    if is_address(path):
+        return version_of(path)
+    stat = os.stat(path)
+    return stat.st_size, str(stat.st_mtime_ns)
 
 
 def write_shards(plan: Plan) -> None:
-    """Write the shards and, last, their index; those that are there and not older than their
-    videos stay. A killed call leaves whole shards only.
+    """Write the shards and, last, their index; those that are there and were made of the same
+    videos and labels in the same order stay. A killed call leaves whole shards only.
 
     UserError if the folder holds other shards.
     """
@@ -125,30 +145,41 @@ def write_shards(plan: Plan) -> None:
     if strange:
         remedy = "name another folder, or remove them"
         raise UserError(f"{plan.folder} holds other shards, e.g. {strange[0]}", remedy, "--out")
+    made_of = _read_digests(plan.folder / _MADE_OF)
     for name, entries in tqdm(plan.shards.items(), desc=f"writing {plan.folder}"):
         target = plan.folder / name
-        if not _is_done(target, index.shards[name], entries):
-            (plan.folder / NAME).unlink(missing_ok=True)  # it may be of other content
-            write_atomic(target, lambda temporary, kept=entries: _write(kept, temporary))
+        digest = short_hash(json.dumps([entry.source for entry in entries]))
+        if made_of.get(name) == digest and _has_size(target, index.shards[name]):
+            continue
+        (plan.folder / NAME).unlink(missing_ok=True)  # it may be of other content
+        if made_of.pop(name, None):  # until the new shard is complete, nothing is known of it
+            write_text_atomic(plan.folder / _MADE_OF, json.dumps(made_of, sort_keys=True))
+        write_atomic(target, lambda temporary, kept=entries: _write(kept, temporary))
+        made_of[name] = digest
+        write_text_atomic(plan.folder / _MADE_OF, json.dumps(made_of, sort_keys=True))
     write_text_atomic(plan.folder / NAME, index.text())
 
 
-def _is_done(target: Path, size: int, entries: Sequence[_Entry]) -> bool:
+def _read_digests(path: Path) -> dict[str, str]:
     try:
-        stat = target.stat()
-        paths = (entry.item.path for entry in entries)
-        newest = max((os.stat(p).st_mtime_ns for p in paths if not is_address(p)), default=0)
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _has_size(target: Path, size: int) -> bool:
+    try:
+        return target.stat().st_size == size
     except OSError:
         return False
-    return stat.st_size == size and stat.st_mtime_ns >= newest
 
 
 def _write(entries: Sequence[_Entry], target: str) -> None:
     """A tar file that is the same whenever it is written."""
     with tarfile.open(target, "w", format=tarfile.USTAR_FORMAT) as archive:
         for entry in entries:
-            path = entry.item.path
-            with RemoteFile(path) if is_address(path) else open(path, "rb") as file:
+            with open_file(entry.item.path) as file:
                 _add(archive, f"{entry.key}{entry.suffix}", entry.size, file)
             _add(archive, f"{entry.key}.json", len(entry.facts), io.BytesIO(entry.facts))
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from slowfast.config.node import CfgNode
@@ -17,11 +19,26 @@ from slowfast.utils.files import make_dirs, write_text_atomic
 from slowfast.utils.json_text import json_text
 from slowfast.utils.locks import NAME as LOCK
 from slowfast.utils.logging import get_logger
+from slowfast.utils.paths import leads_up
 
 logger = get_logger(__name__)
 
-_COPIED = ".mirror.json"  # size and time of the files that have been copied, by name
+_COPIED = ".mirror.json"  # in OUTPUT_DIR
+_OWNER = ".mirror_owner.json"  # at the address: the run to which it belongs
 _KEY = "OUTPUT_MIRROR"
+
+
+@dataclass(frozen=True)
+class _Noted:
+    """What the folder knows of its mirror: ``files`` that have been copied, with size and time;
+    ``token`` of this run, ``before`` of the one to which the mirror belonged at the start;
+    ``restoring``: the files of the mirror are not all here yet."""
+
+    address: str
+    files: dict[str, list[int]] = field(default_factory=dict)
+    token: str = ""
+    before: str = ""
+    restoring: bool = False
 
 
 class OutputMirror:
@@ -32,37 +49,68 @@ class OutputMirror:
         self.folder, self.address, self.task = Path(cfg.OUTPUT_DIR), cfg.OUTPUT_MIRROR, cfg.TASK
 
     def restore(self) -> None:
-        """Fetch the files of the mirror into a folder that has no checkpoint; those that are there
-        stay as they are. UserError if the mirror cannot be read."""
-        if not self.address or run_checkpoints(self.folder, self.task):
+        """Fetch the files of the mirror into a folder that has no checkpoint, or in which an
+        earlier call was interrupted; those that are there stay as they are. UserError if the mirror
+        cannot be read, or another run has gone on with it."""
+        if not self.address:
             return
         try:
-            names = remote.names_below(self.address)
-            if names:
-                logger.info("OUTPUT_DIR begins with %d files of %s", len(names), self.address)
-            for name in sorted(names):
-                self._fetch(name)
-            present = self._present()
-            self._note({name: stamp for name, stamp in present.items() if name in names})
+            self._restore()
         except OSError as error:
             text = f"{self.address} cannot be read: {error.strerror or error}"
             raise UserError(text, "check the address and the credentials", _KEY) from error
 
+    def _restore(self) -> None:
+        noted, owner = self._noted(), self._owner()
+        has_own = not noted.restoring and bool(
+            noted.token or run_checkpoints(self.folder, self.task)
+        )
+        if has_own and owner not in ("", noted.token, noted.before):
+            raise UserError(
+                f"{self.address} belongs to another run than {self.folder}",
+                "name another address, or an empty OUTPUT_DIR to go on from the address",
+                _KEY,
+            )
+        noted = replace(noted, token=noted.token or secrets.token_hex(8), before=owner)
+        if has_own:
+            self._note(noted)
+            return
+        names = remote.names_below(self.address)
+        names.pop(_OWNER, None)
+        if names:
+            logger.info("OUTPUT_DIR begins with %d files of %s", len(names), self.address)
+        self._note(replace(noted, restoring=True))
+        for name in sorted(names, key=_checkpoints_last):
+            self._fetch(name)
+        files = {name: stamp for name, stamp in self._present().items() if name in names}
+        self._note(replace(noted, files=files, restoring=False))
+
     def _fetch(self, name: str) -> None:
         target = self.folder / name
-        if ".." in Path(name).parts or target.exists():
+        if leads_up(name) or name == _OWNER or target.exists():
             return
         make_dirs(target.parent)
         remote.download(join(self.address, name), target)
 
-    def save(self) -> None:
-        """Copy the files that have changed, and remove copies of those that are gone.
+    def save(self, takes_over: bool = True) -> None:
+        """Copy the files that have changed, and remove copies of those that are gone. With the
+        first call, the mirror belongs to this run and no longer to the one it went on from; not
+        ``takes_over``: if it does not already, nothing is copied.
 
         RemoteError if that is not possible; the next call copies what is left.
         """
         if not self.address:
             return
-        copied, present = self._copied(), self._present()
+        noted, owner, present = self._noted(), self._owner(), self._present()
+        if owner not in ("", noted.token, noted.before):
+            raise remote.RemoteError(self.address, "another run has gone on with it")
+        if owner != noted.token:
+            if owner and not takes_over:
+                return
+            noted = replace(noted, token=noted.token or secrets.token_hex(8))
+            self._note(noted)
+            remote.write_bytes(join(self.address, _OWNER), json_text({"run": noted.token}).encode())
+        copied = dict(noted.files)
         try:
             for name, stamp in present.items():
                 if copied.get(name) != stamp:
@@ -72,15 +120,24 @@ class OutputMirror:
                 remote.remove(join(self.address, name))
                 del copied[name]
         finally:
-            self._note(copied)
+            self._note(replace(noted, files=copied))
 
-    def save_or_warn(self) -> None:
+    def save_or_warn(self, takes_over: bool = True) -> None:
         """:meth:`save`, whose failure is a warning: the files are in OUTPUT_DIR in any case."""
         try:
-            self.save()
+            self.save(takes_over)
         except OSError as error:
             text = "%s does not hold the last files of %s: %s"
             logger.warning(text, self.address, self.folder, error.strerror or error)
+
+    def _owner(self) -> str:
+        """The run to which the mirror belongs; empty if it is new."""
+        try:
+            return str(json.loads(remote.read_bytes(join(self.address, _OWNER), 999))["run"])
+        except FileNotFoundError:
+            return ""
+        except (ValueError, LookupError, TypeError):
+            return "unknown"
 
     def _present(self) -> dict[str, list[int]]:
         """Name -> size and time of the files of the folder, links and hidden ones left out;
@@ -93,20 +150,23 @@ class OutputMirror:
                 if path.is_file() and not path.is_symlink() and name[0] != "." and name != LOCK:
                     stat = path.stat()
                     found[str(path.relative_to(self.folder))] = [stat.st_size, stat.st_mtime_ns]
-        return dict(sorted(found.items(), key=lambda pair: (pair[0].endswith(".pyth"), pair[0])))
+        return {name: found[name] for name in sorted(found, key=_checkpoints_last)}
 
-    def _copied(self) -> dict[str, list[int]]:
-        """What was copied before; nothing, if that is unknown or was another address."""
+    def _noted(self) -> _Noted:
+        """What was noted before; nothing, if that is unknown or was of another address."""
         try:
-            content = json.loads((self.folder / _COPIED).read_text(encoding="utf-8"))
-            known = content["address"] == self.address
-            return dict(content["files"]) if known else {}
-        except (OSError, ValueError, LookupError, TypeError):
-            return {}
+            noted = _Noted(**json.loads((self.folder / _COPIED).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return _Noted(self.address)
+        return noted if noted.address == self.address else _Noted(self.address)
 
-    def _note(self, copied: dict[str, list[int]]) -> None:
-        content = {"address": self.address, "files": copied}
-        write_text_atomic(self.folder / _COPIED, json_text(content) + "\n")
+    def _note(self, noted: _Noted) -> None:
+        write_text_atomic(self.folder / _COPIED, json_text(asdict(noted)) + "\n")
+
+
+def _checkpoints_last(name: str) -> tuple[bool, str]:
+    """The order in which files are copied: a checkpoint is there only with what it needs."""
+    return name.endswith(".pyth"), name
 
 
 @contextlib.contextmanager
@@ -122,7 +182,7 @@ def mirrored(cfg: CfgNode) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        mirror.save_or_warn()
+        mirror.save_or_warn(takes_over=False)  # a start by mistake leaves the mirror to its run
         raise
     try:
         mirror.save()

@@ -17,11 +17,11 @@ from slowfast.engine.result_files import SUFFIXES
 from slowfast.engine.tasks import takes_several_labels, task_class
 from slowfast.metrics.evaluators import METRIC_REGISTRY
 from slowfast.models.base import MODEL_REGISTRY
-from slowfast.utils.addresses import is_address, problem_of
+from slowfast.utils.addresses import PACKAGES, WRITABLE, is_address, problem_of, secret_in
 from slowfast.utils.errors import Problem
 
 _MULTI_LABEL = "DATA.MULTI_LABEL"
-# Keys whose value may be an address.
+# Keys whose value may be an address; others hold addresses of their own kinds.
 _ADDRESS_KEYS = (
     "DATA.PATH_PREFIX",
     "DATA.PATH_TO_DATA_DIR",
@@ -123,14 +123,18 @@ def _addresses_where_they_can_be(cfg: CfgNode) -> Iterable[Problem]:
             "name a folder, and the address as OUTPUT_MIRROR, to which it is copied",
             "OUTPUT_DIR",
         )
-    if cfg.OUTPUT_MIRROR and not is_address(cfg.OUTPUT_MIRROR):
+    mirror = cfg.OUTPUT_MIRROR
+    if mirror and not is_address(mirror):
         yield Problem("is no address (s3://bucket/folder)", "", "OUTPUT_MIRROR")
-    named = {key: cfg.lookup(key) for key in _ADDRESS_KEYS}
-    named |= {f"DATA.ADDRESSES {n}": place for n, place in enumerate(cfg.DATA.ADDRESSES)}
-    for key, address in named.items():
-        problem = problem_of(address) if is_address(address) else ""
-        if problem:
-            yield Problem(f"the address {problem}", "", key.partition(" ")[0])
+    elif mirror and mirror.partition("://")[0] in PACKAGES.keys() - set(WRITABLE):
+        schemes = ", ".join(f"{name}://" for name in WRITABLE)
+        yield Problem("cannot be written to", f"name an address of {schemes}", "OUTPUT_MIRROR")
+    for key, value in cfg.flat().items():
+        is_read = key in _ADDRESS_KEYS or key == "DATA.ADDRESSES"
+        for text in value if isinstance(value, (list, tuple)) else [value]:
+            problem = is_address(text) and (problem_of if is_read else secret_in)(text)
+            if problem:
+                yield Problem(f"the address {problem}", "", key)
 
 
 @register_rule

@@ -10,6 +10,7 @@ from typing import Any
 from timm.utils import ModelEmaV3
 
 from slowfast.config.node import CfgNode
+from slowfast.datasets.batch_samplers import EpochBatchSampler
 from slowfast.engine.callbacks import Callbacks
 from slowfast.engine.content import KEY, check_moments
 from slowfast.engine.old_states import without_frozen
@@ -100,9 +101,28 @@ class RunFingerprint:
     samples_per_iteration: int
 
 
+@dataclass(frozen=True)
+class StepOrder:
+    """Where optimizer steps stand in the order of an epoch: a step takes ``accumulated`` batches of
+    ``batches``, which may differ in size. Epochs and steps are counted from 0, videos over all
+    processes."""
+
+    batches: EpochBatchSampler
+    accumulated: int
+
+    def videos_before(self, epoch: int, step: int) -> int:
+        """Videos of ``epoch`` before ``step`` of it."""
+        return self.batches.videos_before(epoch, step * self.accumulated)
+
+    def steps_within(self, epoch: int, videos: int) -> int:
+        """Steps of ``epoch`` that its first ``videos`` fill."""
+        return self.batches.batches_within(epoch, videos) // self.accumulated
+
+
 def to_checkpoint(
     cfg: CfgNode,
     fingerprint: RunFingerprint,
+    order: StepOrder,
     progress: Progress,
     step: OptimizerStep,
     ema: ModelEmaV3 | None,
@@ -130,7 +150,7 @@ def to_checkpoint(
         "sampler_state": {
             "epoch": progress.epoch,
             "iteration": progress.iteration,
-            "samples": progress.iteration * fingerprint.samples_per_iteration,
+            "samples": order.videos_before(progress.epoch, progress.iteration),
         },
         "callbacks": callbacks.state_dict(),
         "world": fingerprint.world,
@@ -140,9 +160,15 @@ def to_checkpoint(
     }
 
 
+def saved_in_epoch(content: dict[str, Any]) -> int:
+    """The 0-based epoch whose layers a checkpoint holds: the one that was interrupted, or else the
+    last finished one. The layers may change (see multigrid) before the next one begins."""
+    return content["epoch"] + bool(content["inside_epoch"])
+
+
 def from_checkpoint(
     content: dict[str, Any],
-    fingerprint: RunFingerprint,
+    order: StepOrder,
     step: OptimizerStep,
     ema: ModelEmaV3 | None,
     callbacks: Callbacks,
@@ -174,9 +200,10 @@ def from_checkpoint(
     position = content["sampler_state"]
     progress.iteration = position["iteration"]
     progress.epoch_state = EpochState.from_checkpoint(content["inside_epoch"])
-    samples = progress.iteration * fingerprint.samples_per_iteration
-    if samples != position["samples"]:  # another batch: as far as the same number of videos
-        progress.iteration = position["samples"] // fingerprint.samples_per_iteration
+    videos = position["samples"]
+    if videos != order.videos_before(progress.epoch, progress.iteration):
+        # Other batches: as far as those videos go. Of the next step some may be seen twice.
+        progress.iteration = order.steps_within(progress.epoch, videos)
         progress.epoch_state = None
     return progress
 

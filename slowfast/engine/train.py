@@ -76,6 +76,7 @@ class Trainer:
         self.train_loader = self._loader("train")
         self.val_loader = self._loader("val")
         self.fingerprint = self._fingerprint()
+        self.order = state.StepOrder(self.train_loader.batch_sampler, cfg.SOLVER.ACCUM_STEPS)
         self.lr_factor = batch_factor(cfg.SOLVER, self.fingerprint.samples_per_iteration)
         self.callbacks = Callbacks(cfg, runtime)
         resumed = self._read_checkpoint()
@@ -112,7 +113,8 @@ class Trainer:
     def _fingerprint(self) -> state.RunFingerprint:
         videos = self.train_loader.batch_sampler.batch_size * self.runtime.world
         samples = videos * self.cfg.SOLVER.ACCUM_STEPS
-        logger.info("%s", describe_batch(self.cfg, samples))
+        if not self.plan.phases:  # else steps differ in size, as the plan says
+            logger.info("%s", describe_batch(self.cfg, samples))
         for line in self.plan.describe(self.cfg, self.runtime):
             logger.info("%s", line)
         data = self.train_loader.dataset.item_list.fingerprint
@@ -148,7 +150,7 @@ class Trainer:
         return average
 
     def _restore(self, resumed: Checkpoint | None) -> state.Progress:
-        self._enter_phase(0 if resumed is None else resumed.content["epoch"] + 1)
+        self._enter_phase(0 if resumed is None else state.saved_in_epoch(resumed.content))
         if resumed is None:
             # Dropout and the like: other numbers on each rank, the same weights on all.
             seed_process(self.cfg.RNG_SEED + 1000003 * self.runtime.rank)
@@ -156,7 +158,7 @@ class Trainer:
         with restoring(resumed.path):
             return state.from_checkpoint(
                 resumed.content,
-                self.fingerprint,
+                self.order,
                 self.optimizer_step,
                 self.ema,
                 self.callbacks,
@@ -386,6 +388,7 @@ class Trainer:
         return state.to_checkpoint(
             self.cfg,
             self.fingerprint,
+            self.order,
             self.progress,
             self.optimizer_step,
             self.ema,

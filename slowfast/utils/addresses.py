@@ -11,9 +11,12 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from slowfast.utils.errors import UserError
+from slowfast.utils.paths import leads_up
+
+WRITABLE = ("s3", "gs", "hf")  # schemes of storages that files can be written to
 
 # Scheme -> the package by which fsspec reads it.
 PACKAGES = {
@@ -40,6 +43,19 @@ def problem_of(address: str) -> str:
     scheme = _SCHEME.match(address)[1]
     if scheme not in PACKAGES:
         return f"{scheme}:// is none of {', '.join(f'{name}://' for name in PACKAGES)}"
+    secret = secret_in(address)
+    if secret:
+        return secret
+    if not urlsplit(address).netloc:
+        return "names no host or bucket"
+    if leads_up(unquote(address)):  # a request is sent with %2e%2e decoded
+        return "leads to a folder above (..)"
+    return ""
+
+
+def secret_in(address: str) -> str:
+    """What in an address of any scheme may be secret, or that this cannot be told; empty if there
+    is nothing."""
     try:
         parts = urlsplit(address)
         has_user = parts.username is not None or parts.password is not None
@@ -47,12 +63,8 @@ def problem_of(address: str) -> str:
         return str(error)
     if has_user:
         return "holds a user name or a password, which belong in the environment"
-    if not parts.netloc:
-        return "names no host or bucket"
-    if scheme in ("http", "https") and (parts.query or parts.fragment):
+    if parts.scheme in ("http", "https") and (parts.query or parts.fragment):
         return "holds a query, which may be a signature: an address ends with the path"
-    if ".." in address.split("/"):
-        return "leads to a folder above (..)"
     return ""
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-from slowfast.utils.files import short_hash
+from slowfast.utils.files import locked, remove_leftovers, short_hash
 from slowfast.utils.remote import DEFAULT, Patience, cache_folder, download, version_of
 
 RECENT_S = 60.0
@@ -35,9 +33,9 @@ class Copies:
         folder = cache_folder() / "copies"
         target = folder / name
         if not _touch(target):
-            folder.mkdir(parents=True, exist_ok=True)
-            with _locked(folder / f"{name}.lock"):
+            with locked(folder / f"{name}.lock"):
                 if not _touch(target):
+                    remove_leftovers([target])
                     download(address, target, size, self._patience)
                     self._make_room(folder)
         return target
@@ -57,11 +55,3 @@ def _touch(path: Path) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One process at a time; the lock ends with its holder, however that ends."""
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 import platform
@@ -12,7 +13,7 @@ import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from slowfast.utils.errors import RunFailure, UserError
@@ -166,6 +167,17 @@ def settle_folders(parent: str | Path) -> None:
                 os.rename(left, path)
         elif found and left.is_dir() and not _is_running(int(found["process"])):
             shutil.rmtree(left, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def locked(path: str | Path) -> Iterator[None]:
+    """One process of this machine at a time; the lock ends with its holder, however that ends. For
+    what is wasted, and not wrong, if two do it; :class:`slowfast.utils.locks.FolderLock` works
+    between machines."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def file_hash(path: str | Path) -> str:

@@ -75,6 +75,11 @@ class Tree:
         return False
 
 
+def leads_up(name: str) -> bool:
+    """Whether a relative path or an address has a part ``..``."""
+    return ".." in name.replace(os.sep, "/").split("/")
+
+
 def is_within(path: str | Path, folder: str | Path) -> bool:
     """Whether ``path`` is ``folder`` or below it, after all links of both."""
     real, root = os.path.realpath(path), os.path.realpath(folder)

@@ -12,15 +12,16 @@ import errno
 import importlib
 import os
 import random
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from slowfast.utils.addresses import PACKAGES, check_address, is_address, without_secrets
 from slowfast.utils.errors import RunFailure, UserError
-from slowfast.utils.files import make_dirs, short_hash, write_atomic
+from slowfast.utils.files import locked, make_dirs, remove_leftovers, short_hash, write_atomic
 from slowfast.utils.logging import get_logger
 
 logger = get_logger(__name__)
@@ -28,6 +29,10 @@ logger = get_logger(__name__)
 T = TypeVar("T")
 
 _PART = 8 << 20  # bytes of one request of a whole file
+MOST_AT_ONCE = 64 << 20  # bytes of a file of a web server without ranges that are held in memory
+_WEB = ("http://", "https://")
+_SLOWEST = 1 << 20  # bytes a second of a transfer in one piece, below which it is given up
+RECENT_S = 60.0  # an earlier version of a file that is younger stays
 _CHUNK = 1 << 20  # bytes of one read of a file of this machine
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 8.0
 # Not repeated: the next answer would be the same.
@@ -55,11 +60,16 @@ class RemoteError(OSError):
         super().__init__(errno.EIO, cause, address)
 
     def __reduce__(self):
-        return (RemoteError, (self.filename, self.strerror))
+        return (type(self), (self.filename, self.strerror))
 
 
-def filesystem_of(address: str) -> Any:
-    """The fsspec file system of an address, which fsspec keeps for this process and thread.
+class TooLong(RemoteError):
+    """A web server sends more than was asked for."""
+
+
+def filesystem_of(address: str, repeats_itself: bool = False) -> Any:
+    """The fsspec file system of an address, which fsspec keeps for this process and thread;
+    ``repeats_itself``: its library repeats requests that fail.
 
     UserError if the address is not permitted, or naming the package that is missing.
     """
@@ -76,19 +86,24 @@ def filesystem_of(address: str) -> Any:
         ) from error
     import fsspec
 
-    return fsspec.filesystem(scheme, **_options(scheme))
+    return fsspec.filesystem(scheme, **_options(scheme, repeats_itself))
 
 
-def _options(scheme: str) -> dict[str, Any]:
+def _options(scheme: str, repeats_itself: bool) -> dict[str, Any]:
     """Options by which a library repeats nothing itself (:func:`_persist` does) and lists no
     folders ahead."""
     if scheme == "s3":
-        retries = {"total_max_attempts": 1, "mode": "standard"}
+        retries = {"total_max_attempts": 5 if repeats_itself else 1, "mode": "standard"}
         return {"config_kwargs": {"retries": retries}, "default_fill_cache": False}
     return {}
 
 
-def _persist(address: str, request: Callable[[Any, dict[str, float]], T], patience: Patience) -> T:
+def _persist(
+    address: str,
+    request: Callable[[Any, dict[str, float]], T],
+    patience: Patience,
+    repeats_itself: bool = False,
+) -> T:
     """``request(file system, keyword arguments of its call)``, repeated as ``patience`` says.
 
     FileNotFoundError if there is no such file; RemoteError with the last cause.
@@ -98,9 +113,9 @@ def _persist(address: str, request: Callable[[Any, dict[str, float]], T], patien
     start = time.monotonic()
     tries = 0
     while True:
-        system = filesystem_of(address)
-        if hasattr(system, "retries"):
-            system.retries = 1  # s3fs repeats requests by this number
+        system = filesystem_of(address, repeats_itself)
+        if hasattr(system, "retries"):  # s3fs repeats requests by this number
+            system.retries = 5 if repeats_itself else 1
         left = patience.total_s - (time.monotonic() - start)
         timed = isinstance(system, AsyncFileSystem)  # a limit for the whole answer
         tries += 1
@@ -112,6 +127,8 @@ def _persist(address: str, request: Callable[[Any, dict[str, float]], T], patien
                 text = "there is no such file"
                 raise FileNotFoundError(errno.ENOENT, text, address) from error
             permanent = isinstance(error, _PERMANENT) or type(error).__name__ in _PERMANENT_NAMES
+            if isinstance(error, TooLong):
+                raise
             if permanent or isinstance(error, UserError):
                 raise RemoteError(address, f"cannot be fetched: {_cause(error)}") from error
             pause = min(_FIRST_PAUSE_S * 2 ** (tries - 1), _LONGEST_PAUSE_S)
@@ -146,8 +163,13 @@ def size_of(address: str, patience: Patience = DEFAULT) -> int:
 def version_of(address: str, patience: Patience = DEFAULT) -> tuple[int, str]:
     """The bytes of a file, and a text that another content has not (as far as the server tells)."""
     facts = _facts(address, patience)
-    tag = facts.get("ETag") or facts.get("etag") or facts.get("LastModified") or ""
-    return facts["size"], f"{facts['size']} {tag}"
+    return facts["size"], _version(facts)
+
+
+def _version(facts: dict[str, Any]) -> str:
+    tags = ("ETag", "etag", "blob_id", "LastModified")
+    tag = next((facts[name] for name in tags if facts.get(name)), "")
+    return f"{facts['size']} {tag}"
 
 
 def _facts(address: str, patience: Patience) -> dict[str, Any]:
@@ -176,16 +198,52 @@ def fetch(
     """The bytes from ``start`` to ``stop`` of a file; RemoteError if they do not come.
 
     ``size`` of the file, where it is known: a server that ignores ranges sends so many, and then
-    all are returned.
+    all are returned; :class:`TooLong` if these are more than 64 MiB.
     """
 
     def request(system: Any, limits: dict[str, float]) -> bytes:
-        data = system.cat_file(address, start=start, end=stop, **limits)
+        if address.startswith(_WEB):
+            most = size if size is not None and size <= MOST_AT_ONCE else stop - start
+            data = bytearray()
+            _receive(system, address, (start, stop), max(most, stop - start), data.extend, limits)
+            data = bytes(data)
+        else:
+            data = system.cat_file(address, start=start, end=stop, **limits)
         if len(data) not in (stop - start, size):
             raise ValueError(f"{len(data)} bytes came in place of {stop - start}")
         return data
 
     return _persist(address, request, patience) if stop > start else b""
+
+
+def _receive(
+    system: Any,
+    address: str,
+    span: tuple[int, int] | None,
+    most: int,
+    write: Callable[[bytes], Any],
+    limits: dict[str, float],
+) -> None:
+    """What a web server sends of a file, or of the bytes ``span`` of it, piece by piece;
+    :class:`TooLong` as soon as that is more than ``most`` bytes."""
+    from fsspec.asyn import sync
+
+    headers = {"Accept-Encoding": "identity"}
+    headers |= {"Range": f"bytes={span[0]}-{span[1] - 1}"} if span else {}
+
+    async def receive() -> None:
+        session, received = await system.set_session(), 0
+        async with session.get(system.encode_url(address), headers=headers) as answer:
+            if answer.status == 404:
+                raise FileNotFoundError(address)
+            answer.raise_for_status()
+            async for piece in answer.content.iter_any():
+                received += len(piece)
+                if received > most:
+                    raise TooLong(address, f"more than {most} bytes came, which were not asked for")
+                write(piece)
+
+    sync(system.loop, receive, **limits)
 
 
 def read_bytes(path: str | Path, max_bytes: int) -> bytes:
@@ -209,19 +267,34 @@ def cache_folder() -> Path:
 def local_copy(path: str | Path) -> Path:
     """The path of a file on this machine: itself, or its copy in :func:`cache_folder`.
 
-    A file is fetched once: again when its size or version (ETag) has changed. OSError if it cannot
-    be fetched.
+    A file is fetched once, by one process of this machine: again when its size or version (ETag)
+    has changed, and then the earlier copy is removed. OSError if it cannot be fetched.
     """
     if not is_address(path):
         return Path(path).expanduser()
     size, version = version_of(path)
-    folder = cache_folder() / "files" / short_hash(path, version)
-    target = folder / path.rpartition("/")[2]
-    if not (target.is_file() and target.stat().st_size == size):
-        make_dirs(folder)
-        logger.info("fetching %s (%.1f MB) to %s", path, size / 1e6, folder)
-        download(path, target, size)
+    versions = cache_folder() / "files" / short_hash(path)
+    target = versions / short_hash(version) / path.rpartition("/")[2]
+
+    def is_there() -> bool:
+        return target.is_file() and target.stat().st_size == size
+
+    if not is_there():
+        with locked(versions.with_suffix(".lock")):  # one process of a machine fetches it
+            if not is_there():
+                make_dirs(target.parent)
+                remove_leftovers([target])
+                logger.info("fetching %s (%.1f MB) to %s", path, size / 1e6, target.parent)
+                download(path, target, size)
+                _remove_others(target.parent)
     return target
+
+
+def _remove_others(folder: Path) -> None:
+    """Remove earlier versions of a file; not those that a process may be about to open."""
+    for other in folder.parent.iterdir():
+        if other != folder and time.time() - other.stat().st_mtime > RECENT_S:
+            shutil.rmtree(other, ignore_errors=True)
 
 
 def download(
@@ -233,11 +306,14 @@ def download(
 
     def write(temporary: str) -> None:
         with open(temporary, "wb") as file:
-            for start in range(0, size, _PART):
-                data = fetch(address, start, min(start + _PART, size), patience, size)
-                file.write(data)
-                if len(data) == size:  # of a server without ranges
-                    break
+            try:
+                for start in range(0, size, _PART):
+                    data = fetch(address, start, min(start + _PART, size), patience, size)
+                    file.write(data)
+                    if len(data) == size:  # of a server without ranges
+                        break
+            except TooLong:  # of such a server, too; or it sends what it likes, as the limit says
+                _stream(address, file, size)
 
     try:
         write_atomic(target, write)
@@ -246,10 +322,41 @@ def download(
         raise cause if isinstance(cause, OSError) else error from None
 
 
-def upload(path: Path, address: str, patience: Patience = DEFAULT) -> None:
+def _stream(address: str, file: BinaryIO, size: int) -> None:
+    """Fetch a whole file of a web server in one piece."""
+
+    def request(system: Any, limits: dict[str, float]) -> None:
+        file.seek(0)
+        file.truncate()
+        _receive(system, address, None, size, file.write, limits)
+        if file.tell() != size:
+            raise ValueError(f"{file.tell()} bytes came in place of {size}")
+
+    _persist(address, request, in_one_piece(size))
+
+
+def in_one_piece(size: int) -> Patience:
+    """How long a transfer of ``size`` bytes by one request may take: 1 MiB a second is enough."""
+    request_s = DEFAULT.request_s + size / _SLOWEST
+    return Patience(DEFAULT.tries, request_s, DEFAULT.total_s + 2 * request_s)
+
+
+def upload(path: Path, address: str) -> None:
     """Copy a file of this machine to an address, in one piece: a reader sees the old one or the
-    new one. RemoteError if it cannot be written."""
-    _persist(address, lambda system, limits: system.put_file(str(path), address), patience)
+    new one. RemoteError if it cannot be written.
+
+    The library of the storage repeats parts of it, and this all of it.
+    """
+
+    def request(system: Any, limits: dict[str, float]) -> None:
+        system.put_file(str(path), address, **limits)
+
+    _persist(address, request, in_one_piece(path.stat().st_size), repeats_itself=True)
+
+
+def write_bytes(address: str, data: bytes) -> None:
+    """Write a small file. RemoteError if it cannot be written."""
+    _persist(address, lambda system, limits: system.pipe_file(address, data, **limits), DEFAULT)
 
 
 def remove(address: str) -> None:
@@ -260,13 +367,21 @@ def remove(address: str) -> None:
 
 def names_below(address: str) -> dict[str, int]:
     """Names relative to a folder -> sizes, of all files below it; empty if there are none."""
+    return {name: size for name, (size, _) in versions_below(address).items()}
+
+
+def versions_below(address: str) -> dict[str, tuple[int, str]]:
+    """The same with what :func:`version_of` says of each file."""
     folder = address.rstrip("/")
 
-    def request(system: Any, limits: dict[str, float]) -> dict[str, int]:
+    def request(system: Any, limits: dict[str, float]) -> dict[str, tuple[int, str]]:
         system.invalidate_cache()
         root = system._strip_protocol(folder)
         found = system.find(folder, detail=True, **limits)
-        return {name.removeprefix(root).lstrip("/"): f["size"] for name, f in found.items()}
+        return {
+            name.removeprefix(root).lstrip("/"): (facts["size"], _version(facts))
+            for name, facts in found.items()
+        }
 
     try:
         return _persist(address, request, DEFAULT)

@@ -7,7 +7,7 @@ import errno
 import io
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from slowfast.utils.addresses import is_address
 from slowfast.utils.remote import DEFAULT, Patience, fetch, size_of
@@ -33,6 +33,12 @@ def open_extent(extent: Extent, patience: Patience = DEFAULT) -> RemoteFile:
     """A part of a file, open for reading; one of up to 16 MB is fetched by one request."""
     kind = RemoteFile if is_address(extent.file) else LocalPart
     return kind(*extent, patience, fetch_at_once=extent.size <= AT_ONCE)
+
+
+def open_file(path: str) -> BinaryIO:
+    """A whole file (path or address), open for reading: ``read(n)`` gives ``n`` bytes unless the
+    file ends, as tarfile needs it."""
+    return io.BufferedReader(RemoteFile(path), BLOCK) if is_address(path) else open(path, "rb")
 
 
 class RemoteFile(io.RawIOBase):

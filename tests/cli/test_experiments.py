@@ -113,7 +113,7 @@ def test_scripts_are_valid_and_can_be_run():
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert len(SCRIPTS) == 2 * 123 + 8
+    assert len(SCRIPTS) == 2 * 124 + 14
     assert [script for script in SCRIPTS if not os.access(script, os.X_OK)] == []
 
 

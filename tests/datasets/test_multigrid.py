@@ -59,6 +59,20 @@ def test_a_resumed_epoch_skips_batches(epoch):
         assert list(batches) == whole[skip:]
 
 
+def test_positions_are_counted_in_videos():
+    """Batches of 8 and 2 videos in turn, from the third epoch on of 4 and 2."""
+    batches = sampler()
+    assert [batches.videos_before(0, batch) for batch in range(5)] == [0, 8, 10, 18, 20]
+    assert [batches.batches_within(0, videos) for videos in (7, 8, 9, 10, 20)] == [0, 1, 1, 2, 4]
+    assert [batches.videos_before(2, batch) for batch in range(5)] == [0, 4, 6, 10, 12]
+    for epoch in (0, 2):
+        batches.set_epoch(epoch)
+        order = batches.order()
+        for skip in range(len(batches)):
+            batches.set_epoch(epoch, skip)
+            assert indices(batches)[0] == order[batches.videos_before(epoch, skip)]
+
+
 @pytest.mark.parametrize("world", [2, 3])
 def test_ranks_divide_each_batch(world):
     whole = list(sampler(length=40, size=6))

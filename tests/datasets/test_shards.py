@@ -9,6 +9,7 @@ import json
 import os
 import tarfile
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -302,13 +303,15 @@ def test_an_index_leads_nowhere_else(line):
 def test_lists_that_cannot_become_shards(video, tmp_path):
     (tmp_path / "folder.mp4").mkdir()
     (tmp_path / "empty.mp4").touch()
-    names = ["absent.mp4", "folder.mp4", "empty.mp4", "a.txt"]
+    names = ["absent.mp4", "folder.mp4", "empty.mp4", "a.txt", "large.mp4"]
     (tmp_path / "a.txt").write_text("x")
+    with open(tmp_path / "large.mp4", "wb") as file:
+        file.truncate(8 << 30)  # it takes no room on the disk
     items = [Item(str(tmp_path / name), 0, 0, n) for n, name in enumerate(names, 1)]
     with pytest.raises(UserError) as error:
         plan_shards(ItemList(items, "l.csv"), "", tmp_path / "out", 1)
     text = str(error.value)
-    assert all(f"l.csv:{n}" in text for n in range(1, 5)) and not (tmp_path / "out").exists()
+    assert all(f"l.csv:{n}" in text for n in range(1, 6)) and not (tmp_path / "out").exists()
 
 
 def test_shards_that_are_there_stay(shapes, tmp_path):
@@ -324,6 +327,53 @@ def test_shards_that_are_there_stay(shapes, tmp_path):
     (tmp_path / "zzz.tar").touch()
     with pytest.raises(UserError, match="other shards"):
         write_shards(plan)
+
+
+@pytest.mark.parametrize("change", ["order", "labels", "source"])
+def test_shards_of_the_same_size_and_other_content_are_written_anew(tmp_path, change):
+    for name in ("a", "b", "other/a"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.mp4").write_bytes(name[-1].encode() * 99 + name[:1].encode())
+        os.utime(tmp_path / f"{name}.mp4", (1, 1))
+
+    def write(names, labels, below=tmp_path):
+        items = [Item(str(below / f"{n}.mp4"), label, 0, 1) for n, label in zip(names, labels)]
+        write_shards(plan_shards(ItemList(items, "l.csv"), str(below), tmp_path / "out", 1))
+        return (tmp_path / "out/000000.tar").read_bytes()
+
+    first = write("ab" if change != "source" else "a", [0, 1])
+    if change == "source":
+        again = write("a", [0], tmp_path / "other")
+    else:
+        again = write(*(("ba", [0, 1]) if change == "order" else ("ab", [1, 0])))
+    assert len(first) == len(again) and first != again
+    index = read_index(str(tmp_path / "out"))
+    assert make_index(str(tmp_path / "out"), index.shards) == index
+
+
+@pytest.mark.parametrize("is_remote", [False, True])
+def test_shards_that_are_replaced_by_others_of_the_same_size(storage, tmp_path, is_remote):
+    folder = tmp_path / f"replaced{is_remote}"
+
+    def labels_of(label: bytes) -> list[str]:
+        tar_of(folder / "0.tar", {"a.mp4": b"v" * 9, "a.cls": label})
+        if is_remote:
+            return [m.labels for m in read_index(storage.put_folder(folder)).members]
+        os.utime(folder / "0.tar", (time.time() + 9,) * 2)  # written after the index
+        return [m.labels for m in read_index(str(folder)).members]
+
+    assert labels_of(b"1") == ["1"] and labels_of(b"2") == ["2"]
+
+
+def test_heads_at_the_border_of_a_fetched_block(storage, tmp_path):
+    facts = json.dumps({"label": 1, "text": "x" * 1200}).encode()
+    members = {}
+    for number in range(400):  # a json across every border of 256 KB
+        members |= {f"{number:03d}.mp4": b"v" * 700, f"{number:03d}.json": facts}
+    tar_of(tmp_path / "set/0.tar", members)
+    address = storage.put_folder(tmp_path / "set")
+    sizes = {"0.tar": (tmp_path / "set/0.tar").stat().st_size}
+    assert make_index(address, sizes) == make_index(str(tmp_path / "set"), sizes)
 
 
 # -- blocks of shards ------------------------------------------------------------------------------

@@ -26,13 +26,17 @@ def files(folder: Path) -> dict[str, int]:
     }
 
 
+def copies(address: str) -> dict[str, int]:
+    return {name: size for name, size in names_below(address).items() if name[0] != "."}
+
+
 def test_another_machine_goes_on(make_cfg, storage, tmp_path):
     address = "s3://videos/runs/a"
     whole = make_cfg({"OUTPUT_DIR": str(tmp_path / "whole"), "TEST.ENABLE": False})
     launch(whole, run_job)
     part = {"OUTPUT_MIRROR": address, "OUTPUT_DIR": str(tmp_path / "first"), "TEST.ENABLE": False}
     launch(make_cfg(part), run_job)
-    assert names_below(address) == files(tmp_path / "first")
+    assert copies(address) == files(tmp_path / "first")
     # What a machine leaves that was lost in the middle.
     for name in ("checkpoints/checkpoint_epoch_00002.pyth",):
         remote.remove(f"{address}/{name}")
@@ -49,7 +53,7 @@ def test_another_machine_goes_on(make_cfg, storage, tmp_path):
     ]
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
     here = files(tmp_path / "second")
-    there = {name: size for name, size in names_below(address).items() if ".." not in name}
+    there = {name: size for name, size in copies(address).items() if ".." not in name}
     assert there == here
     storage.requests.clear()
     OutputMirror(second).save()
@@ -57,6 +61,63 @@ def test_another_machine_goes_on(make_cfg, storage, tmp_path):
     (tmp_path / "second/checkpoints/checkpoint_epoch_00001.pyth").unlink()  # as pruning does
     OutputMirror(second).save()
     assert "checkpoints/checkpoint_epoch_00001.pyth" not in names_below(address)
+
+
+def test_an_interrupted_restore_goes_on(make_cfg, storage, tmp_path, monkeypatch):
+    checkpoint = "checkpoints/checkpoint_epoch_00001.pyth"
+    for name in (checkpoint, "checkpoints/checkpoint_epoch_00002.pyth", "stats.jsonl"):
+        storage.put(f"runs/b/{name}", name.encode())
+    (tmp_path / "out").mkdir()
+    cfg = make_cfg({"OUTPUT_MIRROR": "s3://videos/runs/b", "OUTPUT_DIR": str(tmp_path / "out")})
+    fetched = []
+
+    def download(address, target):
+        fetched.append(target.name)
+        if len(fetched) == 3:
+            raise KeyboardInterrupt
+        target.write_bytes(b"whole")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(remote, "download", download)
+        with pytest.raises(KeyboardInterrupt):
+            OutputMirror(cfg).restore()
+    assert fetched[0] == "stats.jsonl" and (tmp_path / "out" / checkpoint).exists()
+    OutputMirror(cfg).restore()
+    assert files(tmp_path / "out").keys() == copies("s3://videos/runs/b").keys()
+    assert (tmp_path / "out" / checkpoint).read_bytes() == b"whole"
+    (tmp_path / "out/stats.jsonl").unlink()
+    OutputMirror(cfg).restore()  # it was complete: what a user removes stays away
+    assert "stats.jsonl" not in files(tmp_path / "out")
+
+
+def test_a_mirror_belongs_to_the_run_that_started_last(make_cfg, storage, tmp_path):
+    def mirror(name: str) -> OutputMirror:
+        words = {"OUTPUT_MIRROR": "s3://videos/runs/c", "OUTPUT_DIR": str(tmp_path / name)}
+        made = OutputMirror(make_cfg(words))
+        made.folder.mkdir(exist_ok=True)
+        made.restore()
+        (made.folder / f"{name}.txt").write_text(name)
+        return made
+
+    first = mirror("first")
+    first.save()
+    second = mirror("second")
+    second.save(takes_over=False)
+    first.save()  # the second one has not written yet
+    assert "second.txt" not in names_below("s3://videos/runs/c")
+    second.save()
+    second.save()
+    with pytest.raises(OSError, match="another run"):
+        first.save()
+    with pytest.raises(UserError, match="belongs to another run"):
+        first.restore()
+    third = mirror("third")
+    third.save()
+    (second.folder / "late.txt").write_text("late")
+    second.save_or_warn()
+    assert "late.txt" not in names_below("s3://videos/runs/c")
+    assert not (third.folder / ".mirror_owner.json").exists()
+    assert "third.txt" in names_below("s3://videos/runs/c")
 
 
 def test_a_mirror_that_cannot_be_reached(make_cfg, storage, monkeypatch, tmp_path, caplog):
@@ -76,6 +137,10 @@ def test_a_mirror_that_cannot_be_reached(make_cfg, storage, monkeypatch, tmp_pat
         ({"OUTPUT_MIRROR": "s3://me:word@bucket/a"}, "belong in the environment"),
         ({"TRAIN.CHECKPOINT_FILE_PATH": "https://h/a?signature=word"}, "may be a signature"),
         ({"DATA.ADDRESSES": ["ftp://host/"]}, "ftp:// is none of"),
+        ({"OUTPUT_MIRROR": "https://host/runs"}, "cannot be written to"),
+        ({"DATA.TRAIN_LIST": "https://me:word@h/l.csv"}, "DATA.TRAIN_LIST: the address holds"),
+        ({"DATA.CLASS_NAMES_PATH": "https://me:word@h/c.txt"}, "belong in the environment"),
+        ({"DATA.INDEX_LABEL_MAPPING_FILE": "s3://me:word@h/c.json"}, "belong in the env"),
     ],
 )
 def test_addresses_are_checked_first(make_cfg, words, part):

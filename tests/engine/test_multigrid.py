@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import signal
 from pathlib import Path
@@ -191,7 +192,15 @@ def final(trainer: Trainer) -> dict:
     return read_checkpoint(folder / f"checkpoint_epoch_{trainer.plan.epochs:05d}.pyth")
 
 
-def test_batches_and_layers_follow_the_phases(train, monkeypatch):
+def go_on(train, checkpoint: Path, values: dict | None = None) -> Trainer:
+    """A run that finds ``checkpoint`` in its folder, at its end."""
+    folder = checkpoint.parents[2] / "resumed" / "checkpoints"
+    folder.mkdir(parents=True)
+    shutil.copy(checkpoint, folder)
+    return train(folder.parent, values)
+
+
+def test_batches_and_layers_follow_the_phases(train, monkeypatch, caplog):
     seen = []
     step = Stopped.train_step
 
@@ -204,7 +213,10 @@ def test_batches_and_layers_follow_the_phases(train, monkeypatch):
         return step(self, batches, lr, sizes)
 
     monkeypatch.setattr(Stopped, "train_step", watched)
-    train("out")
+    with caplog.at_level(logging.INFO, "slowfast"):
+        train("out")
+    # the schedule, not one size of all steps
+    assert "multigrid training, 4 epochs" in caplog.text and "a step sees" not in caplog.text
     first = [row[1:] for row in seen if row[0] == 0]
     assert first == [(4, 2, 2, 24, 0.004), (4, 2, 2, 23, 0.004)] * 2
     fourth = [row[1:] for row in seen if row[0] == 3]
@@ -237,12 +249,25 @@ def test_a_run_goes_on_from_the_checkpoint_at_the_end_of_a_phase(train, whole):
     state = read_checkpoint(folder / names[0])["model_state"]
     splits = {v.shape[0] for n, v in state.items() if n.endswith("stem.bn.split_bn.running_mean")}
     assert splits == {2 * 2, 2 * 1}  # two parts; slow and fast stem
-    resumed = train("resumed", stop_at=2)
-    own = Path(resumed.cfg.OUTPUT_DIR) / "checkpoints"
-    shutil.rmtree(own)
-    own.mkdir()
-    shutil.copy(folder / names[0], own)
-    assert state_differences(final(whole), final(train("resumed"))) == []
+    resumed = go_on(train, folder / names[0])
+    assert state_differences(final(whole), final(resumed)) == []
+
+
+def test_statistics_go_on_alike_where_phases_have_equal_parts(train):
+    """Each phase begins with the statistics of all parts together, also where it has as many parts
+    as the one before and those of the checkpoint would fit."""
+    values = {
+        "MULTIGRID.SHORT_CYCLE": False,
+        "MULTIGRID.LONG_CYCLE_FACTORS": [[1, 1], [1, 1]],
+        "MULTIGRID.EPOCH_FACTOR": 1.0,
+        "TRAIN.BATCH_SIZE": 4,
+    }
+    whole = train("whole", values)
+    phases = whole.plan.phases
+    assert [phase.end for phase in phases] == [1, 2, 3]
+    assert {norm_parts(whole.cfg, phase, CPU) for phase in phases} == {(2, 1)}
+    first = Path(whole.cfg.OUTPUT_DIR) / "checkpoints/checkpoint_epoch_00001.pyth"
+    assert state_differences(final(whole), final(go_on(train, first, values))) == []
 
 
 def test_what_is_tested_sees_all_parts(train):
@@ -254,6 +279,31 @@ def test_what_is_tested_sees_all_parts(train):
     name = "s1.pathway0_stem.bn"
     parts = state[f"{name}.split_bn.running_mean"].view(2, -1)
     assert torch.allclose(state[f"{name}.bn.running_mean"], parts.mean(0))
+
+
+def test_an_epoch_goes_on_at_the_same_video_with_other_batches(train, monkeypatch):
+    """A run goes on with batches of twice the size, as on twice as many processes: the first of
+    them, 8 videos, was not complete after the 6 of two smaller ones. None is left out."""
+    seen = []
+    step = Stopped.train_step
+
+    def watched(self, batches, lr, sizes):
+        if self.progress.epoch == 0:
+            seen.append([index for batch in batches for index in batch.index.tolist()])
+        return step(self, batches, lr, sizes)
+
+    monkeypatch.setattr(Stopped, "train_step", watched)
+    values = {
+        "MULTIGRID.LONG_CYCLE": False,
+        "MULTIGRID.SHORT_CYCLE_FACTORS": [0.5, 0.7071],
+        "MULTIGRID.EPOCH_FACTOR": 0.4,
+        "BN.USE_PRECISE_STATS": False,
+    }
+    train("out", values, stop_at=1)
+    train("out", values | {"TRAIN.BATCH_SIZE": 2, "TRAIN.ALLOW_CHANGED_RESUME": True})
+    assert [len(videos) for videos in seen] == [4, 2, 8, 4, 2]
+    before, after = sum(seen[:2], []), sum(seen[2:], [])
+    assert after[:6] == before and len(set(after)) == 14
 
 
 @pytest.mark.parametrize("accumulated", [2, 3])
@@ -298,6 +348,13 @@ def test_a_list_smaller_than_the_largest_batch(make_cfg):
     cfg = make_cfg(RUN | {"TRAIN.BATCH_SIZE": 5})
     with pytest.raises(UserError, match="a step takes 20 videos, but .* has 16"):
         build_task(cfg, CPU).data.loader("train")
+
+
+def test_workers_are_as_many_as_the_longest_epoch_needs(make_cfg):
+    """Of 16 videos: two batches of eight in the first epochs, later five of four or two."""
+    cfg = make_cfg(RUN | {"TRAIN.BATCH_SIZE": 2, "DATA_LOADER.NUM_WORKERS": 8})
+    loader = build_task(cfg, CPU).data.loader("train")
+    assert len(loader) == 2 and loader.num_workers == 5
 
 
 def test_a_test_needs_no_schedule():

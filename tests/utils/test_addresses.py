@@ -33,6 +33,8 @@ from slowfast.utils.errors import UserError
         ("s3://key:word@bucket/a", "password"),
         ("https://host/a?X-Amz-Signature=abc", "query"),
         ("s3://bucket/a/../../other", "above"),
+        ("https://host/videos/%2e%2e/secret.mp4", "above"),
+        ("https://host/videos/.%2E%2fsecret.mp4", "above"),
         ("https://[host/a", "Invalid"),
     ],
 )

@@ -6,9 +6,9 @@ import multiprocessing
 
 import pytest
 
-from slowfast.utils import copies
+from slowfast.utils import copies, files
 from slowfast.utils.copies import Copies
-from slowfast.utils.remote import Patience, cache_folder
+from slowfast.utils.remote import Patience, cache_folder, local_copy
 from tests.storage import unavailable
 
 
@@ -16,8 +16,27 @@ def _read(address: str, answers) -> None:
     answers.put(Copies(2).of(address).read_bytes()[:4])
 
 
-def test_one_process_fetches_for_all(storage):
-    address = storage.put("copies/a.tar", b"1234" * 9999)
+def _read_weights(address: str, answers) -> None:
+    answers.put(local_copy(address).read_bytes()[:4])
+
+
+def test_earlier_versions_and_leftovers_are_removed(storage, monkeypatch):
+    monkeypatch.setattr("slowfast.utils.remote.RECENT_S", -1.0)
+    first = local_copy(storage.put("copies/w.pyth", b"first"))
+    second = local_copy(storage.put("copies/w.pyth", b"second"))
+    assert second.read_bytes() == b"second" and not first.exists()
+    address = storage.put("copies/k.tar", b"1234")
+    copy = Copies(2).of(address)
+    copy.unlink()
+    left = copy.with_name(f"{files._temporary_start(copy)}999999999-0123abcd.tmp")
+    left.touch()  # of a download that was killed
+    Copies(2).of(address)
+    assert copy.exists() and not left.exists()
+
+
+@pytest.mark.parametrize("_read", [_read, _read_weights])
+def test_one_process_fetches_for_all(storage, _read):
+    address = storage.put(f"copies/{_read.__name__}.tar", b"1234" * 9999)
     storage.requests.clear()
     context = multiprocessing.get_context("fork")
     answers = context.Queue()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.server
 import pickle
@@ -175,3 +176,64 @@ def test_a_server_without_ranges(tmp_path):
         file.seek(3)
         assert file.read(9) == CONTENT[3:12] and file.fetched == len(CONTENT)
         server.shutdown()
+
+
+class Endless(Quiet):
+    """A server without ranges that says one size and sends another one."""
+
+    size, said, most_sent = 0, 0, 0
+
+    def do_HEAD(self):
+        self.send_response(200)
+        self.send_header("Content-Length", str(self.said))
+        self.end_headers()
+
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            for sent in range(0, self.size, 1 << 16):
+                Endless.most_sent = max(self.most_sent, sent)
+                self.wfile.write(bytes(1 << 16))
+
+
+def test_a_server_that_sends_more_than_it_was_asked_for(tmp_path, monkeypatch):
+    pytest.importorskip("aiohttp")
+    monkeypatch.setattr(remote, "MOST_AT_ONCE", 1 << 20)
+    monkeypatch.setattr(Endless, "size", 200 << 20)
+    monkeypatch.setattr(Endless, "said", 9000)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Endless) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/a.bin"
+        for read in (lambda: fetch(address, 0, 9000), lambda: local_copy(address)):
+            with pytest.raises(RemoteError, match="more than 9000 bytes"):
+                read()
+        assert Endless.most_sent < 100 << 20
+        monkeypatch.setattr(Endless, "size", 4 << 20)
+        monkeypatch.setattr(Endless, "said", 4 << 20)
+        with pytest.raises(RemoteError, match="bytes came"):
+            fetch(address, 100, 200, size=4 << 20)  # not held in memory
+        monkeypatch.setattr(remote, "_PART", 1 << 20)
+        remote.download(address, tmp_path / "a.bin")  # but written to the disk
+        assert (tmp_path / "a.bin").stat().st_size == 4 << 20
+        server.shutdown()
+
+
+def test_a_part_of_an_upload_is_repeated_alone(storage, tmp_path, monkeypatch):
+    (tmp_path / "a.bin").write_bytes(b"1234")
+    app, failures = storage.app, [unavailable] * 2
+
+    def failing(environ, start_response):
+        if environ["REQUEST_METHOD"] == "PUT" and failures:
+            return failures.pop()(app, environ, start_response)
+        return app(environ, start_response)
+
+    monkeypatch.setattr(storage, "app", failing)
+    monkeypatch.setattr(remote, "DEFAULT", Patience(tries=1))
+    remote.upload(tmp_path / "a.bin", "s3://videos/up/a.bin")  # by the library itself
+    assert names_below("s3://videos/up") == {"a.bin": 4} and not failures
+
+
+def test_an_upload_has_time_for_its_size():
+    assert remote.in_one_piece(10 << 30).request_s > 10_000
+    assert remote.in_one_piece(0).total_s < 300

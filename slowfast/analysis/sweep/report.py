@@ -171,4 +171,4 @@ def _mean_lines(rows: Sequence[Row]) -> list[list[object]]:
 
 
 def _size(row: Row) -> list[object]:
-    return [round(row.parameters, 3), round(row.gflops, 4)]
+    return [round(row.parameters, 6), round(row.gflops, 6)]
