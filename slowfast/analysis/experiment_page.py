@@ -58,6 +58,7 @@ def index_page(root: Path, recipes: dict[str, Any]) -> str:
     """The page as Markdown; ``recipes`` is the content of ``exp/recipes.yaml``."""
     index = yaml.safe_load((root / "pretrained" / "index.yaml").read_text(encoding="utf-8"))
     weights = {name: entry for name, entry in index.items() if not name.startswith("_")}
+    starts = dict(recipes["starts"])
     parts = [_HEAD, "## Names that mislead", "", *_misleading(recipes["misleading"])]
     remaining = sorted(p for p in (root / "exp").iterdir() if p.is_dir() and any(p.iterdir()))
     for group in recipes["groups"]:
@@ -67,12 +68,22 @@ def index_page(root: Path, recipes: dict[str, Any]) -> str:
         parts += ["", f"## {group['title']}", "", group["text"], ""]
         experiments = [f for f in folders if (f / "config.yaml").exists()]
         scripts = [f for f in folders if f not in experiments]
-        parts += _table(_COLUMNS, [_row(read_experiment(f, root), weights) for f in experiments])
+        rows = [
+            _row(read_experiment(f, root), weights, starts.pop(f.name, "")) for f in experiments
+        ]
+        parts += _table(_COLUMNS, rows)
         parts += _table(("folder", "what it does"), [_script_row(f) for f in scripts])
     if remaining:
         raise UserError(
             f"no group for the folder {remaining[0].name}",
             "add its prefix to a group, or a group",
+            "exp/recipes.yaml",
+        )
+    unknown = sorted(starts.keys() | set(recipes["starts"].values()) - weights.keys())
+    if unknown:
+        raise UserError(
+            f"starts names {unknown[0]}, which is no experiment or no weights",
+            "write <folder of exp>: <name of pretrained/index.yaml>",
             "exp/recipes.yaml",
         )
     return "\n".join(parts) + "\n"
@@ -111,9 +122,10 @@ def first_sentence(file: Path) -> str:
     return f"{' '.join(lines)} ".split(". ")[0].strip()
 
 
-def _row(experiment: Experiment, weights: dict[str, dict[str, Any]]) -> list[str]:
+def _row(experiment: Experiment, weights: dict[str, dict[str, Any]], zoo_start: str) -> list[str]:
+    """``zoo_start``: weights that the recipe starts from though no key names them, or empty."""
     cfg = experiment.cfg
-    initial = MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME).spec.initial_weights(cfg)
+    initial = zoo_start or MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME).spec.initial_weights(cfg)
     return [
         f"[{experiment.folder}]({experiment.folder}/config.yaml)",
         experiment.network,

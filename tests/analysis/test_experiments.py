@@ -162,3 +162,21 @@ def test_misleading_names_exist():
 
 def test_the_marker_is_in_every_generated_file():
     assert all(MARKER in text for text in generated_files(ROOT).values())
+
+
+def test_weights_that_only_the_call_names_stand_in_the_page(project):
+    """Charades starts from Kinetics, which no key of the network can say."""
+    page = (ROOT / "exp" / "README.md").read_text()
+    (row,) = [
+        line for line in page.splitlines() if line.startswith("| [slowfast_16x8_r50_charades]")
+    ]
+    assert "| `SLOWFAST_8x8_R50` | 38.9 mAP" in row
+    recipes = project / "exp" / "recipes.yaml"
+    text = recipes.read_text()
+    for old, new in (
+        ("slowfast_16x8_r50_charades: S", "gone: S"),
+        (": SLOWFAST_8x8_R50\n", ": X\n"),
+    ):
+        recipes.write_text(text.replace(old, new))
+        with pytest.raises(UserError, match="starts names (gone|X), which is no experiment"):
+            stale_files(project)
