@@ -417,7 +417,10 @@ def test_whole_shards_are_copied(make_cfg, storage, sharded):
     here = {"DATA.PATH_TO_DATA_DIR": str(sharded), "DATA.COPY_SHARDS": 0}
 
     for wrong, part in (
-        ({"DATA.BATCH_SAMPLER": "shuffle", "DATA.COPY_SHARDS": 1}, "every sample would fetch a whole shard"),
+        (
+            {"DATA.BATCH_SAMPLER": "shuffle", "DATA.COPY_SHARDS": 1},
+            "every sample would fetch a whole shard",
+        ),
         ({"DATA.COPY_SHARDS": 1}, "fewer than two blocks"),
     ):
         with pytest.raises(UserError, match=part):
