@@ -28,8 +28,10 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
     ``labels`` are those of the samples, where the data set has them.
 
     ``phases`` of a multigrid training say which shapes the batches of an epoch take in turn; empty:
-    all are alike.
+    all are alike. ``keeps_to_shards``: the training order reads from a few shards at a time.
     """
+
+    keeps_to_shards = False
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ from slowfast.datasets.lists import Item
 from slowfast.utils.addresses import is_address
 from slowfast.utils.copies import Copies
 from slowfast.utils.errors import VideoError
-from slowfast.utils.remote import Patience
+from slowfast.utils.remote import RetryPolicy
 from slowfast.utils.remote_file import Extent
 from slowfast.utils.seeding import sample_rng
 from slowfast.video import pipelines
@@ -98,8 +98,8 @@ class ClipReader:
         self.random_frames = random_frames
         self.is_single_clip = split == "val" or single_clip
         self.transforms = build_transforms(cfg, split)
-        self._patience = Patience(total_s=cfg.DATA.FETCH_TIMEOUT)
-        self._shard_copies = Copies(cfg.DATA.COPY_SHARDS, self._patience)
+        self._policy = RetryPolicy(total_s=cfg.DATA.FETCH_TIMEOUT)
+        self._shard_copies = Copies(cfg.DATA.COPY_SHARDS, self._policy)
         self._decode_threads = cfg.DATA_LOADER.ENABLE_MULTI_THREAD_DECODE
         if split == "train":
             self.pipeline: Any = pipelines.build_train_pipeline(cfg)
@@ -121,7 +121,7 @@ class ClipReader:
             self._decode_threads,
             self.data.MAX_PIXELS,
             item.image_names,
-            self._patience,
+            self._policy,
             self._extent_of(item),
         )
 

@@ -13,7 +13,7 @@ from slowfast.datasets.items import Item, ItemList
 from slowfast.datasets.lists import ONE_LABEL
 from slowfast.datasets.multi_label import MULTI_LABEL_FORM
 from slowfast.datasets.shard_index import NAME, read_index
-from slowfast.utils.addresses import in_folder, join
+from slowfast.utils.addresses import in_folder, is_address, join
 from slowfast.utils.errors import UserError
 from slowfast.utils.remote_file import Extent
 
@@ -39,6 +39,8 @@ class Shards(VideoDataset):
         folder = str(in_folder(data.PATH_TO_DATA_DIR, data[f"{split.upper()}_LIST"] or split))
         form = MULTI_LABEL_FORM if data.MULTI_LABEL else ONE_LABEL
         index = read_index(folder)
+        if split == "train":
+            _check_copies(cfg, folder, len(index.shards))
         files = {name: join(folder, name) for name in index.shards}
         items: list[Item] = []
         source = join(folder, NAME)
@@ -55,6 +57,28 @@ class Shards(VideoDataset):
         return ItemList(items, source)
 
 
+def _check_copies(cfg: CfgNode, folder: str, shards: int) -> None:
+    """UserError if training would fetch whole shards for a few samples each, again and again."""
+    data = cfg.DATA
+    if not data.COPY_SHARDS or not is_address(folder) or shards <= data.COPY_SHARDS:
+        return
+    what = f"of {shards} shards, {data.COPY_SHARDS} are kept"
+    if not BATCH_SAMPLER_REGISTRY.get(data.BATCH_SAMPLER).keeps_to_shards:
+        raise UserError(
+            f"{what}, and DATA.BATCH_SAMPLER {data.BATCH_SAMPLER} reads from all of them: nearly "
+            "every sample would fetch a whole shard",
+            f"set DATA.BATCH_SAMPLER shard_blocks, or COPY_SHARDS {shards} or 0",
+            "DATA.COPY_SHARDS",
+        )
+    needed = min(2 * data.SHARD_BLOCK, shards)
+    if data.BATCH_SAMPLER == "shard_blocks" and needed > data.COPY_SHARDS:
+        raise UserError(
+            f"{what}, fewer than two blocks of DATA.SHARD_BLOCK {data.SHARD_BLOCK}",
+            f"set it {needed}, or SHARD_BLOCK {max(data.COPY_SHARDS // 2, 1)}",
+            "DATA.COPY_SHARDS",
+        )
+
+
 @BATCH_SAMPLER_REGISTRY.register("shard_blocks")
 class ShardBlockSampler(EpochBatchSampler):
     """Samples in an order that keeps to a few shards at a time: shards in random order, cut into
@@ -63,6 +87,8 @@ class ShardBlockSampler(EpochBatchSampler):
     For storage that is slow where every sample comes from another file. Each video once per epoch;
     neighbouring batches resemble each other more than those of ``shuffle`` if the shards do.
     """
+
+    keeps_to_shards = True
 
     def configure(self, cfg: CfgNode, dataset: VideoDataset) -> None:
         numbers = {}

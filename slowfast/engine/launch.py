@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterator
 
@@ -26,7 +25,7 @@ from slowfast.utils.errors import Interrupted, RunFailure, UserError
 from slowfast.utils.files import make_dirs
 from slowfast.utils.locks import folder_lock
 from slowfast.utils.logging import close_logging, get_logger, setup_logging
-from slowfast.utils.processes import stop_this_process, watch_parent
+from slowfast.utils.processes import free_port, stop_this_process, watch_parent
 from slowfast.utils.runtime import Runtime, check_gpu_count, gpu_count
 from slowfast.utils.signals import StopRequest
 
@@ -52,7 +51,7 @@ def launch(cfg: CfgNode, job: Job, init_method: str | None = None) -> None:
         _run(cfg, job, ProcessInfo())
         return
     check_gpu_count(cfg.NUM_GPUS)  # fails here, once, rather than in every process
-    method = init_method or address or _free_port(machines)
+    method = init_method or address or _local_address(machines)
     if per_machine == 1:
         _run(cfg, job, ProcessInfo(machine, world, init_method=method))
         return
@@ -123,16 +122,14 @@ def _machine(cfg: CfgNode, env: dict[str, str] | os._Environ) -> tuple[int, int,
     return cfg.SHARD_ID, cfg.NUM_SHARDS, ""
 
 
-def _free_port(machines: int) -> str:
+def _local_address(machines: int) -> str:
     if machines > 1:
         raise UserError(
             f"NUM_SHARDS is {machines}, but the machines do not know where to meet",
             "give all of them --init_method tcp://<address of shard 0>:<port>",
             "--init_method",
         )
-    with socket.socket() as listener:
-        listener.bind(("localhost", 0))
-        return f"tcp://localhost:{listener.getsockname()[1]}"
+    return f"tcp://localhost:{free_port()}"
 
 
 # -- one process per GPU -------------------------------------------------------------------------

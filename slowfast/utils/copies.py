@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from slowfast.utils.files import locked, remove_leftovers, short_hash
-from slowfast.utils.remote import DEFAULT, Patience, cache_folder, download, version_of
+from slowfast.utils.remote import DEFAULT, RetryPolicy, cache_folder, download, version_of
 
 RECENT_S = 60.0
 
@@ -20,14 +20,14 @@ class Copies:
     The processes of a machine share them: one fetches a file, the others wait for it.
     """
 
-    def __init__(self, count: int, patience: Patience = DEFAULT):
-        self._count, self._patience = count, patience
+    def __init__(self, count: int, policy: RetryPolicy = DEFAULT):
+        self._count, self._policy = count, policy
         self._names: dict[str, tuple[str, int]] = {}  # address -> name of the copy, bytes
 
     def of(self, address: str) -> Path:
         """The copy of a file, which is fetched if it is not there. OSError if that fails."""
         if address not in self._names:
-            size, version = version_of(address, self._patience)
+            size, version = version_of(address, self._policy)
             self._names[address] = f"{short_hash(address, version)}.copy", size
         name, size = self._names[address]
         folder = cache_folder() / "copies"
@@ -36,7 +36,7 @@ class Copies:
             with locked(folder / f"{name}.lock"):
                 if not _touch(target):
                     remove_leftovers([target])
-                    download(address, target, size, self._patience)
+                    download(address, target, size, self._policy)
                     self._make_room(folder)
         return target
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -107,3 +108,10 @@ def stop_this_process() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(_SAVING_S)
     os._exit(128 + signal.SIGTERM)
+
+
+def free_port() -> int:
+    """A port of this machine that is not in use."""
+    with socket.socket() as listener:
+        listener.bind(("localhost", 0))
+        return listener.getsockname()[1]

@@ -41,7 +41,7 @@ _PERMANENT_NAMES = {"NoCredentialsError", "ProfileNotFound", "InvalidRegionError
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long a read may take: ``tries`` requests of at most ``request_s`` seconds each,
     ``total_s`` seconds with the pauses between them."""
 
@@ -50,7 +50,7 @@ class Patience:
     total_s: float = 120.0
 
 
-DEFAULT = Patience()
+DEFAULT = RetryPolicy()
 
 
 class RemoteError(OSError):
@@ -90,7 +90,7 @@ def filesystem_of(address: str, repeats_itself: bool = False) -> Any:
 
 
 def _options(scheme: str, repeats_itself: bool) -> dict[str, Any]:
-    """Options by which a library repeats nothing itself (:func:`_persist` does) and lists no
+    """Options by which a library repeats nothing itself (:func:`_with_retries` does) and lists no
     folders ahead."""
     if scheme == "s3":
         retries = {"total_max_attempts": 5 if repeats_itself else 1, "mode": "standard"}
@@ -98,13 +98,13 @@ def _options(scheme: str, repeats_itself: bool) -> dict[str, Any]:
     return {}
 
 
-def _persist(
+def _with_retries(
     address: str,
     request: Callable[[Any, dict[str, float]], T],
-    patience: Patience,
+    policy: RetryPolicy,
     repeats_itself: bool = False,
 ) -> T:
-    """``request(file system, keyword arguments of its call)``, repeated as ``patience`` says.
+    """``request(file system, keyword arguments of its call)``, repeated as ``policy`` says.
 
     FileNotFoundError if there is no such file; RemoteError with the last cause.
     """
@@ -116,11 +116,11 @@ def _persist(
         system = filesystem_of(address, repeats_itself)
         if hasattr(system, "retries"):  # s3fs repeats requests by this number
             system.retries = 5 if repeats_itself else 1
-        left = patience.total_s - (time.monotonic() - start)
+        left = policy.total_s - (time.monotonic() - start)
         timed = isinstance(system, AsyncFileSystem)  # a limit for the whole answer
         tries += 1
         try:
-            limits = {"timeout": max(min(patience.request_s, left), 0.01)} if timed else {}
+            limits = {"timeout": max(min(policy.request_s, left), 0.01)} if timed else {}
             return request(system, limits)
         except Exception as error:
             if isinstance(error, FileNotFoundError):
@@ -134,7 +134,7 @@ def _persist(
             pause = min(_FIRST_PAUSE_S * 2 ** (tries - 1), _LONGEST_PAUSE_S)
             pause *= random.Random().uniform(0.5, 1.0)  # many workers do not come back together
             passed = time.monotonic() - start
-            if tries == patience.tries or passed + pause >= patience.total_s:
+            if tries == policy.tries or passed + pause >= policy.total_s:
                 raise RemoteError(
                     address,
                     f"cannot be fetched: {_cause(error)} ({tries} tries in {passed:.0f} seconds)",
@@ -152,17 +152,17 @@ def _cause(error: Exception) -> str:
     return without_secrets(" ".join(text.split()))[:200] or name
 
 
-def size_of(address: str, patience: Patience = DEFAULT) -> int:
+def size_of(address: str, policy: RetryPolicy = DEFAULT) -> int:
     """The number of bytes of a file.
 
     FileNotFoundError if there is none, or it is a folder; RemoteError if it cannot be found out.
     """
-    return _facts(address, patience)["size"]
+    return _facts(address, policy)["size"]
 
 
-def version_of(address: str, patience: Patience = DEFAULT) -> tuple[int, str]:
+def version_of(address: str, policy: RetryPolicy = DEFAULT) -> tuple[int, str]:
     """The bytes of a file, and a text that another content has not (as far as the server tells)."""
-    facts = _facts(address, patience)
+    facts = _facts(address, policy)
     return facts["size"], _version(facts)
 
 
@@ -172,8 +172,8 @@ def _version(facts: dict[str, Any]) -> str:
     return f"{facts['size']} {tag}"
 
 
-def _facts(address: str, patience: Patience) -> dict[str, Any]:
-    facts = _persist(address, lambda system, limits: system.info(address, **limits), patience)
+def _facts(address: str, policy: RetryPolicy) -> dict[str, Any]:
+    facts = _with_retries(address, lambda system, limits: system.info(address, **limits), policy)
     if facts.get("type") == "directory":
         raise FileNotFoundError(errno.ENOENT, "is a folder", address)
     if not isinstance(facts.get("size"), int):
@@ -193,7 +193,7 @@ def exists(path: str) -> bool:
 
 
 def fetch(
-    address: str, start: int, stop: int, patience: Patience = DEFAULT, size: int | None = None
+    address: str, start: int, stop: int, policy: RetryPolicy = DEFAULT, size: int | None = None
 ) -> bytes:
     """The bytes from ``start`` to ``stop`` of a file; RemoteError if they do not come.
 
@@ -213,7 +213,7 @@ def fetch(
             raise ValueError(f"{len(data)} bytes came in place of {stop - start}")
         return data
 
-    return _persist(address, request, patience) if stop > start else b""
+    return _with_retries(address, request, policy) if stop > start else b""
 
 
 def _receive(
@@ -298,17 +298,17 @@ def _remove_others(folder: Path) -> None:
 
 
 def download(
-    address: str, target: Path, size: int | None = None, patience: Patience = DEFAULT
+    address: str, target: Path, size: int | None = None, policy: RetryPolicy = DEFAULT
 ) -> None:
     """Fetch a whole file part by part, each with its repetitions, to ``target``, which is complete
     or not there. OSError if it cannot be fetched or written."""
-    size = size_of(address, patience) if size is None else size
+    size = size_of(address, policy) if size is None else size
 
     def write(temporary: str) -> None:
         with open(temporary, "wb") as file:
             try:
                 for start in range(0, size, _PART):
-                    data = fetch(address, start, min(start + _PART, size), patience, size)
+                    data = fetch(address, start, min(start + _PART, size), policy, size)
                     file.write(data)
                     if len(data) == size:  # of a server without ranges
                         break
@@ -332,13 +332,13 @@ def _stream(address: str, file: BinaryIO, size: int) -> None:
         if file.tell() != size:
             raise ValueError(f"{file.tell()} bytes came in place of {size}")
 
-    _persist(address, request, in_one_piece(size))
+    _with_retries(address, request, in_one_piece(size))
 
 
-def in_one_piece(size: int) -> Patience:
+def in_one_piece(size: int) -> RetryPolicy:
     """How long a transfer of ``size`` bytes by one request may take: 1 MiB a second is enough."""
     request_s = DEFAULT.request_s + size / _SLOWEST
-    return Patience(DEFAULT.tries, request_s, DEFAULT.total_s + 2 * request_s)
+    return RetryPolicy(DEFAULT.tries, request_s, DEFAULT.total_s + 2 * request_s)
 
 
 def upload(path: Path, address: str) -> None:
@@ -351,18 +351,20 @@ def upload(path: Path, address: str) -> None:
     def request(system: Any, limits: dict[str, float]) -> None:
         system.put_file(str(path), address, **limits)
 
-    _persist(address, request, in_one_piece(path.stat().st_size), repeats_itself=True)
+    _with_retries(address, request, in_one_piece(path.stat().st_size), repeats_itself=True)
 
 
 def write_bytes(address: str, data: bytes) -> None:
     """Write a small file. RemoteError if it cannot be written."""
-    _persist(address, lambda system, limits: system.pipe_file(address, data, **limits), DEFAULT)
+    _with_retries(
+        address, lambda system, limits: system.pipe_file(address, data, **limits), DEFAULT
+    )
 
 
 def remove(address: str) -> None:
     """Remove a file, if it is there; RemoteError if it cannot be removed."""
     with contextlib.suppress(FileNotFoundError):
-        _persist(address, lambda system, limits: system.rm_file(address), DEFAULT)
+        _with_retries(address, lambda system, limits: system.rm_file(address), DEFAULT)
 
 
 def names_below(address: str) -> dict[str, int]:
@@ -384,6 +386,6 @@ def versions_below(address: str) -> dict[str, tuple[int, str]]:
         }
 
     try:
-        return _persist(address, request, DEFAULT)
+        return _with_retries(address, request, DEFAULT)
     except FileNotFoundError:
         return {}

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import BinaryIO, NamedTuple
 
 from slowfast.utils.addresses import is_address
-from slowfast.utils.remote import DEFAULT, Patience, fetch, size_of
+from slowfast.utils.remote import DEFAULT, RetryPolicy, fetch, size_of
 
 BLOCK = 256 << 10
 _WINDOW = 16  # blocks of one request at most, where reading goes on from block to block
@@ -29,10 +29,10 @@ class Extent(NamedTuple):
     size: int
 
 
-def open_extent(extent: Extent, patience: Patience = DEFAULT) -> RemoteFile:
+def open_extent(extent: Extent, policy: RetryPolicy = DEFAULT) -> RemoteFile:
     """A part of a file, open for reading; one of up to 16 MB is fetched by one request."""
     kind = RemoteFile if is_address(extent.file) else LocalPart
-    return kind(*extent, patience, fetch_at_once=extent.size <= AT_ONCE)
+    return kind(*extent, policy, fetch_at_once=extent.size <= AT_ONCE)
 
 
 def open_file(path: str) -> BinaryIO:
@@ -55,12 +55,12 @@ class RemoteFile(io.RawIOBase):
         address: str,
         start: int = 0,
         length: int | None = None,
-        patience: Patience = DEFAULT,
+        policy: RetryPolicy = DEFAULT,
         fetch_at_once: bool = False,
     ):
         super().__init__()
-        self.address, self._start, self._patience = address, start, patience
-        self._size = size_of(address, patience) if length is None else None
+        self.address, self._start, self._policy = address, start, policy
+        self._size = size_of(address, policy) if length is None else None
         self.length = self._size - start if length is None else length
         self.fetched = 0  # bytes so far
         self.failure: OSError | None = None
@@ -68,16 +68,16 @@ class RemoteFile(io.RawIOBase):
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
         self._next, self._window = -1, 1
         self._at_once = fetch_at_once or self.length <= _WHOLE * BLOCK
-        self._blank: list[tuple[int, int]] = []
+        self._skipped: list[tuple[int, int]] = []
 
     @property
     def is_fetched_at_once(self) -> bool:
         """Whether the first read fetches all of it."""
         return self._at_once
 
-    def leave_blank(self, ranges: Sequence[tuple[int, int]]) -> None:
+    def skip_ranges(self, ranges: Sequence[tuple[int, int]]) -> None:
         """Read zeros in these sorted, separate ranges of bytes, and do not fetch them."""
-        self._blank = list(ranges)
+        self._skipped = list(ranges)
 
     def readable(self) -> bool:
         return True
@@ -99,7 +99,7 @@ class RemoteFile(io.RawIOBase):
         size = left if size < 0 else min(size, left)
         if size <= 0:
             return b""
-        end = self._end_of_blank()
+        end = self._end_of_skipped()
         data = bytes(min(size, end - self._position)) if end else self._fetched_part(size)
         self._position += len(data)
         return data
@@ -113,12 +113,12 @@ class RemoteFile(io.RawIOBase):
     def _block_size(self) -> int:
         return max(self.length, 1) if self._at_once else BLOCK
 
-    def _end_of_blank(self) -> int:
+    def _end_of_skipped(self) -> int:
         """The end of the blank range at the position; 0 if it is in none."""
-        place = bisect.bisect_right(self._blank, (self._position, self.length)) - 1
+        place = bisect.bisect_right(self._skipped, (self._position, self.length)) - 1
         if place < 0:
             return 0
-        first, end = self._blank[place]
+        first, end = self._skipped[place]
         return end if first <= self._position < end else 0
 
     def _fetched_part(self, size: int) -> bytes:
@@ -154,7 +154,7 @@ class RemoteFile(io.RawIOBase):
             self._blocks.popitem(last=False)
 
     def _read_range(self, start: int, stop: int) -> bytes:
-        return fetch(self.address, start, stop, self._patience, self._size)
+        return fetch(self.address, start, stop, self._policy, self._size)
 
 
 class LocalPart(RemoteFile):

@@ -13,7 +13,7 @@ import numpy as np
 from slowfast.utils.addresses import is_address
 from slowfast.utils.errors import UserError, VideoError
 from slowfast.utils.logging import get_logger
-from slowfast.utils.remote import DEFAULT, Patience
+from slowfast.utils.remote import DEFAULT, RetryPolicy
 from slowfast.utils.remote_file import Extent, RemoteFile, open_extent
 from slowfast.utils.runtime import gpu_count
 
@@ -135,22 +135,22 @@ def open_video(
     backend: str = "pyav",
     threads: bool = False,
     max_pixels: int = MAX_PIXELS,
-    patience: Patience = DEFAULT,
+    policy: RetryPolicy = DEFAULT,
     extent: Extent | None = None,
 ) -> Source:
     """Open a video file at a path or an address; VideoError if it is missing, empty, not a video,
     or if its frames have more than ``max_pixels`` pixels.
 
-    ``threads``: whether the decoder may use several threads; ``patience``: with reads of an
+    ``threads``: whether the decoder may use several threads; ``policy``: with reads of an
     address, which PyAV decodes whatever the ``backend``; ``extent``: the part of a file that is the
     video, which ``path`` then only names.
     """
     file = None
     try:
         if extent is not None:
-            file = open_extent(extent, patience)
+            file = open_extent(extent, policy)
         elif is_address(path):
-            file = RemoteFile(path, patience=patience)
+            file = RemoteFile(path, policy=policy)
         size = os.stat(path).st_size if file is None else file.length
     except OSError as error:
         raise VideoError(path, error.strerror or str(error)) from error
@@ -188,7 +188,7 @@ def open_source(
     threads: bool = False,
     max_pixels: int = MAX_PIXELS,
     names: Sequence[str] = (),
-    patience: Patience = DEFAULT,
+    policy: RetryPolicy = DEFAULT,
     extent: Extent | None = None,
 ) -> Source:
     """Open a frame folder (images ``names``, else those named by ``template``, counted if
@@ -197,7 +197,7 @@ def open_source(
     if is_address(path) or extent is not None:
         if names or os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES:
             raise VideoError(path, "images are no videos: they are read from disks only")
-        return open_video(path, backend, threads, max_pixels, patience, extent)
+        return open_video(path, backend, threads, max_pixels, policy, extent)
     is_folder = os.path.isdir(path)
     is_image = not is_folder and os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES
     if not (is_folder or is_image or names):

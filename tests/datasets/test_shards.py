@@ -416,6 +416,16 @@ def test_whole_shards_are_copied(make_cfg, storage, sharded):
     words |= {"DATA.BATCH_SAMPLER": "shard_blocks", "DATA.SHARD_BLOCK": 2}
     here = {"DATA.PATH_TO_DATA_DIR": str(sharded), "DATA.COPY_SHARDS": 0}
 
+    for wrong, part in (
+        (
+            {"DATA.BATCH_SAMPLER": "shuffle", "DATA.COPY_SHARDS": 1},
+            "every sample would fetch a whole shard",
+        ),
+        ({"DATA.COPY_SHARDS": 1}, "fewer than two blocks"),
+    ):
+        with pytest.raises(UserError, match=part):
+            build_dataset(make_cfg(words | wrong), "train")
+
     def batches(extra):
         loader = construct_loader(make_cfg(words | extra), "train")
         return [(batch.video, batch.index) for batch in loader]

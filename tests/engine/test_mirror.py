@@ -121,7 +121,7 @@ def test_a_mirror_belongs_to_the_run_that_started_last(make_cfg, storage, tmp_pa
 
 
 def test_a_mirror_that_cannot_be_reached(make_cfg, storage, monkeypatch, tmp_path, caplog):
-    monkeypatch.setattr(remote, "DEFAULT", remote.Patience(tries=1))
+    monkeypatch.setattr(remote, "DEFAULT", remote.RetryPolicy(tries=1))
     cfg = make_cfg({"OUTPUT_MIRROR": "s3://no-such-bucket/a", "SOLVER.MAX_EPOCH": 1})
     with pytest.raises(RunFailure, match="all files are in"):
         launch(cfg, run_job)

@@ -8,7 +8,7 @@ import pytest
 
 from slowfast.utils import copies, files
 from slowfast.utils.copies import Copies
-from slowfast.utils.remote import Patience, cache_folder, local_copy
+from slowfast.utils.remote import RetryPolicy, cache_folder, local_copy
 from tests.storage import unavailable
 
 
@@ -67,5 +67,5 @@ def test_a_failure_leaves_nothing(storage):
     address = storage.put("copies/a.tar", b"1234")
     storage.faults[:] = [None] + [unavailable] * 30
     with pytest.raises(OSError, match="cannot be fetched"):
-        Copies(2, Patience(tries=1)).of(address)
+        Copies(2, RetryPolicy(tries=1)).of(address)
     assert not list((cache_folder() / "copies").glob("*.copy"))

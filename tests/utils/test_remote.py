@@ -16,13 +16,13 @@ import pytest
 from slowfast.models.weights.read import read_checkpoint
 from slowfast.utils import remote
 from slowfast.utils.errors import UserError
-from slowfast.utils.remote import Patience, RemoteError, exists, fetch, local_copy, names_below
+from slowfast.utils.remote import RemoteError, RetryPolicy, exists, fetch, local_copy, names_below
 from slowfast.utils.remote_file import BLOCK, RemoteFile
 from slowfast.utils.text import read_text
 from tests.storage import SECRET, cut, forbidden, reset, slow, too_short, unavailable
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 9 * BLOCK + 321).astype(np.uint8).tobytes()
-HASTY = Patience(request_s=0.7, total_s=20)
+HASTY = RetryPolicy(request_s=0.7, total_s=20)
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_faults_are_survived(storage, address, fault):
 def test_a_storage_that_stays_broken(storage, address, fault, cause):
     storage.faults[:] = [fault] * 20
     with pytest.raises(RemoteError, match=rf"({cause}).*\(3 tries in [0-9]+ seconds\)") as error:
-        fetch(address, 1000, 5000, Patience(tries=3, request_s=0.5, total_s=20))
+        fetch(address, 1000, 5000, RetryPolicy(tries=3, request_s=0.5, total_s=20))
     assert len(storage.requests) == 3
     again = pickle.loads(pickle.dumps(error.value))  # it comes from a worker process
     assert (again.filename, again.strerror) == (address, error.value.strerror)
@@ -60,7 +60,7 @@ def test_the_total_limit_ends_the_tries(storage, address):
     storage.faults[:] = [slow(30)] * 20
     start = time.monotonic()
     with pytest.raises(RemoteError, match="cannot be fetched"):
-        fetch(address, 0, 4000, Patience(tries=99, request_s=0.4, total_s=1.5))
+        fetch(address, 0, 4000, RetryPolicy(tries=99, request_s=0.4, total_s=1.5))
     assert time.monotonic() - start < 10
 
 
@@ -111,7 +111,7 @@ def test_reading_on_reads_ahead_and_a_part_is_a_part(storage, address):
 
 def test_blank_ranges_are_not_fetched(storage, address):
     file = RemoteFile(address)
-    file.leave_blank([(10, 20), (BLOCK, 9 * BLOCK)])
+    file.skip_ranges([(10, 20), (BLOCK, 9 * BLOCK)])
     file.seek(12)
     assert file.read(99) == bytes(8) and file.fetched == 0
     assert file.read(4) == CONTENT[20:24]
@@ -229,7 +229,7 @@ def test_a_part_of_an_upload_is_repeated_alone(storage, tmp_path, monkeypatch):
         return app(environ, start_response)
 
     monkeypatch.setattr(storage, "app", failing)
-    monkeypatch.setattr(remote, "DEFAULT", Patience(tries=1))
+    monkeypatch.setattr(remote, "DEFAULT", RetryPolicy(tries=1))
     remote.upload(tmp_path / "a.bin", "s3://videos/up/a.bin")  # by the library itself
     assert names_below("s3://videos/up") == {"a.bin": 4} and not failures
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from slowfast.utils.errors import VideoError
-from slowfast.utils.remote import Patience
+from slowfast.utils.remote import RetryPolicy
 from slowfast.video.backends.pyav import PyAVSource
 from slowfast.video.source import open_source, open_video
 from slowfast.video.writer import write_mp4
@@ -116,7 +116,7 @@ def test_a_storage_that_breaks_is_the_cause(storage, long_video, after):
     address = storage.put("long.mp4", long_video)
     storage.faults[:] = [None] * after + [unavailable] * 20
     with pytest.raises(VideoError, match=r"cannot be fetched: .*\(2 tries in [0-9]+ seconds\)"):
-        open_video(address, patience=Patience(tries=2)).clips([list(range(200))])
+        open_video(address, policy=RetryPolicy(tries=2)).clips([list(range(200))])
 
 
 def test_what_is_no_video(storage, tmp_path):

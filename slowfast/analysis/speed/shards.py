@@ -35,7 +35,7 @@ from slowfast.datasets.lists import Item, read_named_lists
 from slowfast.datasets.loader import construct_loader
 from slowfast.datasets.shard_writer import plan_shards, write_shards
 from slowfast.utils.errors import UserError
-from slowfast.utils.processes import enter_worker
+from slowfast.utils.processes import enter_worker, free_port
 from slowfast.utils.remote_file import LocalPart
 from slowfast.utils.seeding import sample_rng
 from slowfast.video.backends.pyav import PyAVSource
@@ -104,7 +104,7 @@ def _server(folder: Path) -> Iterator[str]:
     except ModuleNotFoundError as error:
         remedy = 'pip install "moto[server]" s3fs'
         raise UserError(f"{error.name} is not installed", remedy, error.name) from error
-    port = _free_port()
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     words = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -119,14 +119,6 @@ def _server(folder: Path) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait()
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def _wait_for(url: str, seconds: float = 60.0) -> None:

@@ -7,7 +7,6 @@ import os
 import random
 import resource
 import shlex
-import socket
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from slowfast.utils.processes import ending_with_parent
+from slowfast.utils.processes import ending_with_parent, free_port
 
 
 @dataclass(frozen=True)
@@ -202,13 +201,6 @@ class Scene:
                 "LOCAL_WORLD_SIZE": str(self.processes),
             }
         return env
-
-
-def free_port() -> int:
-    """A port of this machine that is not in use."""
-    with socket.socket() as listener:
-        listener.bind(("localhost", 0))
-        return listener.getsockname()[1]
 
 
 def descendants(pid: int) -> list[int]:

@@ -115,7 +115,7 @@ _LISTS = {
         0,
         "Shards at an address (data set shards) that are fetched whole, each by one pass, and kept "
         "on the disk of this machine ($SLOWFAST_CACHE) while samples are read from them: at least "
-        "the shards of two blocks of DATA.SHARD_BLOCK. 0: samples are fetched one by one.",
+        "the shards of two blocks of DATA.SHARD_BLOCK, or all. 0: samples are fetched one by one.",
         ge=0,
         affects_result=False,
     ),

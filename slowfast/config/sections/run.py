@@ -43,7 +43,8 @@ RUN = register_section(
                 "",
                 "Address of a folder (s3://bucket/runs/a) to which OUTPUT_DIR is copied after "
                 "every checkpoint and at the end; a run whose OUTPUT_DIR has no checkpoint goes "
-                "on from what is there.",
+                "on from what is there, and from then on the address belongs to it. All processes "
+                "wait while files are copied. Schemes: s3:// gs:// hf://.",
                 affects_result=False,
             ),
             "CALLBACKS": Key(

@@ -141,11 +141,11 @@ class PyAVSource(Source):
         ranges = payload_ranges(self._container.streams) if tables else []
         if not ranges:
             return None
-        file.leave_blank(ranges)
+        file.skip_ranges(ranges)
         try:
             return self._read_packets()
         finally:
-            file.leave_blank([])
+            file.skip_ranges([])
 
     def _open_again(self) -> None:
         self._container.close()
