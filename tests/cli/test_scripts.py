@@ -339,8 +339,8 @@ def test_clip_benchmark():
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["None"]["forward_ratio"] == result["None"]["saved_ratio"] == 1.0
-    # 16 patches: 17 tokens, and once more half of them with the class token.
-    assert result["stcross_attend"]["tokens"] == {"queries": 26, "keys": 26}
+    # 16 patches: 17 tokens, and for each of two temporal scales half of them with the class token.
+    assert result["stcross_attend"]["tokens"] == {"queries": 35, "keys": 35}
     assert result["expand_temporal_view"]["tokens"] == {"queries": 17, "keys": 51}
     assert result["stcross_attend"]["saved_mib"] > result["None"]["saved_mib"] > 0
     assert result["texts"]["count"] == 28 * 20
