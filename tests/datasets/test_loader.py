@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from slowfast.datasets.base import SampleKey, SampleSource
+from slowfast.datasets.base import DATASET_REGISTRY, SampleKey, SampleSource
 from slowfast.datasets.batch_samplers import EpochBatchSampler
 from slowfast.datasets.episodes import DecodedEpisodes, EpisodePlan, build_clip_reader
 from slowfast.datasets.episodes import collate_episodes as join_episodes
@@ -370,6 +370,8 @@ def test_a_plugin_in_workers_that_know_nothing(make_cfg, tmp_path, monkeypatch):
     """Workers of a forkserver import the plugin before they unpickle its data set."""
     (tmp_path / "twice_plugin.py").write_text(PLUGIN)
     monkeypatch.chdir(tmp_path)
+    # Other tests do not meet the data set.
+    monkeypatch.setattr(DATASET_REGISTRY, "_objects", DATASET_REGISTRY._objects.copy())
     words = {
         "IMPORTS": "twice_plugin",
         "TRAIN.DATASET": "twice",
