@@ -198,7 +198,8 @@ def test_redirections_are_refused(status, target):
     ],
 )
 def test_the_time_of_a_whole_answer_is_limited(parts):
-    late = pytest.raises(RunFailure, match="no whole answer within 0.3 seconds")
+    # In silence the socket's own limit, which is as long, may end the wait first.
+    late = pytest.raises(RunFailure, match="no whole answer within 0.3 seconds|: timed out")
     with RawServer(*parts, pause=0.05) as server, late:
         ask(server.url, timeout=0.3)
 

@@ -92,7 +92,7 @@ class Damaged(Source):
 
 def test_the_whole_video_is_decoded_when_asked(video, monkeypatch):
     assert probe.probe_video(str(video), whole=True)["cause"] == ""
-    monkeypatch.setattr(probe, "open_source", lambda path, template, names: Damaged())
+    monkeypatch.setattr(probe, "open_source", lambda path, template, **_: Damaged())
     assert probe.probe_video(str(video))["cause"] == ""
     assert probe.probe_video(str(video), whole=True)["cause"] == "decoding failed"
 
