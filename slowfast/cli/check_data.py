@@ -11,8 +11,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slowfast.cli.options import override_words
-from slowfast.config.plugins import add_import_option
+from slowfast.cli.options import add_lists, read_lists
 
 if TYPE_CHECKING:
     from slowfast.datasets.probe import Report
@@ -25,15 +24,7 @@ EXAMPLES = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
-    parser.add_argument(
-        "words",
-        nargs="*",
-        metavar="LIST",
-        help="lists of 'path label' lines; with --cfg KEY VALUE words",
-    )
-    add_import_option(parser)
-    parser.add_argument("--cfg", help="a configuration: its own lists, whatever their form")
-    parser.add_argument("--prefix", default="", help="put in front of the paths of LIST")
+    add_lists(parser)
     parser.add_argument("--template", default="{:05d}.jpg", help="images of frame folders")
     parser.add_argument("--whole", action="store_true", help="decode every frame (slow)")
     parser.add_argument("--out", default="data_check", help="folder to write to (data_check)")
@@ -42,20 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    from slowfast.config.load import load_config
-    from slowfast.datasets.lists import read_named_lists
     from slowfast.datasets.probe import check_lists, report_files, write_report
-    from slowfast.engine.tasks import read_configured_lists
-    from slowfast.utils.errors import UserError
     from slowfast.utils.paths import refuse_overwriting
 
-    if args.cfg:
-        cfg = load_config([args.cfg], override_words(args.imports, args.words))
-        lists, template = read_configured_lists(cfg), cfg.DATA.IMAGE_TEMPLATE
-    elif args.words:
-        lists, template = read_named_lists(args.words, args.prefix), args.template
-    else:
-        raise UserError("no list is given", "see --help", "LIST")
+    lists, cfg = read_lists(args)
+    template = cfg.DATA.IMAGE_TEMPLATE if cfg else args.template
     sources = [args.cfg] if args.cfg else []
     sources += [item_list.source for item_list in lists.values()]
     refuse_overwriting(sources, report_files(lists, args.out), "--out")

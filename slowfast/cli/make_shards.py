@@ -10,8 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from slowfast.cli.options import override_words
-from slowfast.config.plugins import add_import_option
+from slowfast.cli.options import add_lists, read_lists
 
 EXAMPLES = """examples:
   {prog} lists/train.csv lists/val.csv lists/test.csv --prefix videos --out shards
@@ -22,15 +21,7 @@ EXAMPLES = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
-    parser.add_argument(
-        "words",
-        nargs="*",
-        metavar="LIST",
-        help="lists of 'path label' lines; with --cfg KEY VALUE words",
-    )
-    add_import_option(parser)
-    parser.add_argument("--cfg", help="a configuration: its own lists, whatever their form")
-    parser.add_argument("--prefix", default="", help="put in front of the paths of LIST")
+    add_lists(parser)
     parser.add_argument("--out", default="shards", help="folder to write to (shards)")
     parser.add_argument(
         "--megabytes", type=float, default=256.0, help="size of a shard, about (256)"
@@ -42,13 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
-    from slowfast.config.load import load_config
     from slowfast.datasets.classnames import DEFAULT_NAME
-    from slowfast.datasets.lists import check_class_names, read_named_lists
+    from slowfast.datasets.lists import check_class_names
     from slowfast.datasets.shard_index import read_index
     from slowfast.datasets.shard_writer import plan_shards, write_shards
-    from slowfast.engine.tasks import read_configured_lists
-    from slowfast.utils.errors import UserError
     from slowfast.utils.files import make_dirs, write_text_atomic
     from slowfast.utils.paths import prepare_outputs
 
@@ -56,17 +44,8 @@ def run(args: argparse.Namespace) -> None:
         index = read_index(args.index)
         print(f"{len(index.members)} videos in {len(index.shards)} shards of {args.index}")
         return
-    prefix = args.prefix
-    if args.cfg:
-        cfg = load_config([args.cfg], override_words(args.imports, args.words))
-        lists, prefix = (
-            read_configured_lists(cfg),
-            cfg.DATA.PATH_PREFIX or cfg.DATA.PATH_TO_DATA_DIR,
-        )
-    elif args.words:
-        lists = read_named_lists(args.words, prefix)
-    else:
-        raise UserError("no list is given", "see --help", "LIST")
+    lists, cfg = read_lists(args)
+    prefix = (cfg.DATA.PATH_PREFIX or cfg.DATA.PATH_TO_DATA_DIR) if cfg else args.prefix
     out = Path(args.out)
     plans = {
         name: plan_shards(item_list, prefix, out / name, args.megabytes)

@@ -1,4 +1,5 @@
-"""What several commands share: options, and the words of a run in a process of its own."""
+"""What several commands share: options, what they name, and the words of a run in a process of
+its own."""
 
 from __future__ import annotations
 
@@ -6,9 +7,14 @@ import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from slowfast.config.plugins import IMPORTS, add_import_option
 from slowfast.config.yaml_file import find_config
+
+if TYPE_CHECKING:
+    from slowfast.config.node import CfgNode
+    from slowfast.datasets.lists import ItemList
 
 
 def add_overrides(parser: argparse.ArgumentParser, text: str = "overrides") -> None:
@@ -38,6 +44,35 @@ def class_names(text: str | None) -> str | list[str] | None:
     if text is None or os.path.isfile(os.path.expanduser(text)):
         return text
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def add_lists(parser: argparse.ArgumentParser) -> None:
+    """Lists of videos: files, or those of a configuration. Read by :func:`read_lists`."""
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar="LIST",
+        help="lists of 'path label' lines; with --cfg KEY VALUE words",
+    )
+    add_import_option(parser)
+    parser.add_argument("--cfg", help="a configuration: its own lists, whatever their form")
+    parser.add_argument("--prefix", default="", help="put in front of the paths of LIST")
+
+
+def read_lists(args: argparse.Namespace) -> tuple[dict[str, ItemList], CfgNode | None]:
+    """The lists that :func:`add_lists` asks for, by name, and the configuration, if one is given.
+    UserError if there are none."""
+    from slowfast.config.load import load_config
+    from slowfast.datasets.lists import read_named_lists
+    from slowfast.engine.tasks import read_configured_lists
+    from slowfast.utils.errors import UserError
+
+    if args.cfg:
+        cfg = load_config([args.cfg], override_words(args.imports, args.words))
+        return read_configured_lists(cfg), cfg
+    if not args.words:
+        raise UserError("no list is given", "see --help", "LIST")
+    return read_named_lists(args.words, args.prefix), None
 
 
 def split_files(words: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -54,8 +54,8 @@ def problem_of(address: str) -> str:
 
 
 def secret_in(address: str) -> str:
-    """What in an address of any scheme may be secret, or that this cannot be told; empty if there
-    is nothing."""
+    """Which part of an address may be secret ("a password", or why the address cannot be read);
+    empty if none is. Addresses of any scheme."""
     try:
         parts = urlsplit(address)
         has_user = parts.username is not None or parts.password is not None

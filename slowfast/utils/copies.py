@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from pathlib import Path
 
 from slowfast.utils.files import locked, remove_leftovers, short_hash
-from slowfast.utils.remote import DEFAULT, RetryPolicy, cache_folder, download, version_of
-
-RECENT_S = 60.0
+from slowfast.utils.remote import (
+    DEFAULT,
+    RetryPolicy,
+    cache_folder,
+    download,
+    is_recent,
+    version_of,
+)
 
 
 class Copies:
@@ -44,7 +48,7 @@ class Copies:
         with contextlib.suppress(FileNotFoundError):  # another process makes room, too
             copies = sorted(folder.glob("*.copy"), key=lambda path: path.stat().st_mtime_ns)
             for path in copies[: -self._count]:
-                if time.time() - path.stat().st_mtime > RECENT_S:  # nobody is about to open it
+                if not is_recent(path):
                     path.unlink()
 
 

@@ -32,7 +32,7 @@ _PART = 8 << 20  # bytes of one request of a whole file
 MOST_AT_ONCE = 64 << 20  # bytes of a file of a web server without ranges that are held in memory
 _WEB = ("http://", "https://")
 _SLOWEST = 1 << 20  # bytes a second of a transfer in one piece, below which it is given up
-RECENT_S = 60.0  # an earlier version of a file that is younger stays
+_RECENT_S = 60.0
 _CHUNK = 1 << 20  # bytes of one read of a file of this machine
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 8.0
 # Not repeated: the next answer would be the same.
@@ -290,10 +290,15 @@ def local_copy(path: str | Path) -> Path:
     return target
 
 
+def is_recent(path: Path) -> bool:
+    """Whether a copy was made or used so lately that a process may be about to open it."""
+    return time.time() - path.stat().st_mtime <= _RECENT_S
+
+
 def _remove_others(folder: Path) -> None:
     """Remove earlier versions of a file; not those that a process may be about to open."""
     for other in folder.parent.iterdir():
-        if other != folder and time.time() - other.stat().st_mtime > RECENT_S:
+        if other != folder and not is_recent(other):
             shutil.rmtree(other, ignore_errors=True)
 
 

@@ -6,7 +6,7 @@ import multiprocessing
 
 import pytest
 
-from slowfast.utils import copies, files
+from slowfast.utils import files
 from slowfast.utils.copies import Copies
 from slowfast.utils.remote import RetryPolicy, cache_folder, local_copy
 from tests.storage import unavailable
@@ -21,7 +21,7 @@ def _read_weights(address: str, answers) -> None:
 
 
 def test_earlier_versions_and_leftovers_are_removed(storage, monkeypatch):
-    monkeypatch.setattr("slowfast.utils.remote.RECENT_S", -1.0)
+    monkeypatch.setattr("slowfast.utils.remote._RECENT_S", -1.0)
     first = local_copy(storage.put("copies/w.pyth", b"first"))
     second = local_copy(storage.put("copies/w.pyth", b"second"))
     assert second.read_bytes() == b"second" and not first.exists()
@@ -55,7 +55,7 @@ def test_the_oldest_make_room(storage, monkeypatch):
     for address in addresses:
         kept.of(address)
     assert len(list((cache_folder() / "copies").glob("*.copy"))) == 4  # just used
-    monkeypatch.setattr(copies, "RECENT_S", -1.0)
+    monkeypatch.setattr("slowfast.utils.remote._RECENT_S", -1.0)
     first = kept.of(addresses[0])
     kept.of(storage.put("copies/9.tar", b"9"))
     found = list((cache_folder() / "copies").glob("*.copy"))
