@@ -21,7 +21,7 @@ DATA="${DATA_DIR:-data/compositions}" OUT="${OUTPUT_DIR:-output/evidence_fewshot
 "$PYTHON" tools/make_compositions.py "$DATA" ${CLIPS:-}
 # shellcheck disable=SC2086
 "$PYTHON" tools/sweep.py --out "$OUT/start" --cfg "$HERE/start.yaml" --seeds ${SEEDS:-0 1 2} \
-  --jobs "${JOBS:-1}" --threads "${THREADS:-0}" -- DATA.PATH_TO_DATA_DIR "$DATA/zeroshot" \
-  DATA.PATH_PREFIX "$DATA/videos" DATA.CLASS_NAMES_PATH "$DATA/zeroshot/train_classes.json" "$@"
+  --jobs "${JOBS:-1}" --threads "${THREADS:-0}" -- DATA.PATH_TO_DATA_DIR "$DATA/supervised" \
+  DATA.PATH_PREFIX "$DATA/videos" DATA.CLASS_NAMES_PATH "$DATA/supervised/train_classes.json" "$@"
 WORDS=(DATA.PATH_TO_DATA_DIR "$DATA" DATA.PATH_PREFIX "$DATA/videos" FEWSHOT.CACHE "$OUT/cache")
 sweep_rows "$HERE/variants.yaml" "$OUT/methods" "$@"

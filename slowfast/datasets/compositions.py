@@ -2,8 +2,9 @@
 
 For few-shot and zero-shot work: the classes of training, validation and test are disjoint, and
 every word of a test class occurs in training classes. ``{train,val,test}.txt`` are few-shot
-lists; ``zeroshot/`` holds lists with labels and class maps, where ``val.csv`` are clips of training
-classes that are not trained on.
+lists. ``zeroshot/`` (training and validation classes are learned, test classes are not) and
+``supervised/`` (training classes) hold lists with labels and class maps, where ``val.csv`` are clips
+of learned classes that are not trained on.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ from slowfast.video.writer import write_mp4
 
 CLASSES = [" ".join(words) for words in itertools.product(DIRECTIONS, PATHS, SPEEDS)]
 _MARKER = "compositions.json"
-_VERSION = 2
+_VERSION = 3
 _SPLITS = ("train", "val", "test")
+_LEARNED_FILES = ("train.csv", "val.csv", "train_classes.json")
 _VAL_CLASSES, _TEST_CLASSES = 6, 8
-_VAL_FRACTION = 10  # one in ten clips of a training class validates zero-shot training
+_VAL_FRACTION = 10  # one in ten clips of a learned class is not trained on
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,8 @@ def generate(
     if holds(marker, content):
         return False
     files = [f"{split}.txt" for split in _SPLITS]
-    files += [f"zeroshot/{split}.csv" for split in _SPLITS]
-    files += [f"zeroshot/{split}_classes.json" for split in ("train", "test")]
+    files += [f"zeroshot/{name}" for name in (*_LEARNED_FILES, "test.csv", "test_classes.json")]
+    files += [f"supervised/{name}" for name in _LEARNED_FILES]
     with making(marker, content, files):
         jobs = []
         for split, names in split_classes().items():
@@ -72,30 +74,48 @@ def generate(
                 make_dirs(folder / "videos" / name)
             jobs += [(str(folder), name, clip, spec.seed) for name, clip in rows]
             write_text_atomic(folder / f"{split}.txt", "".join(f"{n}/{c}\n" for n, c in rows))
-        _write_zeroshot(folder, spec)
+        _write_labels(folder, spec)
         write_clips(_write_clip, jobs, "compositions", workers, progress)
     return True
 
 
-def _write_zeroshot(folder: Path, spec: CompositionsSpec) -> None:
-    """Lists ``path,label`` and class maps for training, and for a test on unseen classes."""
-    target, classes = make_dirs(folder / "zeroshot"), split_classes()
-    num_val = max(spec.train // _VAL_FRACTION, 1) if spec.train > 1 else 0
-    parts = {
-        "train": ("train", range(num_val, spec.train)),
-        "val": ("train", range(num_val or 1)),
-        "test": ("test", range(spec.test)),
+def _write_labels(folder: Path, spec: CompositionsSpec) -> None:
+    """Lists ``path,label`` and class maps of ``supervised`` and ``zeroshot`` training, and of a
+    zero-shot test on unseen classes."""
+    classes = split_classes()
+    clips = {
+        name: spec.train if split == "train" else spec.test
+        for split, names in classes.items()
+        for name in names
     }
-    for name, (split, clips) in parts.items():
-        rows = [
-            f"{words}/{clip:04d}.mp4,{label}\n"
-            for label, words in enumerate(classes[split])
-            for clip in clips
-        ]
-        write_text_atomic(target / f"{name}.csv", "".join(rows))
-    for split in ("train", "test"):
-        names = {str(label): name for label, name in enumerate(classes[split])}
-        write_text_atomic(target / f"{split}_classes.json", json.dumps(names, indent=1))
+    learned = {"supervised": classes["train"], "zeroshot": sorted(classes["train"] + classes["val"])}
+    for task, names in learned.items():
+        target = make_dirs(folder / task)
+        held = {name: _validation_clips(clips[name]) for name in names}
+        _write_list(target / "train.csv", {n: range(held[n], clips[n]) for n in names})
+        _write_list(target / "val.csv", {n: range(held[n] or 1) for n in names})
+        _write_class_map(target / "train_classes.json", names)
+    _write_list(folder / "zeroshot/test.csv", {n: range(clips[n]) for n in classes["test"]})
+    _write_class_map(folder / "zeroshot/test_classes.json", classes["test"])
+
+
+def _validation_clips(clips: int) -> int:
+    """How many clips of a class are not trained on."""
+    return max(clips // _VAL_FRACTION, 1) if clips > 1 else 0
+
+
+def _write_list(file: Path, clips: dict[str, range]) -> None:
+    """Lines ``class/clip.mp4,label``; labels are places in ``clips``."""
+    rows = [
+        f"{name}/{clip:04d}.mp4,{label}\n"
+        for label, (name, numbers) in enumerate(clips.items())
+        for clip in numbers
+    ]
+    write_text_atomic(file, "".join(rows))
+
+
+def _write_class_map(file: Path, names: list[str]) -> None:
+    write_text_atomic(file, json.dumps(dict(enumerate(names)), indent=1))
 
 
 def _write_clip(job: tuple[str, str, str, int]) -> None:

@@ -26,6 +26,12 @@ def rows(file) -> list[str]:
     return file.read_text().splitlines()
 
 
+def class_map(file) -> list[str]:
+    names = json.loads(file.read_text())
+    assert list(names) == [str(label) for label in range(len(names))]
+    return list(names.values())
+
+
 def test_lists(tmp_path, jobs):
     assert generate(tmp_path, CompositionsSpec(train=20, test=3, seed=7))
     classes = split_classes()
@@ -33,20 +39,27 @@ def test_lists(tmp_path, jobs):
     for split, count in (("train", 20), ("val", 3), ("test", 3)):
         expected = [f"{name}/{clip:04d}" for name in classes[split] for clip in range(count)]
         assert rows(tmp_path / f"{split}.txt") == expected
-    zeroshot = tmp_path / "zeroshot"
-    # Two of twenty clips of a training class are its validation.
-    for name, split, clips in (
-        ("train", "train", range(2, 20)), ("val", "train", range(2)), ("test", "test", range(3))
-    ):  # fmt: skip
-        expected = [
-            f"{words}/{clip:04d}.mp4,{label}"
-            for label, words in enumerate(classes[split])
-            for clip in clips
-        ]
-        assert rows(zeroshot / f"{name}.csv") == expected
-    names = json.loads((zeroshot / "test_classes.json").read_text())
-    assert list(names.values()) == classes["test"] and list(names) == [str(n) for n in range(8)]
-    assert len(json.loads((zeroshot / "train_classes.json").read_text())) == 22
+    # Two of twenty clips of a class, and one of three, are not trained on.
+    few = set(classes["val"])
+    learned = {"supervised": classes["train"], "zeroshot": sorted([*classes["train"], *few])}
+    for task, names in learned.items():
+        for part, many, less in (("train", range(2, 20), range(1, 3)), ("val", range(2), range(1))):
+            expected = [
+                f"{name}/{clip:04d}.mp4,{label}"
+                for label, name in enumerate(names)
+                for clip in (less if name in few else many)
+            ]
+            assert rows(tmp_path / task / f"{part}.csv") == expected
+        assert class_map(tmp_path / task / "train_classes.json") == names
+    assert {task: len(names) for task, names in learned.items()} == {
+        "supervised": 22, "zeroshot": 28,
+    }  # fmt: skip
+    assert rows(tmp_path / "zeroshot/test.csv") == [
+        f"{name}/{clip:04d}.mp4,{label}"
+        for label, name in enumerate(classes["test"])
+        for clip in range(3)
+    ]
+    assert class_map(tmp_path / "zeroshot/test_classes.json") == classes["test"]
     assert not generate(tmp_path, CompositionsSpec(train=20, test=3, seed=7))
     assert generate(tmp_path, CompositionsSpec(train=20, test=3, seed=8))
 
