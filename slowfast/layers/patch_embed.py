@@ -29,12 +29,50 @@ class ConvPatchEmbed(nn.Module):
         return self.norm(self.proj(x).movedim(1, -1)).movedim(-1, 1)
 
 
-class FramePatchEmbed(nn.Module):
-    """Strided 2-D convolution of every frame: ``B 3 T H W`` -> ``B T H' W' D``."""
+class ConvStem(nn.Sequential):
+    """Patches by 3 x 3 convolutions with batch normalisation and ReLU, instead of one linear map:
+    a transformer without pretraining learns faster ("Early Convolutions Help Transformers See
+    Better", arXiv 2106.14881).
 
-    def __init__(self, dim: int, patch_size: int, in_channels: int = 3):
+    One convolution for each prime factor of the side ``patch``, which is its stride, the channels
+    doubling up to ``width``, then a linear layer: ``B 3 H W`` -> ``B width H/patch W/patch``.
+    """
+
+    def __init__(self, patch: int, width: int):
+        strides = prime_factors(patch) or [1]
+        channels = [3, *(max(width >> number, min(width, 8)) for number in reversed(range(len(strides))))]
+        layers: list[nn.Module] = []
+        for stride, before, after in zip(strides, channels, channels[1:]):
+            layers += [
+                nn.Conv2d(before, after, 3, stride, 1, bias=False),
+                nn.BatchNorm2d(after),
+                nn.ReLU(),
+            ]
+        super().__init__(*layers, nn.Conv2d(width, width, 1, bias=False))
+
+
+def prime_factors(number: int) -> list[int]:
+    """In ascending order: 12 -> 2, 2, 3."""
+    for factor in range(2, number + 1):
+        if number % factor == 0:
+            return [factor, *prime_factors(number // factor)]
+    return []
+
+
+class FramePatchEmbed(nn.Module):
+    """Patches of every frame: ``B 3 T H W`` -> ``B T H' W' D``.
+
+    ``stem`` is how pixels become a patch: ``patch`` (a strided convolution) or ``conv``
+    (:class:`ConvStem`).
+    """
+
+    def __init__(self, dim: int, patch_size: int, in_channels: int = 3, *, stem: str = "patch"):
         super().__init__()
-        self.proj = nn.Conv2d(in_channels, dim, patch_size, patch_size)
+        self.patch_size = patch_size
+        if stem == "conv":
+            self.proj: nn.Module = ConvStem(patch_size, dim)
+        else:
+            self.proj = nn.Conv2d(in_channels, dim, patch_size, patch_size)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``B 3 T H W`` -> ``B T H' W' D``."""

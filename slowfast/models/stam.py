@@ -134,7 +134,7 @@ class Stam(VideoModel):
     """16, 32 or 64 frames by ``num_frames``; published input is [0, 1], not normalised.
 
     ``aggregation`` is ``transformer`` or ``mean``; ``temporal_*`` are sizes of the transformer
-    over frames; ``init`` is ``published`` or ``scratch`` (see ``STAM.INIT``).
+    over frames; ``init`` is ``published`` or ``scratch`` (see ``STAM.INIT``); ``stem`` as :class:`FramePatchEmbed` has it.
     """
 
     spec = ModelSpec(
@@ -177,11 +177,12 @@ class Stam(VideoModel):
         temporal_mlp_dim: int = 2048,
         temporal_dropout: float = 0.1,
         init: str = "published",
+        stem: str = "patch",
         checkpointed_blocks: float = 0,
     ):
         super().__init__()
         self.num_checkpointed = checkpointed_blocks
-        self.patch_embed = FramePatchEmbed(embed_dim, patch_size)
+        self.patch_embed = FramePatchEmbed(embed_dim, patch_size, stem=stem)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
         num_positions = (crop_size // patch_size) ** 2 + 1
         self.pos_embed = nn.Parameter(torch.zeros(1, num_positions, embed_dim))
@@ -239,6 +240,7 @@ class Stam(VideoModel):
             temporal_mlp_dim=section.TEMPORAL_MLP_DIM,
             temporal_dropout=section.TEMPORAL_DROPOUT,
             init=section.INIT,
+            stem=section.STEM,
             checkpointed_blocks=num_checkpointed,
         )
 

@@ -148,7 +148,7 @@ class TimeSformer(StfmModel):
     """Base, HR and L differ in frames and crop only; ``stfm`` replaces the last blocks.
 
     ``attention_type`` is ``divided_space_time``, ``joint_space_time`` or ``space_only``; ``init``
-    is ``published`` or ``scratch`` (see ``TIMESFORMER.INIT``).
+    is ``published`` or ``scratch`` (see ``TIMESFORMER.INIT``); ``stem`` as :class:`FramePatchEmbed` has it.
     """
 
     spec = ModelSpec(
@@ -196,13 +196,14 @@ class TimeSformer(StfmModel):
         attention_type: str = "divided_space_time",
         drop_path_rate: float = 0.1,
         init: str = "published",
+        stem: str = "patch",
         stfm: StfmOptions | None = None,
         checkpointed_blocks: float = 0,
     ):
         super().__init__()
         self.attention_type = attention_type
         self.num_checkpointed = checkpointed_blocks
-        self.patch_embed = FramePatchEmbed(embed_dim, patch_size)
+        self.patch_embed = FramePatchEmbed(embed_dim, patch_size, stem=stem)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
         num_positions = (crop_size // patch_size) ** 2 + 1
         self.pos_embed = nn.Parameter(torch.zeros(1, num_positions, embed_dim))
@@ -252,6 +253,7 @@ class TimeSformer(StfmModel):
             attention_type=section.ATTENTION_TYPE,
             drop_path_rate=section.DROP_PATH_RATE,
             init=section.INIT,
+            stem=section.STEM,
             stfm=read_stfm_options(cfg),
             checkpointed_blocks=num_checkpointed,
         )
@@ -289,7 +291,7 @@ class TimeSformer(StfmModel):
         extra = (num_frames,) if self.attention_type == "divided_space_time" else ()
         x = run_checkpointed(self.blocks, x, self.num_checkpointed, *extra)
         if self.stfm_options:
-            rows = height // self.patch_embed.proj.kernel_size[0]
+            rows = height // self.patch_embed.patch_size
             maps = rearrange(x[:, 1:], "b (h w t) c -> b c t h w", h=rows, t=num_frames)
             return self.apply_stfm(maps, video, self.num_checkpointed)
         if self.attention_type == "space_only":

@@ -18,6 +18,12 @@ from slowfast.utils.errors import Problem
 
 VIT_KEYS = {
     "PATCH_SIZE": Key(16, "Side of a patch in pixels.", ge=1),
+    "STEM": Key(
+        "patch",
+        "How pixels become a patch: patch (one linear map) or conv (convolutions of 3 x 3; learns "
+        "faster without pretraining).",
+        choices=("patch", "conv"),
+    ),
     "EMBED_DIM": Key(768, "Channels of the tokens.", ge=1),
     "DEPTH": Key(12, "Number of blocks.", ge=1),
     "NUM_HEADS": Key(12, "Attention heads.", ge=1),

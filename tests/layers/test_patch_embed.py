@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from slowfast.layers.patch_embed import ConvPatchEmbed, FramePatchEmbed
+from slowfast.layers.patch_embed import (
+    ConvPatchEmbed,
+    ConvStem,
+    FramePatchEmbed,
+    prime_factors,
+)
 
 
 def test_patches_of_frames():
@@ -28,3 +33,24 @@ def test_patches_of_clips_are_normalised_over_channels():
     raw = (layer.proj.weight * patch).sum((1, 2, 3, 4)) + layer.proj.bias
     expected = (raw - raw.mean()) / (raw.var(unbiased=False) + layer.norm.eps).sqrt()
     assert torch.allclose(y[0, :, 1, 1, 0], expected, atol=1e-5)
+
+
+def test_convolutional_stem():
+    """One token per patch; a pixel reaches its own patch."""
+    assert [prime_factors(n) for n in (1, 8, 12, 14)] == [[], [2, 2, 2], [2, 2, 3], [2, 7]]
+    for patch in (4, 12, 16):
+        stem = ConvStem(patch, 64).eval()
+        image = torch.zeros(1, 3, 4 * patch, 4 * patch)
+        before = stem(image)
+        assert before.shape == (1, 64, 4, 4)
+        image[..., patch + patch // 2, 2 * patch + patch // 2] = 1
+        changed = (stem(image) - before).abs().sum(1)[0]
+        assert changed[1, 2] > 0 and changed[3, 0] == 0
+
+
+def test_frames_by_a_convolutional_stem():
+    layer = FramePatchEmbed(dim=6, patch_size=4, stem="conv").eval()
+    video = torch.randn(2, 3, 3, 8, 12)
+    tokens = layer(video)
+    assert tokens.shape == (2, 3, 2, 3, 6)
+    assert torch.allclose(tokens[1, 2], layer.proj(video[1:, :, 2])[0].movedim(0, -1), atol=1e-5)

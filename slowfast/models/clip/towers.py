@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from slowfast.layers.checkpointing import run_checkpointed
+from slowfast.layers.patch_embed import ConvStem
 from slowfast.layers.positions import resize_clip_pos_embed
 from slowfast.models.clip.blocks import (
     CLIP_BLOCK_REGISTRY,
@@ -37,36 +38,6 @@ class Transformer(nn.Module):
             nn.init.normal_(block.attn.out_proj.weight, std=std * (2 * layers) ** -0.5)
             nn.init.normal_(block.mlp.c_fc.weight, std=(2 * width) ** -0.5)
             nn.init.normal_(block.mlp.c_proj.weight, std=std * (2 * layers) ** -0.5)
-
-
-class ConvStem(nn.Sequential):
-    """Patches by 3 x 3 convolutions with batch normalisation and ReLU, instead of one linear map:
-    a transformer without pretraining learns faster ("Early Convolutions Help Transformers See
-    Better", arXiv 2106.14881).
-
-    One convolution for each prime factor of the side ``patch``, which is its stride, the channels
-    doubling up to ``width``, then a linear layer: ``B 3 H W`` -> ``B width H/patch W/patch``.
-    """
-
-    def __init__(self, patch: int, width: int):
-        strides = prime_factors(patch) or [1]
-        channels = [3, *(max(width >> number, 8) for number in reversed(range(len(strides))))]
-        layers: list[nn.Module] = []
-        for stride, before, after in zip(strides, channels, channels[1:]):
-            layers += [
-                nn.Conv2d(before, after, 3, stride, 1, bias=False),
-                nn.BatchNorm2d(after),
-                nn.ReLU(),
-            ]
-        super().__init__(*layers, nn.Conv2d(width, width, 1, bias=False))
-
-
-def prime_factors(number: int) -> list[int]:
-    """In ascending order: 12 -> 2, 2, 3."""
-    for factor in range(2, number + 1):
-        if number % factor == 0:
-            return [factor, *prime_factors(number // factor)]
-    return []
 
 
 class VisualTower(nn.Module):

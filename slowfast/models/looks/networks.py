@@ -75,7 +75,7 @@ def trace_timesformer(trace: Trace, model: TimeSformer, shape: Shape) -> torch.T
     if model.stfm_options:
         return trace_stfm(trace, model, shape)
     b, _, t, height, width = shape
-    patch = model.patch_embed.proj.kernel_size[0]
+    patch = model.patch_embed.patch_size
     h, w = height // patch, width // patch
     kind = model.attention_type
     names = _names("blocks", model.blocks)
@@ -108,7 +108,7 @@ def _divided_block(trace: Trace, name: str, shares: torch.Tensor, t: int) -> tor
 def trace_stam(trace: Trace, model: Stam, shape: Shape) -> torch.Tensor:
     """STAM: the frames' shares, by the transformer over frames, then the patches of each frame."""
     b, _, t, height, width = shape
-    patch = model.patch_embed.proj.kernel_size[0]
+    patch = model.patch_embed.patch_size
     frames = all_tokens(b, t)
     if hasattr(model.aggregate, "transformer_enc"):
         tokens = first_token(b, 1 + t)
