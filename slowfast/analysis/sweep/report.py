@@ -37,7 +37,8 @@ _MARK = re.compile(r"^<!-- table of (\S+\.csv) -->\n(?:\|.*\n)*", re.M)
 @dataclass
 class Row:
     """Results of the runs of a variant, one entry per seed: top-1 in percent, half its 95 %
-    interval over episodes (0 if the test is not few-shot), CPU seconds of training and test.
+    interval over episodes (0 if the test is not few-shot), CPU seconds of training and test
+    (None: unknown, since the run was cut off once).
 
     ``parameters`` in millions, ``gflops`` of one view (multiply-adds).
     """
@@ -47,7 +48,7 @@ class Row:
     seeds: list[int] = field(default_factory=list)
     top1: list[float] = field(default_factory=list)
     intervals: list[float] = field(default_factory=list)
-    cpu_seconds: list[float] = field(default_factory=list)
+    cpu_seconds: list[float | None] = field(default_factory=list)
     parameters: float = 0.0
     gflops: float = 0.0
 
@@ -61,9 +62,10 @@ class Row:
         return statistics.stdev(self.top1) if len(self.top1) > 1 else 0.0
 
     @property
-    def seconds(self) -> float:
-        """Mean CPU seconds of a run."""
-        return statistics.mean(self.cpu_seconds)
+    def seconds(self) -> float | None:
+        """Mean CPU seconds of the runs where they are known."""
+        known = [seconds for seconds in self.cpu_seconds if seconds is not None]
+        return statistics.mean(known) if known else None
 
 
 def as_markdown(rows: Sequence[Row]) -> str:
@@ -89,7 +91,7 @@ def as_markdown(rows: Sequence[Row]) -> str:
                 row.name,
                 mean if alone else f"{mean} ± {row.deviation:.1f}",
                 each if row.seeds == seeds else f"{each} (seed{names(row.seeds)})",
-                f"{row.seconds:.0f}",
+                "not measured" if row.seconds is None else f"{row.seconds:.0f}",
                 f"{row.parameters:.2f}",
                 f"{row.gflops:.3f}",
             ]
@@ -119,7 +121,8 @@ def read_rows(file: str | Path) -> list[Row]:
                 row.seeds.append(int(line["seed"]))
                 row.top1.append(float(line["top1"]))
                 row.intervals.append(float(line["interval"] or 0))
-                row.cpu_seconds.append(float(line["cpu_seconds"]))
+                seconds = line["cpu_seconds"]
+                row.cpu_seconds.append(float(seconds) if seconds else None)
                 row.parameters = float(line["million_parameters"])
                 row.gflops = float(line["gflops_per_view"])
     except (OSError, ValueError, LookupError, TypeError) as error:
@@ -154,7 +157,7 @@ def fill_pages(pages: Iterable[str | Path]) -> None:
 
 def _run_lines(rows: Sequence[Row]) -> list[list[object]]:
     return [
-        [row.name, row.group, seed, top1, interval or "", round(seconds, 1)] + _size(row)
+        [row.name, row.group, seed, top1, interval or "", _rounded(seconds)] + _size(row)
         for row in rows
         for seed, top1, interval, seconds in zip(
             row.seeds, row.top1, row.intervals, row.cpu_seconds
@@ -165,9 +168,13 @@ def _run_lines(rows: Sequence[Row]) -> list[list[object]]:
 def _mean_lines(rows: Sequence[Row]) -> list[list[object]]:
     return [
         [row.name, row.group, len(row.seeds), round(row.mean, 2), round(row.deviation, 2)]
-        + [round(row.seconds, 1), *_size(row)]
+        + [_rounded(row.seconds), *_size(row)]
         for row in rows
     ]
+
+
+def _rounded(seconds: float | None) -> object:
+    return "" if seconds is None else round(seconds, 1)
 
 
 def _size(row: Row) -> list[object]:

@@ -31,6 +31,7 @@ from slowfast.utils.processes import ending_with_parent
 from slowfast.utils.runtime import cpu_count
 
 _DONE = "sweep.json"
+_STARTS = "cpu_seconds.json"  # of every start of a run, null while it runs and if it was cut off
 # A training may go on with another value of these, but its test, or the checkpoint that is tested,
 # depends on them.
 _TESTED = {
@@ -186,6 +187,8 @@ class Sweep:
         command = [*self.program, "--cfg", str(variant.config), *words]
         make_dirs(out)
         sources = self._hashes(variant, seed)
+        starts = _read_starts(out)
+        write_text_atomic(out / _STARTS, json_text([*starts, None]))
         env = ending_with_parent() | {"OMP_NUM_THREADS": str(threads)}
         with open(out / "console.txt", "ab") as log:
             process = subprocess.Popen(
@@ -193,6 +196,8 @@ class Sweep:
             )
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
+        starts.append(usage.ru_utime + usage.ru_stime)
+        write_text_atomic(out / _STARTS, json_text(starts))
         if process.returncode:
             return f"{_name(pair)}: exit code {process.returncode}, see {log.name}"
         result = {
@@ -201,7 +206,7 @@ class Sweep:
             "lists": lists,
             "sources": sources,
             **read_result(out),
-            "cpu_seconds": usage.ru_utime + usage.ru_stime,
+            "cpu_seconds": None if None in starts else sum(starts),
         }
         write_text_atomic(out / _DONE, json_text(result))
         return ""
@@ -236,6 +241,13 @@ class Sweep:
             row.intervals.append(result["interval"])
             row.cpu_seconds.append(result["cpu_seconds"])
         return row
+
+
+def _read_starts(run: Path) -> list[float | None]:
+    """CPU seconds of the starts of a run that has not finished; none of one that is repeated."""
+    file = run / _STARTS
+    started = file.is_file() and not (run / _DONE).is_file()
+    return json.loads(file.read_text()) if started else []
 
 
 def parse_part(text: str) -> tuple[int, int]:

@@ -41,6 +41,17 @@ def test_a_row_with_fewer_seeds_says_so():
     assert "| seed 1 |" in as_markdown([less])
 
 
+def test_unknown_cpu_seconds_are_left_out(tmp_path):
+    rows = [
+        Row("one", "", [0, 1], [60.0, 60.0], [0.0, 0.0], [None, 7.0], 1.0, 0.1),
+        Row("none", "", [0, 1], [60.0, 60.0], [0.0, 0.0], [None, None], 1.0, 0.1),
+    ]
+    write_report(rows, tmp_path, 12.5)
+    cells = [line.split(" | ")[3] for line in as_markdown(rows).splitlines()[2:]]
+    assert cells == ["7", "not measured"]
+    assert as_markdown(read_rows(tmp_path / "runs.csv")) == as_markdown(rows)
+
+
 def test_names_of_near_points_do_not_cover_each_other(tmp_path, monkeypatch):
     """Eight networks of the same cost and nearly the same accuracy."""
     from matplotlib.figure import Figure

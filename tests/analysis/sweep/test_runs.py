@@ -111,6 +111,30 @@ def test_failures_are_counted_and_named_and_nothing_starts_from_them(make):
     assert list(times(sweep)) == [str(sweep.run_folder(rows[0], 0) / "console.txt")]
 
 
+def test_cpu_seconds_of_all_starts_are_added(make, tmp_path):
+    """Of a start that was cut off they are unknown, and then those of the run are."""
+    sweep, rows = make("out", SOLVER__MAX_EPOCH=9)
+    for _ in range(2):
+        with pytest.raises(RunFailure):
+            sweep.run(rows[:1], [0], 1, 1)
+    run = sweep.run_folder(rows[0], 0)
+    failed = json.loads((run / "cpu_seconds.json").read_text())
+    assert len(failed) == 2 and min(failed) > 0
+    sweep, rows = make("out")
+    (row,) = sweep.run(rows[:1], [0], 1, 1)
+    assert row.cpu_seconds[0] > sum(failed) and row.seconds == row.cpu_seconds[0]
+
+    sweep, rows = make("cut")
+    run = sweep.run_folder(rows[0], 0)
+    run.mkdir(parents=True)
+    (run / "cpu_seconds.json").write_text("[3.0, null]")
+    (row,) = sweep.run(rows[:1], [0], 1, 1)
+    assert row.cpu_seconds == [None] and row.seconds is None
+    sweep, rows = make("cut", SOLVER__BASE_LR=0.5)  # another run, from the beginning
+    (row,) = sweep.run(rows[:1], [0], 1, 1)
+    assert 0 < row.cpu_seconds[0] < 3
+
+
 def test_a_row_is_repeated_when_the_weights_it_starts_from_have_changed(make):
     """Also by a sweep of the first row alone; and not when they are only not here."""
     sweep, rows = make("out")
