@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
@@ -35,12 +36,12 @@ class ConvStem(nn.Sequential):
     Better", arXiv 2106.14881).
 
     One convolution for each prime factor of the side ``patch``, which is its stride, the channels
-    doubling up to ``width``, then a linear layer: ``B 3 H W`` -> ``B width H/patch W/patch``.
+    doubling up to ``width``, then a linear layer: ``B C H W`` -> ``B width H/patch W/patch``.
     """
 
-    def __init__(self, patch: int, width: int):
+    def __init__(self, patch: int, width: int, in_channels: int = 3):
         strides = prime_factors(patch) or [1]
-        channels = [3, *(max(width >> number, min(width, 8)) for number in reversed(range(len(strides))))]
+        channels = [in_channels, *(max(width >> number, min(width, 8)) for number in reversed(range(len(strides))))]
         layers: list[nn.Module] = []
         for stride, before, after in zip(strides, channels, channels[1:]):
             layers += [
@@ -62,19 +63,24 @@ def prime_factors(number: int) -> list[int]:
 class FramePatchEmbed(nn.Module):
     """Patches of every frame: ``B 3 T H W`` -> ``B T H' W' D``.
 
-    ``stem`` is how pixels become a patch: ``patch`` (a strided convolution) or ``conv``
-    (:class:`ConvStem`).
+    ``stem`` is how pixels become a patch: ``patch`` (a strided convolution), ``conv``
+    (:class:`ConvStem`) or ``conv3d``, whose first convolution also sees the frames before and after.
     """
 
     def __init__(self, dim: int, patch_size: int, in_channels: int = 3, *, stem: str = "patch"):
         super().__init__()
-        self.patch_size = patch_size
-        if stem == "conv":
-            self.proj: nn.Module = ConvStem(patch_size, dim)
+        self.patch_size, self.sees_neighbours = patch_size, stem == "conv3d"
+        if stem == "patch":
+            self.proj: nn.Module = nn.Conv2d(in_channels, dim, patch_size, patch_size)
         else:
-            self.proj = nn.Conv2d(in_channels, dim, patch_size, patch_size)
+            channels = 3 * in_channels if self.sees_neighbours else in_channels
+            self.proj = ConvStem(patch_size, dim, channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``B 3 T H W`` -> ``B T H' W' D``."""
+        if self.sees_neighbours:
+            # A 3x3x3 convolution, as one over the channels of three frames; zeros at the ends.
+            padded = F.pad(x, (0, 0, 0, 0, 1, 1))
+            x = torch.cat([padded[:, :, :-2], x, padded[:, :, 2:]], dim=1)
         frames = self.proj(rearrange(x, "b c t h w -> (b t) c h w"))
         return rearrange(frames, "(b t) c h w -> b t h w c", b=x.shape[0])

@@ -20,9 +20,10 @@ VIT_KEYS = {
     "PATCH_SIZE": Key(16, "Side of a patch in pixels.", ge=1),
     "STEM": Key(
         "patch",
-        "How pixels become a patch: patch (one linear map) or conv (convolutions of 3 x 3; learns "
-        "faster without pretraining).",
-        choices=("patch", "conv"),
+        "How pixels become a patch: patch (one linear map), conv (3x3 convolutions; learns faster "
+        "without pretraining) or conv3d (the first of them sees three frames: motion within a "
+        "patch).",
+        choices=("patch", "conv", "conv3d"),
     ),
     "EMBED_DIM": Key(768, "Channels of the tokens.", ge=1),
     "DEPTH": Key(12, "Number of blocks.", ge=1),

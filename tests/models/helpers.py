@@ -58,7 +58,7 @@ VARIANTS = [(name, {}) for name in NAMES] + [
     ("TemporalClipVideo", {"CLIP.TRAINED": ["visual", "text_projection", "text", "logit_scale"]}),
     ("STAM", {"STAM.AGGREGATION": "mean"}),
     ("STAM", {"STAM.INIT": "scratch"}),
-    ("STAM", {"STAM.STEM": "conv"}),
+    ("STAM", {"STAM.STEM": "conv3d"}),
     ("TimeSformer", {"TIMESFORMER.INIT": "scratch"}),
     ("TimeSformer", {"TIMESFORMER.STEM": "conv"}),
     *[("TSN", {"TSN.CONSENSUS": kind, "TSN.LAYERS": 2}) for kind in HEAD_REGISTRY],
