@@ -3,8 +3,8 @@
 For few-shot and zero-shot work: the classes of training, validation and test are disjoint, and
 every word of a test class occurs in training classes. ``{train,val,test}.txt`` are few-shot
 lists. ``zeroshot/`` (training and validation classes are learned, test classes are not) and
-``supervised/`` (training classes) hold lists with labels and class maps, where ``val.csv`` are clips
-of learned classes that are not trained on.
+``supervised/`` (training classes) hold lists with labels and class maps, where ``val.csv`` are
+clips of learned classes that are not trained on.
 """
 
 from __future__ import annotations
@@ -88,7 +88,8 @@ def _write_labels(folder: Path, spec: CompositionsSpec) -> None:
         for split, names in classes.items()
         for name in names
     }
-    learned = {"supervised": classes["train"], "zeroshot": sorted(classes["train"] + classes["val"])}
+    both = sorted(classes["train"] + classes["val"])
+    learned = {"supervised": classes["train"], "zeroshot": both}
     for task, names in learned.items():
         target = make_dirs(folder / task)
         held = {name: _validation_clips(clips[name]) for name in names}

@@ -41,7 +41,8 @@ class ConvStem(nn.Sequential):
 
     def __init__(self, patch: int, width: int, in_channels: int = 3):
         strides = prime_factors(patch) or [1]
-        channels = [in_channels, *(max(width >> number, min(width, 8)) for number in reversed(range(len(strides))))]
+        halvings = reversed(range(len(strides)))
+        channels = [in_channels, *(max(width >> number, min(width, 8)) for number in halvings)]
         layers: list[nn.Module] = []
         for stride, before, after in zip(strides, channels, channels[1:]):
             layers += [
@@ -64,7 +65,7 @@ class FramePatchEmbed(nn.Module):
     """Patches of every frame: ``B 3 T H W`` -> ``B T H' W' D``.
 
     ``stem`` is how pixels become a patch: ``patch`` (a strided convolution), ``conv``
-    (:class:`ConvStem`) or ``conv3d``, whose first convolution also sees the frames before and after.
+    (:class:`ConvStem`) or ``conv3d``, whose first convolution sees the frames before and after too.
     """
 
     def __init__(self, dim: int, patch_size: int, in_channels: int = 3, *, stem: str = "patch"):

@@ -134,7 +134,8 @@ class Stam(VideoModel):
     """16, 32 or 64 frames by ``num_frames``; published input is [0, 1], not normalised.
 
     ``aggregation`` is ``transformer`` or ``mean``; ``temporal_*`` are sizes of the transformer
-    over frames; ``init`` is ``published`` or ``scratch`` (see ``STAM.INIT``); ``stem`` as :class:`FramePatchEmbed` has it.
+    over frames; ``init`` is ``published`` or ``scratch`` (see ``STAM.INIT``); ``stem`` is that
+    of :class:`FramePatchEmbed`.
     """
 
     spec = ModelSpec(

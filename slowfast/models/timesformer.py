@@ -148,7 +148,8 @@ class TimeSformer(StfmModel):
     """Base, HR and L differ in frames and crop only; ``stfm`` replaces the last blocks.
 
     ``attention_type`` is ``divided_space_time``, ``joint_space_time`` or ``space_only``; ``init``
-    is ``published`` or ``scratch`` (see ``TIMESFORMER.INIT``); ``stem`` as :class:`FramePatchEmbed` has it.
+    is ``published`` or ``scratch`` (see ``TIMESFORMER.INIT``); ``stem`` is that of
+    :class:`FramePatchEmbed`.
     """
 
     spec = ModelSpec(

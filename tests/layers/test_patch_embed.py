@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from slowfast.layers.patch_embed import (
-    ConvPatchEmbed,
-    ConvStem,
-    FramePatchEmbed,
-    prime_factors,
-)
+from slowfast.layers.patch_embed import ConvPatchEmbed, ConvStem, FramePatchEmbed, prime_factors
 
 
 def test_patches_of_frames():
@@ -57,11 +52,12 @@ def test_frames_by_a_convolutional_stem():
 
 
 def test_frames_by_a_stem_over_three_frames():
-    """The first convolution is one of 3x3x3 with zeros before the first and after the last frame."""
+    """The first convolution is one of 3x3x3, with zeros before the first and after the last."""
     layer = FramePatchEmbed(dim=8, patch_size=2, stem="conv3d").eval()
     video = torch.randn(2, 3, 4, 8, 12)
     first = layer.proj[0].weight  # D (before, now, after; 3 channels) 3 3
     kernel = first.view(len(first), 3, 3, 3, 3).transpose(1, 2)
     expected = torch.nn.functional.conv3d(video, kernel, stride=(1, 2, 2), padding=1)
-    expected = layer.proj[1:](expected.transpose(1, 2).flatten(0, 1)).view(2, 4, 8, 4, 6)
+    rest = torch.nn.Sequential(*list(layer.proj)[1:])
+    expected = rest(expected.transpose(1, 2).flatten(0, 1)).view(2, 4, 8, 4, 6)
     assert torch.allclose(layer(video), expected.movedim(2, -1), atol=1e-5)
