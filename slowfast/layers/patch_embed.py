@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
@@ -36,21 +35,25 @@ class ConvStem(nn.Sequential):
     Better", arXiv 2106.14881).
 
     One convolution for each prime factor of the side ``patch``, which is its stride, the channels
-    doubling up to ``width``, then a linear layer: ``B C H W`` -> ``B width H/patch W/patch``.
+    doubling up to ``width``, then a linear layer: ``B 3 H W`` -> ``B width H/patch W/patch``.
+    ``over_time``: of 3 x 3 x 3, ``B 3 T H W`` -> ``B width T H/patch W/patch``.
     """
 
-    def __init__(self, patch: int, width: int, in_channels: int = 3):
+    def __init__(self, patch: int, width: int, *, over_time: bool = False):
         strides = prime_factors(patch) or [1]
         halvings = reversed(range(len(strides)))
-        channels = [in_channels, *(max(width >> number, min(width, 8)) for number in halvings)]
+        channels = [3, *(max(width >> number, min(width, 8)) for number in halvings)]
+        conv: type[nn.Conv2d] | type[nn.Conv3d] = nn.Conv3d if over_time else nn.Conv2d
+        norm = nn.BatchNorm3d if over_time else nn.BatchNorm2d
         layers: list[nn.Module] = []
-        for stride, before, after in zip(strides, channels, channels[1:]):
+        for side, before, after in zip(strides, channels, channels[1:]):
+            stride = (1, side, side) if over_time else (side, side)
             layers += [
-                nn.Conv2d(before, after, 3, stride, 1, bias=False),
-                nn.BatchNorm2d(after),
+                conv(before, after, 3, stride, 1, bias=False),  # type: ignore[arg-type]
+                norm(after),
                 nn.ReLU(),
             ]
-        super().__init__(*layers, nn.Conv2d(width, width, 1, bias=False))
+        super().__init__(*layers, conv(width, width, 1, bias=False))
 
 
 def prime_factors(number: int) -> list[int]:
@@ -65,23 +68,20 @@ class FramePatchEmbed(nn.Module):
     """Patches of every frame: ``B 3 T H W`` -> ``B T H' W' D``.
 
     ``stem`` is how pixels become a patch: ``patch`` (a strided convolution), ``conv``
-    (:class:`ConvStem`) or ``conv3d``, whose first convolution sees the frames before and after too.
+    (:class:`ConvStem`) or ``conv3d`` (the same, over frames too).
     """
 
-    def __init__(self, dim: int, patch_size: int, in_channels: int = 3, *, stem: str = "patch"):
+    def __init__(self, dim: int, patch_size: int, *, stem: str = "patch"):
         super().__init__()
-        self.patch_size, self.sees_neighbours = patch_size, stem == "conv3d"
+        self.patch_size, self.over_time = patch_size, stem == "conv3d"
         if stem == "patch":
-            self.proj: nn.Module = nn.Conv2d(in_channels, dim, patch_size, patch_size)
+            self.proj: nn.Module = nn.Conv2d(3, dim, patch_size, patch_size)
         else:
-            channels = 3 * in_channels if self.sees_neighbours else in_channels
-            self.proj = ConvStem(patch_size, dim, channels)
+            self.proj = ConvStem(patch_size, dim, over_time=self.over_time)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``B 3 T H W`` -> ``B T H' W' D``."""
-        if self.sees_neighbours:
-            # A 3x3x3 convolution, as one over the channels of three frames; zeros at the ends.
-            padded = F.pad(x, (0, 0, 0, 0, 1, 1))
-            x = torch.cat([padded[:, :, :-2], x, padded[:, :, 2:]], dim=1)
+        if self.over_time:
+            return self.proj(x).movedim(1, -1)
         frames = self.proj(rearrange(x, "b c t h w -> (b t) c h w"))
         return rearrange(frames, "(b t) c h w -> b t h w c", b=x.shape[0])

@@ -21,8 +21,7 @@ VIT_KEYS = {
     "STEM": Key(
         "patch",
         "How pixels become a patch: patch (one linear map), conv (3x3 convolutions; learns faster "
-        "without pretraining) or conv3d (the first of them sees three frames: motion within a "
-        "patch).",
+        "without pretraining) or conv3d (3x3x3: they see motion within a patch).",
         choices=("patch", "conv", "conv3d"),
     ),
     "EMBED_DIM": Key(768, "Channels of the tokens.", ge=1),

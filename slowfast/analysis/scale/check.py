@@ -1,0 +1,138 @@
+"""The simulation beside real trainings on this machine: late readers, and processes that are killed."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from slowfast.analysis.scale.simulate import (
+    Reading,
+    Run,
+    lognormal,
+    run_with_failures,
+    step_times,
+)
+from slowfast.analysis.stress.runs import Scene
+from slowfast.utils.errors import RunFailure
+
+_SKIPPED = 8  # first steps, in which the network is set up and batches are there already
+_REPEATS = 20  # simulations whose mean is taken
+_FILE = "stats.jsonl"
+
+
+def check_late_readers(
+    scene: Scene, workers: int, clips: int, mean: float, deviation: float
+) -> dict[str, Any]:
+    """Seconds per step of a training whose clips take a random time to read, lognormal with
+    ``mean`` and ``deviation`` seconds, beside those of the simulation; ``workers`` and ``clips`` of
+    each process."""
+    words = ["DATA_LOADER.NUM_WORKERS", str(workers), "TRAIN.BATCH_SIZE", f"{clips * scene.processes}"]
+    text = f"late:mean={mean},deviation={deviation}"
+    late = ["IMPORTS", "['slowfast.analysis.scale.late']", "DATA.TRANSFORMS_BEFORE", f"['{text}']"]
+    plain = _steps(_finished(scene, "plain", words))
+    measured = _steps(_finished(scene, "late", [*words, *late]))
+    compute = float(np.median(plain[_SKIPPED:]))
+    reading = Reading(lognormal(mean, deviation), clips, workers, 2 * workers)
+    rng = np.random.default_rng(scene.seed)
+    simulated = [
+        np.diff(step_times(scene.processes, len(measured), reading, compute, rng))[_SKIPPED - 1 :]
+        for _ in range(_REPEATS)
+    ]
+    alone = [
+        np.diff(step_times(1, len(measured), reading, compute, rng))[_SKIPPED - 1 :].mean()
+        for _ in range(_REPEATS)
+    ]
+    real, model = float(np.mean(measured[_SKIPPED:])), float(np.mean(simulated))
+    return {
+        "processes": scene.processes,
+        "steps": len(measured) - _SKIPPED,
+        "seconds_without_late_clips": round(compute, 4),
+        "seconds_measured": round(real, 4),
+        "seconds_simulated": round(model, 4),
+        "simulated_to_measured": round(model / real, 3),
+        "simulated_for_one_process": round(float(np.mean(alone)), 4),
+    }
+
+
+def check_failures(scene: Scene, kills: Sequence[float], every: int) -> dict[str, Any]:
+    """Seconds of a training that is killed so many seconds after each of its starts, and started
+    again, with a checkpoint after ``every`` steps, beside those of the simulation."""
+    words = ["TRAIN.CHECKPOINT_STEPS", str(every)]
+    begin = time.monotonic()
+    first, whole = _watched(scene, "whole", words, None)
+    undisturbed = time.monotonic() - begin
+    begin = time.monotonic()
+    for seconds in kills:
+        _watched(scene, "killed", words, seconds)
+    _watched(scene, "killed", words, None)
+    measured = time.monotonic() - begin
+    steps = len(_steps(scene.folder / "whole"))
+    per_step = (whole - first) / max(steps - 1, 1)
+    # Time runs from the first step of each start: what comes before it is a restart.
+    run = _simulate(steps * per_step, every * per_step, first, [k - first for k in kills])
+    simulated = first + run.total + (undisturbed - whole)
+    return {
+        "processes": scene.processes,
+        "kills": run.failures,
+        "seconds_undisturbed": round(undisturbed, 1),
+        "seconds_measured": round(measured, 1),
+        "seconds_simulated": round(simulated, 1),
+        "simulated_to_measured": round(simulated / measured, 3),
+        "seconds_repeated_simulated": round(run.repeated, 1),
+        "seconds_to_first_step": round(first, 1),
+    }
+
+
+def _simulate(useful: float, interval: float, restart: float, after: Sequence[float]) -> Run:
+    """With a failure so many seconds ``after`` the first step of each start."""
+    remaining = list(after)
+
+    def next_failure(now: float) -> float:
+        return now + remaining.pop(0) if remaining else float("inf")
+
+    return run_with_failures(useful, interval, 0.0, restart, next_failure)
+
+
+def _finished(scene: Scene, name: str, words: Sequence[str]) -> Path:
+    """The folder of a run that has come to its end."""
+    run = scene.start(name, words)
+    codes = run.wait()
+    if codes is None or any(codes):
+        raise RunFailure(f"the run {name} failed: {run.console[-2000:]}", "see the text above")
+    return run.out
+
+
+def _watched(
+    scene: Scene, name: str, words: Sequence[str], kill_after: float | None
+) -> tuple[float, float]:
+    """Seconds from the start of a run to its first new step, and to its last; it is killed
+    ``kill_after`` seconds after the start, or comes to its end."""
+    begin = time.monotonic()
+    run = scene.start(name, words)
+    before = run.steps()
+    run.wait_for(lambda: run.steps() > before)
+    first = time.monotonic() - begin
+    if kill_after is not None:
+        time.sleep(max(kill_after - (time.monotonic() - begin), 0.0))
+        run.kill()
+        return first, time.monotonic() - begin
+    last, count = first, before
+    while run.is_running():
+        if run.steps() > count:
+            count, last = run.steps(), time.monotonic() - begin
+        time.sleep(0.01)
+    codes = run.wait()
+    if codes is None or any(codes):
+        raise RunFailure(f"the run {name} failed: {run.console[-2000:]}", "see the text above")
+    return first, last
+
+
+def _steps(out: Path) -> list[float]:
+    """Seconds of every training step in a folder of results."""
+    lines = [json.loads(line) for line in (out / _FILE).read_text(encoding="utf-8").splitlines()]
+    return [float(line["dt"]) for line in lines if line["_type"] == "train_iter"]
