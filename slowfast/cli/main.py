@@ -69,6 +69,7 @@ COMMANDS = {
     "compare-runs": Command("compare_runs", "compare_runs", prints=True),
     "protocol-table": Command("protocol_table", "protocol_table", prints=True),
     "benchmark": Command("benchmark", "benchmark"),
+    "scale": Command("scale", "scale", prints=True),
     "stress": Command("stress", "stress"),
     "mutate": Command("mutate", "mutate"),
     "parity": Command("parity", "parity"),

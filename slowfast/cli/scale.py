@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """examples:
   {prog}
-  {prog} --gpus 16 32 --videos 650000 gpu_clips_per_second 123 checkpoint_megabytes 600
+  {prog} --gpus 16 32 --videos 650000 --set gpu_clips_per_second 123
   {prog} --simulate
   {prog} --check
 """
@@ -36,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--videos", type=int, nargs="+", help="(1, 10 and 100 million)")
     parser.add_argument("--simulate", action="store_true", help="late readers and failures, too")
     parser.add_argument("--check", action="store_true", help="real trainings beside the simulation")
-    parser.add_argument("words", nargs="*", metavar="NAME VALUE", help="constants that win")
+    parser.add_argument(
+        "--set", nargs=2, action="append", metavar=("NAME", "VALUE"), help="a constant (repeatable)"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -48,7 +50,8 @@ def run(args: argparse.Namespace) -> None:
         print(json_text(_check(), indent=1))
         return
     file = args.constants or Path(needs.__file__).with_name("constants.yaml")
-    constants = needs.Constants.read(file, args.words)
+    words = [word for pair in args.set or () for word in pair]
+    constants = needs.Constants.read(file, words)
     gpus, videos = args.gpus or needs.GPUS, args.videos or needs.VIDEOS
     tables = [
         needs.gpus_table(constants, gpus),
@@ -103,6 +106,7 @@ def _scene(folder: Path, processes: int) -> Scene:
         "TENSORBOARD.ENABLE": False,
         "OUTPUT_DIR": "{out}",
     }
-    command = [*words_of_run(), "--cfg", str(find_config("configs/quickstart/stress.yaml").absolute())]
+    config = find_config("configs/quickstart/stress.yaml").absolute()
+    command = [*words_of_run(), "--cfg", str(config)]
     command += [str(word) for pair in words.items() for word in pair]
     return Scene(command, folder, processes)

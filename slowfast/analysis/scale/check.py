@@ -1,4 +1,4 @@
-"""The simulation beside real trainings on this machine: late readers, and processes that are killed."""
+"""The simulation beside real trainings on this machine: late clips, and killed processes."""
 
 from __future__ import annotations
 
@@ -10,13 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from slowfast.analysis.scale.simulate import (
-    Reading,
-    Run,
-    lognormal,
-    run_with_failures,
-    step_times,
-)
+from slowfast.analysis.scale.simulate import Reading, Run, lognormal, run_with_failures, step_times
 from slowfast.analysis.stress.runs import Scene
 from slowfast.utils.errors import RunFailure
 
@@ -31,7 +25,8 @@ def check_late_readers(
     """Seconds per step of a training whose clips take a random time to read, lognormal with
     ``mean`` and ``deviation`` seconds, beside those of the simulation; ``workers`` and ``clips`` of
     each process."""
-    words = ["DATA_LOADER.NUM_WORKERS", str(workers), "TRAIN.BATCH_SIZE", f"{clips * scene.processes}"]
+    words = ["DATA_LOADER.NUM_WORKERS", str(workers)]
+    words += ["TRAIN.BATCH_SIZE", str(clips * scene.processes)]
     text = f"late:mean={mean},deviation={deviation}"
     late = ["IMPORTS", "['slowfast.analysis.scale.late']", "DATA.TRANSFORMS_BEFORE", f"['{text}']"]
     plain = _steps(_finished(scene, "plain", words))

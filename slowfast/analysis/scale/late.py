@@ -1,4 +1,4 @@
-"""A clip transform that takes as long as it is told, for :mod:`check`: name this module in IMPORTS."""
+"""A clip transform that takes a random time, for :mod:`check`, which names it in IMPORTS."""
 
 from __future__ import annotations
 

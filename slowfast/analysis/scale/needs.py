@@ -54,8 +54,6 @@ class Constants:
             raise UserError(f"{path} cannot be read: {error}", "name a YAML file") from None
         if not isinstance(values, dict):
             raise UserError(f"{path} has no names and numbers", "see docs/scale.yaml")
-        if len(words) % 2:
-            raise UserError(f"{words[-1]} has no value", "write NAME VALUE words")
         values |= dict(zip(words[::2], words[1::2]))
         known = {field.name: field.type for field in fields(cls)}
         for name in values:

@@ -21,7 +21,8 @@ def lognormal(mean: float, deviation: float) -> Draw:
 @dataclass(frozen=True)
 class Reading:
     """How a process reads (:class:`slowfast.datasets.loader.Loader`): each of ``workers`` takes the
-    next clip when it is free; at most ``ahead`` batches of ``clips`` are read that are not in use."""
+    next clip when it is free; at most ``ahead`` batches of ``clips`` that are not in use are read.
+    """
 
     seconds_per_clip: Draw
     clips: int
@@ -55,8 +56,8 @@ def step_times(
 
 @dataclass(frozen=True)
 class Run:
-    """Seconds of a whole training: ``total``, of which ``stalled`` writing checkpoints, ``repeated``
-    steps that a failure had undone, and ``restarting``."""
+    """Seconds of a whole training: ``total``, of which ``stalled`` by checkpoints, ``repeated``
+    because a failure had undone them, and ``restarting``."""
 
     total: float
     stalled: float
@@ -76,10 +77,10 @@ def run_with_failures(
     restart: float,
     next_failure: Callable[[float], float],
 ) -> Run:
-    """A training of ``useful`` seconds of steps, with a checkpoint after every ``interval`` of them,
-    which takes ``stall`` seconds; ``next_failure(now)`` is the time of the first failure after
-    ``now``. What was done since the last checkpoint is done again after ``restart`` seconds, in
-    which nothing fails.
+    """A training of ``useful`` seconds of steps, with a checkpoint after every ``interval`` of
+    them, which takes ``stall`` seconds; ``next_failure(now)`` is the time of the first failure
+    after ``now``. What was done since the last checkpoint is done again after ``restart``
+    seconds, in which nothing fails.
     """
     now = done = stalled = repeated = restarting = 0.0
     failures = 0
