@@ -90,6 +90,7 @@ def _scene(folder: Path, processes: int) -> Scene:
     (data / "many.csv").write_text(repeated, encoding="utf-8")
     words = {
         "DATA.PATH_TO_DATA_DIR": data,
+        "DATA.PATH_PREFIX": data,
         "DATA.TRAIN_LIST": "many.csv",
         "DATA_LOADER.NUM_WORKERS": 1,
         "TRAIN.BATCH_SIZE": _CLIPS * processes,

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+
 from slowfast.cli.main import dispatch
+from tests.conftest import ROOT
 
 
 def test_tables_of_own_numbers(capsys):
@@ -13,3 +17,14 @@ def test_tables_of_own_numbers(capsys):
     assert len(tables) == 5 and all(table.startswith("| ") for table in tables)
     assert tables[0].splitlines()[-1].startswith("| 2 | 100 | 6 | 3.1 |")
     assert tables[3].splitlines()[2].startswith("| 2 | 4 | 0.640 | 0.640 (1.00×) |")
+
+
+def test_commands_of_the_page(capsys):
+    """All but the check, which runs trainings."""
+    page = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^python tools/scale.py (.*)$", page, re.M)
+    assert "--check" in lines and len(lines) == 3
+    for line in lines:
+        if line != "--check":
+            assert dispatch(["scale", *shlex.split(line)]) == 0
+    assert "| 16 | 1,968 |" in capsys.readouterr().out
