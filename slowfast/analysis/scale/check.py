@@ -55,31 +55,30 @@ def check_late_readers(
 
 
 def check_failures(scene: Scene, kills: Sequence[float], every: int) -> dict[str, Any]:
-    """Seconds of a training that is killed so many seconds after each of its starts, and started
-    again, with a checkpoint after ``every`` steps, beside those of the simulation."""
+    """Seconds of a training that is killed so many seconds after the first step of each of its
+    starts, and started again, with a checkpoint after ``every`` steps, beside those of the
+    simulation, whose restarts take the mean of those that were measured."""
     words = ["TRAIN.CHECKPOINT_STEPS", str(every)]
-    begin = time.monotonic()
-    first, whole = _watched(scene, "whole", words, None)
-    undisturbed = time.monotonic() - begin
-    begin = time.monotonic()
-    for seconds in kills:
-        _watched(scene, "killed", words, seconds)
-    _watched(scene, "killed", words, None)
-    measured = time.monotonic() - begin
+    first, last, end = _watched(scene, "whole", words)
     steps = len(_steps(scene.folder / "whole"))
-    per_step = (whole - first) / max(steps - 1, 1)
-    # Time runs from the first step of each start: what comes before it is a restart.
-    run = _simulate(steps * per_step, every * per_step, first, [k - first for k in kills])
-    simulated = first + run.total + (undisturbed - whole)
+    per_step = (last - first) / max(steps - 1, 1)
+    begin = time.monotonic()
+    starts = [_watched(scene, "killed", words, seconds)[0] for seconds in kills]
+    starts.append(_watched(scene, "killed", words)[0])
+    measured = time.monotonic() - begin
+    restart = float(np.mean(starts))
+    run = _simulate(steps * per_step, every * per_step, restart, kills)
+    simulated = restart + run.total + (end - last)
     return {
         "processes": scene.processes,
         "kills": run.failures,
-        "seconds_undisturbed": round(undisturbed, 1),
+        "seconds_undisturbed": round(end, 1),
         "seconds_measured": round(measured, 1),
         "seconds_simulated": round(simulated, 1),
         "simulated_to_measured": round(simulated / measured, 3),
+        "seconds_of_steps": round(steps * per_step, 1),
         "seconds_repeated_simulated": round(run.repeated, 1),
-        "seconds_to_first_step": round(first, 1),
+        "seconds_to_first_step": round(restart, 1),
     }
 
 
@@ -103,28 +102,26 @@ def _finished(scene: Scene, name: str, words: Sequence[str]) -> Path:
 
 
 def _watched(
-    scene: Scene, name: str, words: Sequence[str], kill_after: float | None
-) -> tuple[float, float]:
-    """Seconds from the start of a run to its first new step, and to its last; it is killed
-    ``kill_after`` seconds after the start, or comes to its end."""
+    scene: Scene, name: str, words: Sequence[str], kill_after: float | None = None
+) -> tuple[float, float, float]:
+    """Seconds from the start of a run to its first new step, to its last, and to its end; it is
+    killed ``kill_after`` seconds after the first step, or comes to its end."""
     begin = time.monotonic()
     run = scene.start(name, words)
-    before = run.steps()
-    run.wait_for(lambda: run.steps() > before)
-    first = time.monotonic() - begin
-    if kill_after is not None:
-        time.sleep(max(kill_after - (time.monotonic() - begin), 0.0))
-        run.kill()
-        return first, time.monotonic() - begin
-    last, count = first, before
+    count = run.steps()
+    first = last = 0.0
     while run.is_running():
+        now = time.monotonic() - begin
         if run.steps() > count:
-            count, last = run.steps(), time.monotonic() - begin
+            count, first, last = run.steps(), first or now, now
+        if kill_after is not None and first and now > first + kill_after:
+            run.kill()
+            return first, last, now
         time.sleep(0.01)
     codes = run.wait()
     if codes is None or any(codes):
         raise RunFailure(f"the run {name} failed: {run.console[-2000:]}", "see the text above")
-    return first, last
+    return first, last, time.monotonic() - begin
 
 
 def _steps(out: Path) -> list[float]:

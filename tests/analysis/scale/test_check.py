@@ -51,7 +51,7 @@ def test_late_readers(scene):
 
 def test_failures(scene):
     """A run that is killed twice still makes all its steps, and some of them again."""
-    result = check_failures(scene(), [0.4, 0.4], every=5)
+    result = check_failures(scene(), [0.25, 0.25], every=5)
     folder = scene().folder
     whole, killed = (
         (folder / name / "stats.jsonl").read_text().count("train_iter")
