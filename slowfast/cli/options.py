@@ -80,7 +80,9 @@ def add_where(parser: argparse.ArgumentParser, workers: str = "all cores") -> No
     """Where the work over many videos is done, and which part of it. Read by :func:`where`."""
     parser.add_argument("--workers", type=int, help=f"processes ({workers})")
     parser.add_argument("--ray", default="", metavar="ADDRESS", help="Ray cluster, or auto")
-    parser.add_argument("--shard", metavar="I/N", help="only this part, as 1/8 to 8/8 of a job array")
+    parser.add_argument(
+        "--shard", metavar="I/N", help="only this part, as 1/8 to 8/8 of a job array"
+    )
     parser.add_argument("--merge", action="store_true", help="join what all shards have done")
     parser.add_argument("--anew", action="store_true", help="forget what has been done so far")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import socket
 import time
 from typing import Any
 
@@ -16,6 +17,7 @@ logger = get_logger(__name__)
 _KEY = "--ray"
 _LOOK_S = 2.0  # between two looks at the machines of the cluster
 _SAY_S = 30.0  # between two messages that nothing happens
+_KNOCK_S = 20.0
 _MOST_CORES = 8  # of a worker with a GPU, which decodes for it
 
 
@@ -34,12 +36,20 @@ def connect(address: str) -> bool:
     if ray.is_initialized():
         return False
     try:
+        _knock(address)
         ray.init(address=address, log_to_driver=False)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         remedy = "start one (ray start --head), and name its address, or auto on its machines"
         what = f"there is no Ray cluster at {address}: {str(error).splitlines()[0]}"
         raise UserError(what, remedy, _KEY) from error
     return True
+
+
+def _knock(address: str) -> None:
+    """OSError if nobody listens at ``host:port``: Ray would try it for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host, int(port)), _KNOCK_S).close()
 
 
 class _Actor:
