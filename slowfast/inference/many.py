@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -98,6 +99,7 @@ def answer_many(
     """
     if request.is_live or request.timeline or request.annotate:
         raise UserError("is for files, without pictures of them", "leave it out", "--journal")
+    started = time.monotonic()
     options = network.options() | {"top": request.top, "window": request.window}
     results = map_items(
         Answers(network, request),
@@ -116,7 +118,7 @@ def answer_many(
         write_text_atomic(out, "".join(_lines(videos, found, request, format_name)))
     windows = sum(len(found[video]) for video in videos)
     bad = [video for video, answers in found.items() if any(a.error for a in answers)]
-    return Summary(len(videos), windows, bad)
+    return Summary(len(videos), windows, bad, seconds=time.monotonic() - started)
 
 
 def _is_bad(result: Result) -> bool:

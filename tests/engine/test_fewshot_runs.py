@@ -339,7 +339,7 @@ def test_a_contact_sheet_shows_an_episode(compositions, tmp_path, split):
 
 def test_lists_are_checked(compositions, tmp_path):
     lists = read_configured_lists(configure(compositions, tmp_path))
-    report = check_lists(lists, tmp_path / "journal.jsonl", workers=1)
+    report = check_lists(lists, tmp_path / "journal.jsonl", where=Where(workers=1))
     assert report.is_clean and report.summary()["lists"]["test"]["videos"] == 24
 
 
