@@ -26,6 +26,7 @@ from slowfast.engine.tasks.fewshot import FewShotTask
 from slowfast.models.fewshot_heads import FEWSHOT_REGISTRY, EpisodeOutput, FewShotHead
 from slowfast.models.weights.read import read_checkpoint
 from slowfast.utils.errors import UserError
+from slowfast.utils.map import Where
 from slowfast.utils.runtime import Runtime
 from tests.conftest import run_tool, words
 from tests.engine.processes import Run, assert_same_state, stats
