@@ -27,7 +27,9 @@ def started() -> Iterator[Any]:
             ports = {f"{name}_port": free_port() for name in _PORTS}
             return super().add_node(*args, **ports, object_store_memory=_STORE, **kwargs)
 
-    env = {"PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
+    env = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    # Its workers step back behind everything else that a computer does, for minutes if it does much.
+    env |= {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
     with (
         mock.patch.dict(os.environ, env),
         mock.patch.object(services, "start_raylet", _patient(services.start_raylet)),

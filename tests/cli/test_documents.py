@@ -106,7 +106,12 @@ def run(command: str, project: Path) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.parametrize(
-    "document", [*(d for d in DOCUMENTS if not d.startswith("docs/")), "docs/visualize.md", "docs/many_videos.md"]
+    "document",
+    [
+        *(d for d in DOCUMENTS if not d.startswith("docs/")),
+        "docs/visualize.md",
+        "docs/many_videos.md",
+    ],
 )
 def test_commands_of(document, copy):
     done_here = 0

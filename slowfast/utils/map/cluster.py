@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import socket
 import time
 from typing import Any
@@ -55,8 +56,10 @@ def _knock(address: str) -> None:
 class _Actor:
     """What runs on a machine of the cluster."""
 
-    def __init__(self, work: Work):
+    def __init__(self, work: Work, folder: str):
         self._work = work
+        if os.path.isdir(folder):  # relative paths are those of the command
+            os.chdir(folder)
 
     def node(self) -> str:
         """The machine it is on; the answer says that it has started."""
@@ -104,7 +107,9 @@ class RayCrew(Crew):
         while len(self.workers) < min(self._count or room, most):
             # What has died is reported and replaced by the crew, which knows what it had in hand.
             options = {"num_cpus": cores, "num_gpus": gpus, "max_restarts": 0}
-            self.workers.append(_Member(self._type.options(**options).remote(self._work)))
+            self.workers.append(
+                _Member(self._type.options(**options).remote(self._work, os.getcwd()))
+            )
 
     def ready(self) -> list[Worker]:
         return [worker for worker in self.workers if worker.node]
