@@ -17,8 +17,10 @@ from slowfast.cli.options import (
     add_checkpoint,
     add_classes,
     add_device,
+    add_where,
     class_names,
     override_words,
+    where,
 )
 from slowfast.config.plugins import add_import_option
 
@@ -54,6 +56,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_classes(parser)
     parser.add_argument("--support", help="few-shot: folder with a folder of clips per class")
     add_device(parser)
+    parser.add_argument(
+        "--journal", action="store_true", help="with --out: a call that is repeated goes on"
+    )
+    add_where(parser, "one, or one for each GPU; this and the next four imply --journal")
     parser.add_argument("--opts", nargs="+", default=[], metavar="KEY VALUE", help="overrides")
     add_import_option(parser)
 
@@ -62,9 +68,10 @@ def run(args: argparse.Namespace) -> int:
     """Run the command."""
     from slowfast.inference.answers import answer_into, describe
     from slowfast.inference.collect import collect
+    from slowfast.inference.many import Network, answer_many
     from slowfast.inference.output import Lines, format_of
-    from slowfast.inference.predictor import load
-    from slowfast.utils.errors import Interrupted
+    from slowfast.utils.errors import Interrupted, UserError
+    from slowfast.utils.map import HERE
 
     found = collect(args.videos)
     request = _request(args, found)
@@ -72,17 +79,18 @@ def run(args: argparse.Namespace) -> int:
     support = _support(args.support)
     _prepare_files(args, found, support)
     _say_ignored(found)
-    predictor = load(
-        args.checkpoint,
-        args.device,
-        cfg=args.cfg,
-        classes=class_names(args.classes),
-        support=support,
-        overrides=override_words(args.imports, args.opts),
-    )
-    count = min(request.top, len(predictor.classes))
-    lines = Lines(form, count, predictor.kind, request.has_spans)
-    summary = answer_into(args.out, predictor, request, lines)
+    classes, words = class_names(args.classes), override_words(args.imports, args.opts)
+    network = Network(args.checkpoint, args.device, args.cfg, classes, support, words)
+    place = where(args)
+    if args.journal or place != HERE:
+        if not args.out:
+            raise UserError("is needed by --journal and what implies it", "name a file", "--out")
+        summary = answer_many(args.out, network, request, form, place)
+    else:
+        predictor = network.load()
+        count = min(request.top, len(predictor.classes))
+        lines = Lines(form, count, predictor.kind, request.has_spans)
+        summary = answer_into(args.out, predictor, request, lines)
     sys.stderr.write(f"{describe(summary)}\n")
     # Ctrl-C is how one ends a camera.
     if summary.interrupted and not request.is_live:
