@@ -196,7 +196,7 @@ class Trainer:
         Interrupted, with everything saved, when a signal stops the process.
         """
         # Loggers are closed whatever happens: TensorBoard's would lose its last lines.
-        with contextlib.closing(self.loggers), self.stop:
+        with contextlib.closing(self.loggers), self.stop, self.writer:
             self.callbacks.call("on_run_start", self)
             for epoch in range(self.progress.epoch, self.plan.epochs):
                 if self.stop_reason:
@@ -205,6 +205,7 @@ class Trainer:
                 self.callbacks.call("on_epoch_start", self, epoch)
                 self.train_epoch(epoch)
                 self.finish_epoch(epoch)
+            self._announce(self.writer.finish())
             sync, _ = sync_step([], self.stop.number)
             if sync.signal:  # too late for the loop, but the test must not begin
                 raise Interrupted(sync.signal, self.cfg.OUTPUT_DIR)
@@ -241,7 +242,7 @@ class Trainer:
             if sync.signal or sync.save:
                 self._report_all()
             if sync.signal:
-                raise Interrupted(sync.signal, str(self._save_mid_epoch()))
+                raise Interrupted(sync.signal, str(self._save_mid_epoch(wait=True)))
             if sync.save:
                 self._save_mid_epoch()
         self._report_all()
@@ -311,7 +312,7 @@ class Trainer:
         except Interrupted as stopped:
             # As if none of it had begun: the resumed run does it again.
             undo()
-            raise Interrupted(stopped.number, str(self._save_mid_epoch())) from None
+            raise Interrupted(stopped.number, str(self._save_mid_epoch(wait=True))) from None
         self.callbacks.call("on_epoch_end", self, epoch)
         progress.epoch, progress.iteration, progress.epoch_state = epoch + 1, 0, None
         saved = saved or bool(self.stop_reason)
@@ -394,27 +395,27 @@ class Trainer:
             self.ema,
             self.callbacks,
             self.task.data.class_names("train"),
+            divided=self.writer.divided,
         )
 
-    def _save_mid_epoch(self) -> Path:
-        """A checkpoint inside an epoch; all processes take part."""
+    def _save_mid_epoch(self, wait: bool = False) -> Path:
+        """A checkpoint inside an epoch; all processes take part. ``wait`` until it is complete."""
         self._aggregate_statistics()  # it may be tested, too
         progress, log = self.progress, self.epoch_logger
         progress.epoch_state = state.EpochState(
             self.unreadable.count, log.finished, log.meter.state
         )
         path = self.writer.mid_epoch_path(progress)
-        self._write({path: self._content()})
+        self._announce(self.writer.write([path], self._content(), wait))
         return path
 
     def save(self, as_epoch: bool, as_best: bool) -> None:
         """A checkpoint of the finished epochs; all processes take part."""
         paths = self.writer.paths(self.progress, as_epoch, as_best)
-        self._write(dict.fromkeys(paths, self._content()))
+        self._announce(self.writer.write(paths, self._content()))
 
-    def _write(self, contents: dict[Path, dict[str, Any]]) -> None:
-        self.writer.write(contents)
-        for path in contents:
+    def _announce(self, paths: Sequence[Path]) -> None:
+        for path in paths:
             self.callbacks.call("on_checkpoint", self, path)
 
 

@@ -195,12 +195,13 @@ def gather_numbers(values: Sequence[float]) -> list[list[float]]:
     return [row.tolist() for row in rows]
 
 
-def gather_objects(value: Any) -> list[Any]:
-    """``value`` of every rank, in rank order."""
+def gather_objects(value: Any, group: dist.ProcessGroup | None = None) -> list[Any]:
+    """``value`` of every rank, in rank order; over a ``group`` of all of them, where a thread needs
+    one of its own."""
     if not is_active():
         return [value]
     gathered: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(gathered, value)
+    dist.all_gather_object(gathered, value, group)
     return gathered
 
 
