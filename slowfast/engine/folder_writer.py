@@ -15,17 +15,27 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.filesystem import FileSystem
 from torch.distributed.checkpoint.staging import BlockingAsyncStager
 
-from slowfast.models.weights.folder import HEAD, describe_file, divide, with_files
+from slowfast.models.weights.folder import (
+    HEAD,
+    SUFFIX,
+    describe_file,
+    divide,
+    size_of,
+    with_files,
+)
 from slowfast.models.weights.folder_index import INDEX
+from slowfast.models.weights.read import read_checkpoint
 from slowfast.models.weights.write import write_archive
 from slowfast.utils.distributed import gather_objects, is_active
 from slowfast.utils.errors import RunFailure, UserError
-from slowfast.utils.files import failure_of, make_dirs, replace_folder
+from slowfast.utils.files import failure_of, make_dirs, replace_folder, write_atomic
+from slowfast.utils.paths import prepare_outputs
 from slowfast.utils.runtime import Runtime
 
 _KEY = "TRAIN.CHECKPOINT_FORMAT"
@@ -152,6 +162,37 @@ class FolderWriter:
         for path in self._paths:
             replace_folder(path, lambda target: _link_files(folder, target))
         self._completed(self._paths)
+
+
+def repack(path: str | Path, target: str | Path) -> dict[str, Any]:
+    """Write all that the checkpoint of a run holds in the other form, a file or a folder; gives
+    facts about it.
+
+    UserError if it is no checkpoint of a run, or ``target`` is of the same form.
+    """
+    source, target = Path(path), Path(target)
+    ending = ".pyth" if source.is_dir() else SUFFIX
+    if target.suffix != ending:
+        form = "a file" if source.is_dir() else "a folder"
+        raise UserError(
+            f"{target} is no name for {path} as {form}", f"a name that ends in {ending}", "OUT"
+        )
+    if target.exists() and ending == SUFFIX:
+        raise UserError(f"{target} exists", "name another folder, or remove it", "OUT")
+    content = read_checkpoint(path, "FILE")
+    if "sampler_state" not in content:
+        raise UserError(
+            f"{path} holds weights, and no state of a run", "strip gives a file of them", "FILE"
+        )
+    make_dirs(target.parent)
+    if ending == SUFFIX:
+        writer = FolderWriter(Runtime(torch.device("cpu")), 0.0, lambda _: None)
+        writer.begin([target], content, copied=False)
+        writer.finish()
+    else:
+        prepare_outputs([target], [path])
+        write_atomic(target, lambda temporary: write_archive(content, temporary))
+    return {"file": str(target), "bytes": size_of(target)}
 
 
 def _link_files(folder: Path, target: Path) -> None:

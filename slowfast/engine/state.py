@@ -94,12 +94,12 @@ class Progress:
 class RunFingerprint:
     """What a run depends on besides its configuration: compared when it is resumed.
 
-    ``samples_per_iteration`` counts videos over all processes.
+    ``step_videos`` over all processes are those of a step when the run began.
     """
 
     world: int
     data: str
-    samples_per_iteration: int
+    step_videos: int
 
 
 @dataclass(frozen=True)
@@ -159,6 +159,7 @@ def to_checkpoint(
         },
         "callbacks": callbacks.state_dict(),
         "world": fingerprint.world,
+        "step_videos": fingerprint.step_videos,
         "data": fingerprint.data,
         "cfg": cfg.dump(),
         "class_names": list(class_names),

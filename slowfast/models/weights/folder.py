@@ -20,12 +20,12 @@ from slowfast.models.weights.archive import Archive, DamagedError
 from slowfast.models.weights.folder_index import INDEX, Entry, Part, read_index
 from slowfast.models.weights.torch_archive import read_torch_archive
 from slowfast.models.weights.tree import check_tree
+from slowfast.utils.files import file_hash
 
 SUFFIX = ".dcp"
 HEAD = "run.pyth"  # the content without its tensors
 _FILES = "files"  # in the head: name -> size and SHA-256
 _DIVIDED = ("model_state", "ema_state", "optimizer_state")
-_CHUNK = 4 << 20
 
 
 def is_folder_checkpoint(path: Path) -> bool:
@@ -36,6 +36,22 @@ def is_folder_checkpoint(path: Path) -> bool:
 def is_complete(path: Path) -> bool:
     """Whether a run has written the folder to its end."""
     return (path / HEAD).is_file()
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file or of the files of a folder."""
+    return sum(p.stat().st_size for p in path.iterdir()) if path.is_dir() else path.stat().st_size
+
+
+def folder_hash(path: Path) -> str:
+    """The SHA-256 of the head, in which those of all files stand; of a folder of others, of its
+    files."""
+    if is_complete(path):
+        return file_hash(path / HEAD)
+    digest = hashlib.sha256()
+    for file in sorted(path.iterdir()):
+        digest.update(f"{file.name} {file_hash(file)}\n".encode())
+    return digest.hexdigest()
 
 
 # -- writing ---------------------------------------------------------------------------------------
@@ -71,11 +87,7 @@ def with_files(head: dict[str, Any], files: dict[str, list[Any]]) -> dict[str, A
 
 def describe_file(path: Path) -> list[Any]:
     """[size, SHA-256] of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(_CHUNK):
-            digest.update(block)
-    return [path.stat().st_size, digest.hexdigest()]
+    return [path.stat().st_size, file_hash(path)]
 
 
 # -- reading ---------------------------------------------------------------------------------------
@@ -94,7 +106,7 @@ def read_folder(folder: Path, without_optimizer: bool = False) -> dict[str, Any]
         _compare(folder, content.pop(_FILES, None))
     elif folder.suffix == SUFFIX:
         raise DamagedError(f"it is incomplete: there is no {HEAD}")
-    size = sum(path.stat().st_size for path in folder.iterdir())
+    size = size_of(folder)
     entries = read_index(folder)
     if without_optimizer:
         content.pop("optimizer_state", None)
