@@ -110,8 +110,8 @@ class Machine:
 
     def __init__(self, folder: Path, port: int, values: dict, name: str):
         self.log = folder / f"{name}.txt"
-        # What is measured is how a run goes on, not how long torchrun waits for a lost machine.
-        waits = "last_call_timeout=1,keep_alive_interval=1,keep_alive_max_attempt=3"
+        # Shorter than usual, and long enough for all to meet on a busy machine.
+        waits = "last_call_timeout=15,keep_alive_interval=2,keep_alive_max_attempt=5"
         command = [
             *(sys.executable, "-m", "torch.distributed.run", "--nnodes=1:3", "--nproc-per-node=1"),
             *("--rdzv-backend=c10d", f"--rdzv-endpoint=localhost:{port}", "--rdzv-id=elastic"),
