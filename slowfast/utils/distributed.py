@@ -109,8 +109,6 @@ def _rendezvous(info: ProcessInfo, timeout_s: float, gpu: str) -> dist.Store:
             "start all processes; use an address of the first machine and a free port",
             "--init_method",
         ) from error
-    # Processes that torchrun starts again meet at the same store.
-    store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
     if _store_of_launcher():
         store = dist.PrefixStore(_meeting(info, store, timeout_s), store)
     store.set(_present_key(info.rank), f"{socket.gethostname()}\t{gpu}")
@@ -133,9 +131,9 @@ def _store_of_launcher() -> bool:
 
 
 def _meeting(info: ProcessInfo, store: dist.Store, timeout_s: float) -> str:
-    """A name, the same on all ranks, that no earlier meeting at the same store had: torchrun does
-    not count restarts because machines come and go, and what processes that are gone have written
-    would be read.
+    """A name, the same on all ranks, that no earlier meeting at the same store had: else what
+    processes that are gone have written would be read. torchrun's count of restarts is none: it
+    leaves out those because of machines that come and go, and each machine has its own.
 
     Rank 0 answers the question of each rank, which is new for every process. Empty if the ranks do
     not find each other in time.

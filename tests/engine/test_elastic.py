@@ -37,6 +37,7 @@ ELASTIC = {
     "TRAIN.CHECKPOINT_STEPS": 1,
     "TRAIN.CHECKPOINT_FORMAT": "distributed",
     "MODEL.FROZEN_BN": True,
+    "TRAIN.EVAL_PERIOD": 100,
     "TEST.ENABLE": False,
 }
 STEPS = 16
@@ -121,7 +122,12 @@ class Machine:
         ]
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(
-                command, cwd=folder, stdout=log, stderr=log, env=ending_with_parent()
+                command,
+                cwd=folder,
+                stdout=log,
+                stderr=log,
+                # Machines that join later do not learn the address of a store that is shared.
+                env=ending_with_parent() | {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"},
             )
 
     def worker(self) -> int:
