@@ -21,14 +21,7 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.filesystem import FileSystem
 from torch.distributed.checkpoint.staging import BlockingAsyncStager
 
-from slowfast.models.weights.folder import (
-    HEAD,
-    SUFFIX,
-    describe_file,
-    divide,
-    size_of,
-    with_files,
-)
+from slowfast.models.weights.folder import HEAD, SUFFIX, describe_file, divide, size_of, with_files
 from slowfast.models.weights.folder_index import INDEX
 from slowfast.models.weights.read import read_checkpoint
 from slowfast.models.weights.write import write_archive

@@ -33,9 +33,7 @@ def own_model_state(network: nn.Module) -> dict[str, torch.Tensor]:
 def own_optimizer_state(_: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """The share of an optimizer's state; values that are no tensors are those of every process."""
     state = optimizer.state_dict()
-    own = _own_share(
-        {number: _tensors(entry).values() for number, entry in state["state"].items()}
-    )
+    own = _own_share({number: _tensors(entry).values() for number, entry in state["state"].items()})
     entries = {}
     for number, entry in state["state"].items():
         left_out = {} if number in own else _tensors(entry)

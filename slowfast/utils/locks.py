@@ -278,9 +278,7 @@ def _start(pid: int) -> str:
 
 
 @contextlib.contextmanager
-def folder_lock(
-    folder: str | Path, key: str = "", wait_s: float = 0.0
-) -> Iterator[FolderLock]:
+def folder_lock(folder: str | Path, key: str = "", wait_s: float = 0.0) -> Iterator[FolderLock]:
     """:class:`FolderLock`, which :func:`check_lock` knows meanwhile."""
     with FolderLock(folder, key, wait_s) as lock:
         _held[lock.folder.absolute()] = lock

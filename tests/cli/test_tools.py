@@ -8,6 +8,8 @@ import shutil
 
 import cv2
 
+from slowfast.analysis.stress.resume import state_differences
+from slowfast.models.weights.read import read_checkpoint
 from tests.conftest import TINY, run_tool, words
 
 

@@ -19,14 +19,7 @@ from slowfast.utils.errors import UserError
 from slowfast.utils.processes import ending_with_parent, free_port
 from tests.conftest import ROOT, TINY, words
 from tests.engine.processes import Run
-from tests.engine.test_processes import (  # noqa: F401 - fixtures
-    RUN,
-    assert_close,
-    finish,
-    lists,
-    start,
-    state,
-)
+from tests.engine.test_processes import RUN, assert_close, finish, rank_starter, write_lists
 
 ELASTIC = {
     "DIST.ELASTIC": "keep_batch",
@@ -85,25 +78,31 @@ def test_nothing_changes_unless_asked_for(make_cfg):
 
 
 @pytest.fixture
-def twice(lists, tmp_path):  # noqa: F811
+def lists(tmp_path, shapes) -> Path:
     """24 training videos, which one, two and three processes divide into two steps."""
-    rows = (lists / "good.csv").read_text().splitlines()
-    (lists / "twice.csv").write_text("\n".join(rows + rows[:8]) + "\n")
-    return lists
+    folder = write_lists(tmp_path, shapes)
+    rows = (folder / "good.csv").read_text().splitlines()
+    (folder / "twice.csv").write_text("\n".join(rows + rows[:8]) + "\n")
+    return folder
 
 
-def test_with_a_scaled_learning_rate(start, twice):  # noqa: F811
+def test_with_a_scaled_learning_rate(tmp_path, lists):
     """One process after two: half of the videos a step, and half of the learning rate."""
     keys = ELASTIC | {"DIST.ELASTIC": "scale_lr", "TRAIN.BATCH_SIZE": 4, "SOLVER.ACCUM_STEPS": 1}
     keys |= {"SOLVER.LR_POLICY": "steps_with_relative_lrs", "SOLVER.STEPS": [0], "SOLVER.LRS": [1]}
     keys |= {"SOLVER.BASE_LR": 0.01, "TRAIN.CHECKPOINT_STEPS": 0, "SOLVER.MAX_EPOCH": 1}
-    finish(start("scaled", 2, keys, shards=True))
+    start = rank_starter(tmp_path, lists)
     before = stats(finish(start("scaled", 2, keys, shards=True)), "train_iter")
-    out = finish(start("scaled", 1, keys | {"SOLVER.MAX_EPOCH": 2, "TRAIN.ALLOW_CHANGED_RESUME": True}))
+    out = finish(
+        start("scaled", 1, keys | {"SOLVER.MAX_EPOCH": 2, "TRAIN.ALLOW_CHANGED_RESUME": True})
+    )
     after = stats(out, "train_iter")[len(before) :]
     assert len(before) == 3 and len(after) == 6
     assert {row["lr"] for row in before} == {0.01} and {row["lr"] for row in after} == {0.005}
-    assert "steps of 4 videos instead of 8; learning rate times 0.5" in (out / "stdout.log").read_text()
+    assert (
+        "steps of 4 videos instead of 8; learning rate times 0.5"
+        in (out / "stdout.log").read_text()
+    )
 
 
 class Machine:
@@ -144,12 +143,12 @@ def wait_until(condition, machines: list[Machine], seconds: float = 240) -> None
         time.sleep(0.05)
 
 
-def test_machines_come_and_go(tmp_path, twice):
+def test_machines_come_and_go(tmp_path, lists):
     """Two processes, of which one is killed with its machine, then one, then three: the weights of
     a run that nobody disturbs."""
     (tmp_path / "run.yaml").write_text("NUM_GPUS: 0\nIMPORTS: [gate]\n")
     (tmp_path / "gate.py").write_text(GATE)
-    values = TINY | RUN | ELASTIC | {"DATA.PATH_TO_DATA_DIR": str(twice)}
+    values = TINY | RUN | ELASTIC | {"DATA.PATH_TO_DATA_DIR": str(lists)}
     (tmp_path / "alone.yaml").write_text("NUM_GPUS: 0\n")
     alone = Run(
         tmp_path / "alone.yaml",

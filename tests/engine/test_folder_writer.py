@@ -17,15 +17,30 @@ from slowfast.engine.run import run_job
 from slowfast.models.weights.read import read_checkpoint
 from slowfast.utils import remote
 from tests.engine.processes import assert_same_state, stats
-from tests.engine.test_processes import finish, lists, start, state  # noqa: F401 - fixtures
-from tests.engine.test_stops import EPOCHS, RUN, final, starter, whole  # noqa: F401
+from tests.engine.test_processes import finish, rank_starter, state, write_lists
+from tests.engine.test_stops import EPOCHS, RUN, final, starter
 
 FOLDER = {"TRAIN.CHECKPOINT_FORMAT": "distributed"}
 
 
 @pytest.fixture
 def start_run(tmp_path, shapes):
+    """One process of the run of the tests of stops."""
     return starter(tmp_path, shapes)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, shapes):
+    """That run, with single files, which nobody disturbs."""
+    run = starter(tmp_path_factory.mktemp("whole"), shapes)("whole")
+    assert run.wait(240) == 0, run.console
+    return run
+
+
+@pytest.fixture
+def start(tmp_path, shapes):
+    """Several processes."""
+    return rank_starter(tmp_path, write_lists(tmp_path, shapes))
 
 
 @pytest.mark.parametrize("wait", [False, True])
@@ -94,7 +109,7 @@ def test_killed_while_it_is_written(start_run, whole):
     left = unfinished(folder)
     newest = run_checkpoints(run.out)[0]
     run = start_run("killed", FOLDER)
-    assert run.wait() == 0, run.console[-3000:]
+    assert run.wait(240) == 0, run.console[-3000:]
     assert f"resuming from {newest}" in run.console and "skipping" not in run.console
     assert not any(path.exists() for path in left) and not unfinished(folder)
     assert_same_state(final(whole), folder_state(run.out, EPOCHS))
@@ -114,7 +129,7 @@ def test_a_damaged_or_incomplete_folder_is_passed_over(start_run, whole):
     data = next(second.glob("*.distcp"))
     data.write_bytes(data.read_bytes()[:-1000])
     again = start_run("damaged", FOLDER)
-    assert again.wait() == 0, again.console[-3000:]
+    assert again.wait(240) == 0, again.console[-3000:]
     assert f"skipping a damaged checkpoint: {newest} cannot be read" in again.console
     assert "incomplete: there is no run.pyth" in again.console
     assert f"{data.name} is not the one that was written" in again.console
@@ -142,11 +157,9 @@ def test_what_reads_checkpoints_reads_folders(make_cfg, tmp_path, video):
     results = []
     for form in ("file", "distributed"):
         out = tmp_path / form
-        launch(
-            make_cfg(base | {"OUTPUT_DIR": str(out), "TRAIN.CHECKPOINT_FORMAT": form}), run_job
-        )
+        launch(make_cfg(base | {"OUTPUT_DIR": str(out), "TRAIN.CHECKPOINT_FORMAT": form}), run_job)
         (test,) = tests_of(out)
-        results.append([row["top1"] if "top1" in row else row for row in test.predictions()])
+        results.append([row.get("top1") for row in test.predictions()])
     assert [len(rows) for rows in results] == [8, 8]
     folder = tmp_path / "distributed/checkpoints/checkpoint_epoch_00002.dcp"
     file = tmp_path / "file/checkpoints/checkpoint_epoch_00002.pyth"

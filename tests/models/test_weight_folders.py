@@ -89,7 +89,9 @@ def test_folders_of_others(tmp_path):
     assert equal(read, state)
     assert state_dict_of(read).keys() == {"a.weight"}
     data = tmp_path / "other" / "__0_0.distcp"
-    data.write_bytes(data.read_bytes().replace(state["model"]["a.weight"].numpy().tobytes(), bytes(32)))
+    data.write_bytes(
+        data.read_bytes().replace(state["model"]["a.weight"].numpy().tobytes(), bytes(32))
+    )
     with pytest.raises(UserError, match="CRC-32"):
         read_checkpoint(tmp_path / "other")
 

@@ -8,6 +8,7 @@ SHA-256 of every other file. It is written last: without it, the folder is incom
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -178,22 +179,18 @@ def _read_part(part: Part, files: _OpenFiles) -> Any:
     return read_torch_archive(Archive(io.BufferedReader(section)))
 
 
-class _OpenFiles(dict[str, BinaryIO]):
+class _OpenFiles(contextlib.ExitStack):
     """The files of a folder, which are opened when they are needed."""
 
     def __init__(self, folder: Path):
+        super().__init__()
         self._folder = folder
+        self._files: dict[str, BinaryIO] = {}
 
-    def __missing__(self, name: str) -> BinaryIO:
-        self[name] = open(self._folder / name, "rb")
-        return self[name]
-
-    def __enter__(self) -> _OpenFiles:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for file in self.values():
-            file.close()
+    def __getitem__(self, name: str) -> BinaryIO:
+        if name not in self._files:
+            self._files[name] = self.enter_context(open(self._folder / name, "rb"))
+        return self._files[name]
 
 
 class _Section(io.RawIOBase):

@@ -39,8 +39,8 @@ class Part:
 
 @dataclass(frozen=True)
 class Entry:
-    """Something in the folder: a tensor of ``size`` and ``dtype`` in parts that follow each other in
-    its first dimension, or another value (``dtype`` None) in one part."""
+    """Something in the folder: a tensor of ``size`` and ``dtype`` in parts that follow each other
+    in its first dimension, or another value (``dtype`` None) in one part."""
 
     name: Name
     size: tuple[int, ...]
