@@ -8,7 +8,6 @@ SHA-256 of every other file. It is written last: without it, the folder is incom
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import os
@@ -112,9 +111,8 @@ def read_folder(folder: Path, without_optimizer: bool = False) -> dict[str, Any]
     if without_optimizer:
         content.pop("optimizer_state", None)
         entries = [entry for entry in entries if entry.name[0] != "optimizer_state"]
-    with _OpenFiles(folder) as files:
-        for entry in entries:
-            _insert(content, _name(entry), _read(entry, files))
+    for entry in entries:
+        _insert(content, _name(entry), _read(entry, folder))
     check_tree(content, size)
     return content
 
@@ -159,8 +157,8 @@ def _insert(content: dict[str, Any], name: tuple[Any, ...], value: Any) -> None:
     content[name[-1]] = value
 
 
-def _read(entry: Entry, files: _OpenFiles) -> Any:
-    values = (_read_part(part, files) for part in entry.parts)
+def _read(entry: Entry, folder: Path) -> Any:
+    values = (_read_part(part, folder) for part in entry.parts)
     if entry.dtype is None:
         return next(values)
     whole = None if len(entry.parts) == 1 else torch.empty(entry.size, dtype=entry.dtype)
@@ -174,23 +172,10 @@ def _read(entry: Entry, files: _OpenFiles) -> Any:
     return whole
 
 
-def _read_part(part: Part, files: _OpenFiles) -> Any:
-    section = _Section(files[part.file], part.offset, part.length)
-    return read_torch_archive(Archive(io.BufferedReader(section)))
-
-
-class _OpenFiles(contextlib.ExitStack):
-    """The files of a folder, which are opened when they are needed."""
-
-    def __init__(self, folder: Path):
-        super().__init__()
-        self._folder = folder
-        self._files: dict[str, BinaryIO] = {}
-
-    def __getitem__(self, name: str) -> BinaryIO:
-        if name not in self._files:
-            self._files[name] = self.enter_context(open(self._folder / name, "rb"))
-        return self._files[name]
+def _read_part(part: Part, folder: Path) -> Any:
+    with open(folder / part.file, "rb") as file:
+        section = _Section(file, part.offset, part.length)
+        return read_torch_archive(Archive(io.BufferedReader(section)))
 
 
 class _Section(io.RawIOBase):
