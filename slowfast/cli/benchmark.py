@@ -6,6 +6,7 @@
   shards samples a second of files, tar shards, shards in an S3 server on the loopback interface
   predict  from a video to its answer, cold, warm and by the folder
   export exported networks beside the networks: small ones of all families, or those of --cfg
+  checkpoint  seconds for which a training stands still: single file, folder in the background
   report size of the page of a large test, and the time to write it
   campaign  steps of all families on one device, in one table (--out)
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 KINDS = (
     *("data", "loader", "shards", "model", "train"),
-    *("clip", "predict", "export", "report", "campaign"),
+    *("clip", "predict", "export", "report", "checkpoint", "campaign"),
 )
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 PLAIN = ("attention", "convolutions")
@@ -51,6 +52,7 @@ EXAMPLES = """examples:
   {prog} clip --cfg exp/stdd_vitb16_k400/config.yaml --rounds 3 NUM_GPUS 0
   {prog} predict --cfg configs/quickstart/stfm.yaml --rounds 5 NUM_GPUS 0
   {prog} report --rounds 3 --video *.mp4
+  {prog} checkpoint --cfg configs/quickstart/stfm.yaml --rounds 5 NUM_GPUS 0
   {prog} campaign --out runs/speed NUM_GPUS 1
   {prog} campaign --cfg configs/quickstart/mvit.yaml --modes eager --batch 2 NUM_GPUS 0
 """
@@ -70,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--cfg",
         nargs="+",
         default=[],
-        help="model, train, clip, predict, export: configuration files",
+        help="model, train, clip, predict, export, checkpoint: configuration files",
     )
     parser.add_argument(
         "--batch",
@@ -121,6 +123,7 @@ def run(args: argparse.Namespace) -> None:
         "predict": _predict,
         "export": _export,
         "report": _report,
+        "checkpoint": _checkpoint,
         "campaign": _campaign,
     }
     result = kinds.get(args.what, _networks)(args)
@@ -177,6 +180,12 @@ def _report(args: argparse.Namespace) -> Any:
     from slowfast.analysis.speed.report import benchmark_report
 
     return benchmark_report(args.video, args.rounds)
+
+
+def _checkpoint(args: argparse.Namespace) -> Any:
+    from slowfast.analysis.speed.checkpoints import benchmark_checkpoint
+
+    return _of_files(args, lambda cfg: benchmark_checkpoint(cfg, args.rounds))
 
 
 def _of_files(args: argparse.Namespace, measure: Callable[[CfgNode], Any]) -> Any:

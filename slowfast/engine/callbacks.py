@@ -57,7 +57,8 @@ class Callback:
         """After steps and validation of ``epoch``, before its checkpoint."""
 
     def on_checkpoint(self, trainer: Trainer, path: Path) -> None:
-        """After a checkpoint was written to ``path``."""
+        """After a checkpoint was written to ``path``; if it was written while the training went on,
+        before the next one begins, or at the end."""
 
     def on_run_end(self, trainer: Trainer) -> None:
         """After the last epoch; not after an interruption."""

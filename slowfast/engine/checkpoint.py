@@ -1,19 +1,22 @@
 """Checkpoints: names, atomic writing, pruning, and finding the newest valid one.
 
 A checkpoint contains only tensors, numbers and texts, so that it can be read without running code.
+It is a file, or a folder into which all processes have written (TRAIN.CHECKPOINT_FORMAT).
 """
 
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from slowfast.models.weights.folder import HEAD, SUFFIX, is_complete
 from slowfast.models.weights.read import Checkpoint
 from slowfast.models.weights.write import write_archive
 from slowfast.utils.errors import UserError
-from slowfast.utils.files import make_dirs, write_atomic
+from slowfast.utils.files import make_dirs, settle_folders, write_atomic
 from slowfast.utils.logging import get_logger
 from slowfast.utils.yaml_text import BadYaml, load_yaml
 
@@ -21,6 +24,7 @@ logger = get_logger(__name__)
 
 FOLDER = "checkpoints"
 BEST = "checkpoint_best.pyth"
+_FORMATS = {"file": ".pyth", "distributed": SUFFIX}
 _MAX_MID_EPOCH = 2
 
 
@@ -42,10 +46,34 @@ def mid_epoch_path(output_dir: str | Path, epochs: int, iteration: int, task: st
     return path.with_name(f"{path.stem}_iter_{iteration:06d}{path.suffix}")
 
 
+def in_format(path: Path, form: str) -> Path:
+    """The path of a checkpoint in a format of TRAIN.CHECKPOINT_FORMAT."""
+    return path.with_suffix(_FORMATS[form])
+
+
+def remove_checkpoint(path: Path) -> None:
+    """Remove a file, or a folder; what is left of one is no checkpoint."""
+    if path.is_dir():
+        parked = path.with_name(f".{path.name}.removed.tmp")
+        shutil.rmtree(parked, ignore_errors=True)
+        path.rename(parked)
+        shutil.rmtree(parked, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def remove_other_formats(path: Path) -> None:
+    """Remove the same checkpoint in other formats, from before TRAIN.CHECKPOINT_FORMAT was
+    changed; after ``path`` was written."""
+    for form in _FORMATS:
+        if in_format(path, form) != path:
+            remove_checkpoint(in_format(path, form))
+
+
 def sorted_checkpoints(names: list[str], task: str = "") -> list[str]:
     """The checkpoints of ``task`` among the file names ``names``, newest first."""
     prefix = re.escape(f"{task}_") if task else ""
-    pattern = re.compile(rf"{prefix}checkpoint_epoch_(\d+)(?:_iter_(\d+))?\.pyth")
+    pattern = re.compile(rf"{prefix}checkpoint_epoch_(\d+)(?:_iter_(\d+))?\.(?:pyth|dcp)")
     matches = [(match, name) for name in names if (match := pattern.fullmatch(name))]
     matches.sort(key=lambda pair: (int(pair[0][1]), int(pair[0][2] or 0)), reverse=True)
     return [name for _, name in matches]
@@ -81,13 +109,17 @@ def prune_checkpoints(output_dir: str | Path, keep: int, task: str = "") -> None
     newest = paths.index(epochs[0]) if epochs else len(paths)
     old = [path for path in mid_epoch if paths.index(path) > newest] + mid_epoch[_MAX_MID_EPOCH:]
     for path in {*old, *(epochs[keep:] if keep > 0 else ())}:
-        path.unlink()
+        remove_checkpoint(path)
 
 
 def remove_unfinished(output_dir: str | Path) -> None:
-    """Remove incomplete files of a killed process."""
-    for path in checkpoint_folder(output_dir).glob(".*.pyth.*.tmp"):
-        path.unlink(missing_ok=True)
+    """Remove incomplete files and folders of killed processes."""
+    settle_folders(checkpoint_folder(output_dir))
+    for path in checkpoint_folder(output_dir).glob(".*.tmp"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif ".pyth." in path.name:
+            path.unlink(missing_ok=True)
 
 
 def read_newest(output_dir: str | Path, task: str = "", mapped: bool = False) -> Checkpoint | None:
@@ -120,7 +152,8 @@ def newest_setting(output_dir: str | Path, key: str, task: str = "") -> tuple[Pa
     where there is none, and where the configuration is not readable, which resuming will say."""
     for path in run_checkpoints(output_dir, task):
         try:
-            tree = load_yaml(str(Checkpoint.read(path, mapped=True).content.get("cfg", "")))
+            facts = Checkpoint.read(path / HEAD if path.is_dir() else path, mapped=True)
+            tree = load_yaml(str(facts.content.get("cfg", "")))
         except (UserError, BadYaml) as error:
             logger.debug("%s says nothing of %s: %s", path, key, error)
             continue
@@ -135,7 +168,8 @@ def find_tested(output_dir: str | Path, which: str, task: str = "") -> Checkpoin
 
     UserError if the best one cannot be read.
     """
-    best = checkpoint_folder(output_dir) / BEST
-    if which == "best" and best.is_file():
-        return Checkpoint.read(best, "TEST.USE_CHECKPOINT", mapped=True)
+    for form in _FORMATS if which == "best" else ():
+        best = in_format(checkpoint_folder(output_dir) / BEST, form)
+        if best.is_file() or is_complete(best):
+            return Checkpoint.read(best, "TEST.USE_CHECKPOINT", mapped=True)
     return read_newest(output_dir, task, mapped=True)

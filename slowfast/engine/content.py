@@ -122,6 +122,7 @@ _OPTIONAL: dict[str, tuple[Check, str]] = {
     "ema_state": (_tensors, "names and tensors"),
     "scaler_state": (_mapping, "the state of a loss scaler"),
     "skipped_in_row": (_whole, "a whole number"),
+    "step_videos": (lambda value: _whole(value, 1), "a number of videos"),
     "callbacks": (_mapping, "names and states"),
 }
 

@@ -12,6 +12,7 @@ from torch import nn
 from slowfast.config.node import CfgNode
 from slowfast.engine import checkpoint
 from slowfast.models.base import MODEL_REGISTRY
+from slowfast.models.weights.folder import folder_hash
 from slowfast.models.weights.loader import find_pretrained, fitting_state, load_weights
 from slowfast.models.weights.read import Checkpoint
 from slowfast.utils.errors import UserError
@@ -56,8 +57,9 @@ class TestedWeights:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the file."""
-        return file_hash(local_copy(self.checkpoint.path))
+        """Hash of the file, or of what identifies a folder."""
+        path = local_copy(self.checkpoint.path)
+        return folder_hash(path) if path.is_dir() else file_hash(path)
 
     def facts(self) -> dict[str, Any]:
         """For the results of the test: ``path``, ``epoch``, ``sha256``, ``classes``."""

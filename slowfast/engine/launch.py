@@ -23,7 +23,7 @@ from slowfast.utils.cli import run_command
 from slowfast.utils.distributed import ProcessInfo
 from slowfast.utils.errors import Interrupted, RunFailure, UserError
 from slowfast.utils.files import make_dirs
-from slowfast.utils.locks import folder_lock
+from slowfast.utils.locks import SILENT_S, folder_lock
 from slowfast.utils.logging import close_logging, get_logger, setup_logging
 from slowfast.utils.processes import free_port, stop_this_process, watch_parent
 from slowfast.utils.runtime import Runtime, check_gpu_count, gpu_count
@@ -241,7 +241,9 @@ def _output_folder(cfg: CfgNode, runtime: Runtime) -> Iterator[None]:
         try:
             make_dirs(cfg.OUTPUT_DIR, "OUTPUT_DIR")
             if runtime.is_main:
-                stack.enter_context(folder_lock(cfg.OUTPUT_DIR, "OUTPUT_DIR"))
+                # The machine of the process that had it before may be lost.
+                patience = 2 * SILENT_S if cfg.DIST.ELASTIC != "refuse" else 0.0
+                stack.enter_context(folder_lock(cfg.OUTPUT_DIR, "OUTPUT_DIR", patience))
                 stack.enter_context(mirrored(cfg))  # before there is a log, until after its end
         except UserError as error:
             failure = error

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from slowfast.config.node import CfgNode
 from slowfast.engine.checkpoint import run_checkpoints
+from slowfast.models.weights.folder_index import INDEX
 from slowfast.utils import remote
 from slowfast.utils.addresses import join
 from slowfast.utils.errors import RunFailure, UserError
@@ -116,7 +117,7 @@ class OutputMirror:
                 if copied.get(name) != stamp:
                     remote.upload(self.folder / name, join(self.address, name))
                     copied[name] = stamp
-            for name in copied.keys() - present.keys():
+            for name in sorted(copied.keys() - present.keys(), key=_checkpoints_last, reverse=True):
                 remote.remove(join(self.address, name))
                 del copied[name]
         finally:
@@ -147,7 +148,8 @@ class OutputMirror:
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in names:
                 path = Path(root, name)
-                if path.is_file() and not path.is_symlink() and name[0] != "." and name != LOCK:
+                hidden = name[0] == "." and name != INDEX
+                if path.is_file() and not path.is_symlink() and not hidden and name != LOCK:
                     stat = path.stat()
                     found[str(path.relative_to(self.folder))] = [stat.st_size, stat.st_mtime_ns]
         return {name: found[name] for name in sorted(found, key=_checkpoints_last)}
@@ -165,7 +167,8 @@ class OutputMirror:
 
 
 def _checkpoints_last(name: str) -> tuple[bool, str]:
-    """The order in which files are copied: a checkpoint is there only with what it needs."""
+    """The order in which files are copied: a checkpoint is there only with what it needs. Without
+    its head, which ends like a checkpoint, a folder is incomplete."""
     return name.endswith(".pyth"), name
 
 

@@ -41,6 +41,13 @@ def _whole_run(cfg: CfgNode) -> Iterable[Problem]:
         yield Problem(
             f"batches of TASK {cfg.TASK} have a size of their own", "set it False", switch
         )
+    if cfg.DIST.ELASTIC != "refuse":
+        yield Problem(
+            "steps of a multigrid training differ in size: it cannot go on with another number of "
+            "processes",
+            "set it refuse",
+            "DIST.ELASTIC",
+        )
     for key in ("SOLVER.KD", "TRAIN.COMPILE"):
         if cfg.lookup(key):
             yield Problem("is not possible with clips of several sizes", "set it False", key)

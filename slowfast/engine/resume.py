@@ -8,6 +8,8 @@ from slowfast.config.compat import current_name
 from slowfast.config.node import CfgNode
 from slowfast.config.schema import keys_without_effect
 from slowfast.engine.content import KEY, REMEDY, check_content
+from slowfast.engine.elastic import KEY as ELASTIC
+from slowfast.engine.elastic import is_elastic
 from slowfast.engine.state import RunFingerprint
 from slowfast.utils.errors import Problem, UserError
 from slowfast.utils.logging import get_logger
@@ -36,7 +38,9 @@ def check_resumable(
         changes = changed_keys(cfg, content["cfg"])
     except BadYaml as error:
         raise UserError(f"the configuration in {path} {error}", REMEDY, KEY) from error
-    harmless = keys_without_effect()
+    elastic = is_elastic(cfg, content)
+    # torchrun decides how many GPUs a machine uses.
+    harmless = keys_without_effect() | ({"NUM_GPUS"} if elastic else set())
     for key, (old, new) in changes.items():
         if key in harmless:
             logger.info("resuming with another %s: %s was %s", key, shown(new), shown(old))
@@ -45,8 +49,8 @@ def check_resumable(
         for key, (old, new) in changes.items()
         if key not in harmless
     ]
-    if fingerprint.world != content["world"]:
-        text = f"{fingerprint.world} processes, the run had {content['world']}"
+    if fingerprint.world != content["world"] and not elastic:
+        text = f"{fingerprint.world} processes, the run had {content['world']} (see {ELASTIC})"
         problems.append(Problem(text, "", "number of processes"))
     if fingerprint.data != content["data"]:
         text = f"{fingerprint.data} now, {content['data'][:80]} when the run started"

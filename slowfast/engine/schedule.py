@@ -65,11 +65,11 @@ def batch_factor(solver: CfgNode, videos: int) -> float:
     return videos / solver.LR_BATCH_SIZE if solver.LR_BATCH_SIZE else 1.0
 
 
-def describe_batch(cfg: CfgNode, videos: int) -> str:
-    """How large a step is, and what that means for the learning rate."""
+def describe_batch(cfg: CfgNode, videos: int, accumulated: int) -> str:
+    """How large a step of ``accumulated`` batches is, and what that means for the learning rate."""
     solver, copies = cfg.SOLVER, cfg.AUG.NUM_SAMPLE
     clips = f" ({videos * copies} clips)" if copies > 1 else ""
-    text = f"a step sees {videos} videos{clips} in {solver.ACCUM_STEPS} batches; "
+    text = f"a step sees {videos} videos{clips} in {accumulated} batches; "
     factor = batch_factor(solver, videos)
     if solver.LR_BATCH_SIZE:
         peak = factor * solver.BASE_LR

@@ -21,6 +21,7 @@ from slowfast.engine.sharding import (
     load_optimizer_state,
     unwrap,
 )
+from slowfast.engine.shares import own_model_state, own_optimizer_state
 from slowfast.engine.step import OptimizerStep
 from slowfast.metrics.evaluators import EvalResult, is_error
 from slowfast.models.weights.loader import fitting_state
@@ -93,12 +94,12 @@ class Progress:
 class RunFingerprint:
     """What a run depends on besides its configuration: compared when it is resumed.
 
-    ``samples_per_iteration`` counts videos over all processes.
+    ``step_videos`` over all processes are those of a step when the run began.
     """
 
     world: int
     data: str
-    samples_per_iteration: int
+    step_videos: int
 
 
 @dataclass(frozen=True)
@@ -128,22 +129,26 @@ def to_checkpoint(
     ema: ModelEmaV3 | None,
     callbacks: Callbacks,
     class_names: Sequence[str],
+    divided: bool = False,
 ) -> dict[str, Any]:
     """A checkpoint of the run; ``epoch`` is 0-based as in PySlowFast.
 
-    All ranks must call it; those of a sharded network but rank 0 get empty states.
+    All ranks must call it; those of a sharded network but rank 0 get empty states. ``divided``:
+    each rank gets what it writes itself.
     """
     epoch_state, network = progress.epoch_state, unwrap(step.model)
+    model_state = own_model_state if divided else full_model_state
+    optimizer_state = own_optimizer_state if divided else full_optimizer_state
     return {
         "epoch": progress.epoch - 1,
         "iteration": progress.step,
         "progress": {f"best_{name}": float(value) for name, value in progress.best.items()},
         "inside_epoch": epoch_state.to_checkpoint() if epoch_state else {},
         "recent_losses": progress.recent_losses,
-        "model_state": full_model_state(network),
-        "optimizer_state": full_optimizer_state(network, step.optimizer),
+        "model_state": model_state(network),
+        "optimizer_state": optimizer_state(network, step.optimizer),
         "scaler_state": step.scaler.state_dict(),
-        "ema_state": full_model_state(ema.module) if ema else None,
+        "ema_state": model_state(ema.module) if ema else None,
         "rng_state": {"ranks": gather_objects(step.runtime.rng_state())},
         "skipped_in_row": step.skipped_in_row,
         # Batches depend on (seed, epoch) alone; the position is all there is to keep.
@@ -154,6 +159,7 @@ def to_checkpoint(
         },
         "callbacks": callbacks.state_dict(),
         "world": fingerprint.world,
+        "step_videos": fingerprint.step_videos,
         "data": fingerprint.data,
         "cfg": cfg.dump(),
         "class_names": list(class_names),

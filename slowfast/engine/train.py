@@ -17,6 +17,7 @@ from slowfast.datasets.loader import Loader
 from slowfast.engine import checkpoint, state
 from slowfast.engine.callbacks import Callbacks
 from slowfast.engine.content import restoring
+from slowfast.engine.elastic import StepSize, settle_step
 from slowfast.engine.epoch_logger import EpochLogger, ValObserver
 from slowfast.engine.evaluate import Observer, evaluate
 from slowfast.engine.initial import load_initial_weights
@@ -75,11 +76,14 @@ class Trainer:
         seed_process(cfg.RNG_SEED)
         self.train_loader = self._loader("train")
         self.val_loader = self._loader("val")
-        self.fingerprint = self._fingerprint()
-        self.order = state.StepOrder(self.train_loader.batch_sampler, cfg.SOLVER.ACCUM_STEPS)
-        self.lr_factor = batch_factor(cfg.SOLVER, self.fingerprint.samples_per_iteration)
-        self.callbacks = Callbacks(cfg, runtime)
         resumed = self._read_checkpoint()
+        self.step_size = self._step_size(resumed)
+        self.fingerprint = self._fingerprint()
+        if resumed is not None:
+            check_resumable(cfg, self.fingerprint, resumed.content, resumed.path)
+        self.order = state.StepOrder(self.train_loader.batch_sampler, self.step_size.accumulated)
+        self.lr_factor = self.step_size.lr_factor * batch_factor(cfg.SOLVER, self.step_size.videos)
+        self.callbacks = Callbacks(cfg, runtime)
         network = self.build_network(with_weights=resumed is None)
         self.ema = self._build_ema(network)
         # The average never trains: its layers need no other process, and a group has no copy.
@@ -110,24 +114,26 @@ class Trainer:
         logger.info("%s: %s, %d batches", split, loader.dataset.describe(), len(loader))
         return loader
 
+    def _step_size(self, resumed: Checkpoint | None) -> StepSize:
+        world = self.runtime.world
+        batch = self.train_loader.batch_sampler.batch_size * world
+        content = None if resumed is None else resumed.content
+        return settle_step(self.cfg, batch, world, content)
+
     def _fingerprint(self) -> state.RunFingerprint:
-        videos = self.train_loader.batch_sampler.batch_size * self.runtime.world
-        samples = videos * self.cfg.SOLVER.ACCUM_STEPS
+        size = self.step_size
         if not self.plan.phases:  # else steps differ in size, as the plan says
-            logger.info("%s", describe_batch(self.cfg, samples))
+            logger.info("%s", describe_batch(self.cfg, size.videos, size.accumulated))
         for line in self.plan.describe(self.cfg, self.runtime):
             logger.info("%s", line)
         data = self.train_loader.dataset.item_list.fingerprint
-        return state.RunFingerprint(self.runtime.world, data, samples)
+        return state.RunFingerprint(self.runtime.world, data, size.intended)
 
     def _read_checkpoint(self) -> Checkpoint | None:
         cfg = self.cfg
         if self.runtime.is_main:
             checkpoint.remove_unfinished(cfg.OUTPUT_DIR)
-        newest = checkpoint.read_newest(cfg.OUTPUT_DIR, cfg.TASK) if cfg.TRAIN.AUTO_RESUME else None
-        if newest is not None:
-            check_resumable(cfg, self.fingerprint, newest.content, newest.path)
-        return newest
+        return checkpoint.read_newest(cfg.OUTPUT_DIR, cfg.TASK) if cfg.TRAIN.AUTO_RESUME else None
 
     def build_network(self, with_weights: bool) -> nn.Module:
         """The network on the device, ``with_weights`` with those that the run starts from."""
@@ -151,9 +157,10 @@ class Trainer:
 
     def _restore(self, resumed: Checkpoint | None) -> state.Progress:
         self._enter_phase(0 if resumed is None else state.saved_in_epoch(resumed.content))
+        # Dropout and the like: other numbers on each rank, the same weights on all. A rank that
+        # the checkpoint knows goes on with its own.
+        seed_process(self.cfg.RNG_SEED + 1000003 * self.runtime.rank)
         if resumed is None:
-            # Dropout and the like: other numbers on each rank, the same weights on all.
-            seed_process(self.cfg.RNG_SEED + 1000003 * self.runtime.rank)
             return state.Progress()
         with restoring(resumed.path):
             return state.from_checkpoint(
@@ -184,7 +191,7 @@ class Trainer:
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps of the present epoch; a last short group of batches counts."""
-        return -(-len(self.train_loader) // self.cfg.SOLVER.ACCUM_STEPS)
+        return -(-len(self.train_loader) // self.step_size.accumulated)
 
     def request_stop(self, reason: str) -> None:
         """End the training after the present epoch; all processes must request it alike."""
@@ -196,7 +203,7 @@ class Trainer:
         Interrupted, with everything saved, when a signal stops the process.
         """
         # Loggers are closed whatever happens: TensorBoard's would lose its last lines.
-        with contextlib.closing(self.loggers), self.stop:
+        with contextlib.closing(self.loggers), self.stop, self.writer:
             self.callbacks.call("on_run_start", self)
             for epoch in range(self.progress.epoch, self.plan.epochs):
                 if self.stop_reason:
@@ -205,6 +212,7 @@ class Trainer:
                 self.callbacks.call("on_epoch_start", self, epoch)
                 self.train_epoch(epoch)
                 self.finish_epoch(epoch)
+            self._announce(self.writer.finish())
             sync, _ = sync_step([], self.stop.number)
             if sync.signal:  # too late for the loop, but the test must not begin
                 raise Interrupted(sync.signal, self.cfg.OUTPUT_DIR)
@@ -217,7 +225,7 @@ class Trainer:
         with gathered(self.model):
             self.task.module.begin(self.model, "train")
         set_train_mode(self.model, cfg.MODEL.FROZEN_BN)
-        self.train_loader.batch_sampler.set_epoch(epoch, first * cfg.SOLVER.ACCUM_STEPS)
+        self.train_loader.batch_sampler.set_epoch(epoch, first * self.step_size.accumulated)
         steps, epochs = self.steps_per_epoch, self.plan.epochs
         self.runtime.reset_peak_memory()
         log = self.epoch_logger = EpochLogger(cfg, self.runtime, self.loggers, epoch, epochs, steps)
@@ -241,7 +249,7 @@ class Trainer:
             if sync.signal or sync.save:
                 self._report_all()
             if sync.signal:
-                raise Interrupted(sync.signal, str(self._save_mid_epoch()))
+                raise Interrupted(sync.signal, str(self._save_mid_epoch(wait=True)))
             if sync.save:
                 self._save_mid_epoch()
         self._report_all()
@@ -259,7 +267,7 @@ class Trainer:
     def _groups(self) -> Iterator[list[Batch]]:
         """The batches of each optimizer step, on their way to the device."""
         loader = on_device(self.train_loader, self.runtime.device)
-        while group := list(itertools.islice(loader, self.cfg.SOLVER.ACCUM_STEPS)):
+        while group := list(itertools.islice(loader, self.step_size.accumulated)):
             yield group
 
     def train_step(self, batches: list[Batch], lr: float, sizes: list[list[int]]) -> PendingStep:
@@ -311,7 +319,7 @@ class Trainer:
         except Interrupted as stopped:
             # As if none of it had begun: the resumed run does it again.
             undo()
-            raise Interrupted(stopped.number, str(self._save_mid_epoch())) from None
+            raise Interrupted(stopped.number, str(self._save_mid_epoch(wait=True))) from None
         self.callbacks.call("on_epoch_end", self, epoch)
         progress.epoch, progress.iteration, progress.epoch_state = epoch + 1, 0, None
         saved = saved or bool(self.stop_reason)
@@ -394,27 +402,27 @@ class Trainer:
             self.ema,
             self.callbacks,
             self.task.data.class_names("train"),
+            divided=self.writer.divided,
         )
 
-    def _save_mid_epoch(self) -> Path:
-        """A checkpoint inside an epoch; all processes take part."""
+    def _save_mid_epoch(self, wait: bool = False) -> Path:
+        """A checkpoint inside an epoch; all processes take part. ``wait`` until it is complete."""
         self._aggregate_statistics()  # it may be tested, too
         progress, log = self.progress, self.epoch_logger
         progress.epoch_state = state.EpochState(
             self.unreadable.count, log.finished, log.meter.state
         )
         path = self.writer.mid_epoch_path(progress)
-        self._write({path: self._content()})
+        self._announce(self.writer.write([path], self._content(), wait))
         return path
 
     def save(self, as_epoch: bool, as_best: bool) -> None:
         """A checkpoint of the finished epochs; all processes take part."""
         paths = self.writer.paths(self.progress, as_epoch, as_best)
-        self._write(dict.fromkeys(paths, self._content()))
+        self._announce(self.writer.write(paths, self._content()))
 
-    def _write(self, contents: dict[Path, dict[str, Any]]) -> None:
-        self.writer.write(contents)
-        for path in contents:
+    def _announce(self, paths: Sequence[Path]) -> None:
+        for path in paths:
             self.callbacks.call("on_checkpoint", self, path)
 
 

@@ -15,6 +15,7 @@ from slowfast.config.yaml_file import read_yaml
 from slowfast.datasets.classnames import read_class_names
 from slowfast.engine.checkpoint import checkpoint_folder, find_tested
 from slowfast.engine.initial import class_names
+from slowfast.models.weights.folder import is_folder_checkpoint
 from slowfast.models.weights.read import Checkpoint
 from slowfast.utils.errors import UserError
 from slowfast.utils.runtime import Runtime, gpu_count
@@ -51,7 +52,7 @@ def read_trained(checkpoint: PathLike) -> Checkpoint:
     if path.lower().endswith((".pt2", ".onnx")):
         problem = f"{path} is an exported network, which runs without this package"
         raise UserError(problem, "name the checkpoint that it was made from", KEY)
-    if not os.path.isdir(path):
+    if not os.path.isdir(path) or is_folder_checkpoint(Path(path)):
         return Checkpoint.read(path, KEY, mapped=True)
     found = find_tested(path, "best")
     if found is None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import secrets
 import socket
 import time
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from slowfast.utils.rank_watch import RankWatch, lost_ranks_failure
 from slowfast.utils.runtime import Runtime, choose_device, device_identity
 
 _ALIVE_TIMEOUT_S = 10.0
+_MEETING_POLL_S = 0.05
 # The store of this process's group and the watch over the others, while there is a group.
 _stores: list[dist.Store] = []
 _watches: list[RankWatch] = []
@@ -107,8 +109,8 @@ def _rendezvous(info: ProcessInfo, timeout_s: float, gpu: str) -> dist.Store:
             "start all processes; use an address of the first machine and a free port",
             "--init_method",
         ) from error
-    # Processes that torchrun starts again meet at the same store.
-    store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+    if _store_of_launcher():
+        store = dist.PrefixStore(_meeting(info, store, timeout_s), store)
     store.set(_present_key(info.rank), f"{socket.gethostname()}\t{gpu}")
     missing = _unset_keys([_present_key(rank) for rank in range(info.world)], store, timeout_s)
     if missing:
@@ -121,6 +123,43 @@ def _rendezvous(info: ProcessInfo, timeout_s: float, gpu: str) -> dist.Store:
     if gpu:
         _check_own_gpus(store, info.world)
     return store
+
+
+def _store_of_launcher() -> bool:
+    """Whether torchrun serves the store itself, also for the processes that it starts later."""
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+
+
+def _meeting(info: ProcessInfo, store: dist.Store, timeout_s: float) -> str:
+    """A name, the same on all ranks, that no earlier meeting at the same store had: else what
+    processes that are gone have written would be read. torchrun's count of restarts is none: it
+    leaves out those because of machines that come and go, and each machine has its own.
+
+    Rank 0 answers the question of each rank, which is new for every process. Empty if the ranks do
+    not find each other in time.
+    """
+    end = time.monotonic() + timeout_s
+    if info.rank:
+        question = secrets.token_hex(8)
+        store.set(f"question/{info.rank}", question)
+        if _unset_keys([f"answer/{question}"], store, timeout_s):
+            return ""
+        name = store.get(f"answer/{question}").decode()
+        store.set(f"heard/{name}/{info.rank}", "1")
+        return name
+    name, answered = secrets.token_hex(8), set()
+    missing = set(range(1, info.world))
+    while missing and time.monotonic() < end:
+        for rank in sorted(missing):
+            if store.check([f"heard/{name}/{rank}"]):
+                missing.discard(rank)
+            elif store.check([f"question/{rank}"]):
+                question = store.get(f"question/{rank}").decode()
+                if question not in answered:
+                    answered.add(question)
+                    store.set(f"answer/{question}", name)
+        time.sleep(_MEETING_POLL_S if missing else 0)
+    return name
 
 
 def _check_own_gpus(store: dist.Store, world: int) -> None:
@@ -141,8 +180,7 @@ def _address(info: ProcessInfo) -> tuple[str, int, bool]:
     method = info.init_method
     if method == "env://":
         address = f"{os.environ.get('MASTER_ADDR', '')}:{os.environ.get('MASTER_PORT', '')}"
-        # torchrun serves the store itself.
-        elsewhere = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+        elsewhere = _store_of_launcher()
     else:
         address, elsewhere = method.removeprefix("tcp://"), False
     host, _, port = address.rpartition(":")
@@ -195,12 +233,13 @@ def gather_numbers(values: Sequence[float]) -> list[list[float]]:
     return [row.tolist() for row in rows]
 
 
-def gather_objects(value: Any) -> list[Any]:
-    """``value`` of every rank, in rank order."""
+def gather_objects(value: Any, group: dist.ProcessGroup | None = None) -> list[Any]:
+    """``value`` of every rank, in rank order; over a ``group`` of all of them, where a thread needs
+    one of its own."""
     if not is_active():
         return [value]
     gathered: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(gathered, value)
+    dist.all_gather_object(gathered, value, group)
     return gathered
 
 

@@ -32,6 +32,7 @@ from slowfast.utils.files import failure_of
 NAME = "run.lock"
 HEARTBEAT_S = 15.0
 SILENT_S = 120.0
+_POLL_S = 1.0
 # File systems without hard links, and those that forbid them.
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EACCES, errno.EMLINK}
 
@@ -62,8 +63,8 @@ class Owner:
 class FolderLock:
     """``with FolderLock(folder):`` one process uses ``folder``; UserError naming the other one."""
 
-    def __init__(self, folder: str | Path, key: str = ""):
-        self.folder, self.key = Path(folder), key
+    def __init__(self, folder: str | Path, key: str = "", wait_s: float = 0.0):
+        self.folder, self.key, self.wait_s = Path(folder), key, wait_s
         self.path = self.folder / NAME
         self.owner = Owner.this_process()
         self._end = threading.Event()
@@ -76,9 +77,11 @@ class FolderLock:
         self.release()
 
     def acquire(self) -> None:
-        """Take the lock; UserError if a living process has it or the folder cannot be written."""
+        """Take the lock; UserError if a process of this machine has it, one of another machine
+        still has it after ``wait_s`` seconds, or the folder cannot be written."""
+        end = time.monotonic() + self.wait_s
         try:
-            while not self._try():
+            while not self._try_until(end):
                 time.sleep(0.01)  # another process is replacing the dead lock
             self._clear()
         except OSError as error:
@@ -117,6 +120,17 @@ class FolderLock:
         return UserError(failure.problems) if is_place else failure
 
     # -- taking ----------------------------------------------------------------------------------
+
+    def _try_until(self, end: float) -> bool:
+        try:
+            return self._try()
+        except UserError:
+            with contextlib.suppress(FileNotFoundError):  # released in between
+                # Of a process on this machine it is known that it lives.
+                if time.monotonic() > end or self._holder()[0].machine == _machine():
+                    raise
+            time.sleep(_POLL_S)
+            return False
 
     def _try(self) -> bool:
         """True when the lock is ours, False to try again."""
@@ -264,9 +278,9 @@ def _start(pid: int) -> str:
 
 
 @contextlib.contextmanager
-def folder_lock(folder: str | Path, key: str = "") -> Iterator[FolderLock]:
+def folder_lock(folder: str | Path, key: str = "", wait_s: float = 0.0) -> Iterator[FolderLock]:
     """:class:`FolderLock`, which :func:`check_lock` knows meanwhile."""
-    with FolderLock(folder, key) as lock:
+    with FolderLock(folder, key, wait_s) as lock:
         _held[lock.folder.absolute()] = lock
         try:
             yield lock

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from slowfast.analysis.speed import report
+from slowfast.analysis.speed import checkpoints, report
 from slowfast.analysis.speed.campaign import Campaign, Subject, count_operations, order
 from slowfast.analysis.speed.campaign_report import run_campaign
 from slowfast.analysis.speed.roofline import MACHINES, Operation, count_step, estimate
@@ -124,6 +124,15 @@ def test_a_batch_that_does_not_fit_is_halved():
 
     campaign._measure = measure
     assert campaign.measure(QUICK, "fp32", "eager").batch == 1
+
+
+def test_checkpoints_are_complete_in_both_formats():
+    cfg = load_config([QUICK.file], list(QUICK.words))
+    figures = checkpoints.benchmark_checkpoint(cfg, rounds=1)
+    sizes = figures["megabytes"]
+    assert sizes["file"] == pytest.approx(sizes["distributed"], rel=0.5) and sizes["file"] > 1
+    for form in ("file", "distributed"):
+        assert 0 < figures[f"{form}_stands_still_s"] <= figures[f"{form}_complete_s"]
 
 
 def test_page_of_a_large_test(monkeypatch, video):

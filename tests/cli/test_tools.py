@@ -8,6 +8,8 @@ import shutil
 
 import cv2
 
+from slowfast.analysis.stress.resume import state_differences
+from slowfast.models.weights.read import read_checkpoint
 from tests.conftest import TINY, run_tool, words
 
 
@@ -218,10 +220,22 @@ def test_convert_checkpoint(shapes, tmp_path):
         "convert_checkpoint.py", "convert", small, tmp_path / "c.pyth", *cfg, *words(values)
     )
     assert converted.returncode == 0 and "100.0 % of the parameters" in converted.stdout
+    folder, back = tmp_path / "best.dcp", tmp_path / "back.pyth"
+    for source, target in ((file, folder), (folder, back)):
+        done = run_tool("convert_checkpoint.py", "repack", source, target)
+        assert done.returncode == 0, done.stderr
+    assert state_differences(read_checkpoint(file), read_checkpoint(back)) == []
+    shown = json.loads(run_tool("convert_checkpoint.py", "inspect", folder).stdout)
+    assert shown | {k: facts[k] for k in ("file", "bytes")} == facts
+    from_folder = tmp_path / "small_2.safetensors"
+    assert run_tool("convert_checkpoint.py", "strip", folder, from_folder, "--average").stdout
+    ours, theirs = read_checkpoint(small), read_checkpoint(from_folder)
+    assert ours["model_state"].keys() == theirs["model_state"].keys()
     for wrong in (
         ["inspect", tmp_path / "none"],
         ["strip", file],
         ["strip", file, "x.onnx"],
+        ["repack", file, tmp_path / "x.pyth"],
         ["convert", file, "x.pyth"],
     ):
         assert run_tool("convert_checkpoint.py", *wrong).returncode == 2

@@ -44,10 +44,8 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-@pytest.fixture(scope="module")
-def lists(tmp_path_factory, shapes) -> Path:
+def write_lists(folder: Path, shapes: Path) -> Path:
     """16 + 4 training videos, 8 + 1 test videos; the additional ones cannot be read."""
-    folder = tmp_path_factory.mktemp("lists")
     for split, broken in (("train", 4), ("val", 1), ("test", 1)):
         rows = [f"{shapes}/{line}" for line in (shapes / f"{split}.csv").read_text().splitlines()]
         if split == "train":
@@ -60,17 +58,26 @@ def lists(tmp_path_factory, shapes) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def lists(tmp_path_factory, shapes) -> Path:
+    return write_lists(tmp_path_factory.mktemp("lists"), shapes)
+
+
 @pytest.fixture
 def start(tmp_path, lists):
+    return rank_starter(tmp_path, lists)
+
+
+def rank_starter(folder: Path, lists: Path):
     """``start("name", world, {"KEY": value}, ranks)`` -> a running process for each rank."""
-    config = tmp_path / "run.yaml"
+    config = folder / "run.yaml"
     config.write_text("NUM_GPUS: 0\n")
 
     def begin(
         name: str, world: int, extra: dict | None = None, ranks=None, shards: bool = False
     ) -> list[Run]:
         values = TINY | RUN | {"DATA.PATH_TO_DATA_DIR": str(lists)} | (extra or {})
-        values["OUTPUT_DIR"] = str(tmp_path / name)
+        values["OUTPUT_DIR"] = str(folder / name)
         common = {
             "WORLD_SIZE": str(world),
             "LOCAL_WORLD_SIZE": str(world),

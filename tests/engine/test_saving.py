@@ -29,7 +29,7 @@ def test_every_so_many_minutes_as_rank_0_says(make_cfg, monkeypatch, rank):
     for now in (1000.0, 1119.0, 1121.0):  # noqa: B007
         due.append(writer.is_due(0))
     assert due == [False, False, rank == 0]
-    writer.write({})
+    writer.write([], {})
     assert not writer.is_due(0)
 
 

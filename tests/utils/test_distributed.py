@@ -6,6 +6,7 @@ Runs of several processes: tests/engine/test_processes.py.
 from __future__ import annotations
 
 import socket
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -74,3 +75,20 @@ def test_two_processes_on_one_gpu_are_named():
     store.set("slowfast/present/2", "b\t1")
     with pytest.raises(UserError, match="NUM_GPUS: ranks 1 and 2 use the same GPU of b"):
         distributed._check_own_gpus(store, 3)
+
+
+def test_every_meeting_at_a_kept_store_has_a_name_of_its_own():
+    """The store of torchrun keeps what processes that are gone have written."""
+    store = torch.distributed.HashStore()
+    names = []
+    for _ in range(3):
+        with ThreadPoolExecutor(3) as threads:
+            ranks = [
+                threads.submit(distributed._meeting, ProcessInfo(rank, 3), store, 20.0)
+                for rank in (2, 1, 0)
+            ]
+            found = {rank.result() for rank in ranks}
+        assert len(found) == 1
+        names += found
+    assert len(set(names)) == 3 and "" not in names
+    assert distributed._meeting(ProcessInfo(1, 2), store, 0.1) == ""  # rank 0 does not come

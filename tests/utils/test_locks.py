@@ -175,3 +175,15 @@ def test_of_many_one_wins(tmp_path):
         process.join(100)
         assert process.exitcode == 0
     assert sum(int((tmp_path / f"wins{n}").read_text()) for n in range(4)) == rounds
+
+
+def test_waiting_for_the_lock_of_a_lost_machine(tmp_path):
+    write_lock(tmp_path, locks.SILENT_S - 1, machine="another")
+    with FolderLock(tmp_path, wait_s=60):
+        assert files(tmp_path) == [locks.NAME]
+    write_lock(tmp_path, machine="another")
+    with pytest.raises(UserError, match="is in use by"):
+        FolderLock(tmp_path, wait_s=0.1).acquire()
+    write_lock(tmp_path, locks.SILENT_S + 9)  # of this machine, alive: nothing to wait for
+    with pytest.raises(UserError, match="is in use by"):
+        FolderLock(tmp_path, wait_s=1e6).acquire()

@@ -83,6 +83,15 @@ DIST = register_section(
                 "gradients and optimizer state are divided among them (large transformers).",
                 choices=("ddp", "fsdp"),
             ),
+            "ELASTIC": Key(
+                "refuse",
+                "What happens when a run goes on with another number of processes (torchrun "
+                "--nnodes 1:8 --max-restarts 9), TRAIN.BATCH_SIZE videos on each machine. refuse: "
+                "an error; keep_batch: a step has as many videos as before, in more or fewer "
+                "batches than SOLVER.ACCUM_STEPS; scale_lr: more or fewer videos, with the "
+                "learning rate larger or smaller in proportion.",
+                choices=("refuse", "keep_batch", "scale_lr"),
+            ),
             "TIMEOUT": Key(
                 1800.0,
                 "Seconds to wait for another process before the run stops with its name.",

@@ -83,6 +83,21 @@ TRAIN = register_section(
                 le=1.0,
                 affects_result=False,
             ),
+            "CHECKPOINT_FORMAT": Key(
+                "file",
+                "file: one process writes a single file for all; distributed: a folder "
+                "(torch.distributed.checkpoint), to which each process writes its share, in an "
+                "OUTPUT_DIR that all machines share. A run goes on from either.",
+                choices=("file", "distributed"),
+                affects_result=False,
+            ),
+            "CHECKPOINT_ASYNC": Key(
+                True,
+                "The training goes on while a folder is written; it waits for the copy of the "
+                "tensors alone, for which every process needs the memory.",
+                affects_result=False,
+                only_if={"TRAIN.CHECKPOINT_FORMAT": "distributed"},
+            ),
             "CHECKPOINT_STEPS": Key(
                 0,
                 "Optimizer steps between checkpoints inside an epoch; 0: none.",

@@ -12,6 +12,7 @@ import torch
 from slowfast.config.node import CfgNode
 from slowfast.models.base import MODEL_REGISTRY, VideoModel
 from slowfast.models.weights.finite import check_finite, not_finite
+from slowfast.models.weights.folder import size_of
 from slowfast.models.weights.loader import conversion, load_state, log_report
 from slowfast.models.weights.read import read_checkpoint, state_dict_of, tensors_of
 from slowfast.models.weights.safetensors import write_safetensors
@@ -35,7 +36,7 @@ def inspect_file(path: str | Path) -> dict[str, Any]:
         source = detect_source(state).name
     facts: dict[str, Any] = {
         "file": str(path),
-        "bytes": Path(path).stat().st_size,
+        "bytes": size_of(Path(path)),
         "source": source,
         "entries": _texts(k for k, v in content.items() if not isinstance(v, torch.Tensor)),
         "tensors": len(state),

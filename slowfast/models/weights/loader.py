@@ -17,6 +17,7 @@ from slowfast.layers.sub_norm import match_norm_names
 from slowfast.models.base import MODEL_REGISTRY, VideoModel
 from slowfast.models.weights.convert import fit_tensor
 from slowfast.models.weights.finite import check_finite
+from slowfast.models.weights.folder import is_folder_checkpoint
 from slowfast.models.weights.read import Checkpoint, clear_names, tensors_of
 from slowfast.models.weights.sources import adapt_state, networks_of
 from slowfast.utils.addresses import is_address
@@ -266,7 +267,7 @@ def find_pretrained(name: str, folder: str, key: str) -> str | Path:
     if is_address(name):
         return name
     as_path = Path(name).expanduser()
-    if as_path.is_file():
+    if as_path.is_file() or is_folder_checkpoint(as_path):
         return as_path
     stem = name.removesuffix(".pth")
     for suffix in (".pth", ".pyth", ".pt", ".pkl", ".safetensors", ""):

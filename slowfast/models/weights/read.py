@@ -7,9 +7,7 @@ those of the file before memory is reserved.
 
 from __future__ import annotations
 
-import io
 import pickle
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,18 +16,17 @@ import torch
 
 from slowfast.models.weights.archive import Archive, DamagedError, is_archive
 from slowfast.models.weights.arrays import read_arrays
+from slowfast.models.weights.folder import SUFFIX, is_folder_checkpoint, read_folder
 from slowfast.models.weights.legacy import read_legacy
-from slowfast.models.weights.memory import FileMemory
 from slowfast.models.weights.safetensors import read_safetensors
-from slowfast.models.weights.torchscript import is_torchscript, module_tensors
+from slowfast.models.weights.torch_archive import read_torch_archive
 from slowfast.models.weights.tree import check_tree
-from slowfast.models.weights.unpickle import UnsupportedError, unpickle
+from slowfast.models.weights.unpickle import UnsupportedError
 from slowfast.utils.errors import UserError
 from slowfast.utils.remote import local_copy
 
 # Names under which projects store the state dict in a checkpoint; the first one present is read.
 _STATE_KEYS = ("model_state", "model_state_dict", "state_dict", "model", "net", "module", "blobs")
-_MAX_PICKLE = 64 << 20  # description of all tensors and all else that is no tensor
 
 
 class Checkpoint(NamedTuple):
@@ -54,8 +51,8 @@ class Checkpoint(NamedTuple):
 def read_checkpoint(
     path: str | Path, key: str = "TRAIN.CHECKPOINT_FILE_PATH", mapped: bool = False
 ) -> dict[str, Any]:
-    """The content of a ``.pyth``, ``.pth``, ``.pt``, TorchScript or safetensors file, or of a
-    ``.pkl`` of NumPy arrays (Caffe2), on the CPU.
+    """The content of a ``.pyth``, ``.pth``, ``.pt``, TorchScript or safetensors file, of a
+    ``.pkl`` of NumPy arrays (Caffe2), or of a folder of torch.distributed.checkpoint, on the CPU.
 
     ``mapped`` as in :func:`read_content`. UserError naming ``key`` if the file is missing,
     damaged, or holds anything but tensors and plain values under texts.
@@ -74,17 +71,24 @@ def read_content(
     """What a file of tensors holds, verified; on the CPU and without gradients.
 
     ``mapped``: tensors stay in the file until they are used, for a reader that needs only some of
-    them. UserError naming ``key`` if the file is missing, damaged or holds more than data.
+    them; of a folder, the state of an optimizer is left out. UserError naming ``key`` if the file
+    is missing, damaged or holds more than data.
     """
     try:
         local = local_copy(path)
     except FileNotFoundError:
-        raise UserError(f"there is no checkpoint {path}", f"check {key}", key) from None
+        remedy = f"check {key}"
+        if str(path).rstrip("/").endswith(SUFFIX):
+            remedy = "a folder is read on this machine alone: copy it here, or convert it to a file"
+        raise UserError(f"there is no checkpoint {path}", remedy, key) from None
     except OSError as error:
         raise UserError(f"{path} {error.strerror}", f"check {key}", key) from error
-    if not local.is_file():
+    is_folder = is_folder_checkpoint(local)
+    if not local.is_file() and not is_folder:
         raise UserError(f"there is no checkpoint {path}", f"check {key}", key)
     try:
+        if is_folder:
+            return read_folder(local, without_optimizer=mapped)
         with open(local, "rb") as file:
             size = file.seek(0, 2)
             if not size:
@@ -92,7 +96,7 @@ def read_content(
             if local.suffix == ".safetensors":
                 content: Any = read_safetensors(local)
             elif is_archive(file):
-                content = _read_archive(Archive(file), mapped)
+                content = read_torch_archive(Archive(file), mapped)
             elif local.suffix == ".pkl":
                 content = read_arrays(file)
             else:
@@ -123,36 +127,6 @@ def _first_line(error: Exception) -> str:
     """What an error says, in one line; some say nothing."""
     lines = str(error).splitlines()
     return ascii(lines[0][:300])[1:-1] if lines and lines[0] else type(error).__name__
-
-
-def _read_archive(archive: Archive, mapped: bool) -> Any:
-    """The content of an archive of ``torch.save`` or TorchScript, verified."""
-    if not archive.root:
-        raise DamagedError("it is a zip archive, but not one of PyTorch")
-    archive.verify()
-    if f"{archive.root}byteorder" in archive.records:
-        order = archive.read("byteorder", 16).decode()
-        if order != sys.byteorder:
-            raise UnsupportedError(f"it was written on a computer of another byte order ({order})")
-    memory = FileMemory(archive.file, mapped)
-
-    def load(key: str, dtype: torch.dtype, count: int) -> torch.Tensor:
-        record = archive.get(f"data/{key}")
-        if record.info.file_size != count * dtype.itemsize:
-            raise DamagedError(
-                f"a storage of {count} numbers stands in {record.info.file_size} bytes"
-            )
-        return memory.tensor(record.offset, dtype, count)
-
-    modules = is_torchscript(archive.records)
-    content = unpickle(io.BytesIO(archive.read("data.pkl", _MAX_PICKLE)), load, modules)
-    if not modules:
-        return content
-    check_tree(content, archive.size)
-    state = dict(module_tensors(content))
-    if not state:
-        raise pickle.UnpicklingError("no module tree")
-    return {"model_state": state}
 
 
 def state_dict_of(content: dict[str, Any], path: str | Path = "") -> dict[str, torch.Tensor]:

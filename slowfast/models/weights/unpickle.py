@@ -154,11 +154,11 @@ def _from_type(function: Any, _: Any, arguments: tuple, *__: Any) -> Any:
 
 def _dictionary(items: Iterable = ()) -> dict:
     pairs = items.items() if isinstance(items, dict) else items
-    return {_checked_key(key): value for key, value in pairs}
+    return {checked_key(key): value for key, value in pairs}
 
 
 def _set(items: list | tuple = ()) -> set:
-    return {_checked_key(item) for item in items}
+    return {checked_key(item) for item in items}
 
 
 def _size(items: list | tuple = ()) -> tuple:
@@ -230,8 +230,9 @@ _ALLOWED_IN_MODULES: dict[tuple[str, str], Any] = {
 _CALLABLE = {id(f) for f in (*_ALLOWED.values(), *_ALLOWED_IN_MODULES.values()) if f is not None}
 
 
-def _checked_key(key: Any) -> Any:
-    """A key of a dict; nested tuples would be hashed by a recursion in C without an end."""
+def checked_key(key: Any) -> Any:
+    """A key of a dict; UnsupportedError if it is no plain value, or a tuple of others than those:
+    nested ones would be hashed by a recursion in C without an end."""
     parts = key if type(key) is tuple else (key,)
     if not all(part is None or type(part) in (str, int, float, bool, bytes) for part in parts):
         raise UnsupportedError(f"a key of a dict is a {type(key).__name__}")
@@ -368,13 +369,13 @@ class Unpickler(pickle._Unpickler):
 
     def _do_setitem(self) -> None:
         value, key = self.stack.pop(), self.stack.pop()
-        self._dict_on_top()[_checked_key(key)] = value
+        self._dict_on_top()[checked_key(key)] = value
 
     def _do_setitems(self) -> None:
         items = self.pop_mark()
         target = self._dict_on_top()
         for key, value in zip(items[::2], items[1::2]):
-            target[_checked_key(key)] = value
+            target[checked_key(key)] = value
 
     def _dict_on_top(self) -> dict:
         if type(self.stack[-1]) is not dict:
