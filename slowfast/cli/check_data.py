@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slowfast.cli.options import add_lists, read_lists
+from slowfast.cli.options import add_lists, add_where, read_lists, where
 
 if TYPE_CHECKING:
     from slowfast.datasets.probe import Report
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--template", default="{:05d}.jpg", help="images of frame folders")
     parser.add_argument("--whole", action="store_true", help="decode every frame (slow)")
     parser.add_argument("--out", default="data_check", help="folder to write to (data_check)")
-    parser.add_argument("--workers", type=int, help="processes (all cores)")
+    add_where(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -36,15 +36,17 @@ def run(args: argparse.Namespace) -> int:
     from slowfast.datasets.probe import check_lists, report_files, write_report
     from slowfast.utils.paths import refuse_overwriting
 
+    place = where(args)
     lists, cfg = read_lists(args)
     template = cfg.DATA.IMAGE_TEMPLATE if cfg else args.template
     sources = [args.cfg] if args.cfg else []
     sources += [item_list.source for item_list in lists.values()]
-    refuse_overwriting(sources, report_files(lists, args.out), "--out")
+    folder = place.folder(args.out)
+    refuse_overwriting(sources, report_files(lists, folder), "--out")
     journal = Path(args.out) / "journal.jsonl"
-    report = check_lists(lists, journal, template=template, whole=args.whole, workers=args.workers)
-    write_report(report, args.out)
-    _show(report, args.out)
+    report = check_lists(lists, journal, template=template, whole=args.whole, where=place)
+    write_report(report, folder)
+    _show(report, str(folder))
     return 0 if report.is_clean else 1
 
 

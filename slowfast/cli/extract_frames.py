@@ -11,6 +11,8 @@ import argparse
 import functools
 from pathlib import Path
 
+from slowfast.cli.options import add_where, where
+
 JOURNAL, FAILED = "journal.jsonl", "failed.tsv"
 EXAMPLES = """examples:
   {prog} videos/ssv2 frames/ssv2 --short-side 256 --template {:06d}.jpg
@@ -35,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--follow-links", action="store_true", help="follow links that lead out of SOURCE"
     )
-    parser.add_argument("--workers", type=int, help="processes (all cores)")
+    add_where(parser)
 
 
 def _work(name: str, source: str, target: str, made: dict[str, str], **options: object) -> dict:
@@ -49,35 +51,42 @@ def run(args: argparse.Namespace) -> int:
     from slowfast.datasets.lists import find_videos, stems_of
     from slowfast.datasets.make_lists import rewrite_for_frames
     from slowfast.utils.files import make_dirs, remove_leftovers
-    from slowfast.utils.parallel import file_stamp, map_files, write_failures
+    from slowfast.utils.map import file_stamp, map_items, write_failures
     from slowfast.utils.paths import refuse_meeting
     from slowfast.video.extract import check_template
 
+    place = where(args)
     check_template(args.template)
     names = find_videos(args.source, "SOURCE", args.follow_links)
     made = stems_of(names)
     # A video becomes a folder: what lies in it tells whether it meets the videos.
     outputs = [*(f"{folder}/image" for folder in made.values()), JOURNAL, FAILED, *args.lists]
     refuse_meeting(args.source, [*names, *args.lists], args.target, outputs)
-    remove_leftovers(Path(args.target, name) for name in (JOURNAL, FAILED, *args.lists))
-    for name in names:
-        make_dirs(Path(args.target, made[name]).parent)
+    made = {name: made[name] for name in place.part(names)}
+    folder = place.folder(args.target)
+    lists = [] if place.share else args.lists  # of all videos: when the shares are joined
+    remove_leftovers(
+        [folder / JOURNAL, folder / FAILED, *(Path(args.target, name) for name in lists)]
+    )
+    for stem in made.values():
+        make_dirs(Path(args.target, stem).parent)
     options = {k: getattr(args, k) for k in ("short_side", "template", "quality")}
-    results = map_files(
+    results = map_items(
         functools.partial(_work, source=args.source, target=args.target, made=made, **options),
         names,
         Path(args.target) / JOURNAL,
-        workers=args.workers,
+        where=place,
+        options=options,
         title="extracting",
-        stamp=lambda name: f"{options} {file_stamp(str(Path(args.source, name)))}",
+        stamp=lambda name: f"{options} {file_stamp(Path(args.source, name))}",
         is_valid=lambda name, result: (
             not result.get("again")
             and ("frames" not in result or Path(args.target, made[name]).is_dir())
         ),
     )
-    failed = write_failures(results, "frames", Path(args.target) / FAILED)
-    frames = {name: results[name]["frames"] for name in names if name not in failed}
-    for file in args.lists:
+    failed = write_failures(results, "frames", folder / FAILED)
+    frames = {name: results[name]["frames"] for name in made if name not in failed}
+    for file in lists:
         rewrite_for_frames(Path(args.source, file), Path(args.target, file), made, frames)
     size = sum(r.get("bytes", 0) for r in results.values()) / 2**20
     print(f"{len(frames)} of {len(results)} videos, {sum(frames.values())} images, {size:.1f} MiB")

@@ -15,6 +15,7 @@ from slowfast.config.yaml_file import find_config
 if TYPE_CHECKING:
     from slowfast.config.node import CfgNode
     from slowfast.datasets.lists import ItemList
+    from slowfast.utils.map import Where
 
 
 def add_overrides(parser: argparse.ArgumentParser, text: str = "overrides") -> None:
@@ -73,6 +74,30 @@ def read_lists(args: argparse.Namespace) -> tuple[dict[str, ItemList], CfgNode |
     if not args.words:
         raise UserError("no list is given", "see --help", "LIST")
     return read_named_lists(args.words, args.prefix), None
+
+
+def add_where(parser: argparse.ArgumentParser, workers: str = "all cores") -> None:
+    """Where the work over many videos is done, and which part of it. Read by :func:`where`."""
+    parser.add_argument("--workers", type=int, help=f"processes ({workers})")
+    parser.add_argument("--ray", default="", metavar="ADDRESS", help="Ray cluster, or auto")
+    parser.add_argument("--shard", metavar="I/N", help="only this part, as 1/8 to 8/8 of a job array")
+    parser.add_argument("--merge", action="store_true", help="join what all shards have done")
+    parser.add_argument("--anew", action="store_true", help="forget what has been done so far")
+
+
+def where(args: argparse.Namespace) -> Where:
+    """What :func:`add_where` asks for; UserError if that contradicts itself."""
+    from slowfast.utils.errors import UserError
+    from slowfast.utils.map import Share, Where
+
+    if args.workers is not None and args.workers < 1:
+        raise UserError(f"is {args.workers}", "1 or more", "--workers")
+    if args.shard and args.merge:
+        raise UserError("a shard cannot join all of them", "leave out --shard", "--merge")
+    if args.anew and args.merge:
+        raise UserError("there would be nothing to join", "leave out --anew", "--merge")
+    share = Share.parse(args.shard) if args.shard else None
+    return Where(args.workers, args.ray, share, args.merge, args.anew)
 
 
 def split_files(words: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -10,6 +10,8 @@ import argparse
 import functools
 from pathlib import Path
 
+from slowfast.cli.options import add_where, where
+
 JOURNAL, FAILED = "journal.jsonl", "failed.tsv"
 EXAMPLES = "example: {prog} videos/k400 videos/k400_256 --short-side 256"
 
@@ -29,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--follow-links", action="store_true", help="follow links that lead out of SOURCE"
     )
-    parser.add_argument("--workers", type=int, help="processes (all cores)")
+    add_where(parser)
 
 
 def _work(name: str, source: str, target: str, made: dict[str, str], **options: int) -> dict:
@@ -42,28 +44,34 @@ def run(args: argparse.Namespace) -> int:
     """Run the command."""
     from slowfast.datasets.lists import find_videos, stems_of
     from slowfast.utils.files import remove_leftovers
-    from slowfast.utils.parallel import file_stamp, map_files, write_failures
+    from slowfast.utils.map import file_stamp, map_items, write_failures
     from slowfast.utils.paths import refuse_meeting
 
+    place = where(args)
     names = find_videos(args.source, "SOURCE", args.follow_links)
     made = {name: f"{stem}.mp4" for name, stem in stems_of(names).items()}
-    outputs = [*made.values(), JOURNAL, FAILED]
-    refuse_meeting(args.source, names, args.target, outputs)
-    remove_leftovers(Path(args.target, name) for name in outputs)
+    refuse_meeting(args.source, names, args.target, [*made.values(), JOURNAL, FAILED])
+    made = {name: made[name] for name in place.part(names)}
+    folder = place.folder(args.target)
+    written = [*(Path(args.target, file) for file in made.values()), folder / JOURNAL]
+    written.append(folder / FAILED)
+    remove_leftovers(written)
     options = {"short_side": args.short_side, "crf": args.crf, "gop": args.gop}
-    results = map_files(
+    results = map_items(
         functools.partial(_work, source=args.source, target=args.target, made=made, **options),
         names,
         Path(args.target) / JOURNAL,
-        workers=args.workers,
+        where=place,
+        options=options,
         title="resizing",
-        stamp=lambda name: f"{options} {file_stamp(str(Path(args.source, name)))}",
+        stamp=lambda name: f"{options} {file_stamp(Path(args.source, name))}",
         is_valid=lambda name, result: (
             not result.get("again")
             and ("after" not in result or Path(args.target, made[name]).is_file())
         ),
     )
-    failed = write_failures(results, "after", Path(args.target) / FAILED)
+    remove_leftovers(written, of_all_machines=True)  # of those that have gone
+    failed = write_failures(results, "after", folder / FAILED)
     before, after = (
         sum(r.get(k, 0) for r in results.values()) / 2**20 for k in ("before", "after")
     )

@@ -7,7 +7,7 @@ import os
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from slowfast.utils.addresses import is_address
 from slowfast.utils.errors import VideoError
 from slowfast.utils.files import make_dirs, remove_leftovers, short_hash, write_text_atomic
 from slowfast.utils.json_text import json_text
-from slowfast.utils.parallel import CRASHED, file_stamp, map_files
+from slowfast.utils.map import CRASHED, HERE, Where, file_stamp, map_items
 from slowfast.utils.remote_file import Extent
 from slowfast.video.source import Source, open_source
 
@@ -131,25 +131,29 @@ def check_lists(
     *,
     template: str = "{:05d}.jpg",
     whole: bool = False,
-    workers: int | None = None,
+    where: Where = HERE,
 ) -> Report:
-    """Probe each video of the lists once, in ``workers`` processes.
+    """Probe each video of the lists once; of the share of videos in ``where``, if it has one.
 
-    ``journal``: file of the results so far, see :func:`slowfast.utils.parallel.map_files`.
+    ``journal``: file of the results so far, see :func:`slowfast.utils.map.map_items`.
     """
     paths = list(dict.fromkeys(i.path for item_list in lists.values() for i in item_list.items))
-    named = {i.path: i.image_names for listed in lists.values() for i in listed.items}
-    images = {path: "\n".join(names) for path, names in named.items() if names}
-    extents = {i.path: i.extent for x in lists.values() for i in x.items if i.extent}
+    lists = _parts(lists, set(where.part(paths)))
+    items = [item for item_list in lists.values() for item in item_list.items]
     work = functools.partial(
-        probe_video, template=template, whole=whole, images=images, extents=extents
+        probe_video,
+        template=template,
+        whole=whole,
+        images={i.path: "\n".join(i.image_names) for i in items if i.image_names},
+        extents={i.path: i.extent for i in items if i.extent},
     )
     depth = "whole" if whole else "ends"
-    facts = map_files(
+    facts = map_items(
         work,
         paths,
         journal,
-        workers=workers,
+        where=where,
+        options={"template": template, "whole": whole},
         title="checking",
         stamp=lambda path: f"{depth} {file_stamp(path)}",
     )
@@ -159,6 +163,14 @@ def check_lists(
     report = Report(lists, facts)
     _find_duplicates(report)
     return report
+
+
+def _parts(lists: dict[str, ItemList], paths: set[str]) -> dict[str, ItemList]:
+    """The lists with the items of these paths."""
+    return {
+        name: replace(item_list, items=[i for i in item_list.items if i.path in paths])
+        for name, item_list in lists.items()
+    }
 
 
 def _find_duplicates(report: Report) -> None:

@@ -24,7 +24,7 @@ from slowfast.engine.sharding import unwrap
 from slowfast.utils.errors import UserError, VideoError
 from slowfast.utils.files import make_dirs
 from slowfast.utils.logging import get_logger
-from slowfast.utils.parallel import file_stamp
+from slowfast.utils.map import file_stamp
 from slowfast.utils.progress import ProgressBar
 
 logger = get_logger(__name__)

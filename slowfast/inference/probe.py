@@ -40,7 +40,7 @@ from slowfast.models.weights.safetensors import digest_of, write_safetensors
 from slowfast.utils.errors import UserError, VideoError
 from slowfast.utils.files import make_dirs, remove_leftovers, short_hash, write_atomic
 from slowfast.utils.logging import get_logger
-from slowfast.utils.parallel import file_stamp
+from slowfast.utils.map import file_stamp
 from slowfast.utils.progress import ProgressBar
 
 logger = get_logger(__name__)

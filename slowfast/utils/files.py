@@ -195,15 +195,27 @@ def _temporary_start(path: Path) -> str:
     return f".{name}.{short_hash(platform.node())[:4]}-"
 
 
-def remove_leftovers(paths: Iterable[str | Path]) -> None:
-    """Remove the temporary files of ``paths`` that killed processes of this machine have left."""
+def _without_machine(start: str) -> str:
+    """What of :func:`_temporary_start` is the same on every machine."""
+    return start[: start.rindex(".")]
+
+
+def remove_leftovers(paths: Iterable[str | Path], of_all_machines: bool = False) -> None:
+    """Remove the temporary files of ``paths`` that killed processes of this machine have left.
+    ``of_all_machines``: those of other machines too, where nobody else writes these files."""
     starts: dict[Path, set[str]] = {}
     for path in map(Path, paths):
         starts.setdefault(path.parent, set()).add(_temporary_start(path))
     for folder, known in starts.items():
+        names = set(map(_without_machine, known))
         for name in os.listdir(folder) if folder.is_dir() else ():
             found = _TEMPORARY.fullmatch(name)
-            if found and found["start"] in known and not _is_running(int(found["process"])):
+            if found is None:
+                continue
+            is_ours = found["start"] in known
+            is_left = is_ours and not _is_running(int(found["process"]))
+            is_elsewhere = not is_ours and _without_machine(found["start"]) in names
+            if is_left or (of_all_machines and is_elsewhere):
                 (folder / name).unlink(missing_ok=True)
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from slowfast.datasets import probe
 from slowfast.datasets.lists import Item, ItemList
-from slowfast.utils.errors import VideoError
+from slowfast.utils.errors import UserError, VideoError
+from slowfast.utils.map import Where
 from slowfast.video.source import Source
 from slowfast.video.writer import write_mp4
 from tests.conftest import noise_clip
+
+ONE = Where(workers=1)
 
 
 @pytest.fixture
@@ -32,7 +36,7 @@ def lists(tmp_path, video):
 
 
 def test_report(lists, tmp_path):
-    report = probe.check_lists(lists, tmp_path / "out" / "journal.jsonl", workers=1)
+    report = probe.check_lists(lists, tmp_path / "out" / "journal.jsonl", where=ONE)
     assert [(i.line, c.split(":")[0]) for i, c in report.bad("train")] == [
         (2, "is not a readable video"),
         (3, "No such file or directory"),
@@ -61,21 +65,23 @@ def test_report(lists, tmp_path):
 
 def test_twice_in_one_list(lists):
     items = lists["val"].items + [lists["train"].items[0]]
-    report = probe.check_lists({"val": ItemList(items, "v")}, workers=1)
+    report = probe.check_lists({"val": ItemList(items, "v")}, where=ONE)
     assert list(report.twice) == ["val"] and not report.shared and report.is_clean
 
 
 def test_a_stopped_check_goes_on(lists, tmp_path, monkeypatch):
     journal = tmp_path / "journal.jsonl"
-    probe.check_lists({"val": lists["val"]}, journal, workers=1)
+    probe.check_lists({"val": lists["val"]}, journal, where=ONE)
     lines = journal.read_text()
-    probe.check_lists({"val": lists["val"]}, journal, workers=1)
+    probe.check_lists({"val": lists["val"]}, journal, where=ONE)
     assert journal.read_text() == lines
-    # a file that was repaired is looked at again, and so are all when they are decoded whole
+    # a file that was repaired is looked at again
     (tmp_path / "copy.mp4").write_bytes(b"x")
-    report = probe.check_lists({"val": lists["val"]}, journal, workers=1)
-    assert len(report.bad("val")) == 1 and len(journal.read_text().splitlines()) == 2
-    probe.check_lists({"val": lists["val"]}, journal, workers=1, whole=True)
+    report = probe.check_lists({"val": lists["val"]}, journal, where=ONE)
+    assert len(report.bad("val")) == 1 and len(journal.read_text().splitlines()) == 1 + 2
+    with pytest.raises(UserError, match="whole False, now True"):
+        probe.check_lists({"val": lists["val"]}, journal, where=ONE, whole=True)
+    probe.check_lists({"val": lists["val"]}, journal, where=replace(ONE, anew=True), whole=True)
     assert journal.read_text().count('"whole ') == 2
 
 
