@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -39,7 +40,7 @@ def load(
     checkpoint: PathLike,
     device: torch.device | str | None = None,
     *,
-    cfg: PathLike | CfgNode | None = None,
+    cfg: PathLike | CfgNode | Mapping[str, Any] | None = None,
     classes: PathLike | Sequence[str] | None = None,
     support: Mapping[str, Sequence[Video]] | None = None,
     overrides: Overrides = (),
@@ -53,8 +54,8 @@ def load(
     Args:
         checkpoint: a file or its address; a folder of a run stands for its best checkpoint.
         device: None: a GPU where there is one.
-        cfg: a configuration, by path or published name, instead of the checkpoint's. Weights that
-            were released without one need it.
+        cfg: a configuration, by path, published name or values by key, instead of the
+            checkpoint's. Weights that were released without one need it.
         classes: names of the classes, or a file of names: those that CLIP is to tell apart, or
             those of weights that do not say them.
         support: clips of each class, for a few-shot network.

@@ -11,6 +11,7 @@ import torch
 
 from slowfast.config.load import load_config
 from slowfast.config.node import CfgNode, parse_overrides
+from slowfast.config.schema import keys_without_effect
 from slowfast.config.yaml_file import read_yaml
 from slowfast.datasets.classnames import read_class_names
 from slowfast.engine.checkpoint import checkpoint_folder, find_tested
@@ -38,6 +39,7 @@ _FIXED = {
     "DEMO.ENABLE": False,
     "DATA.PATH_TO_DATA_DIR": "",
 }
+_TRAINING = ("SOLVER.", "AUG.", "MIXUP.")  # sections that change no features
 _VIEWS_ON_CPU = 8  # more at once take memory and no less time
 _MIXED = "TRAIN.MIXED_PRECISION"
 
@@ -93,7 +95,7 @@ def configuration(
     trained: Checkpoint,
     runtime: Runtime,
     names: Sequence[str],
-    cfg: PathLike | CfgNode | None = None,
+    cfg: PathLike | CfgNode | Mapping[str, Any] | None = None,
     overrides: Overrides = (),
 ) -> CfgNode:
     """What the checkpoint was trained with, or ``cfg`` instead, for single videos on a device.
@@ -121,6 +123,16 @@ def for_single_videos(
     return loaded.with_value("TEST.BATCH_SIZE", _VIEWS_ON_CPU, "the CPU")
 
 
+def feature_keys(cfg: CfgNode) -> dict[str, Any]:
+    """The keys of a configuration on which the features of given weights may depend."""
+    harmless = keys_without_effect()
+    return {
+        key: value
+        for key, value in cfg.flat().items()
+        if key not in harmless and not key.startswith(_TRAINING)
+    }
+
+
 def _saved(trained: Checkpoint) -> dict[str, Any]:
     text = trained.content.get("cfg")
     if not text or not isinstance(text, str):
@@ -141,7 +153,9 @@ def _saved(trained: Checkpoint) -> dict[str, Any]:
     return {entry.key: entry.value for entry in parse_overrides(tree)}
 
 
-def _named(cfg: PathLike | CfgNode) -> dict[str, Any]:
+def _named(cfg: PathLike | CfgNode | Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(cfg, CfgNode):
         return cfg.flat()
+    if isinstance(cfg, Mapping):
+        return dict(cfg)
     return {entry.key: entry.value for entry in read_yaml(cfg)}
