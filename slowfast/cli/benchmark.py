@@ -5,6 +5,8 @@
   loader samples a second, beside other loaders
   shards samples a second of files, tar shards, shards in an S3 server on the loopback interface
   predict  from a video to its answer, cold, warm and by the folder
+  embed  windows a second of embedding beside plain answers
+  search  nearest neighbours among random vectors: seconds and memory
   export exported networks beside the networks: small ones of all families, or those of --cfg
   report size of the page of a large test, and the time to write it
   campaign  steps of all families on one device, in one table (--out)
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
 KINDS = (
     *("data", "loader", "shards", "model", "train"),
-    *("clip", "predict", "export", "report", "campaign"),
+    *("clip", "predict", "embed", "search", "export", "report", "campaign"),
 )
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 PLAIN = ("attention", "convolutions")
@@ -50,6 +52,8 @@ EXAMPLES = """examples:
   {prog} export --cfg configs/quickstart/stfm.yaml NUM_GPUS 0
   {prog} clip --cfg exp/stdd_vitb16_k400/config.yaml --rounds 3 NUM_GPUS 0
   {prog} predict --cfg configs/quickstart/stfm.yaml --rounds 5 NUM_GPUS 0
+  {prog} embed --cfg configs/quickstart/zeroshot.yaml --rounds 5 NUM_GPUS 0
+  {prog} search --vectors 1000000 --rounds 3
   {prog} report --rounds 3 --video *.mp4
   {prog} campaign --out runs/speed NUM_GPUS 1
   {prog} campaign --cfg configs/quickstart/mvit.yaml --modes eager --batch 2 NUM_GPUS 0
@@ -63,20 +67,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--video",
         nargs="+",
         default=[],
-        help="data, predict: files (data: or frame folders) to use instead; loader: a usual and a "
+        help="data, predict, embed: files (data: or frame folders) to use instead; loader: a usual and a "
         "slow file; shards: a file; report: files that stand for the videos",
     )
     parser.add_argument(
         "--cfg",
         nargs="+",
         default=[],
-        help="model, train, clip, predict, export: configuration files",
+        help="model, train, clip, predict, embed, export: configuration files",
     )
     parser.add_argument(
         "--batch",
         type=int,
         help="loader, shards, model, train: clips at once (1); campaign: clips per step (32); "
-        "predict: videos of a folder (8)",
+        "predict, embed: videos of a folder (8)",
     )
     parser.add_argument(
         "--workers",
@@ -85,6 +89,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="loader, shards: processes of each (2); shards: 0 counts CPU seconds of this process",
     )
     parser.add_argument("--videos", type=int, default=64, help="shards: copies of the video (64)")
+    parser.add_argument("--vectors", type=int, default=1_000_000, help="search: how many (1000000)")
+    parser.add_argument("--dimension", type=int, default=512, help="search: their numbers (512)")
     parser.add_argument(
         "--plain",
         choices=PLAIN,
@@ -119,6 +125,8 @@ def run(args: argparse.Namespace) -> None:
         "loader": _loader,
         "shards": _shards,
         "predict": _predict,
+        "embed": _embed,
+        "search": _search,
         "export": _export,
         "report": _report,
         "campaign": _campaign,
@@ -163,6 +171,18 @@ def _predict(args: argparse.Namespace) -> Any:
     command = [*words_of_run()[:-1], "predict"]
     batch = args.batch or 8
     return _of_files(args, lambda c: benchmark_predict(c, args.video, args.rounds, batch, command))
+
+
+def _embed(args: argparse.Namespace) -> Any:
+    from slowfast.analysis.speed.embeddings import benchmark_embed
+
+    return _of_files(args, lambda c: benchmark_embed(c, args.video, args.rounds, args.batch or 8))
+
+
+def _search(args: argparse.Namespace) -> Any:
+    from slowfast.analysis.speed.embeddings import benchmark_search
+
+    return benchmark_search(args.vectors, args.dimension, args.rounds)
 
 
 def _export(args: argparse.Namespace) -> Any:

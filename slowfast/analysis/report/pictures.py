@@ -126,7 +126,7 @@ class VideoPictures:
         first, last = 0, source.num_frames
         if span is not None:
             first = min(round(span[0] * source.fps), last - 1)
-            last = min(max(round(span[1] * source.fps), first + 1), last)
+            last = min(max(round(min(span[1] * source.fps, last)), first + 1), last)
         count = min(FRAMES, last - first)
         # In the middle of equal parts: the last frames of a file are often damaged.
         indices = [first + int((part + 0.5) * (last - first) / count) for part in range(count)]

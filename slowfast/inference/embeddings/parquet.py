@@ -12,9 +12,9 @@ import numpy as np
 
 from slowfast.inference.embeddings.facts import Facts
 from slowfast.utils.errors import UserError
-from slowfast.utils.files import write_atomic
+from slowfast.utils.files import short_hash, write_atomic
 
-_KEY = b"slowfast"
+_KEY, _SUM = b"slowfast", b"slowfast.sha256"  # Parquet has checksums of columns alone
 _GROUP_BYTES = 32 << 20  # of the vectors of a row group, which is written and read at once
 _LARGEST = 65504.0  # of float16
 
@@ -104,7 +104,8 @@ def _schema(arrow: Any, facts: Facts) -> Any:
     if facts.classes:
         columns.append(arrow.field("scores", vectors(len(facts.classes)), nullable=False))
     columns.append(arrow.field("vector", vectors(facts.dimension), nullable=False))
-    return arrow.schema(columns, {_KEY: facts.text().encode()})
+    text = facts.text()
+    return arrow.schema(columns, {_KEY: text.encode(), _SUM: short_hash(text).encode()})
 
 
 def _batch(arrow: Any, schema: Any, rows: Sequence[Row]) -> Any:
@@ -131,9 +132,12 @@ class VectorFile:
             self._file = parquet.ParquetFile(self.path, page_checksum_verification=True)
             metadata = self._file.metadata
             self.rows: int = metadata.num_rows
-            text = (metadata.metadata or {}).get(_KEY)
+            described = metadata.metadata or {}
+        text = described.get(_KEY)
         if text is None:
             raise UserError(f"{self.path} holds no embeddings", "tools/embed.py writes them")
+        if described.get(_SUM) != short_hash(text).encode():
+            raise _damaged(self.path, "its description has changed")
         try:
             self.facts = Facts.read(text)
         except (ValueError, TypeError, RecursionError) as error:
@@ -149,7 +153,8 @@ class VectorFile:
             batches = self._file.iter_batches(size, columns=["vector"], use_threads=False)
             for batch in batches:
                 column = batch.column(0)
-                yield column.flatten().to_numpy().reshape(len(column), self.facts.dimension)
+                flat = column.flatten().to_numpy(zero_copy_only=False, writable=True)
+                yield flat.reshape(len(column), self.facts.dimension)
 
     def found(self, rows: Sequence[int]) -> list[Found]:
         """The rows of these numbers, in any order."""
@@ -179,8 +184,9 @@ class VectorFile:
         except FileNotFoundError:
             raise UserError(f"there is no file {self.path}") from None
         except (errors, OSError, UnicodeDecodeError, OverflowError) as error:
-            cause = " ".join(str(error).split())[:200]
-            raise UserError(
-                f"{self.path} is damaged or no Parquet file: {cause}",
-                "remove it, and repeat tools/embed.py, which writes it again",
-            ) from error
+            raise _damaged(self.path, " ".join(str(error).split())[:200]) from error
+
+
+def _damaged(path: Path, cause: str) -> UserError:
+    remedy = "remove it, and repeat tools/embed.py, which writes it again"
+    return UserError(f"{path} is damaged or no Parquet file: {cause}", remedy)

@@ -24,7 +24,7 @@ _MORE = 16  # neighbours beyond those asked for, so that rounding is seldom in d
 
 
 class Place(NamedTuple):
-    """A vector: ``row`` of file number ``file``, and its ``similarity`` to the query, the cosine."""
+    """A vector: ``row`` of file number ``file``; ``similarity``: its cosine with the query."""
 
     similarity: float
     file: int
