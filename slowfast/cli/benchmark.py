@@ -67,8 +67,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--video",
         nargs="+",
         default=[],
-        help="data, predict, embed: files (data: or frame folders) to use instead; loader: a usual and a "
-        "slow file; shards: a file; report: files that stand for the videos",
+        help="data, predict, embed: files (data: or frame folders) to use instead; loader: a usual "
+        "and a slow file; shards: a file; report: files that stand for the videos",
     )
     parser.add_argument(
         "--cfg",
