@@ -11,11 +11,11 @@ import torch
 
 from slowfast.config.load import load_config
 from slowfast.config.node import CfgNode, parse_overrides
-from slowfast.config.schema import keys_without_effect
 from slowfast.config.yaml_file import read_yaml
 from slowfast.datasets.classnames import read_class_names
 from slowfast.engine.checkpoint import checkpoint_folder, find_tested
 from slowfast.engine.initial import class_names
+from slowfast.engine.results import affects_answers
 from slowfast.models.weights.read import Checkpoint
 from slowfast.utils.errors import UserError
 from slowfast.utils.runtime import Runtime, gpu_count
@@ -39,7 +39,7 @@ _FIXED = {
     "DEMO.ENABLE": False,
     "DATA.PATH_TO_DATA_DIR": "",
 }
-_TRAINING = ("SOLVER.", "AUG.", "MIXUP.")  # sections that change no features
+_VIEWS = ("TEST.NUM_ENSEMBLE_VIEWS", "TEST.NUM_TEMPORAL_CLIPS")
 _VIEWS_ON_CPU = 8  # more at once take memory and no less time
 _MIXED = "TRAIN.MIXED_PRECISION"
 
@@ -124,12 +124,12 @@ def for_single_videos(
 
 
 def feature_keys(cfg: CfgNode) -> dict[str, Any]:
-    """The keys of a configuration on which the features of given weights may depend."""
-    harmless = keys_without_effect()
+    """The keys of a configuration on which the answers and features of given weights may depend,
+    but for the names of classes."""
     return {
         key: value
         for key, value in cfg.flat().items()
-        if key not in harmless and not key.startswith(_TRAINING)
+        if key in _VIEWS or (affects_answers(key) and key != "DATA.CLASS_NAMES")
     }
 
 

@@ -15,6 +15,7 @@ from slowfast.models.weights.safetensors import digest_of
 
 FORMAT = 1
 UNIT_LENGTH = "unit length"
+_PRECISION = ("TRAIN.", "GPU.")  # by which vectors differ by rounding
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,6 @@ class Facts:
         keys = sorted(self.configuration.keys() | other.configuration.keys())
         for key in keys:
             one, two = (facts.configuration.get(key) for facts in (self, other))
-            if one != two and not key.startswith("TRAIN."):  # precision: vectors differ by rounding
+            if one != two and not key.startswith(_PRECISION):
                 return f"{key} {one!r} and {two!r}"
         return ""

@@ -126,7 +126,7 @@ def test_networks_without_words(space, tmp_path):
 
 def test_another_network_is_refused(place, space, tmp_path):
     predictor_of(tmp_path, "X3D")
-    with pytest.raises(UserError, match="--checkpoint"):
+    with pytest.raises(UserError, match="these are weights of X3D"):
         network_of(space.facts, str(tmp_path / "w.pyth"), "cpu")
     predictor = Network(str(place / "w.pyth"), "cpu").load()
     torch.manual_seed(5)
