@@ -31,7 +31,7 @@ from slowfast.engine.tasks.base import TestRun
 from slowfast.engine.tasks.recognition import RecognitionReport
 from slowfast.inference.classifiers import LinearClassifier, fit_linear, neighbour_probabilities
 from slowfast.inference.predictor import Predictor
-from slowfast.inference.trained import feature_keys
+from slowfast.inference.trained import affects_features
 from slowfast.metrics.evaluators import EvalResult
 from slowfast.metrics.intervals import Estimate, mean_interval
 from slowfast.models.weights.files import write_weights
@@ -226,12 +226,8 @@ def _read_features(path: Path) -> Features | None:
 def _key(predictor: Predictor, item_list: ItemList) -> str:
     """Changes with whatever changes features: weights, configuration, device, videos."""
     videos = [f"{item.path}\t{file_stamp(item.path)}" for item in item_list.items]
-    parts = [
-        feature_keys(predictor.cfg),
-        str(predictor.device),
-        digest_of(predictor.model.state_dict()),
-        videos,
-    ]
+    cfg = {key: value for key, value in predictor.cfg.flat().items() if affects_features(key)}
+    parts = [cfg, str(predictor.device), digest_of(predictor.model.state_dict()), videos]
     return short_hash(json.dumps(parts, sort_keys=True, default=str))
 
 

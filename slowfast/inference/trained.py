@@ -123,14 +123,10 @@ def for_single_videos(
     return loaded.with_value("TEST.BATCH_SIZE", _VIEWS_ON_CPU, "the CPU")
 
 
-def feature_keys(cfg: CfgNode) -> dict[str, Any]:
-    """The keys of a configuration on which the answers and features of given weights may depend,
-    but for the names of classes."""
-    return {
-        key: value
-        for key, value in cfg.flat().items()
-        if key in _VIEWS or (affects_answers(key) and key != "DATA.CLASS_NAMES")
-    }
+def affects_features(key: str) -> bool:
+    """Whether the answers and features of given weights may depend on a key, but for names of
+    classes."""
+    return key in _VIEWS or (affects_answers(key) and key != "DATA.CLASS_NAMES")
 
 
 def _saved(trained: Checkpoint) -> dict[str, Any]:

@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 
 from slowfast.inference.predictor import Predictor
-from slowfast.inference.trained import feature_keys
+from slowfast.inference.trained import affects_features
 from slowfast.models.weights.safetensors import digest_of
+from slowfast.utils.files import short_hash
 
 FORMAT = 1
 UNIT_LENGTH = "unit length"
+# IMPORTS: a file of data has no say in which code runs.
+_OF_THE_CALL = ("IMPORTS", "OUTPUT_DIR", "DATA.CLASS_NAMES", "TEST.CHECKPOINT_FILE_PATH")
 _PRECISION = ("TRAIN.", "GPU.")  # by which vectors differ by rounding
 
 
@@ -23,7 +26,7 @@ class Facts:
     """The same in all files of one space.
 
     ``network``: MODEL.MODEL_NAME; ``weights``: SHA-256 of its tensors; ``checkpoint``: their file
-    when they were used; ``configuration``: the keys on which features depend; ``dimension`` D of
+    when they were used; ``configuration``: its values by key; ``dimension`` D of
     the vectors; ``classes``, to which the scores belong, and the ``kind`` of the scores
     (:class:`slowfast.inference.prediction.Prediction`); ``window`` and ``stride`` in seconds (0:
     whole videos); ``normalisation`` of the vectors.
@@ -47,12 +50,12 @@ class Facts:
     ) -> Facts:
         """Those of a network; it embeds a black clip to learn the dimension."""
         (vector,) = predictor.embed(np.zeros((8, 64, 64, 3), np.uint8))
-        cfg = predictor.cfg
+        values = {k: v for k, v in predictor.cfg.flat().items() if k not in _OF_THE_CALL}
         return cls(
-            cfg.MODEL.MODEL_NAME,
+            values["MODEL.MODEL_NAME"],
             digest_of(predictor.model.state_dict()),
             checkpoint,
-            json.loads(json.dumps(feature_keys(cfg), default=str)),
+            json.loads(json.dumps(values, default=str)),
             len(vector),
             predictor.classes,
             predictor.kind,
@@ -80,6 +83,12 @@ class Facts:
         """As JSON, the same for the same facts."""
         return json.dumps(asdict(self), sort_keys=True)
 
+    @property
+    def settings(self) -> str:
+        """Changes with the configuration and the classes, as far as rows depend on them."""
+        kept = {k: v for k, v in self.configuration.items() if affects_features(k)}
+        return short_hash(json.dumps([kept, self.classes], sort_keys=True))
+
     def difference(self, other: Facts) -> str:
         """In what another network differs, so that vectors of both cannot be compared; empty if
         they can."""
@@ -92,6 +101,6 @@ class Facts:
         keys = sorted(self.configuration.keys() | other.configuration.keys())
         for key in keys:
             one, two = (facts.configuration.get(key) for facts in (self, other))
-            if one != two and not key.startswith(_PRECISION):
+            if one != two and affects_features(key) and not key.startswith(_PRECISION):
                 return f"{key} {one!r} and {two!r}"
         return ""

@@ -113,7 +113,7 @@ def network_of(
     if difference:
         raise UserError(
             f"the embeddings were made by another network than {path}: {difference}",
-            f"name the network that made them ({facts.checkpoint}), or embed the videos again",
+            "name the file that made them (it may have changed since), or embed the videos again",
             "--checkpoint",
         )
     return predictor

@@ -21,7 +21,7 @@ from slowfast.inference.predictor import Predictor
 from slowfast.inference.trained import read_trained
 from slowfast.utils.addresses import is_address
 from slowfast.utils.errors import RunFailure, UserError
-from slowfast.utils.files import make_dirs, remove_leftovers, short_hash, write_text_atomic
+from slowfast.utils.files import make_dirs, remove_leftovers, write_text_atomic
 from slowfast.utils.map import CRASHED, Result, Where, Work, file_stamp, map_items, write_failures
 from slowfast.utils.text import name_problem, read_text
 
@@ -86,7 +86,7 @@ def embed(network: Network, plan: Plan, where: Where) -> Summary:
         "window": facts.window,
         "stride": facts.stride,
         "videos per file": plan.per_file,
-        "configuration and classes": short_hash(facts.text()),
+        "configuration and classes": facts.settings,
     }
     results = map_items(
         work,
