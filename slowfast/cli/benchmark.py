@@ -102,8 +102,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--clock",
         choices=CLOCKS,
         default="wall",
-        help="model: time as it passes (wall), or of the processor (cpu), which other processes "
-        "disturb less",
+        help="model, embed: time as it passes (wall), or of the processor (cpu), which other "
+        "processes disturb less",
     )
     parser.add_argument("--rounds", type=int, default=20, help="measured repetitions (20)")
     parser.add_argument("--out", default="runs/speed", help="campaign: folder (runs/speed)")
@@ -176,7 +176,8 @@ def _predict(args: argparse.Namespace) -> Any:
 def _embed(args: argparse.Namespace) -> Any:
     from slowfast.analysis.speed.embeddings import benchmark_embed
 
-    return _of_files(args, lambda c: benchmark_embed(c, args.video, args.rounds, args.batch or 8))
+    clock, batch = CLOCKS[args.clock], args.batch or 8
+    return _of_files(args, lambda c: benchmark_embed(c, args.video, args.rounds, batch, clock))
 
 
 def _search(args: argparse.Namespace) -> Any:

@@ -6,7 +6,7 @@ import math
 import resource
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -30,9 +30,15 @@ _WINDOW_S = 2.0
 _FILES = 8
 
 
-def benchmark_embed(cfg: CfgNode, videos: Sequence[str], rounds: int, batch: int) -> dict[str, Any]:
-    """Windows a second of ``batch`` videos: answers alone, and answers with vectors in a Parquet
-    file, by the network of ``cfg`` with random weights; alternately, in this process.
+def benchmark_embed(
+    cfg: CfgNode,
+    videos: Sequence[str],
+    rounds: int,
+    batch: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, Any]:
+    """Windows a second (of ``clock``) of ``batch`` videos: answers alone, and answers with vectors
+    in a Parquet file, by the network of ``cfg`` with random weights; alternately, in this process.
 
     ``videos``: files; without any a generated clip of 10 s, 340x256.
     """
@@ -56,7 +62,9 @@ def benchmark_embed(cfg: CfgNode, videos: Sequence[str], rounds: int, batch: int
             for _ in work.predictor.stream_windows(listed, _WINDOW_S, top=1):
                 pass
 
-        plain, embedded = alternate([answers, lambda _: list(work.results(plan.parts))], rounds)
+        plain, embedded = alternate(
+            [answers, lambda _: list(work.results(plan.parts))], rounds, clock=clock
+        )
         return {
             "cores": cpu_count(),
             "windows": windows,
