@@ -62,9 +62,7 @@ def run(args: argparse.Namespace) -> None:
     from slowfast.inference.embeddings.space import Space
     from slowfast.utils.errors import UserError
     from slowfast.utils.files import write_text_atomic
-    from slowfast.utils.logging import setup_logging
 
-    setup_logging(None)
     if args.top < 1:
         raise UserError(f"is {args.top}", "1 or more", "--top")
     query = Query.of(args.query, args.start, args.end)

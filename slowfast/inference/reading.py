@@ -66,7 +66,7 @@ class Reading:
                 raise UserError(problem, "name a moment of the video", "start")
             if end is not None and end <= start:
                 raise UserError(f"{end:g} s is not after {start:g} s", "name a later end", "end")
-            first = min(int(start * source.fps), source.num_frames - 1)
+            first = min(round(start * source.fps), source.num_frames - 1)
             last = source.num_frames if end is None else round(end * source.fps)
             window = range(first, min(max(last, first + 1), source.num_frames))
             (read,) = next(read_windows(source, self._inference.reader, [window]))()

@@ -102,14 +102,14 @@ def test_what_is_refused(tool, words, message, place):
 
 
 def test_a_killed_call_goes_on(made, place):
-    """Killed when the first file is there: the same files as undisturbed, none half written."""
+    """Killed when the first file is done: the same files as undisturbed, none half written."""
     (place / "list.txt").write_text("".join(f"{v}\n" for v in listed(made) for _ in range(5)))
     words = ["w.pyth", "list.txt", "--device", "cpu", "--window", "1", "--per-file", "8"]
     command = [sys.executable, str(ROOT / "tools/embed.py"), *words, "--out", "killed"]
     env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, cwd=place, env=env, stderr=subprocess.DEVNULL)
-    first = place / "killed/part-00000.parquet"
-    while process.poll() is None and not first.exists():
+    first, journal = place / "killed/part-00000.parquet", place / "killed/journal.jsonl"
+    while process.poll() is None and not (journal.exists() and '"windows"' in journal.read_text()):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()

@@ -15,7 +15,8 @@ from slowfast.utils.errors import UserError
 from slowfast.utils.files import short_hash, write_atomic
 
 _KEY, _SUM = b"slowfast", b"slowfast.sha256"  # Parquet has checksums of columns alone
-_GROUP_BYTES = 32 << 20  # of the vectors of a row group, which is written and read at once
+_GROUP_BYTES = 16 << 20  # of the vectors of a row group, and of a piece that is read
+_BUFFER_BYTES = 1 << 20  # of the file, read ahead
 _LARGEST = 65504.0  # of float16
 
 
@@ -129,7 +130,13 @@ class VectorFile:
         self.path = Path(path)
         parquet = require("pyarrow.parquet")
         with self._reading():
-            self._file = parquet.ParquetFile(self.path, page_checksum_verification=True)
+            # Without a buffer of its own, PyArrow holds whole row groups, or the whole file.
+            self._file = parquet.ParquetFile(
+                self.path,
+                pre_buffer=False,
+                buffer_size=_BUFFER_BYTES,
+                page_checksum_verification=True,
+            )
             metadata = self._file.metadata
             self.rows: int = metadata.num_rows
             described = metadata.metadata or {}

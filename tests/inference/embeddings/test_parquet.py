@@ -37,6 +37,35 @@ def test_rows_come_back_in_pieces(tmp_path, monkeypatch):
     assert found[0].scores.tolist() == [0.25, 0.75]
 
 
+def test_memory_does_not_grow_with_the_file(tmp_path):
+    """While a file of one large row group passes through, little of it is held."""
+    import pyarrow
+
+    vectors = np.tile(unit_rows(100, 256), (600, 1))  # 30 MB
+    schema = pyarrow.schema(
+        parquet.ParquetFile(write(tmp_path / "small", vectors[:5])).schema_arrow
+    )
+    flat = pyarrow.array(vectors.astype(np.float16).reshape(-1))
+    count = len(vectors)
+    columns = {name: pyarrow.nulls(count).cast(t) for name, t in zip(schema.names, schema.types)}
+    columns["path"] = pyarrow.array(["a.mp4"] * count)
+    columns["norm"] = pyarrow.array([1.0] * count, pyarrow.float32())
+    half = pyarrow.array(np.zeros(2 * count, np.float16))
+    columns["scores"] = pyarrow.FixedSizeListArray.from_arrays(
+        half, type=schema.field("scores").type
+    )
+    columns["vector"] = pyarrow.FixedSizeListArray.from_arrays(
+        flat, type=schema.field("vector").type
+    )
+    table = pyarrow.Table.from_arrays(list(columns.values()), schema=schema)
+    parquet.write_table(table, tmp_path / "large", row_group_size=count, write_page_checksum=True)
+    del table, columns, flat, half
+    before, held = pyarrow.total_allocated_bytes(), []
+    for _ in VectorFile(tmp_path / "large").vectors(1 << 18):
+        held.append(pyarrow.total_allocated_bytes() - before)
+    assert len(held) > 100 and max(held) < 8 << 20
+
+
 def test_other_programs_read_them(tmp_path):
     """The columns and their types are plain Parquet."""
     path = write(tmp_path / "a.parquet", unit_rows(3))

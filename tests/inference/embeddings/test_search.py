@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 import shutil
 from dataclasses import replace
 
@@ -29,7 +30,7 @@ from slowfast.inference.network import Network
 from slowfast.utils.errors import UserError
 from slowfast.utils.map import Where
 from slowfast.video.writer import write_mp4
-from tests.conftest import noise_clip
+from tests.conftest import ROOT, noise_clip
 from tests.inference.test_export import predictor_of
 
 pytest.importorskip("pyarrow")
@@ -169,3 +170,16 @@ def test_files_say_which_network(place, space):
     facts = VectorFile(space.files[0].path).facts
     assert facts.network == "TemporalClipVideo" and facts.checkpoint == str(place / "w.pyth")
     assert facts.configuration["CLIP.TEMPLATES"] == ["a {}.", "one who is {}."]
+
+
+def test_the_lines_of_the_document(place, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(place / "out", "embeddings")
+    shutil.copy(place / "videos/0.mp4", "video.mp4")
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/embeddings.md").read_text(), re.S)
+    names: dict = {}
+    for block in blocks:
+        exec(block, names)
+    assert names["table"].num_rows == 12 and names["facts"]["network"] == "TemporalClipVideo"
+    assert len(capsys.readouterr().out.splitlines()) == 12
+    assert [answer.features.shape for answer in names["answers"]] == [(32,)] * 2

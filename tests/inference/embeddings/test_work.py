@@ -141,6 +141,9 @@ def test_shares_and_processes_write_the_same_files(place, whole, tmp_path):
     assert embed(network, plan, Where(merge=True)) == whole[1]
     assert files_of(plan.out) == files_of(whole[0])
     assert (plan.out / "failed.tsv").read_text() == (whole[0] / "failed.tsv").read_text()
+    plan = plan_of(place, tmp_path / "processes")
+    assert embed(network, plan, Where(workers=2)) == whole[1]
+    assert files_of(plan.out) == files_of(whole[0])
 
 
 def test_other_videos_and_other_networks_are_refused(place, whole, tmp_path):
