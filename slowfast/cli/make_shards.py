@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from slowfast.cli.options import add_lists, read_lists
+from slowfast.cli.options import add_lists, add_where, read_lists, where
 
 EXAMPLES = """examples:
   {prog} lists/train.csv lists/val.csv lists/test.csv --prefix videos --out shards
@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--index", metavar="FOLDER", help="a folder or address of shards whose index is made"
     )
+    add_where(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -44,6 +45,7 @@ def run(args: argparse.Namespace) -> None:
         index = read_index(args.index)
         print(f"{len(index.members)} videos in {len(index.shards)} shards of {args.index}")
         return
+    place = where(args)
     lists, cfg = read_lists(args)
     prefix = (cfg.DATA.PATH_PREFIX or cfg.DATA.PATH_TO_DATA_DIR) if cfg else args.prefix
     out = Path(args.out)
@@ -58,9 +60,10 @@ def run(args: argparse.Namespace) -> None:
     sources += [item_list.source for item_list in lists.values()]
     prepare_outputs(outputs, sources, "--out")
     for name, plan in plans.items():
-        write_shards(plan)
-        print(f"{name}: {len(lists[name].items)} videos in {len(plan.shards)} shards")
-    if names:
+        write_shards(plan, place)
+        part = f", of which share {place.share} is written" if place.share else ""
+        print(f"{name}: {len(lists[name].items)} videos in {len(plan.shards)} shards{part}")
+    if names and not place.share:
         write_text_atomic(make_dirs(out) / DEFAULT_NAME, "".join(f"{name}\n" for name in names))
 
 

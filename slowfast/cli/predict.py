@@ -13,7 +13,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from slowfast.cli.options import add_checkpoint, add_network, network, say_ignored
+from slowfast.cli.options import add_checkpoint, add_network, add_where, network, say_ignored, where
 
 if TYPE_CHECKING:
     from slowfast.inference.answers import Request
@@ -44,6 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timeline", default="", help="picture (.png) of the windows of a video")
     parser.add_argument("--annotate", default="", help="video (.mp4) with the classes drawn in")
     parser.add_argument("--limit", type=float, help="seconds after which a camera is closed")
+    parser.add_argument(
+        "--journal", action="store_true", help="with --out: a call that is repeated goes on"
+    )
+    add_where(parser, "one, or one for each GPU; this and the next four imply --journal")
     add_network(parser)
 
 
@@ -51,8 +55,10 @@ def run(args: argparse.Namespace) -> int:
     """Run the command."""
     from slowfast.inference.answers import answer_into, describe
     from slowfast.inference.collect import collect
+    from slowfast.inference.many import answer_many
     from slowfast.inference.output import Lines, format_of
-    from slowfast.utils.errors import Interrupted
+    from slowfast.utils.errors import Interrupted, UserError
+    from slowfast.utils.map import HERE
 
     found = collect(args.videos)
     request = _request(args, found)
@@ -60,10 +66,16 @@ def run(args: argparse.Namespace) -> int:
     named = network(args)
     _prepare_files(args, found, named)
     say_ignored(found)
-    predictor = named.load()
-    count = min(request.top, len(predictor.classes))
-    lines = Lines(form, count, predictor.kind, request.has_spans)
-    summary = answer_into(args.out, predictor, request, lines)
+    place = where(args)
+    if args.journal or place != HERE:
+        if not args.out:
+            raise UserError("is needed by --journal and what implies it", "name a file", "--out")
+        summary = answer_many(args.out, named, request, form, place)
+    else:
+        predictor = named.load()
+        count = min(request.top, len(predictor.classes))
+        lines = Lines(form, count, predictor.kind, request.has_spans)
+        summary = answer_into(args.out, predictor, request, lines)
     sys.stderr.write(f"{describe(summary)}\n")
     # Ctrl-C is how one ends a camera.
     if summary.interrupted and not request.is_live:

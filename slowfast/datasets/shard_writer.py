@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import os
@@ -11,21 +12,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tqdm import tqdm
-
 from slowfast.datasets.items import Item, ItemList, locate
 from slowfast.datasets.lists import VIDEO_SUFFIXES
 from slowfast.datasets.shard_index import NAME, Member, ShardIndex
 from slowfast.utils.addresses import is_address
 from slowfast.utils.errors import Problem, UserError
-from slowfast.utils.files import make_dirs, short_hash, write_atomic, write_text_atomic
+from slowfast.utils.files import (
+    make_dirs,
+    remove_leftovers,
+    short_hash,
+    write_atomic,
+    write_text_atomic,
+)
+from slowfast.utils.map import HERE, Result, Where, map_items
 from slowfast.utils.remote import version_of
 from slowfast.utils.remote_file import open_file
 
 _BLOCK, _RECORD = tarfile.BLOCKSIZE, tarfile.RECORDSIZE
 _MOST = 0o77777777777  # bytes of a member of a USTAR file
 _MAX_REPORTED = 5
-_MADE_OF = ".made_of.json"  # what each shard was made of: its name -> a digest
+_JOURNAL = "journal.jsonl"  # which shards are written, and a digest of what each was made of
 
 
 class _Entry(NamedTuple):
@@ -57,7 +63,7 @@ class Plan:
 
     def files(self) -> list[Path]:
         """What is written."""
-        return [self.folder / name for name in (*self.shards, NAME, _MADE_OF)]
+        return [self.folder / name for name in (*self.shards, NAME, _JOURNAL)]
 
     def index(self) -> ShardIndex:
         """The index of the shards."""
@@ -133,9 +139,10 @@ def _size_and_version(path: str) -> tuple[int, str]:
     return stat.st_size, str(stat.st_mtime_ns)
 
 
-def write_shards(plan: Plan) -> None:
+def write_shards(plan: Plan, where: Where = HERE) -> None:
     """Write the shards and, last, their index; those that are there and were made of the same
-    videos and labels in the same order stay. A killed call leaves whole shards only.
+    videos and labels in the same order stay. A killed call leaves whole shards only. ``where``: on
+    which machines; a share of the shards is written without an index.
 
     UserError if the folder holds other shards.
     """
@@ -145,27 +152,31 @@ def write_shards(plan: Plan) -> None:
     if strange:
         remedy = "name another folder, or remove them"
         raise UserError(f"{plan.folder} holds other shards, e.g. {strange[0]}", remedy, "--out")
-    made_of = _read_digests(plan.folder / _MADE_OF)
-    for name, entries in tqdm(plan.shards.items(), desc=f"writing {plan.folder}"):
-        target = plan.folder / name
-        digest = short_hash(json.dumps([entry.source for entry in entries]))
-        if made_of.get(name) == digest and _has_size(target, index.shards[name]):
-            continue
-        (plan.folder / NAME).unlink(missing_ok=True)  # it may be of other content
-        if made_of.pop(name, None):  # until the new shard is complete, nothing is known of it
-            write_text_atomic(plan.folder / _MADE_OF, json.dumps(made_of, sort_keys=True))
-        write_atomic(target, lambda temporary, kept=entries: _write(kept, temporary))
-        made_of[name] = digest
-        write_text_atomic(plan.folder / _MADE_OF, json.dumps(made_of, sort_keys=True))
-    write_text_atomic(plan.folder / NAME, index.text())
+
+    def begin(missing: list[str]) -> None:
+        if missing:  # the index may be of other content
+            (plan.folder / NAME).unlink(missing_ok=True)
+
+    shards = {name: plan.shards[name] for name in where.part(list(plan.shards))}
+    map_items(
+        functools.partial(_write_shard, folder=plan.folder, shards=shards),
+        list(plan.shards),
+        plan.folder / _JOURNAL,
+        where=where,
+        title=f"writing {plan.folder}",
+        stamp=lambda name: short_hash(json.dumps([entry.source for entry in shards[name]])),
+        is_valid=lambda name, result: _has_size(plan.folder / name, index.shards[name]),
+        begin=begin,
+    )
+    remove_leftovers((plan.folder / name for name in shards), of_all_machines=True)
+    if where.share is None:
+        write_text_atomic(plan.folder / NAME, index.text())
 
 
-def _read_digests(path: Path) -> dict[str, str]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+def _write_shard(name: str, folder: Path, shards: dict[str, list[_Entry]]) -> Result:
+    """Write one shard, whole or not at all."""
+    write_atomic(folder / name, lambda temporary: _write(shards[name], temporary))
+    return {"videos": len(shards[name])}
 
 
 def _has_size(target: Path, size: int) -> bool:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from slowfast.inference.predictor import Predictor, load
+from slowfast.inference.trained import read_trained
+from slowfast.utils.map import file_stamp
 
 
 @dataclass(frozen=True)
@@ -30,3 +32,10 @@ class Network:
             support=self.support,
             overrides=self.overrides,
         )
+
+    def options(self) -> dict[str, Any]:
+        """What its answers depend on, for a journal: also which weights the file holds."""
+        path = read_trained(self.checkpoint).path
+        facts = {"checkpoint": str(path), "weights": file_stamp(path), "cfg": self.cfg}
+        facts |= {"classes": self.classes, "overrides": self.overrides}
+        return facts | {"support": self.support}

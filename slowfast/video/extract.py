@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import secrets
 import shutil
 from pathlib import Path
 from typing import Any
@@ -50,8 +52,7 @@ def extract_frames(
     strange = _strange_content(folder)
     if strange:
         return {"cause": f"{folder} exists and holds {strange}: remove it first", "again": True}
-    part = os.path.join(os.path.dirname(folder), f".{short_hash(os.path.basename(folder))}.part")
-    shutil.rmtree(part, ignore_errors=True)
+    part = _new_part(folder)
     try:
         video = open_video(source)
         make_dirs(part)
@@ -71,6 +72,15 @@ def extract_frames(
         shutil.rmtree(part, ignore_errors=True)
         return {"cause": " ".join(str(error).split()), "again": True}
     return {"frames": video.num_frames, "bytes": sum(f.stat().st_size for f in _files(folder))}
+
+
+def _new_part(folder: str) -> str:
+    """A name beside ``folder`` for what becomes it; those of others, who were killed or have lost
+    their connection, are removed: they would not finish."""
+    start = os.path.join(os.path.dirname(folder), f".{short_hash(os.path.basename(folder))}")
+    for left in glob.glob(f"{glob.escape(start)}.*part"):
+        shutil.rmtree(left, ignore_errors=True)
+    return f"{start}.{secrets.token_hex(4)}.part"
 
 
 def _strange_content(folder: str) -> str:

@@ -34,6 +34,7 @@ DOCUMENTS = (
     "docs/migration.md",
     "docs/visualize.md",
     "docs/report.md",
+    "docs/many_videos.md",
 )
 # Makes a training of the documents a matter of seconds.
 QUICK = {
@@ -105,7 +106,12 @@ def run(command: str, project: Path) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.parametrize(
-    "document", [*(d for d in DOCUMENTS if not d.startswith("docs/")), "docs/visualize.md"]
+    "document",
+    [
+        *(d for d in DOCUMENTS if not d.startswith("docs/")),
+        "docs/visualize.md",
+        "docs/many_videos.md",
+    ],
 )
 def test_commands_of(document, copy):
     done_here = 0

@@ -146,6 +146,7 @@ TOOLS = {
         (1, 2, 5),
     ),
     "extract_frames": (["set", "out", "--lists", "train.csv", *ONE], (1, 4, 10)),
+    "predict": (["net.pyth", "set/videos", "--out", "out/answers.jsonl", "--journal"], (1, 2, 3)),
     "make_lists": (["folder", "classes", "--out", "out"], (1, 4)),
     "check_data": (["set/train.csv", "--prefix", "set", "--out", "out", *ONE], (1, 3)),
     "show_data": (["--cfg", "tiny.yaml", "--out", "out/sheet.png", "--videos", "2"], (1,)),

@@ -30,6 +30,7 @@ from slowfast.engine.launch import launch
 from slowfast.engine.run import run_job
 from slowfast.models.weights.read import read_checkpoint
 from slowfast.utils.errors import UserError, VideoError
+from slowfast.utils.map import Where
 from slowfast.utils.remote_file import Extent
 from slowfast.video.backends.torchcodec import ON_GPU
 from slowfast.video.source import open_video
@@ -177,7 +178,7 @@ def test_broken_videos_are_named(make_cfg, storage, sharded, tmp_path):
                 make_cfg(SHARDS | {"DATA.PATH_TO_DATA_DIR": str(sharded)}), "train"
             ).item_list
         },
-        workers=1,
+        where=Where(workers=1),
     )
     assert report.is_clean and report.summary()["lists"]["train"]["frames"]["min"] == 24
 

@@ -26,6 +26,7 @@ from slowfast.engine.tasks.fewshot import FewShotTask
 from slowfast.models.fewshot_heads import FEWSHOT_REGISTRY, EpisodeOutput, FewShotHead
 from slowfast.models.weights.read import read_checkpoint
 from slowfast.utils.errors import UserError
+from slowfast.utils.map import Where
 from slowfast.utils.runtime import Runtime
 from tests.conftest import run_tool, words
 from tests.engine.processes import Run, assert_same_state, stats
@@ -339,7 +340,7 @@ def test_a_contact_sheet_shows_an_episode(compositions, tmp_path, split):
 
 def test_lists_are_checked(compositions, tmp_path):
     lists = read_configured_lists(configure(compositions, tmp_path))
-    report = check_lists(lists, tmp_path / "journal.jsonl", workers=1)
+    report = check_lists(lists, tmp_path / "journal.jsonl", where=Where(workers=1))
     assert report.is_clean and report.summary()["lists"]["test"]["videos"] == 24
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import socket
 import time
 from typing import Any
 
@@ -16,6 +18,7 @@ logger = get_logger(__name__)
 _KEY = "--ray"
 _LOOK_S = 2.0  # between two looks at the machines of the cluster
 _SAY_S = 30.0  # between two messages that nothing happens
+_KNOCK_S = 20.0
 _MOST_CORES = 8  # of a worker with a GPU, which decodes for it
 
 
@@ -34,19 +37,29 @@ def connect(address: str) -> bool:
     if ray.is_initialized():
         return False
     try:
+        _knock(address)
         ray.init(address=address, log_to_driver=False)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         remedy = "start one (ray start --head), and name its address, or auto on its machines"
         what = f"there is no Ray cluster at {address}: {str(error).splitlines()[0]}"
         raise UserError(what, remedy, _KEY) from error
     return True
 
 
+def _knock(address: str) -> None:
+    """OSError if nobody listens at ``host:port``: Ray would try it for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host, int(port)), _KNOCK_S).close()
+
+
 class _Actor:
     """What runs on a machine of the cluster."""
 
-    def __init__(self, work: Work):
+    def __init__(self, work: Work, folder: str):
         self._work = work
+        if os.path.isdir(folder):  # relative paths are those of the command
+            os.chdir(folder)
 
     def node(self) -> str:
         """The machine it is on; the answer says that it has started."""
@@ -94,7 +107,9 @@ class RayCrew(Crew):
         while len(self.workers) < min(self._count or room, most):
             # What has died is reported and replaced by the crew, which knows what it had in hand.
             options = {"num_cpus": cores, "num_gpus": gpus, "max_restarts": 0}
-            self.workers.append(_Member(self._type.options(**options).remote(self._work)))
+            self.workers.append(
+                _Member(self._type.options(**options).remote(self._work, os.getcwd()))
+            )
 
     def ready(self) -> list[Worker]:
         return [worker for worker in self.workers if worker.node]

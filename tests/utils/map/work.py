@@ -30,9 +30,9 @@ class Slow(Work):
             with open(f"{key}.calls", "a") as file:
                 file.write(f"{self.made_in}\n")
             time.sleep(self.seconds)
-            if "crash" in key:
+            if "crash" in Path(key).name:
                 os.kill(os.getpid(), signal.SIGKILL)
-            if "wrong" in key:
+            if "wrong" in Path(key).name:
                 raise IsADirectoryError(key)
             write_text_atomic(f"{key}.out", Path(key).name)
             yield {"name": Path(key).name, "gpus": os.environ.get("CUDA_VISIBLE_DEVICES", "")}
