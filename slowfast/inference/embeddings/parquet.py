@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -128,37 +129,27 @@ class VectorFile:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        parquet = require("pyarrow.parquet")
-        with self._reading():
-            # Without a buffer of its own, PyArrow holds whole row groups, or the whole file.
-            self._file = parquet.ParquetFile(
-                self.path,
-                pre_buffer=False,
-                buffer_size=_BUFFER_BYTES,
-                page_checksum_verification=True,
-            )
-            metadata = self._file.metadata
-            self.rows: int = metadata.num_rows
-            described = metadata.metadata or {}
+        with self._opened() as file:
+            self.rows: int = file.metadata.num_rows
+            described = file.metadata.metadata or {}
+            schema = file.schema_arrow
         text = described.get(_KEY)
         if text is None:
             raise UserError(f"{self.path} holds no embeddings", "tools/embed.py writes them")
         if described.get(_SUM) != short_hash(text).encode():
             raise _damaged(self.path, "its description has changed")
         try:
-            self.facts = Facts.read(text)
+            self.facts = _facts(text)
         except (ValueError, TypeError, RecursionError) as error:
             raise UserError(f"{self.path} holds embeddings of another kind: {error}") from None
-        expected = _schema(require("pyarrow"), self.facts)
-        if not self._file.schema_arrow.equals(expected):
+        if not schema.equals(_schema(require("pyarrow"), self.facts)):
             raise UserError(f"{self.path} has other columns than its description says")
 
     def vectors(self, most_bytes: int = _GROUP_BYTES) -> Iterator[np.ndarray]:
         """All vectors in order, in arrays float16 ``n D`` of at most ``most_bytes``."""
         size = max(most_bytes // (2 * self.facts.dimension), 1)
-        with self._reading():
-            batches = self._file.iter_batches(size, columns=["vector"], use_threads=False)
-            for batch in batches:
+        with self._opened() as file:
+            for batch in file.iter_batches(size, columns=["vector"], use_threads=False):
                 column = batch.column(0)
                 flat = column.flatten().to_numpy(zero_copy_only=False, writable=True)
                 yield flat.reshape(len(column), self.facts.dimension)
@@ -166,32 +157,45 @@ class VectorFile:
     def found(self, rows: Sequence[int]) -> list[Found]:
         """The rows of these numbers, in any order."""
         made: dict[int, Found] = {}
-        names = [name for name in self._file.schema_arrow.names if name not in ("vector", "norm")]
+        names = ["path", "start", "end", *(["scores"] if self.facts.classes else [])]
         start = 0
-        for group in range(self._file.num_row_groups):
-            stop = start + self._file.metadata.row_group(group).num_rows
-            wanted = sorted({row for row in rows if start <= row < stop})
-            if wanted:
-                with self._reading():
-                    table = self._file.read_row_group(group, columns=names).take(
-                        [row - start for row in wanted]
-                    )
-                    columns = {name: table.column(name).to_pylist() for name in names}
-                scores = columns.get("scores", [()] * len(wanted))
-                parts = zip(wanted, columns["path"], columns["start"], columns["end"], scores)
-                made |= {n: Found(p, s, e, np.asarray(c, np.float32)) for n, p, s, e, c in parts}
-            start = stop
+        with self._opened() as file:
+            for group in range(file.num_row_groups):
+                stop = start + file.metadata.row_group(group).num_rows
+                wanted = sorted({row for row in rows if start <= row < stop})
+                if wanted:
+                    table = file.read_row_group(group, columns=names)
+                    columns = table.take([row - start for row in wanted]).to_pydict()
+                    scores = columns.get("scores", [()] * len(wanted))
+                    parts = zip(columns["path"], columns["start"], columns["end"], scores)
+                    for row, (path, begin, end, classes) in zip(wanted, parts):
+                        made[row] = Found(path, begin, end, np.asarray(classes, np.float32))
+                start = stop
         return [made[row] for row in rows]
 
     @contextlib.contextmanager
-    def _reading(self) -> Iterator[None]:
-        errors = require("pyarrow").ArrowException
+    def _opened(self) -> Iterator[Any]:
+        """The file, open no longer than it is read: a collection has thousands of them."""
+        parquet, errors = require("pyarrow.parquet"), require("pyarrow").ArrowException
         try:
-            yield
+            # Without a buffer of its own, PyArrow holds whole row groups, or the whole file.
+            with parquet.ParquetFile(
+                self.path,
+                pre_buffer=False,
+                buffer_size=_BUFFER_BYTES,
+                page_checksum_verification=True,
+            ) as file:
+                yield file
         except FileNotFoundError:
             raise UserError(f"there is no file {self.path}") from None
         except (errors, OSError, UnicodeDecodeError, OverflowError) as error:
             raise _damaged(self.path, " ".join(str(error).split())[:200]) from error
+
+
+@functools.lru_cache(4)
+def _facts(text: bytes) -> Facts:
+    """Thousands of files say the same."""
+    return Facts.read(text)
 
 
 def _damaged(path: Path, cause: str) -> UserError:

@@ -43,6 +43,8 @@ class Space:
         first, *others = self.files
         self.facts: Facts = first.facts
         for other in others:
+            if other.facts is self.facts:
+                continue
             difference = self.facts.difference(other.facts)
             if not difference and self.facts.classes != other.facts.classes:
                 difference = "other classes"

@@ -33,7 +33,7 @@ from slowfast.video.writer import write_mp4
 from tests.conftest import ROOT, noise_clip
 from tests.inference.test_export import predictor_of
 
-pytest.importorskip("pyarrow")
+parquet = pytest.importorskip("pyarrow.parquet")
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_words_are_compared_as_in_a_zero_shot_test(space, predictor):
     scale = predictor.model.model.logit_scale.exp().item()
     rows = {}
     for file in space.files:
-        norms = file._file.read(columns=["norm"]).column(0).to_pylist()
+        norms = parquet.read_table(file.path, columns=["norm"]).column(0).to_pylist()
         for row, norm in zip(file.found(range(file.rows)), norms):
             rows[row.path, row.start] = (norm, row.scores)
     logits = {key: [] for key in rows}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import resource
+
 import numpy as np
 import pytest
 import torch
@@ -101,3 +104,17 @@ def test_what_is_refused(tmp_path, monkeypatch):
 def test_a_file_twice_counts_once(tmp_path):
     path = write(tmp_path / "a.parquet", unit_rows(5))
     assert Space([tmp_path, path]).rows == 5
+
+
+def test_files_are_open_while_they_are_read(tmp_path):
+    """More files than a process may have open."""
+    for number in range(40):
+        write(tmp_path / f"part-{number}.parquet", unit_rows(3, seed=number))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    in_use = len(os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (in_use + 20, hard))
+    try:
+        space = Space([tmp_path])
+        assert len(space.nearest(torch.ones(16), 120)) == space.rows == 120
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
