@@ -52,7 +52,7 @@ EXAMPLES = """examples:
   {prog} export --cfg configs/quickstart/stfm.yaml NUM_GPUS 0
   {prog} clip --cfg exp/stdd_vitb16_k400/config.yaml --rounds 3 NUM_GPUS 0
   {prog} predict --cfg configs/quickstart/stfm.yaml --rounds 5 NUM_GPUS 0
-  {prog} embed --cfg configs/quickstart/zeroshot.yaml --rounds 5 NUM_GPUS 0
+  {prog} embed --cfg configs/quickstart/stfm.yaml --rounds 5 NUM_GPUS 0
   {prog} search --vectors 1000000 --rounds 3
   {prog} report --rounds 3 --video *.mp4
   {prog} campaign --out runs/speed NUM_GPUS 1
