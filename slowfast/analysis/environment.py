@@ -20,6 +20,7 @@ from pathlib import Path
 _MINIMUM_PYTHON = (3, 10)
 # Distribution -> module, where the names differ.
 _MODULES = {
+    "faiss-cpu": "faiss",
     "open_clip_torch": "open_clip",
     "pyyaml": "yaml",
     "opencv-python-headless": "cv2",

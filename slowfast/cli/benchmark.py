@@ -5,6 +5,8 @@
   loader samples a second, beside other loaders
   shards samples a second of files, tar shards, shards in an S3 server on the loopback interface
   predict  from a video to its answer, cold, warm and by the folder
+  embed  windows a second of embedding beside plain answers
+  search  nearest neighbours among random vectors: seconds and memory
   export exported networks beside the networks: small ones of all families, or those of --cfg
   checkpoint  seconds for which a training stands still: single file, folder in the background
   report size of the page of a large test, and the time to write it
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
 KINDS = (
     *("data", "loader", "shards", "model", "train"),
-    *("clip", "predict", "export", "report", "checkpoint", "campaign"),
+    *("clip", "predict", "embed", "search", "export", "checkpoint", "report", "campaign"),
 )
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 PLAIN = ("attention", "convolutions")
@@ -51,6 +53,8 @@ EXAMPLES = """examples:
   {prog} export --cfg configs/quickstart/stfm.yaml NUM_GPUS 0
   {prog} clip --cfg exp/stdd_vitb16_k400/config.yaml --rounds 3 NUM_GPUS 0
   {prog} predict --cfg configs/quickstart/stfm.yaml --rounds 5 NUM_GPUS 0
+  {prog} embed --cfg configs/quickstart/stfm.yaml --rounds 5 NUM_GPUS 0
+  {prog} search --vectors 1000000 --rounds 3
   {prog} report --rounds 3 --video *.mp4
   {prog} checkpoint --cfg configs/quickstart/stfm.yaml --rounds 5 NUM_GPUS 0
   {prog} campaign --out runs/speed NUM_GPUS 1
@@ -65,20 +69,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--video",
         nargs="+",
         default=[],
-        help="data, predict: files (data: or frame folders) to use instead; loader: a usual and a "
-        "slow file; shards: a file; report: files that stand for the videos",
+        help="data, predict, embed: files (data: or frame folders) to use instead; loader: a usual "
+        "and a slow file; shards: a file; report: files that stand for the videos",
     )
     parser.add_argument(
         "--cfg",
         nargs="+",
         default=[],
-        help="model, train, clip, predict, export, checkpoint: configuration files",
+        help="model, train, clip, predict, embed, export, checkpoint: configuration files",
     )
     parser.add_argument(
         "--batch",
         type=int,
         help="loader, shards, model, train: clips at once (1); campaign: clips per step (32); "
-        "predict: videos of a folder (8)",
+        "predict, embed: videos of a folder (8)",
     )
     parser.add_argument(
         "--workers",
@@ -87,6 +91,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="loader, shards: processes of each (2); shards: 0 counts CPU seconds of this process",
     )
     parser.add_argument("--videos", type=int, default=64, help="shards: copies of the video (64)")
+    parser.add_argument("--vectors", type=int, default=1_000_000, help="search: how many (1000000)")
+    parser.add_argument("--dimension", type=int, default=512, help="search: their numbers (512)")
     parser.add_argument(
         "--plain",
         choices=PLAIN,
@@ -98,8 +104,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--clock",
         choices=CLOCKS,
         default="wall",
-        help="model: time as it passes (wall), or of the processor (cpu), which other processes "
-        "disturb less",
+        help="model, embed: time as it passes (wall), or of the processor (cpu), which other "
+        "processes disturb less",
     )
     parser.add_argument("--rounds", type=int, default=20, help="measured repetitions (20)")
     parser.add_argument("--out", default="runs/speed", help="campaign: folder (runs/speed)")
@@ -121,6 +127,8 @@ def run(args: argparse.Namespace) -> None:
         "loader": _loader,
         "shards": _shards,
         "predict": _predict,
+        "embed": _embed,
+        "search": _search,
         "export": _export,
         "report": _report,
         "checkpoint": _checkpoint,
@@ -166,6 +174,19 @@ def _predict(args: argparse.Namespace) -> Any:
     command = [*words_of_run()[:-1], "predict"]
     batch = args.batch or 8
     return _of_files(args, lambda c: benchmark_predict(c, args.video, args.rounds, batch, command))
+
+
+def _embed(args: argparse.Namespace) -> Any:
+    from slowfast.analysis.speed.embeddings import benchmark_embed
+
+    clock, batch = CLOCKS[args.clock], args.batch or 8
+    return _of_files(args, lambda c: benchmark_embed(c, args.video, args.rounds, batch, clock))
+
+
+def _search(args: argparse.Namespace) -> Any:
+    from slowfast.analysis.speed.embeddings import benchmark_search
+
+    return benchmark_search(args.vectors, args.dimension, args.rounds)
 
 
 def _export(args: argparse.Namespace) -> Any:

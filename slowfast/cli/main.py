@@ -48,6 +48,8 @@ COMMANDS = {
     "test": Command("run_net", "", ("TRAIN.ENABLE", "False"), "Test a network."),
     "run": Command("run_net", "run_net"),
     "predict": Command("predict", "predict", prints=True),
+    "embed": Command("embed", "embed"),
+    "search": Command("search", "search", prints=True),
     "check-env": Command("check_env", "check_env", prints=True),
     "check-data": Command("check_data", "check_data"),
     "make-lists": Command("make_lists", "make_lists"),

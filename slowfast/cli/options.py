@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,11 @@ from slowfast.config.yaml_file import find_config
 if TYPE_CHECKING:
     from slowfast.config.node import CfgNode
     from slowfast.datasets.lists import ItemList
+    from slowfast.inference.collect import Found
+    from slowfast.inference.network import Network
     from slowfast.utils.map import Where
+
+_MOST_NAMES = 10
 
 
 def add_overrides(parser: argparse.ArgumentParser, text: str = "overrides") -> None:
@@ -38,6 +43,53 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 def add_classes(parser: argparse.ArgumentParser) -> None:
     """``--classes``, for :func:`class_names`."""
     parser.add_argument("--classes", help="CLIP: names, separated by commas, or a file of names")
+
+
+def add_network(parser: argparse.ArgumentParser) -> None:
+    """All that names a network, but for CHECKPOINT. Read by :func:`network`."""
+    add_classes(parser)
+    parser.add_argument("--support", help="few-shot: folder with a folder of clips per class")
+    add_device(parser)
+    parser.add_argument("--opts", nargs="+", default=[], metavar="KEY VALUE", help="overrides")
+    add_import_option(parser)
+
+
+def network(args: argparse.Namespace) -> Network:
+    """What :func:`add_checkpoint` and :func:`add_network` ask for; UserError if a folder holds no
+    support clips."""
+    from slowfast.inference.network import Network
+
+    return Network(
+        args.checkpoint,
+        args.device,
+        args.cfg,
+        class_names(args.classes),
+        _support(args.support),
+        override_words(args.imports, args.opts),
+    )
+
+
+def _support(folder: str | None) -> dict[str, list[str]] | None:
+    """Class -> its clips, of a folder with a folder for each class."""
+    from slowfast.datasets.class_folders import read_class_folders
+
+    if folder is None:
+        return None
+    found = read_class_folders(os.path.expanduser(folder), "--support")
+    return {
+        name: [item.path for item in found.items if item.label == label]
+        for label, name in enumerate(found.class_names)
+    }
+
+
+def say_ignored(found: Found) -> None:
+    """Name files of folders that are no videos."""
+    if found.ignored:
+        names = ", ".join(os.path.basename(name) for name in found.ignored[:_MOST_NAMES])
+        more = len(found.ignored) - _MOST_NAMES
+        rest = f" and {more} more" if more > 0 else ""
+        files = "1 file" if len(found.ignored) == 1 else f"{len(found.ignored)} files"
+        sys.stderr.write(f"ignored {files}: {names}{rest}\n")
 
 
 def class_names(text: str | None) -> str | list[str] | None:

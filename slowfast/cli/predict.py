@@ -13,20 +13,12 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from slowfast.cli.options import (
-    add_checkpoint,
-    add_classes,
-    add_device,
-    add_where,
-    class_names,
-    override_words,
-    where,
-)
-from slowfast.config.plugins import add_import_option
+from slowfast.cli.options import add_checkpoint, add_network, add_where, network, say_ignored, where
 
 if TYPE_CHECKING:
     from slowfast.inference.answers import Request
     from slowfast.inference.collect import Found
+    from slowfast.inference.network import Network
 
 EXAMPLES = """examples:
   {prog} output/mine video.mp4 folder
@@ -38,7 +30,6 @@ EXAMPLES = """examples:
   {prog} uniformer_small_k400_16x4.pth video.mp4 --cfg Kinetics/UNIFORMER_S --classes k400.json
 """
 _WINDOW_S = 2.0  # where something needs windows and none are asked for
-_MOST_NAMES = 10
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,22 +44,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timeline", default="", help="picture (.png) of the windows of a video")
     parser.add_argument("--annotate", default="", help="video (.mp4) with the classes drawn in")
     parser.add_argument("--limit", type=float, help="seconds after which a camera is closed")
-    add_classes(parser)
-    parser.add_argument("--support", help="few-shot: folder with a folder of clips per class")
-    add_device(parser)
     parser.add_argument(
         "--journal", action="store_true", help="with --out: a call that is repeated goes on"
     )
     add_where(parser, "one, or one for each GPU; this and the next four imply --journal")
-    parser.add_argument("--opts", nargs="+", default=[], metavar="KEY VALUE", help="overrides")
-    add_import_option(parser)
+    add_network(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     from slowfast.inference.answers import answer_into, describe
     from slowfast.inference.collect import collect
-    from slowfast.inference.many import Network, answer_many
+    from slowfast.inference.many import answer_many
     from slowfast.inference.output import Lines, format_of
     from slowfast.utils.errors import Interrupted, UserError
     from slowfast.utils.map import HERE
@@ -76,18 +63,16 @@ def run(args: argparse.Namespace) -> int:
     found = collect(args.videos)
     request = _request(args, found)
     form = format_of(args.out, args.format)
-    support = _support(args.support)
-    _prepare_files(args, found, support)
-    _say_ignored(found)
-    classes, words = class_names(args.classes), override_words(args.imports, args.opts)
-    network = Network(args.checkpoint, args.device, args.cfg, classes, support, words)
+    named = network(args)
+    _prepare_files(args, found, named)
+    say_ignored(found)
     place = where(args)
     if args.journal or place != HERE:
         if not args.out:
             raise UserError("is needed by --journal and what implies it", "name a file", "--out")
-        summary = answer_many(args.out, network, request, form, place)
+        summary = answer_many(args.out, named, request, form, place)
     else:
-        predictor = network.load()
+        predictor = named.load()
         count = min(request.top, len(predictor.classes))
         lines = Lines(form, count, predictor.kind, request.has_spans)
         summary = answer_into(args.out, predictor, request, lines)
@@ -130,22 +115,7 @@ def _request(args: argparse.Namespace, found: Found) -> Request:
     return replace(request, window=_WINDOW_S)
 
 
-def _support(folder: str | None) -> dict[str, list[str]] | None:
-    """Class -> its clips, of a folder with a folder for each class."""
-    from slowfast.datasets.class_folders import read_class_folders
-
-    if folder is None:
-        return None
-    found = read_class_folders(os.path.expanduser(folder), "--support")
-    return {
-        name: [item.path for item in found.items if item.label == label]
-        for label, name in enumerate(found.class_names)
-    }
-
-
-def _prepare_files(
-    args: argparse.Namespace, found: Found, support: dict[str, list[str]] | None
-) -> None:
+def _prepare_files(args: argparse.Namespace, found: Found, named: Network) -> None:
     """Make sure that the files can be written, and that none of them is read; UserError."""
     from slowfast.engine.checkpoint import checkpoint_folder
     from slowfast.utils.errors import UserError
@@ -161,7 +131,7 @@ def _prepare_files(
         raise UserError("two outputs have the same name", "name them differently", "--out")
     checkpoints = [args.checkpoint, *checkpoint_folder(args.checkpoint).glob("*")]
     sources = [*checkpoints, *found.videos, *found.lists, *found.ignored]
-    sources += [clip for clips in (support or {}).values() for clip in clips]
+    sources += [clip for clips in (named.support or {}).values() for clip in clips]
     sources += [name for name in (args.cfg, args.classes) if name]
     for key, ending in (("--timeline", ".png"), ("--annotate", ".mp4")):
         if not targets.get(key, ending).lower().endswith(ending):
@@ -174,12 +144,3 @@ def _prepare_files(
         prepare_outputs([path], sources, key)
         make_dirs(os.path.dirname(path) or ".", key)
         setattr(args, key[2:], path)
-
-
-def _say_ignored(found: Found) -> None:
-    if found.ignored:
-        names = ", ".join(os.path.basename(name) for name in found.ignored[:_MOST_NAMES])
-        more = len(found.ignored) - _MOST_NAMES
-        rest = f" and {more} more" if more > 0 else ""
-        files = "1 file" if len(found.ignored) == 1 else f"{len(found.ignored)} files"
-        sys.stderr.write(f"ignored {files}: {names}{rest}\n")

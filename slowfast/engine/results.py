@@ -140,12 +140,12 @@ def _identity(cfg: CfgNode, test: FinishedTest, names: list[str]) -> str:
     """Hash of what the predictions of a test follow from."""
     item_list = test.run.loader.dataset.item_list
     parts = [item_list.fingerprint, test.run.tag, test.weights.sha256, *names]
-    keys = (f"{key}={value!r}" for key, value in cfg.flat().items() if _matters(key))
+    keys = (f"{key}={value!r}" for key, value in cfg.flat().items() if affects_answers(key))
     return short_hash("\n".join([*parts, *keys]))
 
 
-def _matters(key: str) -> bool:
-    """Whether the predictions of given weights may depend on ``key``."""
+def affects_answers(key: str) -> bool:
+    """Whether the predictions of given weights for given views may depend on ``key``."""
     top, leaf = key.partition(".")[0], key.rpartition(".")[2]
     if key in _OF_TRAIN:
         return True

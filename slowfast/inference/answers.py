@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tqdm import tqdm
@@ -117,15 +118,25 @@ def _answers(predictor: Predictor, request: Request, summary: Summary) -> Iterat
             yield answer
         return
     window, stride = request.window, request.stride or request.window
-    for video in request.videos:
+    for live, videos in itertools.groupby(request.videos, is_live):
+        if live:
+            yield from _watch(predictor, request, videos, summary)
+            continue
+        for answer in predictor.stream_windows(videos, window, stride, request.top, request.fps):
+            summary.videos += answer.span is None or answer.span[0] == 0
+            yield answer
+
+
+def _watch(
+    predictor: Predictor, request: Request, words: Iterable[str], summary: Summary
+) -> Iterator[Prediction]:
+    window, stride = request.window, request.stride or request.window
+    for word in words:
         summary.videos += 1
         try:
-            if is_live(video):
-                yield from watch(predictor, video, window, stride, request.top, request.limit)
-            else:
-                yield from predictor.windows(video, window, stride, request.top, request.fps)
+            yield from watch(predictor, word, window, stride, request.top, request.limit)
         except VideoError as error:
-            yield Prediction(video, kind=predictor.kind, error=error.cause)
+            yield Prediction(word, kind=predictor.kind, error=error.cause)
 
 
 def _warn(answer: Prediction, summary: Summary) -> None:

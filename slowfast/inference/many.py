@@ -4,51 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from slowfast.inference.answers import Request, Summary
+from slowfast.inference.network import Network
 from slowfast.inference.output import Lines
 from slowfast.inference.prediction import Prediction
-from slowfast.inference.predictor import Predictor, load
-from slowfast.inference.trained import Overrides, read_trained
+from slowfast.inference.predictor import Predictor
 from slowfast.utils.addresses import is_address
 from slowfast.utils.errors import UserError, VideoError
 from slowfast.utils.files import write_text_atomic
 from slowfast.utils.map import Result, Where, Work, file_stamp, map_items
-
-
-@dataclass(frozen=True)
-class Network:
-    """The arguments of :func:`slowfast.inference.predictor.load`, for processes that call it
-    themselves."""
-
-    checkpoint: str
-    device: str | None = None
-    cfg: str | None = None
-    classes: str | Sequence[str] | None = None
-    support: Mapping[str, Sequence[str]] | None = None
-    overrides: Overrides = ()
-
-    def load(self) -> Predictor:
-        """The network with its weights."""
-        return load(
-            self.checkpoint,
-            self.device,
-            cfg=self.cfg,
-            classes=self.classes,
-            support=self.support,
-            overrides=self.overrides,
-        )
-
-    def options(self) -> dict[str, Any]:
-        """What its answers depend on, for a journal: also which weights the file holds."""
-        path = read_trained(self.checkpoint).path
-        facts = {"checkpoint": str(path), "weights": file_stamp(path), "cfg": self.cfg}
-        facts |= {"classes": self.classes, "overrides": self.overrides}
-        return facts | {"support": self.support}
 
 
 class Answers(Work):

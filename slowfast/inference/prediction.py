@@ -21,7 +21,8 @@ class Prediction:
     :attr:`Predictor.classes`. ``kind`` says what these numbers are: ``probability`` (they sum to
     one), ``independent`` (each class may be there or not) or ``logit`` (only their order counts).
     ``error``: why the video could not be read; the rest is empty then. ``span``: of a window, its
-    start and end in seconds; None: the whole video.
+    start and end in seconds; None: the whole video. ``features`` ``D``: those before the
+    classifier, the mean over the views, where they were asked for.
     """
 
     path: str
@@ -31,6 +32,7 @@ class Prediction:
     kind: str = "probability"
     error: str = ""
     span: tuple[float, float] | None = None
+    features: torch.Tensor | None = field(default=None, repr=False)
 
 
 class Clips(NamedTuple):

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
 from slowfast.config.node import CfgNode
 from slowfast.datasets.clip_reader import ClipReader
-from slowfast.datasets.items import Item
 from slowfast.datasets.loader import videos_per_process
 from slowfast.engine.initial import TestedWeights, class_names, load_tested_weights
 from slowfast.engine.precision import build_autocast, settle_precision
 from slowfast.engine.tasks import task_class
 from slowfast.engine.tasks.base import Inputs, TaskInference
-from slowfast.inference.ahead import ahead
 from slowfast.inference.prediction import FPS, Clips, Prediction
+from slowfast.inference.reading import Reading
 from slowfast.inference.trained import (
     KEY,
     Overrides,
@@ -29,23 +28,19 @@ from slowfast.inference.trained import (
     read_names,
     read_trained,
 )
-from slowfast.inference.videos import Video, is_one_video, name_of, open_any
-from slowfast.inference.windows import read_windows, slide
+from slowfast.inference.videos import Video, is_one_video, name_of
 from slowfast.layers.fold import Folded, folded_norms
 from slowfast.models.base import MODEL_REGISTRY
 from slowfast.models.weights.read import Checkpoint
 from slowfast.utils.errors import UserError, VideoError
-from slowfast.utils.runtime import Runtime, cpu_count
-from slowfast.video.source import Source
-
-_MOST_READERS = 8
+from slowfast.utils.runtime import Runtime
 
 
 def load(
     checkpoint: PathLike,
     device: torch.device | str | None = None,
     *,
-    cfg: PathLike | CfgNode | None = None,
+    cfg: PathLike | CfgNode | Mapping[str, Any] | None = None,
     classes: PathLike | Sequence[str] | None = None,
     support: Mapping[str, Sequence[Video]] | None = None,
     overrides: Overrides = (),
@@ -59,8 +54,8 @@ def load(
     Args:
         checkpoint: a file or its address; a folder of a run stands for its best checkpoint.
         device: None: a GPU where there is one.
-        cfg: a configuration, by path or published name, instead of the checkpoint's. Weights that
-            were released without one need it.
+        cfg: a configuration, by path, published name or values by key, instead of the
+            checkpoint's. Weights that were released without one need it.
         classes: names of the classes, or a file of names: those that CLIP is to tell apart, or
             those of weights that do not say them.
         support: clips of each class, for a few-shot network.
@@ -136,6 +131,7 @@ class Predictor:
     def __init__(self, cfg: CfgNode, runtime: Runtime, inference: TaskInference, model: nn.Module):
         self.cfg, self.model = cfg, model
         self._runtime, self._inference = runtime, inference
+        self._reading = Reading(inference)
         self._autocast = build_autocast(cfg, runtime)
         with torch.inference_mode():
             inference.module.begin(model, "test")
@@ -177,7 +173,7 @@ class Predictor:
                 "support",
             )
         clips = {
-            name: [self._prepared([self._read(video, fps)]) for video in videos]
+            name: [self._prepared([self._reading.video(video, fps)]) for video in videos]
             for name, videos in support.items()
         }
         with self._computing():
@@ -186,14 +182,14 @@ class Predictor:
     def read(self, video: Video, fps: float = FPS) -> torch.Tensor:
         """The views of a video before normalisation: uint8 RGB ``V 3 T H W``. VideoError if it
         cannot be read."""
-        return self._read(video, fps)
+        return self._reading.video(video, fps)
 
     def preprocess(self, video: Video, fps: float = FPS) -> torch.Tensor:
         """What the network receives: float32 ``V 3 T H W``, normalised, on the device.
 
         V is the number of views of the test, clips times crops. VideoError if it cannot be read.
         """
-        return self._prepared([self._read(video, fps)]).video
+        return self._prepared([self._reading.video(video, fps)]).video
 
     def picture(self, clips: torch.Tensor) -> torch.Tensor:
         """What :meth:`preprocess` gives, ``V 3 T H W`` -> uint8 RGB ``V T H W 3``, for pictures."""
@@ -210,19 +206,22 @@ class Predictor:
         """
         if not is_one_video(videos):
             return list(self.stream(videos, top, fps))
-        (prediction,) = self._answer([Clips(name_of(videos), self._read(videos, fps))], top)
+        (prediction,) = self._answer(
+            [Clips(name_of(videos), self._reading.video(videos, fps))], top
+        )
         return prediction
 
     def stream(
-        self, videos: Iterable[Video], top: int = 5, fps: float = FPS
+        self, videos: Iterable[Video], top: int = 5, fps: float = FPS, features: bool = False
     ) -> Iterator[Prediction]:
         """:meth:`predict` for any number of videos: an answer after the other, in their order.
+        ``features``: whether they have :attr:`Prediction.features`.
 
         Threads read the next videos while the network computes; memory does not grow. Weights must
         not change meanwhile.
         """
-        for batch, folded in self._batches(self._read_ahead(videos, fps)):
-            yield from self._answer(batch, top, folded)
+        for batch, folded in self._batches(self._reading.videos(videos, fps)):
+            yield from self._answer(batch, top, folded, features)
 
     def windows(
         self,
@@ -238,10 +237,28 @@ class Predictor:
         is read as a video of its own; the last one ends with the video. Memory does not grow with
         the video. VideoError if it cannot be opened; a window of a damaged part has an ``error``.
         """
-        with open_any(video, self.reader, fps) as source:
-            clips = self._window_clips(source, name_of(video), seconds, stride or seconds)
-            for batch, folded in self._batches(clips):
-                yield from self._answer(batch, top, folded)
+        for answer in self.stream_windows([video], seconds, stride, top, fps):
+            if answer.error and answer.span is None:
+                raise VideoError(answer.path, answer.error)
+            yield answer
+
+    def stream_windows(
+        self,
+        videos: Iterable[Video],
+        seconds: float = 2.0,
+        stride: float | None = None,
+        top: int = 5,
+        fps: float = FPS,
+        features: bool = False,
+    ) -> Iterator[Prediction]:
+        """:meth:`windows` of any number of videos, which pass through the network together; a
+        video that cannot be opened has an ``error`` and no ``span``.
+
+        ``features``: whether the answers have :attr:`Prediction.features`.
+        """
+        clips = self._reading.windows_of(videos, seconds, stride or seconds, fps)
+        for batch, folded in self._batches(clips):
+            yield from self._answer(batch, top, folded, features)
 
     def embed(self, videos: Video | Sequence[Video], fps: float = FPS) -> torch.Tensor:
         """Features before the classifier, the mean over the views of a video: float32 ``B D`` on
@@ -255,12 +272,27 @@ class Predictor:
             raise UserError("there are no videos to embed", "", "videos")
         return torch.stack(rows)
 
+    def embed_part(
+        self, video: Video, start: float, end: float | None = None, fps: float = FPS
+    ) -> torch.Tensor:
+        """Features of a part of a video, from ``start`` to ``end`` (seconds; None: its end), as
+        if it were all of it: float32 ``D`` on the CPU. UserError if it is not so long; VideoError
+        if it cannot be read."""
+        inputs = self._prepared([self._reading.part(video, start, end, fps)])
+        with self._computing():
+            return self._inference.features(self.model, inputs)[0].cpu()
+
+    def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        """Texts in the space of the features of videos: float32 ``N D`` of length one, on the
+        CPU. UserError if the network knows no words."""
+        return self._inference.text_features(self.model, texts).float().cpu()
+
     def embed_stream(
         self, videos: Iterable[Video], fps: float = FPS
     ) -> Iterator[torch.Tensor | VideoError]:
         """:meth:`embed` for any number of videos: ``D`` of one after the other, or why it could
         not be read."""
-        for batch, folded in self._batches(self._read_ahead(videos, fps)):
+        for batch, folded in self._batches(self._reading.videos(videos, fps)):
             good = [clips.video for clips in batch if clips.video is not None]
             rows: Iterator[torch.Tensor] = iter(())
             if good:
@@ -269,37 +301,7 @@ class Predictor:
                     rows = iter(self._inference.features(self.model, inputs).cpu().unbind())
             yield from (clips.error or next(rows) for clips in batch)
 
-    # -- reading ---------------------------------------------------------------------------------
-
-    def _read(self, video: Video, fps: float) -> torch.Tensor:
-        """uint8 ``V 3 T H W``."""
-        reader = self.reader
-        with open_any(video, reader, fps) as source:
-            return self._inference.clips(reader.read_source(source, Item(source.path, 0))["video"])
-
-    def _try(self, video: Video, fps: float) -> Clips:
-        name = name_of(video)
-        try:
-            return Clips(name, self._read(video, fps))
-        except VideoError as error:
-            return Clips(name, None, error)
-
-    def _read_ahead(self, videos: Iterable[Video], fps: float) -> Iterator[Clips]:
-        workers = min(cpu_count(), _MOST_READERS)
-        jobs = (functools.partial(self._try, video, fps) for video in videos)
-        return ahead(jobs, workers, 2 * workers)
-
-    def _window_clips(
-        self, source: Source, name: str, seconds: float, stride: float
-    ) -> Iterator[Clips]:
-        windows = slide(source.num_frames, source.fps, seconds, stride)
-        results = ahead(read_windows(source, self.reader, windows), 1, 2)
-        for window, read in zip(windows, itertools.chain.from_iterable(results)):
-            span = (window.start / source.fps, window.stop / source.fps)
-            if isinstance(read, VideoError):
-                yield Clips(name, None, read, span)
-            else:
-                yield Clips(name, self._inference.clips(read["video"]), None, span)
+    # -- computing -------------------------------------------------------------------------------
 
     def _batches(self, clips: Iterator[Clips]) -> Iterator[tuple[list[Clips], Folded | None]]:
         """Videos that pass through the network together, and what the batches from the second on
@@ -318,8 +320,6 @@ class Predictor:
         if batch:
             yield batch, folded
 
-    # -- computing -------------------------------------------------------------------------------
-
     @contextlib.contextmanager
     def _computing(self, folded: Folded | None = None) -> Iterator[None]:
         self.model.eval()  # whoever has the network may have trained it
@@ -332,28 +332,34 @@ class Predictor:
             return self._inference.prepare(torch.stack(list(videos)))
 
     def _answer(
-        self, batch: Sequence[Clips], top: int, folded: Folded | None = None
+        self, batch: Sequence[Clips], top: int, folded: Folded | None = None, features: bool = False
     ) -> list[Prediction]:
         """Predictions for what was read, and errors in place of the rest."""
         if top < 1:
             raise UserError(f"top is {top}", "ask for one class at least", "top")
         good = [clips for clips in batch if clips.error is None]
-        rows: Iterator[torch.Tensor] = iter(())
+        rows: Iterator[tuple[torch.Tensor, torch.Tensor | None]] = iter(())
         if good:
             inputs = self._prepared([clips.video for clips in good])
             with self._computing(folded):
-                answers = self._inference.probabilities(self.model, inputs)
-            rows = iter(answers.unbind())
+                if features:
+                    scores, vectors = self._inference.answers_and_features(self.model, inputs)
+                    rows = zip(scores, vectors.cpu())
+                else:
+                    scores = self._inference.probabilities(self.model, inputs)
+                    rows = zip(scores, itertools.repeat(None))
         return [
             Prediction(clips.name, kind=self.kind, error=clips.error.cause, span=clips.span)
             if clips.error
-            else self._prediction(clips, next(rows), top)
+            else self._prediction(clips, *next(rows), top)
             for clips in batch
         ]
 
-    def _prediction(self, clips: Clips, scores: torch.Tensor, top: int) -> Prediction:
+    def _prediction(
+        self, clips: Clips, scores: torch.Tensor, features: torch.Tensor | None, top: int
+    ) -> Prediction:
         best = scores.topk(min(top, len(scores)))
         names = self._inference.classes
         labels = [names[index] for index in best.indices.tolist()]
         values = best.values.tolist()
-        return Prediction(clips.name, labels, values, scores, self.kind, span=clips.span)
+        return Prediction(clips.name, labels, values, scores, self.kind, "", clips.span, features)

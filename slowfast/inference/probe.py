@@ -19,7 +19,6 @@ import torch
 
 import slowfast
 from slowfast.config.node import CfgNode
-from slowfast.config.schema import keys_without_effect
 from slowfast.datasets.batch import Batch
 from slowfast.datasets.classnames import DEFAULT_NAME, read_class_names
 from slowfast.datasets.folder_lists import from_folder
@@ -32,6 +31,7 @@ from slowfast.engine.tasks.base import TestRun
 from slowfast.engine.tasks.recognition import RecognitionReport
 from slowfast.inference.classifiers import LinearClassifier, fit_linear, neighbour_probabilities
 from slowfast.inference.predictor import Predictor
+from slowfast.inference.trained import affects_features
 from slowfast.metrics.evaluators import EvalResult
 from slowfast.metrics.intervals import Estimate, mean_interval
 from slowfast.models.weights.files import write_weights
@@ -225,13 +225,8 @@ def _read_features(path: Path) -> Features | None:
 
 def _key(predictor: Predictor, item_list: ItemList) -> str:
     """Changes with whatever changes features: weights, configuration, device, videos."""
-    harmless = keys_without_effect()
-    cfg = {
-        key: value
-        for key, value in predictor.cfg.flat().items()
-        if key not in harmless and not key.startswith(("SOLVER.", "AUG.", "MIXUP."))
-    }
     videos = [f"{item.path}\t{file_stamp(item.path)}" for item in item_list.items]
+    cfg = {key: value for key, value in predictor.cfg.flat().items() if affects_features(key)}
     parts = [cfg, str(predictor.device), digest_of(predictor.model.state_dict()), videos]
     return short_hash(json.dumps(parts, sort_keys=True, default=str))
 

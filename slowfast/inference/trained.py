@@ -15,6 +15,7 @@ from slowfast.config.yaml_file import read_yaml
 from slowfast.datasets.classnames import read_class_names
 from slowfast.engine.checkpoint import checkpoint_folder, find_tested
 from slowfast.engine.initial import class_names
+from slowfast.engine.results import affects_answers
 from slowfast.models.weights.folder import is_folder_checkpoint
 from slowfast.models.weights.read import Checkpoint
 from slowfast.utils.errors import UserError
@@ -39,6 +40,7 @@ _FIXED = {
     "DEMO.ENABLE": False,
     "DATA.PATH_TO_DATA_DIR": "",
 }
+_VIEWS = ("TEST.NUM_ENSEMBLE_VIEWS", "TEST.NUM_TEMPORAL_CLIPS")
 _VIEWS_ON_CPU = 8  # more at once take memory and no less time
 _MIXED = "TRAIN.MIXED_PRECISION"
 
@@ -94,7 +96,7 @@ def configuration(
     trained: Checkpoint,
     runtime: Runtime,
     names: Sequence[str],
-    cfg: PathLike | CfgNode | None = None,
+    cfg: PathLike | CfgNode | Mapping[str, Any] | None = None,
     overrides: Overrides = (),
 ) -> CfgNode:
     """What the checkpoint was trained with, or ``cfg`` instead, for single videos on a device.
@@ -122,6 +124,12 @@ def for_single_videos(
     return loaded.with_value("TEST.BATCH_SIZE", _VIEWS_ON_CPU, "the CPU")
 
 
+def affects_features(key: str) -> bool:
+    """Whether the answers and features of given weights may depend on a key, but for names of
+    classes."""
+    return key in _VIEWS or (affects_answers(key) and key != "DATA.CLASS_NAMES")
+
+
 def _saved(trained: Checkpoint) -> dict[str, Any]:
     text = trained.content.get("cfg")
     if not text or not isinstance(text, str):
@@ -142,7 +150,9 @@ def _saved(trained: Checkpoint) -> dict[str, Any]:
     return {entry.key: entry.value for entry in parse_overrides(tree)}
 
 
-def _named(cfg: PathLike | CfgNode) -> dict[str, Any]:
+def _named(cfg: PathLike | CfgNode | Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(cfg, CfgNode):
         return cfg.flat()
+    if isinstance(cfg, Mapping):
+        return dict(cfg)
     return {entry.key: entry.value for entry in read_yaml(cfg)}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
@@ -73,6 +74,24 @@ def resolve_aux_losses(
     }
 
 
+@contextlib.contextmanager
+def classified_features(model: VideoModel) -> Iterator[list[torch.Tensor]]:
+    """The features that ``model`` classifies meanwhile, those of each forward pass: what
+    :meth:`VideoModel.forward_features` gives, without a second pass."""
+    kept: list[torch.Tensor] = []
+    classify = model.classify
+
+    def keep(features: torch.Tensor) -> torch.Tensor:
+        kept.append(features)
+        return classify(features)
+
+    model.classify = keep
+    try:
+        yield kept
+    finally:
+        del model.classify
+
+
 class VideoModel(nn.Module):
     """A network over clips: ``model(video)`` gives logits, in training and evaluation alike.
 
@@ -109,6 +128,15 @@ class VideoModel(nn.Module):
         """``B 3 T H W`` -> logits ``B classes``."""
         logits = self.classify(self.forward_features(video))
         return (logits, {}) if with_losses else logits
+
+    def text_features(self, texts: Sequence[str]) -> torch.Tensor:
+        """Texts in the space of :meth:`forward_features`, ``N C`` of length one. UserError if the
+        network has no text tower."""
+        raise UserError(
+            f"{type(self).__name__} has no text tower: it knows no words",
+            "take a network of CLIP, or a clip in place of the text",
+            "MODEL.MODEL_NAME",
+        )
 
     def attention_map(self, trace: Trace, shape: tuple[int, ...]) -> torch.Tensor | None:
         """Shares ``B t h w`` of the places of a clip of ``shape`` ``B 3 T H W`` in the answer, by

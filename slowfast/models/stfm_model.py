@@ -113,7 +113,7 @@ class StfmModel(VideoModel):
     ) -> torch.Tensor | tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """``B 3 T H W`` -> logits ``B classes``, with ``with_losses`` and the losses."""
         features, losses = self.features_and_losses(video)
-        logits = self.head(self.pre_logits(features))
+        logits = self.classify(self.pre_logits(features))
         return (logits, losses) if with_losses else logits
 
 

@@ -144,6 +144,7 @@ def test_files_that_documents_name_exist():
         "export",
         "finetune",
         "python",
+        "embeddings",
     )
     for document in (*DOCUMENTS, *(f"docs/{name}.md" for name in further)):
         text = (ROOT / document).read_text()

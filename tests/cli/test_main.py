@@ -21,6 +21,8 @@ READ_CONFIGURATIONS = (
     "test",
     "run",
     "predict",
+    "embed",
+    "search",
     "check-data",
     "show-data",
     "visualize",

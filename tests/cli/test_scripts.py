@@ -370,3 +370,20 @@ def test_model_table():
     done = run_tool("model_table.py", "configs/quickstart/uniformer.yaml", "DATA.NUM_FRAMES", "4")
     row = done.stdout.splitlines()[-1]
     assert row.startswith("| configs/quickstart/uniformer.yaml | 4 x 64² | 0.75 |")
+
+
+def test_embed_and_search_benchmarks(video, tmp_path):
+    pytest.importorskip("pyarrow")
+    cfg = tmp_path / "tiny.yaml"
+    cfg.write_text("TRAIN: {DATASET: moving_shapes}\nTEST: {DATASET: moving_shapes}\n")
+    few = ["--rounds", "1", "--batch", "2", "--video", str(video)]
+    done = run_tool("benchmark.py", "embed", "--cfg", cfg, *few, "--", *words(TINY))
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert figures["windows"] == 2 and figures["dimension"] == 32
+    assert all(value > 0 for value in figures.values())
+    sizes = ["--vectors", "3000", "--dimension", "24", "--rounds", "1"]
+    done = run_tool("benchmark.py", "search", *sizes)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert figures["vectors"] == 3000 and figures["engines_agree"] is True

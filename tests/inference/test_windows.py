@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
 
 import slowfast
 from slowfast.datasets.items import Item
+from slowfast.inference import reading
 from slowfast.inference import windows as windows_module
 from slowfast.inference.windows import read_windows, slide
 from slowfast.utils.errors import UserError, VideoError
@@ -80,7 +83,7 @@ class Breaking(MemorySource):
         return super().decode(indices, work)
 
 
-def test_a_damaged_part_does_not_lose_the_rest(predictor):
+def test_a_damaged_part_does_not_lose_the_rest(predictor, monkeypatch):
     """Four windows are decoded in one pass, which fails; then each by itself."""
     source = Breaking(noise_clip(100, 48, 64), fps=25)
     reader = predictor.reader
@@ -93,8 +96,8 @@ def test_a_damaged_part_does_not_lose_the_rest(predictor):
             "video"
         ],
     )
-    clips = predictor._window_clips(source, "x", 1.0, 1.0)
-    ((answers),) = [predictor._answer(batch, 1) for batch in [list(clips)]]
+    monkeypatch.setattr(reading, "open_any", lambda *_: contextlib.nullcontext(source))
+    answers = list(predictor.windows("x", 1.0))
     assert [answer.error for answer in answers] == ["", "", "decoding failed", ""]
 
 

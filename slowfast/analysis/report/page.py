@@ -109,7 +109,7 @@ def run_page(run: RunRecord, limits: Limits) -> str:
     names = tests[0].record.classes if tests else []
     shown = [item.picture for test in tests for item in (*test.wrong, *test.uncertain)]
     shown += [picture for clips in samples.values() for picture, _ in clips]
-    return _render(
+    return render(
         "run.html",
         title=run.name,
         run=run,
@@ -125,7 +125,7 @@ def run_page(run: RunRecord, limits: Limits) -> str:
         failures=pictures.failures,
         spent=budget.spent,
         problems=problems,
-        pictures=_distinct(shown),
+        pictures=distinct(shown),
         plots=plots,
         data={test.key: test.data for test in tests if test.data},
     )
@@ -167,7 +167,8 @@ def _quiet() -> Iterator[None]:
         package.setLevel(level)
 
 
-def _distinct(pictures: Sequence[Picture]) -> list[Picture]:
+def distinct(pictures: Sequence[Picture]) -> list[Picture]:
+    """Each picture once, however often it is shown."""
     return list({picture.name: picture for picture in pictures}.values())
 
 
@@ -187,7 +188,7 @@ def comparison_page(runs: Sequence[RunRecord], folders: Sequence[str | Path]) ->
     changed = [different_values(runs[0].values, run.values) for run in runs[1:]]
     keys = sorted({key for rows in changed for key, _, _ in rows})
     table = [(key, [repr(run.values.get(key, "")) for run in runs]) for key in keys]
-    return _render(
+    return render(
         "comparison.html",
         title="Comparison of " + ", ".join(names),
         runs=list(zip(names, runs)),
@@ -204,7 +205,8 @@ def comparison_page(runs: Sequence[RunRecord], folders: Sequence[str | Path]) ->
 # -- rendering ---------------------------------------------------------------------------------
 
 
-def _render(template: str, plots: dict[str, Any], data: dict[str, Any], **context: Any) -> str:
+def render(template: str, plots: dict[str, Any], data: dict[str, Any], **context: Any) -> str:
+    """A page of this room as text: a template with figures, what the script reads, and more."""
     content = {"plots": {name: figure.to_dict() for name, figure in plots.items()}, "tests": data}
     page = (
         _environment()

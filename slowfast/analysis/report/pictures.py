@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from slowfast.config.node import CfgNode
+from slowfast.utils.addresses import join
 from slowfast.utils.errors import VideoError
 from slowfast.utils.files import short_hash
 from slowfast.video.source import MAX_PIXELS, open_source, resolve_backend
@@ -25,6 +26,8 @@ _HEIGHT = 112  # pixels
 _LEAST_HEIGHT = 96
 _MOST_WIDTH = 180
 _QUALITY = 55
+
+Span = tuple[float, float]  # seconds
 
 
 @dataclass(frozen=True)
@@ -95,33 +98,38 @@ class VideoPictures:
         self._template = cfg.DATA.IMAGE_TEMPLATE if cfg else ""
         self._backend = resolve_backend(cfg.DATA.DECODING_BACKEND) if cfg else "pyav"
         self._most = cfg.DATA.MAX_PIXELS if cfg else MAX_PIXELS
-        self._made: dict[str, Picture] = {}
+        self._made: dict[tuple[str, Span | None], Picture] = {}
         self.failures: dict[str, str] = {}
 
-    def picture(self, path: str) -> Picture | None:
-        """None if the video cannot be read, or when the budget is spent."""
-        if path in self._made or path in self.failures:
-            return self._made.get(path)
+    def picture(self, path: str, span: Span | None = None) -> Picture | None:
+        """Of a video, or of the part of it from ``span[0]`` to ``span[1]`` seconds. None if it
+        cannot be read, or when the budget is spent."""
+        if (path, span) in self._made or path in self.failures:
+            return self._made.get((path, span))
         if not self.budget.allows():
             return None
         try:
-            made = draw_picture(self._frames(path))
+            made = draw_picture(self._frames(path, span))
         except VideoError as error:
             self.failures[path] = error.cause
             self.budget.failures -= 1
             return None
         if not self.budget.take(made):
             return None
-        self._made[path] = made
+        self._made[path, span] = made
         return made
 
-    def _frames(self, path: str) -> list[np.ndarray]:
+    def _frames(self, path: str, span: Span | None) -> list[np.ndarray]:
         """Evenly spaced frames, each scaled down when it is decoded."""
-        full = str(self._directory / path)
+        full = join(self._directory, path)
         source = open_source(full, self._template, backend=self._backend, max_pixels=self._most)
-        count = min(FRAMES, source.num_frames)
+        first, last = 0, source.num_frames
+        if span is not None:
+            first = min(round(span[0] * source.fps), last - 1)
+            last = min(max(round(min(span[1] * source.fps, last)), first + 1), last)
+        count = min(FRAMES, last - first)
         # In the middle of equal parts: the last frames of a file are often damaged.
-        indices = [int((part + 0.5) * source.num_frames / count) for part in range(count)]
+        indices = [first + int((part + 0.5) * (last - first) / count) for part in range(count)]
         (clip,) = source.clips([indices], _small)
         return clip
 

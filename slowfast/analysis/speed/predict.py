@@ -40,7 +40,7 @@ def benchmark_predict(
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint = _untrained(cfg, Path(folder) / "untrained.pyth")
+        checkpoint = write_untrained(cfg, Path(folder) / "untrained.pyth")
         paths = list(videos)
         if not paths:
             paths = [str(Path(folder) / "clip.mp4")]
@@ -61,7 +61,7 @@ def benchmark_predict(
         return result | _answers(predictor, paths, rounds, batch) | _windows(predictor, paths[0])
 
 
-def _untrained(cfg: CfgNode, path: Path) -> Path:
+def write_untrained(cfg: CfgNode, path: Path) -> Path:
     """A checkpoint of the network with random weights."""
     torch.manual_seed(cfg.RNG_SEED)
     names = [f"class {number}" for number in range(cfg.MODEL.NUM_CLASSES)]

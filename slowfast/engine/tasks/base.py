@@ -203,6 +203,17 @@ class TaskInference:
         """The mean of the features of the views of each video: float32 ``B D``."""
         raise NotImplementedError
 
+    def answers_and_features(
+        self, model: nn.Module, inputs: Inputs
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """:meth:`probabilities` and :meth:`features`; one pass where the network allows it."""
+        return self.probabilities(model, inputs), self.features(model, inputs)
+
+    def text_features(self, model: nn.Module, texts: Sequence[str]) -> torch.Tensor:
+        """Texts in the space of :meth:`features`, ``N D`` of length one. UserError if the network
+        has no text tower."""
+        return model.text_features(texts)
+
 
 class Task:
     """A kind of problem. A subclass chooses the classes of its three parts.

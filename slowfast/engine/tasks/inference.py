@@ -20,6 +20,7 @@ from slowfast.datasets.episodes import build_clip_reader
 from slowfast.datasets.lists import ItemList
 from slowfast.engine.tasks.base import Inputs, TaskInference, TaskModule
 from slowfast.metrics.views import ClassProbabilities, class_probabilities, merge_views
+from slowfast.models.base import classified_features
 from slowfast.utils.errors import UserError
 from slowfast.utils.logging import get_logger
 from slowfast.utils.runtime import Runtime
@@ -87,10 +88,24 @@ class RecognitionInference(TaskInference):
 
     def features(self, model: nn.Module, inputs: Inputs) -> torch.Tensor:
         parts = inputs.video.split(inputs.views_at_once or len(inputs.video))
-        features = torch.cat([model.forward_features(part) for part in parts]).float()
-        if features.ndim == 3:  # of each frame, or of the parts of a larger clip
-            features = features.mean(1)
-        return features.unflatten(0, (inputs.size, -1)).mean(1)
+        return _mean_of_views([model.forward_features(part) for part in parts], inputs)
+
+    def answers_and_features(
+        self, model: nn.Module, inputs: Inputs
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        with classified_features(model) as parts:
+            probabilities = self.probabilities(model, inputs)
+        if sum(map(len, parts)) == len(inputs.video):
+            return probabilities, _mean_of_views(parts, inputs)
+        return probabilities, self.features(model, inputs)  # its forward pass is one of its own
+
+
+def _mean_of_views(parts: Sequence[torch.Tensor], inputs: Inputs) -> torch.Tensor:
+    """Features of all views, in parts -> their mean for each video, float32 ``B D``."""
+    features = torch.cat(list(parts)).float()
+    if features.ndim == 3:  # of each frame, or of the parts of a larger clip
+        features = features.mean(1)
+    return features.unflatten(0, (inputs.size, -1)).mean(1)
 
 
 class FewShotInference(TaskInference):
@@ -149,6 +164,17 @@ class FewShotInference(TaskInference):
         copies = queries[:, None].expand(-1, self._copies, *queries.shape[1:])
         logits = model.head(support, copies).logits[:, 0].float().cpu()
         return class_probabilities(logits, 1, "sum", "none").values
+
+    def answers_and_features(
+        self, model: nn.Module, inputs: Inputs
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        features = self.features(model, inputs)
+        if self._support is None:  # there are no classes
+            return features.new_zeros(len(features), 0).cpu(), features
+        return self.probabilities(model, inputs), features
+
+    def text_features(self, model: nn.Module, texts: Sequence[str]) -> torch.Tensor:
+        return model.base.text_features(texts)
 
     def answer(self, model: nn.Module, video: torch.Tensor) -> torch.Tensor:
         return model.embed(video)

@@ -177,6 +177,18 @@ class TemporalClipVideo(VideoModel):
             hidden = texts.encode_one_template(self.model, self.texts.tokens)
         return texts.mean_features(hidden, self.model.text_projection)
 
+    def text_features(self, names: Sequence[str]) -> torch.Tensor:
+        """Texts in the templates of the classes, ``N D``: as a test encodes the names of its
+        classes."""
+        bank, prompt = self.texts, self.prompt_embed
+        tokens = texts.fill_templates(bank.templates, names, bank.context)
+        tokens = tokens.to(self.model.logit_scale.device)
+        if prompt is not None:
+            hidden = texts.encode_with_prompt(self.model, tokens, prompt)
+        else:
+            hidden = texts.encode(self.model, tokens)
+        return texts.mean_features(hidden, self.model.text_projection)
+
     def train(self, mode: bool = True) -> TemporalClipVideo:
         if mode:  # the weights are about to change
             self.texts.forget_features()
