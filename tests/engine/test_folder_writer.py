@@ -120,15 +120,16 @@ def unfinished(folder: Path) -> list[Path]:
 
 
 def test_a_damaged_or_incomplete_folder_is_passed_over(start_run, whole):
-    run = start_run("damaged", FOLDER)
-    assert run.wait_for(lambda: len(run_checkpoints(run.out)) >= 3)
+    extra = FOLDER | {"TRAIN.KEEP_CHECKPOINTS": 0, "TRAIN.CHECKPOINT_PERIOD": 1}
+    run = start_run("damaged", extra)
+    assert run.wait_for(lambda: len(run_checkpoints(run.out)) >= 4)
     run.signal(signal.SIGTERM)
     assert run.wait() == 143
     newest, second, third, *_ = run_checkpoints(run.out)
     (newest / "run.pyth").unlink()
     data = next(second.glob("*.distcp"))
     data.write_bytes(data.read_bytes()[:-1000])
-    again = start_run("damaged", FOLDER)
+    again = start_run("damaged", extra)
     assert again.wait(240) == 0, again.console[-3000:]
     assert f"skipping a damaged checkpoint: {newest} cannot be read" in again.console
     assert "incomplete: there is no run.pyth" in again.console

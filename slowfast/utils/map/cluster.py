@@ -27,7 +27,7 @@ def require_ray() -> Any:
     try:
         return importlib.import_module("ray")
     except ModuleNotFoundError as error:
-        raise UserError("Ray is not installed", 'pip install "slowfast[ray]"', _KEY) from error
+        raise UserError("Ray is not installed", 'pip install -e ".[ray]"', _KEY) from error
 
 
 def connect(address: str) -> bool:

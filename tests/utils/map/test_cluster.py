@@ -73,7 +73,7 @@ def test_what_is_no_cluster(monkeypatch):
     with pytest.raises(UserError, match="no Ray cluster at 127.0.0.1:1"):
         map_items(Slow(), ["a"], where=Where(ray="127.0.0.1:1"))
     monkeypatch.setattr(cluster.importlib, "import_module", _missing)
-    with pytest.raises(UserError, match=r"slowfast\[ray\]"):
+    with pytest.raises(UserError, match=r"\.\[ray\]"):
         map_items(Slow(), ["a"], where=Where(ray="auto"))
 
 
