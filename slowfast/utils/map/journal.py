@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from slowfast.utils.errors import UserError
-from slowfast.utils.files import append_line, make_dirs, write_text_atomic
+from slowfast.utils.files import append_line, make_dirs, remove_leftovers, write_text_atomic
 from slowfast.utils.locks import folder_lock
 from slowfast.utils.map.work import Result
 
@@ -87,6 +87,7 @@ def opened(path: str | Path, options: Mapping[str, Any]) -> Iterator[Journal]:
     does."""
     make_dirs(Path(path).parent)
     with folder_lock(Path(path).parent):
+        remove_leftovers([path])
         yield Journal(path, options)
 
 

@@ -67,7 +67,7 @@ def test_an_error_of_the_work_is_raised(tmp_path):
 def test_other_options_are_refused_or_begin_anew(keys, tmp_path):
     journal = tmp_path / "journal.jsonl"
     map_items(count, keys[:2], journal, where=ONE, options={"side": 256, "names": ("a",)})
-    with pytest.raises(UserError, match=r"side 256, now 128: |side 256, now 128\n.*--anew"):
+    with pytest.raises(UserError, match=r"side 256, now 128(.|\n)*--anew"):
         map_items(count, keys[:2], journal, where=ONE, options={"side": 128, "names": ("a",)})
     anew = Where(workers=1, anew=True)
     results = map_items(count, keys[:2], journal, where=anew, options={"side": 128})
@@ -98,5 +98,5 @@ def test_one_process_at_a_time(keys, tmp_path):
     def nested(missing):
         map_items(count, keys, journal, where=ONE)
 
-    with pytest.raises(UserError, match="in use|is used"):
+    with pytest.raises(UserError, match="process"):
         map_items(count, keys, journal, where=ONE, begin=nested)
