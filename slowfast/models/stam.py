@@ -212,9 +212,16 @@ class Stam(VideoModel):
         nn.init.zeros_(self.head.bias)
         if init == "scratch":
             # The transformer over frames sees only the class token of a frame, which has to carry
-            # where things are: positions and tokens get the same scale as the patches.
+            # where things are: positions and tokens get the same scale as linear patches. Patches of
+            # convolutions say what is there and how it moves, and are to weigh more.
+            linear = stem == "patch"
             temporal_pos = self.aggregate.pos_embed[:, 1:] if aggregation == "transformer" else None
-            init_from_scratch(self, temporal_pos, spatial_scale=1.0, token_std=1.0)
+            init_from_scratch(
+                self,
+                temporal_pos,
+                spatial_scale=1.0 if linear else 0.3,
+                token_std=1.0 if linear else 0.0,
+            )
 
     @classmethod
     def from_cfg(cls, cfg: CfgNode) -> Stam:
