@@ -212,8 +212,8 @@ class Stam(VideoModel):
         nn.init.zeros_(self.head.bias)
         if init == "scratch":
             # The transformer over frames sees only the class token of a frame, which has to carry
-            # where things are: positions and tokens get the same scale as linear patches. Patches of
-            # convolutions say what is there and how it moves, and are to weigh more.
+            # where things are: positions and tokens get the same scale as linear patches. Patches
+            # of convolutions say what is there and how it moves, and are to weigh more.
             linear = stem == "patch"
             temporal_pos = self.aggregate.pos_embed[:, 1:] if aggregation == "transformer" else None
             init_from_scratch(
