@@ -97,8 +97,8 @@ def read_folder(folder: Path, without_optimizer: bool = False) -> dict[str, Any]
     """The content of a folder as that of a single file, verified, whole tensors on the CPU.
 
     Folders of others are compared with the CRC-32 of every tensor. ``without_optimizer``: the
-    tensors of its state are left out. DamagedError, UnsupportedError, pickle.UnpicklingError or what damaged bytes lead
-    to.
+    tensors of its state are left out. DamagedError, UnsupportedError, pickle.UnpicklingError or
+    what damaged bytes lead to.
     """
     content: dict[str, Any] = {}
     if is_complete(folder):
