@@ -96,9 +96,9 @@ def describe_file(path: Path) -> list[Any]:
 def read_folder(folder: Path, without_optimizer: bool = False) -> dict[str, Any]:
     """The content of a folder as that of a single file, verified, whole tensors on the CPU.
 
-    Folders of others are compared with the CRC-32 of every tensor. ``without_optimizer``: its state
-    is left out. DamagedError, UnsupportedError, pickle.UnpicklingError or what damaged bytes lead
-    to.
+    Folders of others are compared with the CRC-32 of every tensor. ``without_optimizer``: the
+    tensors of its state are left out. DamagedError, UnsupportedError, pickle.UnpicklingError or
+    what damaged bytes lead to.
     """
     content: dict[str, Any] = {}
     if is_complete(folder):
@@ -109,7 +109,6 @@ def read_folder(folder: Path, without_optimizer: bool = False) -> dict[str, Any]
     size = size_of(folder)
     entries = read_index(folder)
     if without_optimizer:
-        content.pop("optimizer_state", None)
         entries = [entry for entry in entries if entry.name[0] != "optimizer_state"]
     for entry in entries:
         _insert(content, _name(entry), _read(entry, folder))

@@ -71,7 +71,7 @@ def read_content(
     """What a file of tensors holds, verified; on the CPU and without gradients.
 
     ``mapped``: tensors stay in the file until they are used, for a reader that needs only some of
-    them; of a folder, the state of an optimizer is left out. UserError naming ``key`` if the file
+    them; of a folder, tensors of an optimizer are left out. UserError naming ``key`` if the file
     is missing, damaged or holds more than data.
     """
     try:
