@@ -115,7 +115,7 @@ def _request(args: argparse.Namespace, found: Found) -> Request:
     return replace(request, window=_WINDOW_S)
 
 
-def _prepare_files(args: argparse.Namespace, found: Found, named: Network) -> None:
+def _prepare_files(args: argparse.Namespace, found: Found, network: Network) -> None:
     """Make sure that the files can be written, and that none of them is read; UserError."""
     from slowfast.engine.checkpoint import checkpoint_folder
     from slowfast.utils.errors import UserError
@@ -131,7 +131,7 @@ def _prepare_files(args: argparse.Namespace, found: Found, named: Network) -> No
         raise UserError("two outputs have the same name", "name them differently", "--out")
     checkpoints = [args.checkpoint, *checkpoint_folder(args.checkpoint).glob("*")]
     sources = [*checkpoints, *found.videos, *found.lists, *found.ignored]
-    sources += [clip for clips in (named.support or {}).values() for clip in clips]
+    sources += [clip for clips in (network.support or {}).values() for clip in clips]
     sources += [name for name in (args.cfg, args.classes) if name]
     for key, ending in (("--timeline", ".png"), ("--annotate", ".mp4")):
         if not targets.get(key, ending).lower().endswith(ending):
