@@ -208,3 +208,10 @@ def test_hostile_descriptions_are_refused(tmp_path, change, message):
     parquet.write_table(table.replace_schema_metadata(described), tmp_path / "a.parquet")
     with pytest.raises(UserError, match=f"another kind: .*{message}"):
         VectorFile(tmp_path / "a.parquet")
+
+
+def test_paths_that_a_terminal_would_obey(tmp_path):
+    row = Row("a\x1b]0;b\x07.mp4", 0.0, 2.0, unit_rows(1)[0], 1.0, np.array([0.25, 0.75]))
+    write_file(tmp_path / "a.parquet", FACTS, [row])
+    with pytest.raises(UserError, match="a.parquet is damaged.*control character"):
+        VectorFile(tmp_path / "a.parquet").found([0])
