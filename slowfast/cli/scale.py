@@ -45,6 +45,7 @@ def run(args: argparse.Namespace) -> None:
     """Run the command."""
     from slowfast.analysis.scale import needs
     from slowfast.analysis.scale.tables import failures_table, readers_table
+    from slowfast.utils.errors import UserError
 
     if args.check:
         print(json_text(_check(), indent=1))
@@ -53,6 +54,9 @@ def run(args: argparse.Namespace) -> None:
     words = [word for pair in args.set or () for word in pair]
     constants = needs.Constants.read(file, words)
     gpus, videos = args.gpus or needs.GPUS, args.videos or needs.VIDEOS
+    for key, numbers in (("--gpus", gpus), ("--videos", videos)):
+        if min(numbers) < 1:
+            raise UserError(f"is {min(numbers)}", "1 or more", key)
     tables = [
         needs.gpus_table(constants, gpus),
         needs.videos_table(constants, videos, gpus),

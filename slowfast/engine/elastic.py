@@ -64,7 +64,7 @@ def settle_step(
             f"a step of this run has {intended} videos, which {world} processes, "
             f"{batch // world} videos each, cannot divide",
             f"{_fitting(intended, batch // world)} processes can; or set it to scale_lr, or change "
-            "TRAIN.BATCH_SIZE",
+            "TRAIN.BATCH_SIZE, with TRAIN.ALLOW_CHANGED_RESUME True",
             KEY,
         )
     kept = StepSize(batch, intended // batch, intended)

@@ -28,8 +28,11 @@ from slowfast.models.weights.write import write_archive
 from slowfast.utils.distributed import gather_objects, is_active
 from slowfast.utils.errors import RunFailure, UserError
 from slowfast.utils.files import failure_of, make_dirs, replace_folder, write_atomic
+from slowfast.utils.logging import get_logger
 from slowfast.utils.paths import prepare_outputs
 from slowfast.utils.runtime import Runtime
+
+logger = get_logger(__name__)
 
 _KEY = "TRAIN.CHECKPOINT_FORMAT"
 
@@ -79,14 +82,21 @@ class FolderWriter:
             return []
         self.wait()
         self._thread = None
-        if self._failure is not None:
-            raise self._failure
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
         return self._paths
 
     def wait(self) -> None:
         """Wait for the thread, whatever comes of it."""
         if self._thread is not None:
             self._thread.join()
+
+    def close(self) -> None:
+        """Wait for the thread where the run ends with another error, and say what failed."""
+        self.wait()
+        if self._failure is not None:
+            logger.error("the last checkpoint was not written: %s", self._failure)
 
     def _unfinished(self, path: Path) -> Path:
         """The folder in which all processes write, on all of them."""

@@ -91,7 +91,7 @@ class CheckpointWriter:
 
     def __exit__(self, *_: object) -> None:
         # What was begun is completed, also where the run ends with an error.
-        self._folders.wait()
+        self._folders.close()
 
     def _write_files(self, paths: Sequence[Path], content: dict[str, Any]) -> None:
         self._agree(lambda: self._save(paths, content))

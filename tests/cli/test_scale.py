@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 import shlex
 
+import pytest
+
 from slowfast.cli.main import dispatch
+from slowfast.utils.errors import UserError
 from tests.conftest import ROOT
 
 
@@ -17,6 +20,12 @@ def test_tables_of_own_numbers(capsys):
     assert len(tables) == 5 and all(table.startswith("| ") for table in tables)
     assert tables[0].splitlines()[-1].startswith("| 2 | 100 | 6 | 3.1 |")
     assert tables[3].splitlines()[2].startswith("| 2 | 4 | 0.640 | 0.640 (1.00×) |")
+
+
+@pytest.mark.parametrize("words", [["--gpus", "8", "0"], ["--gpus", "-8"], ["--videos", "-5"]])
+def test_numbers_that_are_none(words):
+    with pytest.raises(UserError, match=f"{words[0]}: is {words[-1]}"):
+        dispatch(["scale", *words])
 
 
 def test_commands_of_the_page(capsys):

@@ -61,6 +61,7 @@ def test_the_step_is_kept(make_cfg):
     with pytest.raises(UserError, match="12 videos, which 4 processes, 2 videos each") as error:
         settle_step(cfg, 8, 4, content(2, 12))
     assert "1, 2, 3, 6 processes can" in str(error.value)
+    assert "TRAIN.BATCH_SIZE, with TRAIN.ALLOW_CHANGED_RESUME" in str(error.value)
 
 
 def test_the_learning_rate_is_scaled(make_cfg):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 from pathlib import Path
 
@@ -11,11 +13,13 @@ import torch
 import slowfast
 from slowfast.analysis.averaging import average, find_epochs
 from slowfast.analysis.results import tests_of
+from slowfast.engine import folder_writer
 from slowfast.engine.checkpoint import run_checkpoints
 from slowfast.engine.launch import launch
 from slowfast.engine.run import run_job
 from slowfast.models.weights.read import read_checkpoint
 from slowfast.utils import remote
+from slowfast.utils.runtime import Runtime
 from tests.engine.processes import assert_same_state, stats
 from tests.engine.test_processes import finish, rank_starter, state, write_lists
 from tests.engine.test_stops import EPOCHS, RUN, final, starter
@@ -199,3 +203,16 @@ def test_a_mirror_holds_whole_folders(make_cfg, storage, tmp_path):
     assert "resuming from" in log and "checkpoint_epoch_00001.dcp" in log
     states = [folder_state(tmp_path / name)["model_state"] for name in ("first", "second")]
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_a_failure_is_said_where_the_run_ends_with_another_error(tmp_path, monkeypatch, caplog):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(folder_writer, "write_archive", full)
+    writer = folder_writer.FolderWriter(Runtime(torch.device("cpu")), 5.0, lambda _: None)
+    writer.begin([tmp_path / "a.dcp"], {"model_state": {"a": torch.ones(2)}}, copied=True)
+    with caplog.at_level("ERROR"):
+        writer.close()
+    assert "checkpoint was not written" in caplog.text and "No space left" in caplog.text
+    assert not (tmp_path / "a.dcp").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -182,6 +183,15 @@ def set_place(index, offset: int, length: int) -> None:
         info.offset, info.length = offset, length
 
 
+def repeat(index, times: int) -> None:
+    """More tensors in the bytes of one, which would take that much memory."""
+    ((place, info),) = index.storage_data.items()
+    for number in range(times):
+        name = f"model.b{number}"
+        index.state_dict_metadata[name] = index.state_dict_metadata["model.a"]
+        index.storage_data[replace(place, fqn=name)] = info
+
+
 @pytest.mark.parametrize(
     "change, text",
     [
@@ -190,7 +200,9 @@ def set_place(index, offset: int, length: int) -> None:
         (lambda i: set_size(i, (4, 4), (4, 2)), "more than its first dimension"),
         (lambda i: set_size(i, (2, 2), (2, 2)), "not what its index says"),
         (lambda i: set_file(i, "../../etc/passwd"), "lies elsewhere"),
-        (lambda i: set_place(i, 0, 2**50), "ends too early"),
+        (lambda i: set_place(i, 0, 2**50), "claims more bytes"),
+        (lambda i: set_place(i, 99, next(iter(i.storage_data.values())).length), "ends too early"),
+        (lambda i: repeat(i, 50), "claims more bytes than its files have"),
         (lambda i: i.storage_data.clear(), "has no place"),
         (lambda i: setattr(i, "storage_data", 5), "has no storage_data"),
         (lambda i: i.planner_data.update({"model.a": ("model",)}), "'model' stands in it"),

@@ -19,7 +19,8 @@ VIDEOS = (1_000_000, 10_000_000, 100_000_000)
 
 @dataclass(frozen=True)
 class Constants:
-    """What one part does. ``docs/scale.yaml`` has values and says where each comes from."""
+    """What one part does. ``constants.yaml`` has values; docs/scale.md says where each
+    comes from."""
 
     gpu_clips_per_second: float
     """Training clips that one GPU takes per second."""
@@ -53,7 +54,7 @@ class Constants:
         except (OSError, ValueError) as error:
             raise UserError(f"{path} cannot be read: {error}", "name a YAML file") from None
         if not isinstance(values, dict):
-            raise UserError(f"{path} has no names and numbers", "see docs/scale.yaml")
+            raise UserError(f"{path} has no names and numbers", "see docs/scale.md")
         values |= dict(zip(words[::2], words[1::2]))
         known = {field.name: field.type for field in fields(cls)}
         for name in values:
@@ -63,8 +64,10 @@ class Constants:
         numbers = {}
         for name in known:
             if name not in values:
-                raise UserError(f"{path} lacks {name}", "see docs/scale.yaml", name)
+                raise UserError(f"{path} lacks {name}", "see docs/scale.md", name)
             numbers[name] = _positive(name, values[name])
+        if numbers["gpus_per_node"] % 1:
+            raise UserError(f"{values['gpus_per_node']} is no whole number", "", "gpus_per_node")
         numbers["gpus_per_node"] = int(numbers["gpus_per_node"])
         return cls(**numbers)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -18,6 +19,7 @@ FORMAT = 1
 UNIT_LENGTH = "unit length"
 # IMPORTS: a file of data has no say in which code runs.
 _OF_THE_CALL = ("IMPORTS", "OUTPUT_DIR", "DATA.CLASS_NAMES", "TEST.CHECKPOINT_FILE_PATH")
+_MOST_NUMBERS = 1 << 31  # of a list of fixed size in Arrow
 _PRECISION = ("TRAIN.", "GPU.")  # by which vectors differ by rounding
 
 
@@ -77,6 +79,7 @@ class Facts:
             raise ValueError("says nothing of a network")
         if found["format"] != FORMAT:
             raise ValueError(f"has the format {found['format']}, this version reads {FORMAT}")
+        _check(found)
         return cls(**found)
 
     def text(self) -> str:
@@ -104,3 +107,24 @@ class Facts:
             if one != two and affects_features(key) and not key.startswith(_PRECISION):
                 return f"{key} {one!r} and {two!r}"
         return ""
+
+
+def _check(found: Mapping[str, Any]) -> None:
+    """ValueError unless the values of a file, which may be a stranger's, are of their kinds."""
+    kinds = {
+        **dict.fromkeys(("network", "weights", "checkpoint", "kind", "normalisation"), str),
+        **{"configuration": dict, "classes": list, "dimension": int},
+    }
+    for name, kind in kinds.items():
+        if type(found[name]) is not kind:
+            raise ValueError(f"{name}: {found[name]!r:.80}")
+    for name in ("window", "stride"):
+        if type(found[name]) not in (int, float) or not 0 <= found[name] < math.inf:
+            raise ValueError(f"{name}: {found[name]!r:.80}")
+    if not 0 < found["dimension"] < _MOST_NUMBERS:
+        raise ValueError(f"its vectors have {found['dimension']} numbers")
+    if not all(isinstance(name, str) for name in found["classes"]):
+        raise ValueError("the name of a class is no text")
+    refused = [key for key in _OF_THE_CALL if key in found["configuration"]]
+    if refused:
+        raise ValueError(f"its configuration has {refused[0]}, which a file may not set")

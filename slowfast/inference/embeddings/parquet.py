@@ -14,6 +14,7 @@ import numpy as np
 from slowfast.inference.embeddings.facts import Facts
 from slowfast.utils.errors import UserError
 from slowfast.utils.files import short_hash, write_atomic
+from slowfast.utils.text import name_problem
 
 _KEY, _SUM = b"slowfast", b"slowfast.sha256"  # Parquet has checksums of columns alone
 _GROUP_BYTES = 16 << 20  # of the vectors of a row group, and of a piece that is read
@@ -169,6 +170,8 @@ class VectorFile:
                     scores = columns.get("scores", [()] * len(wanted))
                     parts = zip(columns["path"], columns["start"], columns["end"], scores)
                     for row, (path, begin, end, classes) in zip(wanted, parts):
+                        if name_problem(path):  # a terminal would obey it
+                            raise _damaged(self.path, f"a path {name_problem(path)}")
                         made[row] = Found(path, begin, end, np.asarray(classes, np.float32))
                 start = stop
         return [made[row] for row in rows]

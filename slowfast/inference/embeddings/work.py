@@ -76,9 +76,7 @@ def embed(network: Network, plan: Plan, where: Where) -> Summary:
     """
     require("pyarrow.parquet")
     work = Embed(network, plan.out, plan.window, plan.stride, plan.per_file)
-    parts = where.part(plan.parts)
-    _write_list(plan, where)
-    remove_leftovers([plan.out / f"{part}{ENDING}" for part in parts])
+    _check_list(plan, where)
     facts = work.facts
     options = {
         "network": facts.network,
@@ -99,6 +97,7 @@ def embed(network: Network, plan: Plan, where: Where) -> Summary:
         is_valid=lambda part, result: (
             result != CRASHED and (plan.out / f"{part}{ENDING}").is_file()
         ),
+        begin=lambda _: _prepare_folder(plan, where),
     )
     summary = Summary()
     for part, result in results.items():
@@ -116,32 +115,47 @@ def embed(network: Network, plan: Plan, where: Where) -> Summary:
     return summary
 
 
-def _write_list(plan: Plan, where: Where) -> None:
-    """The videos by which workers anywhere know what a part is; UserError if others stand there."""
+def _check_list(plan: Plan, where: Where) -> None:
+    """UserError if the folder holds what another list has become, or a video has no name."""
     path = make_dirs(plan.out, "--out") / VIDEOS
     for video in plan.videos:
         problem = name_problem(video)
         if problem:
             raise UserError(f"the path {video!r} {problem}", "rename the video", "VIDEO")
-    text = "".join(f"{video}\n" for video in plan.videos)
-    if path.is_file() and read_text(path) == text:
-        return
-    old = list(plan.out.glob(f"part-*{ENDING}"))
-    if not path.is_file() and old:
-        raise UserError(
-            f"{plan.out} holds {old[0].name}, which did not come from here",
-            "another folder",
-            "--out",
-        )
-    if path.is_file() and not where.anew:
+    if not path.is_file():
+        old = list(plan.out.glob(f"part-*{ENDING}"))
+        if old:
+            raise UserError(
+                f"{plan.out} holds {old[0].name}, which did not come from here",
+                "another folder",
+                "--out",
+            )
+    elif not where.anew and read_text(path) != _list_of(plan):
         raise UserError(
             f"{plan.out} holds embeddings of other videos ({path})",
             "name another folder (search reads several at once), or --anew to replace them",
             "--out",
         )
-    for file in old:
-        file.unlink()
-    write_text_atomic(path, text)
+
+
+def _list_of(plan: Plan) -> str:
+    return "".join(f"{video}\n" for video in plan.videos)
+
+
+def _prepare_folder(plan: Plan, where: Where) -> None:
+    """Write the list by which workers anywhere know what a part is, and remove files that are not
+    of this plan. The journal is locked: what another call works on stays."""
+    path = plan.out / VIDEOS
+    is_other = not path.is_file() or read_text(path) != _list_of(plan)
+    own = {f"{part}{ENDING}" for part in where.part(plan.parts)}
+    remove_leftovers(plan.out / name for name in own)
+    # Files of the other shares stay, unless they are of other videos.
+    others = set() if is_other else {f"{part}{ENDING}" for part in plan.parts} - own
+    for file in plan.out.glob(f"part-*{ENDING}") if where.anew else ():
+        if file.name not in others:
+            file.unlink()
+    if is_other:
+        write_text_atomic(path, _list_of(plan))
 
 
 class Embed(Work):

@@ -108,6 +108,9 @@ def read_folder(folder: Path, without_optimizer: bool = False) -> dict[str, Any]
         raise DamagedError(f"it is incomplete: there is no {HEAD}")
     size = size_of(folder)
     entries = read_index(folder)
+    # Parts that share their bytes would cost memory without end.
+    if sum(part.length for entry in entries for part in entry.parts) > size:
+        raise DamagedError(f"its index claims more bytes than its files have, which are {size}")
     if without_optimizer:
         entries = [entry for entry in entries if entry.name[0] != "optimizer_state"]
     for entry in entries:

@@ -86,6 +86,8 @@ def test_constants_are_read_and_words_win(tmp_path):
         ("", [], "has no names"),
         (None, ["read_seconds", "-1"], "'-1' is no positive number"),
         (None, ["read_seconds", "fast"], "'fast' is no positive number"),
+        (None, ["gpus_per_node", "0.5"], "gpus_per_node: 0.5 is no whole number"),
+        ("- 1", [], "see docs/scale.md"),
     ],
 )
 def test_what_is_wrong_is_named(text, words, message, tmp_path):

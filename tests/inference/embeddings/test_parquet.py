@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from dataclasses import replace
 
@@ -182,3 +183,35 @@ def test_a_missing_package_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(UserError, match=r'pip install "slowfast\[embed\]"'):
         VectorFile("x")
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"dimension": "x"}, "dimension: 'x'"),
+        ({"dimension": -5}, "-5 numbers"),
+        ({"dimension": 2**40}, "numbers"),
+        ({"classes": 5}, "classes: 5"),
+        ({"classes": [1]}, "name of a class"),
+        ({"configuration": [1]}, "configuration: \\[1"),
+        ({"configuration": {"IMPORTS": ["hostile"]}}, "has IMPORTS, which a file may not set"),
+        ({"window": "a"}, "window: 'a'"),
+        ({"stride": math.inf}, "stride: inf"),
+        ({"checkpoint": None}, "checkpoint: None"),
+    ],
+)
+def test_hostile_descriptions_are_refused(tmp_path, change, message):
+    """Also one that asks for modules: search would import them with the network."""
+    table = parquet.read_table(write(tmp_path / "a.parquet", unit_rows(3)))
+    text = json.dumps(json.loads(FACTS.text()) | change)
+    described = {"slowfast": text, "slowfast.sha256": short_hash(text)}
+    parquet.write_table(table.replace_schema_metadata(described), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=f"another kind: .*{message}"):
+        VectorFile(tmp_path / "a.parquet")
+
+
+def test_paths_that_a_terminal_would_obey(tmp_path):
+    row = Row("a\x1b]0;b\x07.mp4", 0.0, 2.0, unit_rows(1)[0], 1.0, np.array([0.25, 0.75]))
+    write_file(tmp_path / "a.parquet", FACTS, [row])
+    with pytest.raises(UserError, match="a.parquet is damaged.*control character"):
+        VectorFile(tmp_path / "a.parquet").found([0])

@@ -17,6 +17,7 @@ from slowfast.inference.embeddings.parquet import VectorFile
 from slowfast.inference.embeddings.work import Embed, Plan, embed
 from slowfast.inference.network import Network
 from slowfast.utils.errors import RunFailure, UserError
+from slowfast.utils.locks import folder_lock
 from slowfast.utils.map import Share, Where
 from slowfast.video.writer import write_mp4
 from tests.conftest import noise_clip
@@ -168,6 +169,26 @@ def test_other_videos_and_other_networks_are_refused(place, whole, tmp_path):
     with pytest.raises(UserError, match="did not come from here"):
         embed(network_of(place), plan_of(place, tmp_path / "strange"), Where(anew=True))
     assert (tmp_path / "strange/part-00000.parquet").read_bytes() == b"of another program"
+
+
+def test_anew_leaves_nothing_of_before(place, whole, tmp_path):
+    """Files of a finer division would be found twice by a search."""
+    network, out = network_of(place), tmp_path / "out"
+    embed(network, plan_of(place, out, per_file=1), HERE)
+    assert len(files_of(out)) == 7
+    for number in (1, 2):
+        embed(network, plan_of(place, out), Where(share=Share(number, 2), anew=True))
+    assert files_of(out) == files_of(whole[0])
+
+
+def test_anew_beside_a_living_call_removes_nothing(place, whole, tmp_path):
+    shutil.copytree(whole[0], tmp_path / "out")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    plan = plan_of(place, tmp_path / "out")
+    fewer = Plan(plan.videos[1:], plan.out, 1.0, 0.0, 3)
+    with folder_lock(plan.out), pytest.raises(UserError, match="is in use by"):
+        embed(network_of(place), fewer, Where(anew=True))
+    assert {path.name: path.read_bytes() for path in plan.out.iterdir()} == before
 
 
 def test_whole_videos_of_a_network_without_classes(place, compositions, tmp_path):
