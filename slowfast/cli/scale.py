@@ -76,7 +76,7 @@ def _check() -> dict[str, Any]:
             scene = _scene(Path(folder) / str(processes), processes)
             result["late_readers"].append(check_late_readers(scene, 1, _CLIPS, 0.1, 0.1))
         scene = _scene(Path(folder) / "kills", 2)
-        result["failures"] = check_failures(scene, [3.0, 5.0, 4.0], every=10)
+        result["failures"] = check_failures(scene, [3.0, 4.0, 3.0], every=5, mean=0.1)
     return result
 
 

@@ -13,6 +13,7 @@ logger = get_logger(__name__)
 
 KEY = "DIST.ELASTIC"
 _SHOWN = 8
+_MOST_PROCESSES = 1 << 16  # that are tried for a message
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def settle_step(
     intended = content["step_videos"]
     if type(intended) is not int or intended < 1 or intended == usual.videos:
         return usual
-    before = content["world"]
+    before = content.get("world", "another number")
     if cfg.DIST.ELASTIC == "scale_lr":
         # SOLVER.LR_BATCH_SIZE does the same by itself.
         factor = 1.0 if cfg.SOLVER.LR_BATCH_SIZE else usual.videos / intended
@@ -75,6 +76,7 @@ def settle_step(
 
 def _fitting(videos: int, each: int) -> str:
     """The numbers of processes with ``each`` videos that divide a step of ``videos``."""
-    counts = [n for n in range(1, videos // each + 1) if videos % (n * each) == 0]
+    most = min(videos // each, _MOST_PROCESSES)
+    counts = [n for n in range(1, most + 1) if videos % (n * each) == 0]
     shown = ", ".join(map(str, counts[:_SHOWN])) + (", …" if len(counts) > _SHOWN else "")
     return shown or "no numbers of"

@@ -30,6 +30,9 @@ class Answers(Work):
     def __init__(self, network: Network, request: Request):
         self.network, self.request = network, replace(request, videos=())
 
+    def prepare(self) -> None:
+        _ = self.predictor
+
     @cached_property
     def predictor(self) -> Predictor:
         """Loaded once in each worker."""
@@ -75,7 +78,7 @@ def answer_many(
         request.videos,
         Path(f"{out}.journal", "journal.jsonl"),
         where=where,
-        options=options | {"stride": request.stride},
+        options=options | {"stride": request.stride, "fps": request.fps},
         title="answering",
         stamp=lambda video: "" if is_address(video) else file_stamp(video),
         # An address that could not be read may be read the next time.

@@ -34,8 +34,14 @@ class Network:
         )
 
     def options(self) -> dict[str, Any]:
-        """What its answers depend on, for a journal: also which weights the file holds."""
-        path = read_trained(self.checkpoint).path
-        facts = {"checkpoint": str(path), "weights": file_stamp(path), "cfg": self.cfg}
-        facts |= {"classes": self.classes, "overrides": self.overrides}
-        return facts | {"support": self.support}
+        """What its answers depend on, for a journal: also which contents its files have."""
+        path = str(read_trained(self.checkpoint).path)
+        clips = [clip for clips in (self.support or {}).values() for clip in clips]
+        files = [
+            path,
+            *(name for name in (self.cfg, self.classes) if isinstance(name, str)),
+            *clips,
+        ]
+        facts = {"checkpoint": path, "cfg": self.cfg, "classes": self.classes}
+        facts |= {"overrides": self.overrides, "support": self.support}
+        return facts | {"files": {name: file_stamp(name) for name in files}}

@@ -64,6 +64,14 @@ def test_the_step_is_kept(make_cfg):
     assert "TRAIN.BATCH_SIZE, with TRAIN.ALLOW_CHANGED_RESUME" in str(error.value)
 
 
+def test_a_damaged_size_of_the_step(make_cfg):
+    """What the content lacks is said where contents are checked; a huge number takes no time."""
+    cfg = make_cfg({"DIST.ELASTIC": "keep_batch"})
+    assert settle_step(cfg, 4, 2, {"step_videos": 12}).accumulated == 3
+    with pytest.raises(UserError, match="which 2 processes, 2 videos each, cannot divide"):
+        settle_step(cfg, 4, 2, content(1, 10**15 + 1))
+
+
 def test_the_learning_rate_is_scaled(make_cfg):
     keys = {"DIST.ELASTIC": "scale_lr", "SOLVER.ACCUM_STEPS": 3}
     size = settle_step(make_cfg(keys), 8, 4, content(2, 12))

@@ -14,6 +14,8 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.metadata import ChunkStorageMetadata
 
 from slowfast.engine.folder_writer import repack
+from slowfast.models.weights.archive import DamagedError
+from slowfast.models.weights.folder import folder_hash
 from slowfast.models.weights.read import read_checkpoint, state_dict_of
 from slowfast.models.weights.write import write_archive
 from slowfast.utils.errors import UserError
@@ -154,6 +156,16 @@ def foreign(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     dcp.save({"model": {"a": torch.rand(4, 2)}}, checkpoint_id=tmp_path / "other")
     return tmp_path / "other"
+
+
+def test_a_pipe_in_a_folder_is_refused(foreign):
+    """Its reading would never end; a filler makes up for the size that it lacks."""
+    (foreign / "__0_0.distcp").rename(foreign / "filler")
+    os.mkfifo(foreign / "__0_0.distcp")
+    with pytest.raises(UserError, match="'__0_0.distcp' is no file"):
+        read_checkpoint(foreign)
+    with pytest.raises(DamagedError, match="is no file"):
+        folder_hash(foreign)
 
 
 def test_no_code_is_run(foreign, tmp_path):

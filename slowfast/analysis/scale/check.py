@@ -27,10 +27,8 @@ def check_late_readers(
     each process."""
     words = ["DATA_LOADER.NUM_WORKERS", str(workers)]
     words += ["TRAIN.BATCH_SIZE", str(clips * scene.processes)]
-    text = f"late:mean={mean},deviation={deviation}"
-    late = ["IMPORTS", "['slowfast.analysis.scale.late']", "DATA.TRANSFORMS_BEFORE", f"['{text}']"]
     plain = _steps(_finished(scene, "plain", words))
-    measured = _steps(_finished(scene, "late", [*words, *late]))
+    measured = _steps(_finished(scene, "late", [*words, *_late(mean, deviation)]))
     compute = float(np.median(plain[_SKIPPED:]))
     reading = Reading(lognormal(mean, deviation), clips, workers, 2 * workers)
     rng = np.random.default_rng(scene.seed)
@@ -54,11 +52,12 @@ def check_late_readers(
     }
 
 
-def check_failures(scene: Scene, kills: Sequence[float], every: int) -> dict[str, Any]:
-    """Seconds of a training that is killed so many seconds after the first step of each of its
-    starts, and started again, with a checkpoint after ``every`` steps, beside those of the
-    simulation, whose restarts take the mean of those that were measured."""
-    words = ["TRAIN.CHECKPOINT_STEPS", str(every)]
+def check_failures(scene: Scene, kills: Sequence[float], every: int, mean: float) -> dict[str, Any]:
+    """Seconds of a training whose clips take ``mean`` seconds to read and which is killed so many
+    seconds after the first step of each of its starts, and started again, with a checkpoint after
+    ``every`` steps, beside those of the simulation, whose restarts take the mean of those that were
+    measured."""
+    words = [*_late(mean, mean / 10), "TRAIN.CHECKPOINT_STEPS", str(every)]
     first, last, end = _watched(scene, "whole", words)
     steps = len(_steps(scene.folder / "whole"))
     per_step = (last - first) / max(steps - 1, 1)
@@ -80,6 +79,12 @@ def check_failures(scene: Scene, kills: Sequence[float], every: int) -> dict[str
         "seconds_repeated_simulated": round(run.repeated, 1),
         "seconds_to_first_step": round(restart, 1),
     }
+
+
+def _late(mean: float, deviation: float) -> list[str]:
+    """Words that make clips late."""
+    text = f"late:mean={mean},deviation={deviation}"
+    return ["IMPORTS", "['slowfast.analysis.scale.late']", "DATA.TRANSFORMS_BEFORE", f"['{text}']"]
 
 
 def _simulate(useful: float, interval: float, restart: float, after: Sequence[float]) -> Run:

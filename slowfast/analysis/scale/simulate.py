@@ -7,6 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from slowfast.utils.errors import RunFailure
+
+_MOST_FAILURES = 1_000_000
+
 Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 """Random seconds of a shape."""
 
@@ -92,6 +96,9 @@ def run_with_failures(
             now, done, stalled = now + cost, done + work, stalled + cost - work
             continue
         failures += 1
+        if failures > _MOST_FAILURES:
+            remedy = "write checkpoints more often, or give longer times between failures"
+            raise RunFailure("failures come before the next checkpoint, again and again", remedy)
         repeated += failure - now
         restarting += restart
         now = failure + restart

@@ -171,6 +171,9 @@ class Embed(Work):
         made = ("predictor", "facts", "plan")
         return {name: value for name, value in self.__dict__.items() if name not in made}
 
+    def prepare(self) -> None:
+        _ = self.predictor
+
     @functools.cached_property
     def predictor(self) -> Predictor:
         """The network of this worker."""

@@ -50,6 +50,7 @@ def folder_hash(path: Path) -> str:
         return file_hash(path / HEAD)
     digest = hashlib.sha256()
     for file in sorted(path.iterdir()):
+        _check_file(file)
         digest.update(f"{file.name} {file_hash(file)}\n".encode())
     return digest.hexdigest()
 
@@ -175,9 +176,16 @@ def _read(entry: Entry, folder: Path) -> Any:
 
 
 def _read_part(part: Part, folder: Path) -> Any:
+    _check_file(folder / part.file)
     with open(folder / part.file, "rb") as file:
         section = _Section(file, part.offset, part.length)
         return read_torch_archive(Archive(io.BufferedReader(section)))
+
+
+def _check_file(file: Path) -> None:
+    """DamagedError for a pipe or a device, whose reading might never end."""
+    if not file.is_file():
+        raise DamagedError(f"{file.name!a} is no file")
 
 
 class _Section(io.RawIOBase):

@@ -62,7 +62,8 @@ class _Actor:
             os.chdir(folder)
 
     def node(self) -> str:
-        """The machine it is on; the answer says that it has started."""
+        """The machine it is on; the answer says that it has started and is prepared."""
+        self._work.prepare()
         return require_ray().get_runtime_context().get_node_id()
 
     def results(self, keys: list[str]) -> list[Result]:

@@ -94,7 +94,8 @@ def work_off(crew: Crew, keys: Sequence[str], parcel: int) -> Iterator[tuple[str
             lost = [key for keys in worker.parcels for key in keys]
             failed_starts += not lost and not report.with_machine
             if failed_starts >= _MOST_FAILED_STARTS:
-                raise RunFailure("workers end before they take any work", "see their messages")
+                remedy = "see their messages; with fewer --workers each has more memory"
+                raise RunFailure("workers end before they take any work", remedy)
             if report.with_machine:
                 waiting.extendleft(reversed(lost))
                 continue

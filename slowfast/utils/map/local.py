@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import pickle
 import traceback
+from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from multiprocessing.pool import RemoteTraceback
@@ -18,14 +19,15 @@ from slowfast.utils.runtime import cpu_count, gpu_count
 _GPUS = "CUDA_VISIBLE_DEVICES"
 _WAIT_S = 1.0
 
-# What a process sends of a parcel: results, or the error that ends everything and its traceback.
-Answer = tuple[list[Result], Exception | None, str]
+# What a process sends of a parcel, or once it is prepared (no results): results, or the error that
+# ends everything and its traceback.
+Answer = tuple[list[Result] | None, Exception | None, str]
 
 
 class _Process(Worker):
     def __init__(self, context: BaseContext, work: Work, gpu: str | None):
         super().__init__()
-        self.gpu = gpu
+        self.gpu, self.is_prepared = gpu, False
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, work, gpu), daemon=True)
         self.process.start()
@@ -63,6 +65,9 @@ class Processes(Crew):
             gpu = min(self._gpus, key=used.count, default=None)
             self.workers.append(_Process(self._context, self._work, gpu))
 
+    def ready(self) -> list[Worker]:
+        return [worker for worker in self.workers if worker.is_prepared]
+
     def reports(self) -> list[Report]:
         signs = {sign: w for w in self.workers for sign in (w.pipe, w.process.sentinel)}
         heard = dict.fromkeys(signs[sign] for sign in wait(list(signs), _WAIT_S))
@@ -81,7 +86,9 @@ def _read(worker: _Process) -> list[Report]:
         results, error, trace = answer
         if error is not None:
             raise error from RemoteTraceback(trace)
-        reports.append(Report(worker, results))
+        worker.is_prepared = True
+        if results is not None:
+            reports.append(Report(worker, results))
     if not worker.process.is_alive():
         worker.end()
         reports.append(Report(worker))
@@ -107,22 +114,23 @@ def _serve(pipe: Connection, work: Work, gpu: str | None) -> None:
     enter_worker()
     if gpu is not None:
         os.environ[_GPUS] = gpu
+    pipe.send_bytes(_answer(work.prepare))
     while True:
         try:
             keys = pipe.recv()
         except EOFError:
             return
-        pipe.send_bytes(_answer(work, keys))
+        pipe.send_bytes(_answer(lambda parcel=keys: list(work.results(parcel))))
 
 
-def _answer(work: Work, keys: list[str]) -> bytes:
+def _answer(made: Callable[[], list[Result] | None]) -> bytes:
     """A pickled :data:`Answer`."""
     try:
-        return pickle.dumps((list(work.results(keys)), None, ""))
+        return pickle.dumps((made(), None, ""))
     except Exception as error:  # noqa: BLE001 - raised in the main process
         trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
         try:
             pickle.loads(pickle.dumps(error))
         except Exception:  # noqa: BLE001 - an error that does not survive pickling
             error = RuntimeError(f"{type(error).__name__}: {error}")
-        return pickle.dumps(([], error, trace))
+        return pickle.dumps((None, error, trace))

@@ -13,7 +13,7 @@ class Work:
     """Something that is done with items, each known by its ``key``.
 
     Every worker has a copy: it must be picklable, and small. What takes long to make, such as a
-    network, is made when it is first needed and stays (``functools.cached_property``). Files are
+    network, is made by :meth:`prepare` and stays (``functools.cached_property``). Files are
     written atomically (:func:`slowfast.utils.files.write_atomic`): a worker may go at any time, and
     what it had in hand is done again by another one, here or on another machine.
 
@@ -24,6 +24,10 @@ class Work:
 
     parcel = 1
     has_network = False
+
+    def prepare(self) -> None:
+        """Make what takes long, before the first item is given out: if that ends a worker, no item
+        is to blame."""
 
     def results(self, keys: Sequence[str]) -> Iterator[Result]:
         """The result of each key, in their order: numbers and texts by name, for JSON. What is

@@ -51,7 +51,7 @@ def test_late_readers(scene):
 
 def test_failures(scene):
     """A run that is killed twice still makes all its steps, and some of them again."""
-    result = check_failures(scene(), [0.25, 0.25], every=5)
+    result = check_failures(scene(), [0.3, 0.3], every=5, mean=0.001)
     folder = scene().folder
     whole, killed = (
         (folder / name / "stats.jsonl").read_text().count("train_iter")
@@ -59,7 +59,7 @@ def test_failures(scene):
     )
     assert whole == 30 and 30 <= killed <= 30 + 2 * 5
     assert result["kills"] == 2
-    assert result["seconds_measured"] >= result["seconds_undisturbed"] >= 30 * 0.02
+    assert result["seconds_measured"] >= result["seconds_undisturbed"] >= 30 * 0.03
 
 
 def test_a_run_that_fails_is_an_error(scene):

@@ -14,6 +14,7 @@ from slowfast.analysis.scale.simulate import (
     run_with_failures,
     step_times,
 )
+from slowfast.utils.errors import RunFailure
 
 
 def constant(seconds):
@@ -79,6 +80,12 @@ def test_a_failure_while_a_checkpoint_is_written_loses_the_interval():
     failures = iter([30.5, float("inf")])
     run = run_with_failures(60, 30, 1, 0, lambda now: next(failures))
     assert run.repeated == 30.5 and run.total == 60 + 1 + 30.5
+
+
+def test_a_training_that_does_not_get_on_is_an_error(monkeypatch):
+    monkeypatch.setattr("slowfast.analysis.scale.simulate._MOST_FAILURES", 50)
+    with pytest.raises(RunFailure, match="failures come before the next checkpoint"):
+        run_with_failures(100, 30, 1, 1, lambda now: now + 5)
 
 
 def test_random_failures_lose_what_the_formula_says():

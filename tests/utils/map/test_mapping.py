@@ -8,8 +8,9 @@ import signal
 
 import pytest
 
-from slowfast.utils.errors import UserError
+from slowfast.utils.errors import RunFailure, UserError
 from slowfast.utils.map import CRASHED, Share, Where, map_items
+from tests.utils.map.work import DiesAtStart, FailsAtStart
 
 ONE, TWO = Where(workers=1), Where(workers=2)
 
@@ -57,6 +58,15 @@ def test_a_crash_is_a_result(keys, tmp_path):
         # a neighbour that was under way during a crash may have been done twice
         assert results[key] == CRASHED if key in crashing else results[key]["calls"] in (1, 2)
     assert {json.loads(line)["key"] for line in journal.read_text().splitlines()} == set(mixed)
+
+
+def test_a_worker_that_dies_before_its_work_is_no_fault_of_the_items(keys, tmp_path):
+    """As when the memory does not hold a network for each worker."""
+    with pytest.raises(RunFailure, match="workers end before they take any work"):
+        map_items(DiesAtStart(), keys, tmp_path / "journal.jsonl", where=Where(workers=2))
+    assert not list(tmp_path.glob("*.calls"))
+    with pytest.raises(IsADirectoryError, match="no weights"):
+        map_items(FailsAtStart(), keys, where=Where(workers=2))
 
 
 def test_an_error_of_the_work_is_raised(tmp_path):

@@ -36,3 +36,17 @@ class Slow(Work):
                 raise IsADirectoryError(key)
             write_text_atomic(f"{key}.out", Path(key).name)
             yield {"name": Path(key).name, "gpus": os.environ.get("CUDA_VISIBLE_DEVICES", "")}
+
+
+class DiesAtStart(Slow):
+    """Ends every worker before its first item."""
+
+    def prepare(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class FailsAtStart(Slow):
+    """Cannot be prepared."""
+
+    def prepare(self):
+        raise IsADirectoryError("no weights")
