@@ -37,11 +37,7 @@ class Network:
         """What its answers depend on, for a journal: also which contents its files have."""
         path = str(read_trained(self.checkpoint).path)
         clips = [clip for clips in (self.support or {}).values() for clip in clips]
-        files = [
-            path,
-            *(name for name in (self.cfg, self.classes) if isinstance(name, str)),
-            *clips,
-        ]
+        named = [name for name in (self.cfg, self.classes) if isinstance(name, str)]
         facts = {"checkpoint": path, "cfg": self.cfg, "classes": self.classes}
         facts |= {"overrides": self.overrides, "support": self.support}
-        return facts | {"files": {name: file_stamp(name) for name in files}}
+        return facts | {"files": {name: file_stamp(name) for name in [path, *named, *clips]}}
