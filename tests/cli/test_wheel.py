@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-KINDS = ("*.py", "*.json", "*.txt", "*.csv", "*.yml", "*.html", "*.css", "*.js")
+KINDS = ("*.py", "*.json", "*.txt", "*.csv", "*.yml", "*.html", "*.css", "*.js", "*.yaml")
 
 
 def run(*words: object, cwd: Path, **env: str) -> subprocess.CompletedProcess:

@@ -63,8 +63,8 @@ def test_quickstart(installed, tmp_path):  # noqa: F811
     assert name == "compositions" and 0 <= float(base) <= 100 and 0 <= float(novel) <= 100
     (seen,), (unseen,) = (tests_of(tmp_path / "out" / part) for part in ("seen", "unseen"))
     assert (seen.facts["split"], unseen.facts["split"]) == ("val", "test")
-    assert len(seen.predictions()) == 22 and len(unseen.predictions()) == 8 * 3
-    assert len(unseen.classes) == 8 and len(unseen.facts["checkpoint"]["classes"]) == 22
+    assert len(seen.predictions()) == 28 and len(unseen.predictions()) == 8 * 3
+    assert len(unseen.classes) == 8 and len(unseen.facts["checkpoint"]["classes"]) == 28
     assert {"top1_acc", "top5_acc", "mean_class_accuracy"} <= set(unseen.figures)
     named = {row["prediction_name"] for row in unseen.predictions()}
     classes = json.loads((tmp_path / "data" / "zeroshot" / "test_classes.json").read_text())
