@@ -201,9 +201,8 @@ def _compared(tool: str, out: Path) -> dict[str, bytes]:
     if tool == "probe":  # it holds times
         found = {n: d for n, d in found.items() if Path(n).name != "test.json"}
     if tool == "sweep.py":  # these hold times, and what the runs print
-        found = {
-            n: d for n, d in found.items() if Path(n).name not in ("console.txt", "sweep.json")
-        }
+        timed = ("console.txt", "cpu_seconds.json", "sweep.json")
+        found = {n: d for n, d in found.items() if Path(n).name not in timed}
         found |= {f"{p.parent}": p.name.encode() for p in out.rglob("sweep.json")}
     return found
 

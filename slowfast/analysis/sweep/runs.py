@@ -78,7 +78,7 @@ class Sweep:
         """
         threads = threads or max(cpu_count() // jobs, 1)
         work = [(variant, seed) for variant in variants for seed in seeds][part[0] - 1 :: part[1]]
-        outputs = [self.run_folder(*pair) / _DONE for pair in work]
+        outputs = [self.run_folder(*pair) / name for pair in work for name in (_DONE, _STARTS)]
         outputs += [self.folder / name for name in (*REPORT, CSV, PLOT)]
         prepare_outputs(outputs, [variant.config for variant in variants], "--out")
         lists = {variant.name: self._lists(variant) for variant, _ in work}
