@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
-from torch.distributed.checkpoint.metadata import ChunkStorageMetadata
+from torch.distributed.checkpoint.metadata import _MEM_FORMAT_ENCODING, ChunkStorageMetadata
 
 from slowfast.engine.folder_writer import repack
 from slowfast.models.weights.archive import DamagedError
@@ -70,6 +70,16 @@ def test_there_and_back(folder, tmp_path):
     state = {"model_state": {"a.weight": torch.zeros(3, 4)}}
     dcp.load(state, checkpoint_id=folder)
     assert torch.equal(state["model_state"]["a.weight"], content()["model_state"]["a.weight"])
+
+
+def test_members_as_early_python_3_11_writes_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        _MEM_FORMAT_ENCODING, "__reduce_ex__", lambda one, _: (getattr, (type(one), one.name))
+    )
+    dcp.save({"model": {"a": torch.ones(4, 2)}}, checkpoint_id=tmp_path / "other")
+    assert b"getattr" in (tmp_path / "other/.metadata").read_bytes()
+    (content,) = read_checkpoint(tmp_path / "other").values()
+    assert torch.equal(content["a"], torch.ones(4, 2))
 
 
 def test_what_cannot_be_repacked(folder, tmp_path):

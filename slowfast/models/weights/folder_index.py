@@ -103,6 +103,7 @@ _KNOWN: dict[tuple[str, str], Any] = {
     },
     (_FILES, "_StorageInfo"): _description("_StorageInfo"),
     (_PLACE, "_MEM_FORMAT_ENCODING"): _without_meaning,
+    ("builtins", "getattr"): _without_meaning,  # members of it, as Python 3.11.0 to 3.11.3 write
     ("torch.serialization", "_get_layout"): _without_meaning,
     ("pathlib", "PosixPath"): _without_meaning,
     ("pathlib._local", "PosixPath"): _without_meaning,
