@@ -203,7 +203,11 @@ def test_two_processes_are_one(results, kind):
     assert one.keys() == two.keys()
     for name, value in one.items():
         assert value.shape == two[name].shape
-        assert torch.allclose(value.float(), two[name].float(), atol=2e-5), name
+        pair = value.float(), two[name].float()
+        if name.endswith("in_proj_bias"):
+            # The bias of keys has no gradient but rounding, which AdamW makes a step of full size.
+            pair = tuple(torch.cat([bias.chunk(3)[0], bias.chunk(3)[2]]) for bias in pair)
+        assert torch.allclose(*pair, atol=2e-5), name
     assert torch.allclose(scores, two_scores, atol=1e-3)
 
 
