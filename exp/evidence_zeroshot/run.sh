@@ -18,6 +18,7 @@ cd "$ROOT"
 DATA="${DATA_DIR:-data/compositions_large}" OUT="${OUTPUT_DIR:-output/evidence_zeroshot}"
 # shellcheck disable=SC2086
 "$PYTHON" tools/make_compositions.py "$DATA" ${CLIPS:---train 80 --test 40}
+TOWERS="${TOWERS:-resnet3d vit stcross_attend expand_temporal_view stadapt_zeroinit}"
 WORDS=(DATA.PATH_TO_DATA_DIR "$DATA/zeroshot" DATA.PATH_PREFIX "$DATA/videos")
 
 # tower_words TOWER: its configuration file and words.
@@ -39,7 +40,7 @@ write_rows() {
   seen+=" DATA.INDEX_LABEL_MAPPING_FILE $DATA/zeroshot/train_classes.json"
   local unseen="TEST.ENABLE True DATA.INDEX_LABEL_MAPPING_FILE $DATA/zeroshot/test_classes.json"
   local shuffled="DATA.TRANSFORMS_BEFORE \"['shuffle_time']\""
-  for tower in ${TOWERS:-resnet3d vit stcross_attend expand_temporal_view stadapt_zeroinit}; do
+  for tower in $TOWERS; do
     read -r cfg words <<< "$(tower_words "$tower")"
     test="$words TRAIN.ENABLE False"
     test+=" TEST.CHECKPOINT_FILE_PATH {out}/${tower}_seen/seed_{seed}/checkpoints/checkpoint_best.pyth"
@@ -53,7 +54,7 @@ write_rows() {
 # word_tables: how often the first, second and third word of a class is right.
 word_tables() {
   local tower test seed rows=()
-  for tower in ${TOWERS:-resnet3d vit stcross_attend expand_temporal_view stadapt_zeroinit}; do
+  for tower in $TOWERS; do
     for test in seen unseen seen_shuffled unseen_shuffled; do
       rows+=("$tower $test=$(for seed in ${SEEDS:-0 1 2}; do
         printf '%s,' "$OUT/${tower}_$test/seed_$seed"

@@ -202,7 +202,8 @@ def _without_machine(start: str) -> str:
 
 def remove_leftovers(paths: Iterable[str | Path], of_all_machines: bool = False) -> None:
     """Remove the temporary files of ``paths`` that killed processes of this machine have left.
-    ``of_all_machines``: those of other machines too, where nobody else writes these files."""
+    ``of_all_machines``: also those of other machines; only where no other process writes these
+    files at the same time."""
     starts: dict[Path, set[str]] = {}
     for path in map(Path, paths):
         starts.setdefault(path.parent, set()).add(_temporary_start(path))

@@ -32,15 +32,15 @@ def check_late_readers(
     compute = float(np.median(plain[_SKIPPED:]))
     reading = Reading(lognormal(mean, deviation), clips, workers, 2 * workers)
     rng = np.random.default_rng(scene.seed)
-    simulated = [
-        np.diff(step_times(scene.processes, len(measured), reading, compute, rng))[_SKIPPED - 1 :]
-        for _ in range(_REPEATS)
-    ]
-    alone = [
-        np.diff(step_times(1, len(measured), reading, compute, rng))[_SKIPPED - 1 :].mean()
-        for _ in range(_REPEATS)
-    ]
-    real, model = float(np.mean(measured[_SKIPPED:])), float(np.mean(simulated))
+
+    def simulated(processes: int) -> float:
+        """Mean seconds per step."""
+        runs = [
+            step_times(processes, len(measured), reading, compute, rng) for _ in range(_REPEATS)
+        ]
+        return float(np.diff(runs)[:, _SKIPPED - 1 :].mean())
+
+    real, model = float(np.mean(measured[_SKIPPED:])), simulated(scene.processes)
     return {
         "processes": scene.processes,
         "steps": len(measured) - _SKIPPED,
@@ -48,7 +48,7 @@ def check_late_readers(
         "seconds_measured": round(real, 4),
         "seconds_simulated": round(model, 4),
         "simulated_to_measured": round(model / real, 3),
-        "simulated_for_one_process": round(float(np.mean(alone)), 4),
+        "simulated_for_one_process": round(simulated(1), 4),
     }
 
 

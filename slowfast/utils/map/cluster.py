@@ -47,7 +47,7 @@ def connect(address: str) -> bool:
 
 
 def _knock(address: str) -> None:
-    """OSError if nobody listens at ``host:port``: Ray would try it for minutes."""
+    """OSError if ``host:port`` refuses connections; Ray itself would retry for minutes."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if port.isdecimal():
         socket.create_connection((host, int(port)), _KNOCK_S).close()
@@ -88,7 +88,7 @@ class RayCrew(Crew):
     cluster has GPUs), or ``count`` actors. Machines that come get actors; those of machines that go
     are forgotten."""
 
-    crashes_needed = 2  # the first may have been that of a machine, of which nobody knows yet
+    crashes_needed = 2  # the first may be the loss of a machine that Ray has not reported yet
 
     def __init__(self, work: Work, address: str, count: int | None):
         super().__init__()
