@@ -252,9 +252,9 @@ register_section(
             "STEM": Key(
                 "patch",
                 "How the vision transformer makes tokens of pixels, for MODEL.ARCH custom: patch "
-                "(one linear map per patch) or conv (convolutions; learns faster without "
-                "pretraining).",
-                choices=("patch", "conv"),
+                "(one linear map), conv (3x3 convolutions; learns faster without pretraining) or "
+                "conv3d (3x3x3: they see motion within a patch).",
+                choices=("patch", "conv", "conv3d"),
                 only_if={"MODEL.ARCH": "custom"},
             ),
             "PATCH_SIZE": Key(

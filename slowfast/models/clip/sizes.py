@@ -16,8 +16,8 @@ class ClipSizes:
 
     ``patch`` and ``resolution`` are sides in pixels, ``context`` is the largest number of tokens
     of a text, ``embed_dim`` the width of the features of frames and texts. ``stem`` is how pixels
-    become patches: ``patch`` (one linear map) or ``conv``
-    (:class:`slowfast.layers.patch_embed.ConvStem`).
+    become patches: ``patch`` (one linear map), ``conv``
+    (:class:`slowfast.layers.patch_embed.ConvStem`) or ``conv3d`` (the same, over frames too).
     """
 
     patch: int

@@ -57,10 +57,11 @@ class VisualTower(nn.Module):
         width, patch = sizes.width, sizes.patch
         scale, self.patch = width**-0.5, patch
         self.num_checkpointed = sizes.layers if checkpointing else 0
-        if sizes.stem == "conv":
-            self.conv1 = ConvStem(patch, width)
+        self.over_time = sizes.stem == "conv3d"
+        if sizes.stem == "patch":
+            self.conv1: nn.Module = nn.Conv2d(3, width, patch, stride=patch, bias=False)
         else:
-            self.conv1 = nn.Conv2d(3, width, patch, stride=patch, bias=False)
+            self.conv1 = ConvStem(patch, width, over_time=self.over_time)
         self.class_embedding = nn.Parameter(scale * torch.randn(width))
         positions = (sizes.resolution // patch) ** 2 + 1
         self.positional_embedding = nn.Parameter(scale * torch.randn(positions, width))
@@ -72,7 +73,11 @@ class VisualTower(nn.Module):
     def forward(self, video: torch.Tensor) -> torch.Tensor:
         """``B 3 T H W`` -> ``B T D``, not normalised."""
         frames = video.shape[2]
-        x = self.conv1(video.transpose(1, 2).flatten(0, 1)).flatten(2).transpose(1, 2)  # B*T N C
+        if self.over_time:
+            x = self.conv1(video).transpose(1, 2).flatten(0, 1)
+        else:
+            x = self.conv1(video.transpose(1, 2).flatten(0, 1))
+        x = x.flatten(2).transpose(1, 2)  # B*T N C
         token = self.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
         x = torch.cat([token, x], dim=1)
         x = self.ln_pre(

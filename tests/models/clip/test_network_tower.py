@@ -118,6 +118,17 @@ def test_attention_of_another_tower_is_not_shown():
     assert model.attention_map(None, (1, 3, 4, 32, 32)) is None
 
 
-def test_convolutional_stem():
-    _, model = build(NAME, {"CLIP.STEM": "conv"})
-    assert isinstance(model.model.visual.conv1, ConvStem)
+@pytest.mark.parametrize("stem, reach", [("conv", 0), ("conv3d", 2)])
+def test_convolutional_stem(stem, reach):
+    """Without temporal modelling a frame changes the features of others by conv3d alone: by one
+    frame per convolution, of which patches of 4 pixels take two."""
+    words = {"CLIP.STEM": stem, "CLIP.PATCH_SIZE": 4, "MODEL.TEMPORAL_MODELING_TYPE": "None"}
+    _, model = build(NAME, words)
+    tower = model.model.visual.eval()
+    assert isinstance(tower.conv1, ConvStem)
+    video = torch.randn(1, 3, 7, 32, 32)
+    changed = video.clone()
+    changed[:, :, 3] = 0
+    with torch.no_grad():
+        differs = (tower(video) != tower(changed)).any(-1)[0]
+    assert differs.tolist() == [abs(frame - 3) <= reach for frame in range(7)]
