@@ -169,6 +169,7 @@ EVIDENCE = [
         ["otam", "otam, 5 shots"],
         ["FEWSHOT.TRAIN_EPISODES", "2", "FEWSHOT.VAL_EPISODES", "2", "FEWSHOT.TEST_EPISODES", "5"],
     ),
+    ("evidence_zeroshot", ["resnet3d seen", "vit seen"], ["CLIP.LAYERS", "1"]),
 ]
 
 
