@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# MViTv2, TimeSformer and STAM, with and without STFM, small enough for a CPU, on the large embedded
+# MViTv2, TimeSformer and STAM, with STFM in several places and without it, small enough for a CPU, on the large embedded
 # set (6400 training clips, as folders of frames): three seeds, a table and a plot.
 #
 #   bash exp/compare_families/run.sh                            some hours of one core
@@ -19,7 +19,9 @@ DATA="${DATA_DIR:-data/moving_shapes_8_large}"
 # shellcheck disable=SC2086
 embedded_frames "$DATA" --classes 8 ${SHAPES:---train 800 --val 2 --test 50}
 CONFIGS=()
-for name in ${NETWORKS:-mvitv2 mvitv2_stfm timesformer timesformer_stfm stam}; do
+ALL="mvitv2 mvitv2_stfm mvitv2_stfm_block0"
+ALL+=" timesformer timesformer_stfm timesformer_stfm_block0 timesformer_stfm_block2 stam"
+for name in ${NETWORKS:-$ALL}; do
   CONFIGS+=("$HERE/$name.yaml")
 done
 # shellcheck disable=SC2086

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # What STFM does: UniFormer with and without it, how tokens are selected, how many, from dense patches
-# or not, the similarity loss, and where it stands in TimeSformer and MViTv2; on the embedded set and,
-# where MIRACL names its folder, on real clips. Three seeds; docs/evidence/stfm.md has the results.
+# or not, the similarity loss, on the embedded set; and, where MIRACL names its folder, the same on real
+# clips, there in TimeSformer and MViTv2 as well (of the embedded set: exp/compare_families). Three
+# seeds; docs/evidence/stfm.md has the results.
 #
-#   bash exp/evidence_stfm/run.sh                                 the embedded set, 95 CPU minutes
+#   bash exp/evidence_stfm/run.sh                                 the embedded set, 45 CPU minutes
 #   MIRACL=path/to/miracl_vc1 bash exp/evidence_stfm/run.sh       and real clips, 110 more
 #   ROWS="UniFormer" SEEDS=0 bash exp/evidence_stfm/run.sh        one run
 #   bash exp/evidence_stfm/run.sh SOLVER.MAX_EPOCH 1              any KEY VALUE words win
