@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# MViTv2, TimeSformer and STAM, with STFM in several places and without it, small enough for a CPU, on the large embedded
-# set (6400 training clips, as folders of frames): three seeds, a table and a plot.
+# MViTv2, TimeSformer and STAM, with STFM in several places and without it, small enough for a CPU,
+# on the large embedded set (6400 training clips, as folders of frames): three seeds, a table and a
+# plot.
 #
 #   bash exp/compare_families/run.sh                            some hours of one core
 #   NETWORKS="mvitv2 mvitv2_stfm" SEEDS=0 bash exp/compare_families/run.sh
