@@ -40,7 +40,8 @@ class ExpandedViewBlock(ClipBlock):
     frames (Open-VCLIP, arXiv 2302.00624).
 
     As published, neighbours beyond the borders of the clip are zeros that take part in the
-    soft-max.
+    soft-max. Next and previous frames are treated alike: averaged over frames, a clip and its
+    reverse have the same features.
     """
 
     num_neighbors: ClassVar[int] = 1

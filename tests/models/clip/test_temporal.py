@@ -46,6 +46,19 @@ def test_expanded_view_by_frame(kind, neighbors):
             assert torch.allclose(result[t], expected, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "kind, tells", [(ExpandedViewBlock, False), (MessageBlock, False), (ChannelShiftBlock, True)]
+)
+def test_what_tells_a_clip_from_its_reverse(kind, tells):
+    """Attention over neighbours, or over all frames, knows no before and after: with features
+    averaged over frames such a network never tells left from right."""
+    torch.manual_seed(0)
+    block, x = kind(64).eval(), torch.randn(4, 3, 64)
+    with torch.no_grad():
+        forward, backward = block(x, 4), block(x.flip(0), 4).flip(0)
+    assert torch.allclose(forward, backward, atol=1e-5) is not tells
+
+
 def test_adapter_is_a_convolution_over_time():
     torch.manual_seed(0)
     block, x = AdapterBlock(64), torch.randn(6, 5, 64)  # two clips of three frames of 2 x 2
