@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Every family of networks on real clips: MIRACL-VC1, ten spoken phrases, people of the test list
-# never seen in training. The same clips, augmentation and CPU time for each (two to three minutes of
-# one core), three seeds; docs/evidence/families.md has the results.
+# never seen in training. The same clips, augmentation and CPU time for each (one and a half to
+# three minutes of one core), three seeds; docs/evidence/families.md has the results.
 #
-#   MIRACL=path/to/miracl_vc1 bash exp/evidence_families/run.sh             100 CPU minutes
+#   MIRACL=path/to/miracl_vc1 bash exp/evidence_families/run.sh             110 CPU minutes
 #   MIRACL=… ROWS="SlowFast" SEEDS=0 bash exp/evidence_families/run.sh      one run
 #   MIRACL=… bash exp/evidence_families/run.sh SOLVER.WEIGHT_DECAY 0.1      KEY VALUE words
 #
