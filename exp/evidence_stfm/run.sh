@@ -5,7 +5,7 @@
 # seeds; docs/evidence/stfm.md has the results.
 #
 #   bash exp/evidence_stfm/run.sh                                 the embedded set, 45 CPU minutes
-#   MIRACL=path/to/miracl_vc1 bash exp/evidence_stfm/run.sh       and real clips, 110 more
+#   MIRACL=path/to/miracl_vc1 bash exp/evidence_stfm/run.sh       and real clips, 115 more
 #   ROWS="UniFormer" SEEDS=0 bash exp/evidence_stfm/run.sh        one run
 #   bash exp/evidence_stfm/run.sh SOLVER.MAX_EPOCH 1              any KEY VALUE words win
 #
