@@ -4,8 +4,8 @@
 # clips, there in TimeSformer and MViTv2 as well (of the embedded set: exp/compare_families). Three
 # seeds; docs/evidence/stfm.md has the results.
 #
-#   bash exp/evidence_stfm/run.sh                                 the embedded set, 45 CPU minutes
-#   MIRACL=path/to/miracl_vc1 bash exp/evidence_stfm/run.sh       and real clips, 115 more
+#   bash exp/evidence_stfm/run.sh                                 the embedded set, 50 CPU minutes
+#   MIRACL=path/to/miracl_vc1 bash exp/evidence_stfm/run.sh       and real clips, about 120
 #   ROWS="UniFormer" SEEDS=0 bash exp/evidence_stfm/run.sh        one run
 #   bash exp/evidence_stfm/run.sh SOLVER.MAX_EPOCH 1              any KEY VALUE words win
 #

@@ -3,8 +3,8 @@
 # temporal modelling, tested on classes of training and on unseen ones, with the frames of the test
 # clips in their order and in random order. docs/evidence/zeroshot.md has the results.
 #
-# The 3-D ResNet and the text tower learn together. The vision transformers learn with the texts of that
-# run, which stay as they are, so that resnet3d has to be made before them (or with them).
+# The 3-D ResNet and the text tower learn together. The vision transformers learn with the texts of
+# that run, which stay as they are, so that resnet3d has to be made before them (or with them).
 #
 #   bash exp/evidence_zeroshot/run.sh                        50 minutes of one core
 #   TOWERS="resnet3d vit" bash exp/evidence_zeroshot/run.sh  these alone; vit_conv3d and the names of

@@ -54,6 +54,7 @@ class ConvStem(nn.Sequential):
                 nn.ReLU(),
             ]
         super().__init__(*layers, conv(width, width, 1, bias=False))
+        self.over_time = over_time
 
 
 def prime_factors(number: int) -> list[int]:
@@ -64,24 +65,30 @@ def prime_factors(number: int) -> list[int]:
     return []
 
 
-class FramePatchEmbed(nn.Module):
-    """Patches of every frame: ``B 3 T H W`` -> ``B T H' W' D``.
+def build_stem(stem: str, patch: int, dim: int, *, bias: bool = True) -> nn.Module:
+    """How the pixels of frames become patches: ``patch`` (a strided convolution, with ``bias`` or
+    without), ``conv`` (:class:`ConvStem`) or ``conv3d`` (the same, over frames too)."""
+    if stem == "patch":
+        return nn.Conv2d(3, dim, patch, patch, bias=bias)
+    return ConvStem(patch, dim, over_time=stem == "conv3d")
 
-    ``stem`` is how pixels become a patch: ``patch`` (a strided convolution), ``conv``
-    (:class:`ConvStem`) or ``conv3d`` (the same, over frames too).
-    """
+
+def embed_frames(stem: nn.Module, video: torch.Tensor) -> torch.Tensor:
+    """Patches of every frame by what :func:`build_stem` gives: ``B 3 T H W`` -> ``B T H' W' D``."""
+    if isinstance(stem, ConvStem) and stem.over_time:
+        return stem(video).movedim(1, -1)
+    frames = stem(rearrange(video, "b c t h w -> (b t) c h w"))
+    return rearrange(frames, "(b t) c h w -> b t h w c", b=video.shape[0])
+
+
+class FramePatchEmbed(nn.Module):
+    """:func:`embed_frames` as a module; ``stem`` is that of :func:`build_stem`."""
 
     def __init__(self, dim: int, patch_size: int, *, stem: str = "patch"):
         super().__init__()
-        self.patch_size, self.over_time = patch_size, stem == "conv3d"
-        if stem == "patch":
-            self.proj: nn.Module = nn.Conv2d(3, dim, patch_size, patch_size)
-        else:
-            self.proj = ConvStem(patch_size, dim, over_time=self.over_time)
+        self.patch_size = patch_size
+        self.proj = build_stem(stem, patch_size, dim)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``B 3 T H W`` -> ``B T H' W' D``."""
-        if self.over_time:
-            return self.proj(x).movedim(1, -1)
-        frames = self.proj(rearrange(x, "b c t h w -> (b t) c h w"))
-        return rearrange(frames, "(b t) c h w -> b t h w c", b=x.shape[0])
+        return embed_frames(self.proj, x)

@@ -16,8 +16,7 @@ class ClipSizes:
 
     ``patch`` and ``resolution`` are sides in pixels, ``context`` is the largest number of tokens
     of a text, ``embed_dim`` the width of the features of frames and texts. ``stem`` is how pixels
-    become patches: ``patch`` (one linear map), ``conv``
-    (:class:`slowfast.layers.patch_embed.ConvStem`) or ``conv3d`` (the same, over frames too).
+    become patches, see :func:`slowfast.layers.patch_embed.build_stem`.
     """
 
     patch: int

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from slowfast.layers.checkpointing import run_checkpointed
-from slowfast.layers.patch_embed import ConvStem
+from slowfast.layers.patch_embed import build_stem, embed_frames
 from slowfast.layers.positions import resize_clip_pos_embed
 from slowfast.models.clip.blocks import (
     CLIP_BLOCK_REGISTRY,
@@ -57,11 +57,7 @@ class VisualTower(nn.Module):
         width, patch = sizes.width, sizes.patch
         scale, self.patch = width**-0.5, patch
         self.num_checkpointed = sizes.layers if checkpointing else 0
-        self.over_time = sizes.stem == "conv3d"
-        if sizes.stem == "patch":
-            self.conv1: nn.Module = nn.Conv2d(3, width, patch, stride=patch, bias=False)
-        else:
-            self.conv1 = ConvStem(patch, width, over_time=self.over_time)
+        self.conv1 = build_stem(sizes.stem, patch, width, bias=False)
         self.class_embedding = nn.Parameter(scale * torch.randn(width))
         positions = (sizes.resolution // patch) ** 2 + 1
         self.positional_embedding = nn.Parameter(scale * torch.randn(positions, width))
@@ -73,11 +69,7 @@ class VisualTower(nn.Module):
     def forward(self, video: torch.Tensor) -> torch.Tensor:
         """``B 3 T H W`` -> ``B T D``, not normalised."""
         frames = video.shape[2]
-        if self.over_time:
-            x = self.conv1(video).transpose(1, 2).flatten(0, 1)
-        else:
-            x = self.conv1(video.transpose(1, 2).flatten(0, 1))
-        x = x.flatten(2).transpose(1, 2)  # B*T N C
+        x = embed_frames(self.conv1, video).flatten(0, 1).flatten(1, 2)  # B*T N C
         token = self.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
         x = torch.cat([token, x], dim=1)
         x = self.ln_pre(
